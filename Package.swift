@@ -1,0 +1,57 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+let package = Package(
+  name: "langevin",
+  products: [
+    .library(name: "Langevin", targets: ["Langevin"]),
+    .executable(name: "langevin", targets: ["LangevinTool"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+  ],
+  targets: [
+    // System libraries, found with pkg-config.
+    .systemLibrary(name: "COpenCL", pkgConfig: "OpenCL", providers: [.apt(["ocl-icd-opencl-dev"])]),
+    .systemLibrary(
+      name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "CSPNG", pkgConfig: "spng", providers: [.apt(["libspng-dev"])]),
+
+    // The runtime. Arrows: Kernels -> OpenCL -> Tensor <- CPU; Tensor <- NN <- Models; Tensor <- Diffusion.
+    .target(name: "LangevinTensor"),
+    .target(name: "CVectorMath"),
+    .target(name: "LangevinCPU", dependencies: ["LangevinTensor", "COpenBLAS", "CVectorMath"]),
+    .target(
+      name: "LangevinKernels", path: "Kernels",
+      resources: [
+        .embedInCode("storage.cl")
+      ]),
+    .target(
+      name: "LangevinOpenCL",
+      dependencies: [
+        "LangevinTensor", "LangevinKernels", "COpenCL", .product(name: "Logging", package: "swift-log"),
+      ]),
+
+    // Networks and the mathematics of noise.
+    .target(name: "LangevinNN", dependencies: ["LangevinTensor"]),
+    .target(name: "LangevinDiffusion", dependencies: ["LangevinTensor"]),
+    .target(name: "LangevinModels", dependencies: ["LangevinNN"]),
+
+    // Where backends, models and samplers meet.
+    .target(
+      name: "Langevin",
+      dependencies: [
+        "LangevinTensor", "LangevinCPU", "LangevinOpenCL", "LangevinNN", "LangevinDiffusion",
+        "LangevinModels", "CSPNG", .product(name: "Logging", package: "swift-log"),
+      ]),
+    .executableTarget(
+      name: "LangevinTool",
+      dependencies: [
+        "Langevin", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "Sources/langevin"),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,1 @@
+void cvector_placeholder(void);

@@ -1,0 +1,64 @@
+/// A block of memory of one backend; it goes back to the backend's pool when the last tensor lets go of it.
+public protocol Storage: AnyObject, Sendable {
+  var byteCount: Int { get }
+}
+
+/// Contiguous elements within a storage, as a backend sees an operand.
+public struct TensorView: Sendable {
+  public let storage: any Storage
+  /// In elements.
+  public let offset: Int
+  public let spec: TensorSpec
+
+  public var shape: Shape { spec.shape }
+  public var dtype: DType { spec.dtype }
+  public var byteOffset: Int { offset * spec.dtype.byteCount }
+
+  public init(storage: any Storage, offset: Int, spec: TensorSpec) {
+    self.storage = storage
+    self.offset = offset
+    self.spec = spec
+  }
+}
+
+/// Bytes of a backend's memory.
+public struct MemoryUse: Sendable, Hashable {
+  /// Held by live tensors.
+  public var inUse = 0
+  /// Freed by tensors, kept for reuse.
+  public var cached = 0
+  /// The most that was in use at once.
+  public var highWater = 0
+  /// What the device offers.
+  public var limit = 0
+
+  public init(inUse: Int = 0, cached: Int = 0, highWater: Int = 0, limit: Int = 0) {
+    self.inUse = inUse
+    self.cached = cached
+    self.highWater = highWater
+    self.limit = limit
+  }
+}
+
+/// A device that computes. Calls take effect in the order in which they are made; `execute` and `upload` may
+/// return before the work is done, and an error of theirs may surface at `download` or `synchronize`.
+public protocol Backend: AnyObject, Sendable {
+  /// As the user names it: `cpu`, `opencl:0`.
+  var name: String { get }
+  /// The form in which a constant right operand of `matmul` and `conv2d` is fastest.
+  func weightLayout(columns: Int) -> MatrixLayout
+  var memory: MemoryUse { get }
+
+  /// Throws `TensorError.outOfMemory`.
+  func allocate(byteCount: Int) throws -> any Storage
+  /// The bytes are copied before it returns.
+  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws
+  /// Waits for the work that the bytes depend on.
+  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws
+
+  /// Shapes and dtypes have passed shape inference.
+  func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool
+  /// The output is allocated, does not overlap an input and is written in full.
+  func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws
+  func synchronize() throws
+}

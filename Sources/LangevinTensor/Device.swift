@@ -1,0 +1,113 @@
+import Synchronization
+
+/// Where tensors live: a backend, what it may fall back to, and what was counted on the way.
+public final class Device: Sendable {
+  public let backend: any Backend
+  /// Runs what `backend` has no kernel for; nil makes that an error.
+  public let fallback: (any Backend)?
+
+  private let state = Mutex(State())
+
+  private struct State {
+    var fallbacks = FallbackCount()
+    var audit = false
+    var observer: (@Sendable (OperationEvent) -> Void)?
+  }
+
+  public init(_ backend: any Backend, fallback: (any Backend)? = nil) {
+    self.backend = backend
+    self.fallback = fallback
+  }
+
+  public var name: String { backend.name }
+  public var fallbacks: FallbackCount { state.withLock { $0.fallbacks } }
+
+  /// While on, every operation's output is searched for NaN and infinity, and the first throws
+  /// `TensorError.nonFinite`. Slow: it waits for each operation.
+  public var audit: Bool {
+    get { state.withLock { $0.audit } }
+    set { state.withLock { $0.audit = newValue } }
+  }
+
+  /// Called after each operation has been handed to the backend.
+  public func observe(_ observer: (@Sendable (OperationEvent) -> Void)?) {
+    state.withLock { $0.observer = observer }
+  }
+
+  /// Runs an operation and returns its output. The one way by which anything is computed: it checks the
+  /// operands, dispatches, counts fallbacks and reports to the observer.
+  func apply(_ operation: Operation, _ inputs: [Tensor]) throws -> Tensor {
+    for input in inputs where input.device !== self {
+      throw TensorError.deviceMismatch(operation: operation.name, devices: inputs.map(\.device.name))
+    }
+    let specs = inputs.map(\.spec)
+    let spec = try operation.output(of: specs)
+    let output = try Tensor(uninitialized: spec, on: self)
+    if spec.shape.count > 0 {
+      if backend.supports(operation, inputs: specs) {
+        try backend.execute(operation, inputs: inputs.map(\.view), output: output.view)
+      } else {
+        try fallBack(operation, inputs: inputs, output: output)
+      }
+    }
+    let (audit, observer) = state.withLock { ($0.audit, $0.observer) }
+    observer?(OperationEvent(operation: operation, inputs: specs, output: spec))
+    if audit { try check(operation, output) }
+    return output
+  }
+
+  private func fallBack(_ operation: Operation, inputs: [Tensor], output: Tensor) throws {
+    guard let fallback, fallback.supports(operation, inputs: inputs.map(\.spec)) else {
+      throw TensorError.unsupported(operation: operation.name, inputs: inputs.map(\.spec), device: name)
+    }
+    let copies = try inputs.map { input in
+      let storage = try fallback.allocate(byteCount: input.spec.byteCount)
+      try input.withBytes { try fallback.upload($0, to: storage, byteOffset: 0) }
+      return TensorView(storage: storage, offset: 0, spec: input.spec)
+    }
+    let result = TensorView(
+      storage: try fallback.allocate(byteCount: output.spec.byteCount), offset: 0, spec: output.spec)
+    try fallback.execute(operation, inputs: copies, output: result)
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: output.spec.byteCount, alignment: 64)
+    defer { bytes.deallocate() }
+    try fallback.download(result.storage, byteOffset: 0, into: bytes)
+    try backend.upload(UnsafeRawBufferPointer(bytes), to: output.storage, byteOffset: 0)
+    let copied = inputs.reduce(output.spec.byteCount) { $0 + $1.spec.byteCount }
+    state.withLock { $0.fallbacks.add(operation.name, bytes: copied) }
+  }
+
+  private func check(_ operation: Operation, _ output: Tensor) throws {
+    guard output.dtype.isFloatingPoint, output.shape.count > 0 else { return }
+    let count = Operation.nonFiniteCount
+    let result = try Tensor(uninitialized: TensorSpec([1], .int32), on: self)
+    guard backend.supports(count, inputs: [output.spec]) else { return }
+    try backend.execute(count, inputs: [output.view], output: result.view)
+    let found = Int(try result.int32s()[0])
+    guard found == 0 else {
+      throw TensorError.nonFinite(operation: operation.name, output: output.spec, count: found)
+    }
+  }
+}
+
+/// One operation, as the observer sees it.
+public struct OperationEvent: Sendable {
+  public let operation: Operation
+  public let inputs: [TensorSpec]
+  public let output: TensorSpec
+}
+
+/// What ran elsewhere than on the chosen device.
+public struct FallbackCount: Sendable, Hashable {
+  public private(set) var operations = 0
+  /// Copied to the fallback and back.
+  public private(set) var bytes = 0
+  public private(set) var byName: [String: Int] = [:]
+
+  public init() {}
+
+  mutating func add(_ name: String, bytes copied: Int) {
+    operations += 1
+    bytes += copied
+    byName[name, default: 0] += 1
+  }
+}

@@ -1,0 +1,319 @@
+/// Everything a backend may be asked to compute: the profiler's label, the kernel cache's key and the
+/// test table's row. A new case is added here, in `Operation+Inference.swift`, in each backend and in the
+/// case table of the tests; the compiler names each place, since every switch over it is exhaustive.
+///
+/// Shapes: N images, H x W pixels, C channels (last), T and S tokens. All floating-point inputs of an
+/// operation share one dtype, which is the output's too unless said otherwise.
+public enum Operation: Sendable, Hashable {
+  /// `act(scale * A B + bias + residual)`; inputs A, B, bias?, residual?.
+  case matmul(MatMul)
+  /// `act(conv(x, W) + bias + perImage + residual)`; inputs x, W, bias?, perImage?, residual?.
+  case conv2d(Conv2D)
+  /// `softmax(scale * Q K^T + mask) V` per head; inputs Q [N, T, heads * D], K, V [N, S, heads * D], mask?.
+  case attention(Attention)
+  /// `act((x - mean) / sqrt(variance + epsilon) * gamma + beta)` over groups of channels; x [N, ..., C],
+  /// gamma [C], beta [C]. arXiv:1803.08494.
+  case groupNorm(GroupNorm)
+  /// Normalises the last axis; inputs x [..., C], and gamma [C], beta [C] when affine. arXiv:1607.06450.
+  case layerNorm(LayerNorm)
+  /// `x / sqrt(mean(x^2) + epsilon) * gamma` over the last axis; x [..., C], gamma [C]. arXiv:1910.07467.
+  case rmsNorm(epsilon: Float)
+  /// Along the last axis.
+  case softmax
+  case unary(Unary)
+  /// `scale * x + offset`.
+  case affine(scale: Float, offset: Float)
+  case clamp(lower: Float, upper: Float)
+  /// [..., 2C] -> [..., C]: first half times GELU (exact) of the second. arXiv:2002.05202.
+  case geglu
+  /// Element-wise with broadcasting.
+  case binary(Binary)
+  /// `sum_i c_i x_i` over inputs of equal shape: a sampler's update step in one pass.
+  case linearCombination([Float])
+  case reduce(Reduce)
+  /// Rows of a table: table [V, C], int32 ids [...] -> [..., C]. Ids outside the table are an error on the
+  /// CPU and give rows of NaN on a device.
+  case embedding
+  /// Output axis i is input axis `permutation[i]`.
+  case transpose([Int])
+  case broadcast(Shape)
+  case slice(Slice)
+  case concatenate(axis: Int)
+  case pad(Pad)
+  /// [N, H, W, C] -> [N, fH, fW, C], each pixel repeated.
+  case upsampleNearest(factor: Int)
+  /// Rounds to nearest even between floating-point types; int32 rounds toward zero.
+  case cast(DType)
+  /// Standard normal float32 numbers, the same bits on every device. No inputs.
+  case normalNoise(NormalNoise)
+  /// A constant. No inputs.
+  case fill(Float, TensorSpec)
+  /// Reorders a checkpoint's weight into the right operand of `matmul` and `conv2d`.
+  case arrangeWeight(WeightArrangement)
+  /// How many elements are NaN or infinite -> int32 [1].
+  case nonFiniteCount
+
+  /// A short name for tables and messages.
+  public var name: String {
+    switch self {
+    case .matmul: "matmul"
+    case .conv2d: "conv2d"
+    case .attention: "attention"
+    case .groupNorm: "group_norm"
+    case .layerNorm: "layer_norm"
+    case .rmsNorm: "rms_norm"
+    case .softmax: "softmax"
+    case .unary(let function): function.rawValue
+    case .affine: "affine"
+    case .clamp: "clamp"
+    case .geglu: "geglu"
+    case .binary(let function): function.rawValue
+    case .linearCombination: "linear_combination"
+    case .reduce(let reduce): "reduce_\(reduce.kind.rawValue)"
+    case .embedding: "embedding"
+    case .transpose: "transpose"
+    case .broadcast: "broadcast"
+    case .slice: "slice"
+    case .concatenate: "concatenate"
+    case .pad: "pad"
+    case .upsampleNearest: "upsample_nearest"
+    case .cast: "cast"
+    case .normalNoise: "normal_noise"
+    case .fill: "fill"
+    case .arrangeWeight: "arrange_weight"
+    case .nonFiniteCount: "non_finite_count"
+    }
+  }
+}
+
+/// How the right operand of a product, logically [K, N], lies in memory.
+public enum MatrixLayout: Sendable, Hashable {
+  /// [K, N].
+  case rowMajor
+  /// [N, K], as PyTorch's Linear keeps it.
+  case transposed
+  /// [ceil(N / width), K, width] with zeros past the last column: a kernel reads one panel in sequence.
+  case panels(width: Int, columns: Int)
+}
+
+/// Applied last, before the store.
+public enum Activation: String, Sendable, Hashable, CaseIterable {
+  case identity, silu, gelu, geluTanh, quickGelu
+}
+
+/// What is added to a product before the activation. Order of inputs: bias, perImage, residual.
+public struct Epilogue: Sendable, Hashable {
+  /// [N], one number a column.
+  public var bias: Bool
+  /// `conv2d` only: [images, N], one row an image (the time embedding).
+  public var perImage: Bool
+  /// The output's shape.
+  public var residual: Bool
+  public var activation: Activation
+
+  public init(
+    bias: Bool = false, perImage: Bool = false, residual: Bool = false, activation: Activation = .identity
+  ) {
+    self.bias = bias
+    self.perImage = perImage
+    self.residual = residual
+    self.activation = activation
+  }
+
+  public var inputCount: Int { (bias ? 1 : 0) + (perImage ? 1 : 0) + (residual ? 1 : 0) }
+}
+
+/// A [..., M, K] (or [..., K, M] when transposed) times B. B of rank 2 (or panels) serves all of A's rows;
+/// B with A's leading axes is a batched product. Output [..., M, N].
+public struct MatMul: Sendable, Hashable {
+  public var transposeLeft: Bool
+  public var right: MatrixLayout
+  public var scale: Float
+  public var epilogue: Epilogue
+
+  public init(
+    transposeLeft: Bool = false, right: MatrixLayout = .rowMajor, scale: Float = 1,
+    epilogue: Epilogue = Epilogue()
+  ) {
+    self.transposeLeft = transposeLeft
+    self.right = right
+    self.scale = scale
+    self.epilogue = epilogue
+  }
+}
+
+/// x [N, H, W, C] with W of logical shape [kernelHeight * kernelWidth * C, outputChannels], taps outermost;
+/// layout `.rowMajor` or `.panels`. Output [N, H', W', outputChannels].
+public struct Conv2D: Sendable, Hashable {
+  public var kernel: Extent2D
+  public var stride: Int
+  public var padding: Padding2D
+  public var weight: MatrixLayout
+  public var epilogue: Epilogue
+
+  public init(
+    kernel: Extent2D, stride: Int = 1, padding: Padding2D = Padding2D(0), weight: MatrixLayout = .rowMajor,
+    epilogue: Epilogue = Epilogue()
+  ) {
+    self.kernel = kernel
+    self.stride = stride
+    self.padding = padding
+    self.weight = weight
+    self.epilogue = epilogue
+  }
+}
+
+public struct Extent2D: Sendable, Hashable {
+  public var height: Int
+  public var width: Int
+
+  public init(height: Int, width: Int) {
+    self.height = height
+    self.width = width
+  }
+}
+
+/// Rows and columns of zeros around a picture.
+public struct Padding2D: Sendable, Hashable {
+  public var top: Int
+  public var left: Int
+  public var bottom: Int
+  public var right: Int
+
+  public init(top: Int, left: Int, bottom: Int, right: Int) {
+    self.top = top
+    self.left = left
+    self.bottom = bottom
+    self.right = right
+  }
+
+  public init(_ all: Int) { self.init(top: all, left: all, bottom: all, right: all) }
+}
+
+/// The mask is additive, [T, S] or [N, T, S]; `causal` hides keys after the query (T = S).
+public struct Attention: Sendable, Hashable {
+  public var heads: Int
+  public var scale: Float
+  public var causal: Bool
+  public var mask: Bool
+
+  public init(heads: Int, scale: Float, causal: Bool = false, mask: Bool = false) {
+    self.heads = heads
+    self.scale = scale
+    self.causal = causal
+    self.mask = mask
+  }
+}
+
+/// `activation` is `.identity` or `.silu`.
+public struct GroupNorm: Sendable, Hashable {
+  public var groups: Int
+  public var epsilon: Float
+  public var activation: Activation
+
+  public init(groups: Int, epsilon: Float, activation: Activation = .identity) {
+    self.groups = groups
+    self.epsilon = epsilon
+    self.activation = activation
+  }
+}
+
+public struct LayerNorm: Sendable, Hashable {
+  public var epsilon: Float
+  public var affine: Bool
+
+  public init(epsilon: Float, affine: Bool = true) {
+    self.epsilon = epsilon
+    self.affine = affine
+  }
+}
+
+/// `gelu` is exact (erf), `geluTanh` its tanh approximation, `quickGelu` x * sigmoid(1.702 x).
+public enum Unary: String, Sendable, Hashable, CaseIterable {
+  case silu, gelu, geluTanh = "gelu_tanh", quickGelu = "quick_gelu", sigmoid, tanh, exp, log, sqrt, rsqrt,
+    sin, cos, square, abs, negate, reciprocal
+}
+
+public enum Binary: String, Sendable, Hashable, CaseIterable {
+  case add, subtract, multiply, divide, minimum, maximum
+}
+
+/// Reduced axes stay, with extent 1.
+public struct Reduce: Sendable, Hashable {
+  public enum Kind: String, Sendable, Hashable, CaseIterable { case sum, mean, minimum, maximum }
+  public var kind: Kind
+  /// Distinct, ascending, not negative.
+  public var axes: [Int]
+
+  public init(_ kind: Kind, axes: [Int]) {
+    self.kind = kind
+    self.axes = axes
+  }
+}
+
+/// The block that begins at `starts` and extends over `sizes`.
+public struct Slice: Sendable, Hashable {
+  public var starts: [Int]
+  public var sizes: [Int]
+
+  public init(starts: [Int], sizes: [Int]) {
+    self.starts = starts
+    self.sizes = sizes
+  }
+}
+
+public struct Pad: Sendable, Hashable {
+  public var before: [Int]
+  public var after: [Int]
+  public var value: Float
+
+  public init(before: [Int], after: [Int], value: Float = 0) {
+    self.before = before
+    self.after = after
+    self.value = value
+  }
+}
+
+/// Philox 4x32-10 (Salmon et al. 2011): element 4i + j is word j of the block with counter
+/// (i, stream, step, 0) and the seed as key; see `NoiseFunction`.
+public struct NormalNoise: Sendable, Hashable {
+  public var seed: UInt64
+  public var stream: UInt32
+  public var step: UInt32
+  public var shape: Shape
+
+  public init(seed: UInt64, stream: UInt32, step: UInt32, shape: Shape) {
+    self.seed = seed
+    self.stream = stream
+    self.step = step
+    self.shape = shape
+  }
+}
+
+/// Element (tap, channel, column) of the source lies at the sum of index times stride; it becomes row
+/// `tap * channels + channel` of a [taps * channels, columns] matrix in `layout` (not `.transposed`).
+public struct WeightArrangement: Sendable, Hashable {
+  public var taps: Int
+  public var channels: Int
+  public var columns: Int
+  public var tapStride: Int
+  public var channelStride: Int
+  public var columnStride: Int
+  public var layout: MatrixLayout
+
+  /// PyTorch's Linear weight [columns, channels].
+  public static func linear(_ columns: Int, _ channels: Int, layout: MatrixLayout) -> WeightArrangement {
+    WeightArrangement(
+      taps: 1, channels: channels, columns: columns, tapStride: 0, channelStride: 1, columnStride: channels,
+      layout: layout)
+  }
+
+  /// PyTorch's convolution weight [columns, channels, taps...].
+  public static func convolution(_ columns: Int, _ channels: Int, taps: Int, layout: MatrixLayout)
+    -> WeightArrangement
+  {
+    WeightArrangement(
+      taps: taps, channels: channels, columns: columns, tapStride: 1, channelStride: taps,
+      columnStride: channels * taps, layout: layout)
+  }
+}

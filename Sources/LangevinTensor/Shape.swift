@@ -1,0 +1,58 @@
+/// The extent of a tensor along each axis, outermost first. Elements are contiguous in row-major order.
+public struct Shape: Sendable, Hashable, ExpressibleByArrayLiteral, CustomStringConvertible {
+  public let dimensions: [Int]
+
+  public init(_ dimensions: [Int]) { self.dimensions = dimensions }
+  public init(arrayLiteral elements: Int...) { self.dimensions = elements }
+
+  /// Number of elements; 1 for a scalar's empty shape.
+  public var count: Int { dimensions.reduce(1, *) }
+  public var rank: Int { dimensions.count }
+
+  /// The extent of an axis; a negative axis counts from the end.
+  public subscript(axis: Int) -> Int { dimensions[axis < 0 ? axis + dimensions.count : axis] }
+
+  /// Distance in elements between neighbours along each axis.
+  public var strides: [Int] {
+    var result = [Int](repeating: 1, count: rank)
+    for axis in stride(from: rank - 2, through: 0, by: -1) {
+      result[axis] = result[axis + 1] * dimensions[axis + 1]
+    }
+    return result
+  }
+
+  /// NumPy's broadcasting rule: axes align at the end, and 1 stretches. Nil where it does not hold.
+  public func broadcast(with other: Shape) -> Shape? {
+    var result = [Int](repeating: 1, count: max(rank, other.rank))
+    for axis in 1...max(result.count, 1) where axis <= result.count {
+      let a = axis <= rank ? self[-axis] : 1
+      let b = axis <= other.rank ? other[-axis] : 1
+      guard a == b || a == 1 || b == 1 else { return nil }
+      result[result.count - axis] = a == 1 ? b : a
+    }
+    return Shape(result)
+  }
+
+  /// This shape with one axis replaced.
+  public func replacing(axis: Int, with extent: Int) -> Shape {
+    var result = dimensions
+    result[axis < 0 ? axis + rank : axis] = extent
+    return Shape(result)
+  }
+
+  public var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }
+}
+
+/// What shape inference knows of a tensor.
+public struct TensorSpec: Sendable, Hashable, CustomStringConvertible {
+  public let shape: Shape
+  public let dtype: DType
+
+  public init(_ shape: Shape, _ dtype: DType = .float32) {
+    self.shape = shape
+    self.dtype = dtype
+  }
+
+  public var byteCount: Int { shape.count * dtype.byteCount }
+  public var description: String { "\(dtype.rawValue)\(shape)" }
+}

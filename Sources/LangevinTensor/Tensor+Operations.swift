@@ -1,0 +1,169 @@
+/// The operations as methods. Each throws `TensorError.invalidOperands` where shapes or dtypes do not fit.
+extension Tensor {
+  /// For layers and tests that build an `Operation` themselves.
+  public static func apply(_ operation: Operation, _ inputs: [Tensor], on device: Device? = nil) throws -> Tensor {
+    guard let device = device ?? inputs.first?.device else {
+      preconditionFailure("an operation without inputs needs a device")
+    }
+    return try device.apply(operation, inputs)
+  }
+
+  private func apply(_ operation: Operation, _ others: Tensor...) throws -> Tensor {
+    try device.apply(operation, [self] + others)
+  }
+
+  // MARK: Constants
+
+  public static func fill(_ value: Float, _ shape: Shape, dtype: DType = .float32, on device: Device) throws -> Tensor {
+    try device.apply(.fill(value, TensorSpec(shape, dtype)), [])
+  }
+
+  /// Standard normal numbers; see `NormalNoise`.
+  public static func normal(
+    _ shape: Shape, seed: UInt64, stream: UInt32 = 0, step: UInt32 = 0, on device: Device
+  ) throws -> Tensor {
+    try device.apply(.normalNoise(NormalNoise(seed: seed, stream: stream, step: step, shape: shape)), [])
+  }
+
+  // MARK: Arithmetic with broadcasting
+
+  public static func + (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.add), b) }
+  public static func - (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.subtract), b) }
+  public static func * (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.multiply), b) }
+  public static func / (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.divide), b) }
+  public func minimum(_ other: Tensor) throws -> Tensor { try apply(.binary(.minimum), other) }
+  public func maximum(_ other: Tensor) throws -> Tensor { try apply(.binary(.maximum), other) }
+
+  public static func + (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: 1, offset: b)) }
+  public static func - (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: 1, offset: -b)) }
+  public static func * (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: b, offset: 0)) }
+  public static func / (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: 1 / b, offset: 0)) }
+
+  /// `scale * self + offset`.
+  public func affine(scale: Float, offset: Float) throws -> Tensor {
+    try apply(.affine(scale: scale, offset: offset))
+  }
+  public func clamped(_ lower: Float, _ upper: Float) throws -> Tensor {
+    try apply(.clamp(lower: lower, upper: upper))
+  }
+  public func map(_ function: Unary) throws -> Tensor { try apply(.unary(function)) }
+  public func silu() throws -> Tensor { try map(.silu) }
+
+  /// `sum_i c_i x_i` in one pass.
+  public static func combination(_ terms: [(Float, Tensor)]) throws -> Tensor {
+    try terms[0].1.device.apply(.linearCombination(terms.map(\.0)), terms.map(\.1))
+  }
+
+  // MARK: Shape
+
+  public func transposed(_ permutation: [Int]) throws -> Tensor { try apply(.transpose(permutation)) }
+  public func broadcast(to shape: Shape) throws -> Tensor { try apply(.broadcast(shape)) }
+
+  public func sliced(starts: [Int], sizes: [Int]) throws -> Tensor {
+    try apply(.slice(Slice(starts: starts, sizes: sizes)))
+  }
+
+  /// Elements `range` along one axis; a negative axis counts from the end.
+  public func sliced(_ range: Range<Int>, axis: Int) throws -> Tensor {
+    let axis = axis < 0 ? axis + shape.rank : axis
+    if axis == 0 { return try rows(range) }
+    var starts = [Int](repeating: 0, count: shape.rank)
+    var sizes = shape.dimensions
+    starts[axis] = range.lowerBound
+    sizes[axis] = range.count
+    return try sliced(starts: starts, sizes: sizes)
+  }
+
+  public static func concatenated(_ tensors: [Tensor], axis: Int) throws -> Tensor {
+    if tensors.count == 1 { return tensors[0] }
+    return try tensors[0].device.apply(
+      .concatenate(axis: axis < 0 ? axis + tensors[0].shape.rank : axis), tensors)
+  }
+
+  public func padded(before: [Int], after: [Int], value: Float = 0) throws -> Tensor {
+    try apply(.pad(Pad(before: before, after: after, value: value)))
+  }
+
+  /// [N, H, W, C] -> [N, fH, fW, C].
+  public func upsampledNearest(_ factor: Int) throws -> Tensor { try apply(.upsampleNearest(factor: factor)) }
+
+  public func cast(to dtype: DType) throws -> Tensor {
+    dtype == self.dtype ? self : try apply(.cast(dtype))
+  }
+
+  // MARK: Reductions and normalisation
+
+  public func reduced(_ kind: Reduce.Kind, axes: [Int]) throws -> Tensor {
+    try apply(.reduce(Reduce(kind, axes: axes.map { $0 < 0 ? $0 + shape.rank : $0 }.sorted())))
+  }
+
+  /// How many elements are NaN or infinite. Waits for the tensor.
+  public func nonFiniteCount() throws -> Int { Int(try apply(.nonFiniteCount).int32s()[0]) }
+
+  public func softmax() throws -> Tensor { try apply(.softmax) }
+
+  public func groupNorm(
+    _ gamma: Tensor, _ beta: Tensor, groups: Int, epsilon: Float, activation: Activation = .identity
+  ) throws -> Tensor {
+    try apply(.groupNorm(GroupNorm(groups: groups, epsilon: epsilon, activation: activation)), gamma, beta)
+  }
+
+  public func layerNorm(_ gamma: Tensor, _ beta: Tensor, epsilon: Float) throws -> Tensor {
+    try apply(.layerNorm(LayerNorm(epsilon: epsilon)), gamma, beta)
+  }
+
+  public func layerNorm(epsilon: Float) throws -> Tensor {
+    try apply(.layerNorm(LayerNorm(epsilon: epsilon, affine: false)))
+  }
+
+  public func rmsNorm(_ gamma: Tensor, epsilon: Float) throws -> Tensor {
+    try apply(.rmsNorm(epsilon: epsilon), gamma)
+  }
+
+  // MARK: Products
+
+  /// `act(scale * self B + bias + residual)`.
+  public func matmul(
+    _ b: Tensor, transposeLeft: Bool = false, right: MatrixLayout = .rowMajor, scale: Float = 1,
+    bias: Tensor? = nil, residual: Tensor? = nil, activation: Activation = .identity
+  ) throws -> Tensor {
+    let epilogue = Epilogue(bias: bias != nil, residual: residual != nil, activation: activation)
+    let operation = MatMul(transposeLeft: transposeLeft, right: right, scale: scale, epilogue: epilogue)
+    return try device.apply(.matmul(operation), [self, b] + [bias, residual].compactMap { $0 })
+  }
+
+  /// `act(self W + bias + residual)`.
+  public func matmul(
+    _ weight: Matrix, bias: Tensor? = nil, residual: Tensor? = nil, activation: Activation = .identity
+  ) throws -> Tensor {
+    try matmul(weight.tensor, right: weight.layout, bias: bias, residual: residual, activation: activation)
+  }
+
+  /// self [N, H, W, C]; `perImage` [N, outputChannels] is added to every pixel of its image.
+  public func conv2d(
+    _ weight: Matrix, kernel: Extent2D, stride: Int = 1, padding: Padding2D = Padding2D(0),
+    bias: Tensor? = nil, perImage: Tensor? = nil, residual: Tensor? = nil, activation: Activation = .identity
+  ) throws -> Tensor {
+    let epilogue = Epilogue(
+      bias: bias != nil, perImage: perImage != nil, residual: residual != nil, activation: activation)
+    let operation = Conv2D(
+      kernel: kernel, stride: stride, padding: padding, weight: weight.layout, epilogue: epilogue)
+    return try device.apply(
+      .conv2d(operation), [self, weight.tensor] + [bias, perImage, residual].compactMap { $0 })
+  }
+
+  /// self is Q [N, T, heads * D]; scale defaults to 1 / sqrt(D). arXiv:1706.03762, eq. 1.
+  public func attention(
+    keys: Tensor, values: Tensor, heads: Int, scale: Float? = nil, causal: Bool = false, mask: Tensor? = nil
+  ) throws -> Tensor {
+    let scale = scale ?? 1 / (Float(shape[-1]) / Float(heads)).squareRoot()
+    let operation = Attention(heads: heads, scale: scale, causal: causal, mask: mask != nil)
+    return try device.apply(.attention(operation), [self, keys, values] + (mask.map { [$0] } ?? []))
+  }
+
+  /// [..., 2C] -> [..., C].
+  public func geglu() throws -> Tensor { try apply(.geglu) }
+
+  /// self is the table [V, C].
+  public func embedding(_ ids: Tensor) throws -> Tensor { try apply(.embedding, ids) }
+}
