@@ -52,6 +52,9 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Sources/langevin"),
+
+    .testTarget(
+      name: "LangevinCheckpointTests", dependencies: ["Langevin", "LangevinModels", "LangevinNN", "LangevinTensor"]),
   ],
   swiftLanguageModes: [.v6]
 )

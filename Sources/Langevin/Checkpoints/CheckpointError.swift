@@ -1,0 +1,59 @@
+import LangevinTensor
+
+/// What can be wrong with the files of a model.
+public enum CheckpointError: Error, Sendable, Equatable, CustomStringConvertible {
+  case missingFile(path: String)
+  /// The operating system refused; `reason` is its message.
+  case unreadable(path: String, reason: String)
+  case unwritable(path: String, reason: String)
+  /// The file ends before what its header promises.
+  case truncated(path: String, expected: Int, got: Int)
+  case malformed(path: String, reason: String)
+  case duplicateKey(path: String, key: String)
+  /// A Python pickle, which can run code when read.
+  case pickle(path: String)
+  case missingTensor(path: String, name: String)
+  /// Tensors which no part of the model takes.
+  case unknownTensors(path: String, names: [String])
+  case unsupportedDType(path: String, tensor: String, dtype: String)
+  /// A pipeline or component class, or a layout of keys, that is not implemented.
+  case unsupported(path: String, found: String, supported: [String])
+  /// The index of a sharded checkpoint names a file that is not there.
+  case missingShard(index: String, shard: String)
+  case notInShard(index: String, shard: String, tensor: String)
+
+  /// One line that says which file and what to do.
+  public var description: String {
+    switch self {
+    case .missingFile(let path): "\(path): no such file"
+    case .unreadable(let path, let reason): "\(path): cannot be read: \(reason)"
+    case .unwritable(let path, let reason): "\(path): cannot be written: \(reason)"
+    case .truncated(let path, let expected, let got):
+      "\(path): truncated: \(got) bytes of \(expected); download it again"
+    case .malformed(let path, let reason): "\(path): malformed: \(reason)"
+    case .duplicateKey(let path, let key): "\(path): malformed: the key '\(key)' appears twice"
+    case .pickle(let path):
+      "\(path): is a Python pickle, which can run code when read; \(Self.conversion(path))"
+    case .missingTensor(let path, let name): "\(path): has no tensor '\(name)'"
+    case .unknownTensors(let path, let names):
+      "\(path): \(names.count) tensors belong to no part of the model: "
+        + names.prefix(5).joined(separator: ", ") + (names.count > 5 ? ", …" : "")
+    case .unsupportedDType(let path, let tensor, let dtype):
+      "\(path): tensor '\(tensor)' is stored as \(dtype), which is not supported (F32, F16, BF16 and I32 are)"
+    case .unsupported(let path, let found, let supported):
+      "\(path): \(found) is not supported (supported: \(supported.joined(separator: ", ")))"
+    case .missingShard(let index, let shard): "\(index): names the shard \(shard), which is not there"
+    case .notInShard(let index, let shard, let tensor):
+      "\(index): places the tensor '\(tensor)' in \(shard), which does not hold it"
+    }
+  }
+
+  private static func conversion(_ path: String) -> String {
+    let stem = path.split(separator: ".", omittingEmptySubsequences: false).dropLast().joined(separator: ".")
+    let script =
+      "import torch; from safetensors.torch import save_file; d = torch.load('\(path)', map_location='cpu', "
+      + "weights_only=True); d = d.get('state_dict', d); save_file({k: v.clone().contiguous() for k, v in "
+      + "d.items() if hasattr(v, 'dtype')}, '\(stem).safetensors')"
+    return "convert it with: python -c \"\(script)\""
+  }
+}

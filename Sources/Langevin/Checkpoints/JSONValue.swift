@@ -1,0 +1,255 @@
+import Foundation
+
+/// A JSON document (RFC 8259) which keeps the order of keys and the spelling of numbers.
+///
+/// Foundation's parsers accept duplicate keys without a word, and a safetensors header may not have any.
+enum JSONValue: Equatable, Sendable {
+  case null
+  case bool(Bool)
+  /// As spelled in the document.
+  case number(String)
+  case string(String)
+  case array([JSONValue])
+  case object([Member])
+
+  struct Member: Equatable, Sendable {
+    var key: String
+    var value: JSONValue
+
+    init(_ key: String, _ value: JSONValue) {
+      self.key = key
+      self.value = value
+    }
+  }
+
+  enum ParseError: Error, Equatable {
+    case invalid(String)
+    case duplicateKey(String)
+  }
+
+  /// The value of a key of an object; nil where this is no object or has no such key.
+  subscript(key: String) -> JSONValue? {
+    guard case .object(let members) = self else { return nil }
+    return members.first { $0.key == key }?.value
+  }
+
+  var string: String? {
+    if case .string(let value) = self { value } else { nil }
+  }
+
+  /// A non-negative integer spelled without sign, fraction or exponent.
+  var count: Int? {
+    guard case .number(let spelling) = self, spelling.utf8.allSatisfy({ $0 >= 48 && $0 <= 57 }) else {
+      return nil
+    }
+    return Int(spelling)
+  }
+
+  // MARK: Writing
+
+  static func integer(_ value: Int) -> JSONValue { .number(String(value)) }
+  static func real(_ value: Double) -> JSONValue { .number("\(value)") }
+  static func integers(_ values: [Int]) -> JSONValue { .array(values.map(integer)) }
+  static func strings(_ values: [String]) -> JSONValue { .array(values.map { .string($0) }) }
+
+  /// Compact UTF-8.
+  var data: Data { Data(text.utf8) }
+
+  var text: String {
+    switch self {
+    case .null: "null"
+    case .bool(let value): value ? "true" : "false"
+    case .number(let spelling): spelling
+    case .string(let value): Self.quoted(value)
+    case .array(let values): "[" + values.map(\.text).joined(separator: ",") + "]"
+    case .object(let members):
+      "{" + members.map { Self.quoted($0.key) + ":" + $0.value.text }.joined(separator: ",") + "}"
+    }
+  }
+
+  private static func quoted(_ value: String) -> String {
+    var result = "\""
+    for scalar in value.unicodeScalars {
+      switch scalar {
+      case "\"": result += "\\\""
+      case "\\": result += "\\\\"
+      case let control where control.value < 0x20:
+        let digits = String(control.value, radix: 16)
+        result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+      default: result.unicodeScalars.append(scalar)
+      }
+    }
+    return result + "\""
+  }
+}
+
+extension JSONValue {
+  /// Parses UTF-8 strictly: no byte order mark, no comments, no trailing commas, no duplicate keys, no lone
+  /// surrogates, nothing but white space after the document.
+  ///
+  /// Throws `ParseError`.
+  init(parsing bytes: [UInt8]) throws {
+    guard String(validating: bytes, as: UTF8.self) != nil else { throw ParseError.invalid("it is not UTF-8") }
+    var parser = JSONParser(bytes: bytes)
+    self = try parser.document()
+  }
+}
+
+/// A recursive-descent parser over validated UTF-8.
+private struct JSONParser {
+  let bytes: [UInt8]
+  var position = 0
+  /// Deep nesting would exhaust the stack.
+  let maximumDepth = 64
+
+  init(bytes: [UInt8]) { self.bytes = bytes }
+
+  func fail(_ reason: String) -> JSONValue.ParseError { .invalid("\(reason) at byte \(position)") }
+
+  var next: UInt8? { position < bytes.count ? bytes[position] : nil }
+
+  mutating func skipSpace() {
+    while let byte = next, byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 { position += 1 }
+  }
+
+  mutating func take(_ character: Unicode.Scalar) -> Bool {
+    guard next == UInt8(ascii: character) else { return false }
+    position += 1
+    return true
+  }
+
+  mutating func document() throws -> JSONValue {
+    let value = try self.value(depth: 0)
+    skipSpace()
+    guard next == nil else { throw fail("text after the end of the JSON document") }
+    return value
+  }
+
+  mutating func value(depth: Int) throws -> JSONValue {
+    guard depth < maximumDepth else { throw fail("JSON nested too deeply") }
+    skipSpace()
+    switch next {
+    case UInt8(ascii: "{"): return try object(depth: depth)
+    case UInt8(ascii: "["): return try array(depth: depth)
+    case UInt8(ascii: "\""): return .string(try string())
+    case UInt8(ascii: "t"): return try word("true", .bool(true))
+    case UInt8(ascii: "f"): return try word("false", .bool(false))
+    case UInt8(ascii: "n"): return try word("null", .null)
+    case .some(let byte) where byte == UInt8(ascii: "-") || (byte >= 48 && byte <= 57): return try number()
+    case nil: throw fail("the JSON document ends early")
+    default: throw fail("a JSON value is expected")
+    }
+  }
+
+  mutating func word(_ word: String, _ value: JSONValue) throws -> JSONValue {
+    guard bytes[position...].starts(with: word.utf8) else { throw fail("a JSON value is expected") }
+    position += word.utf8.count
+    return value
+  }
+
+  mutating func object(depth: Int) throws -> JSONValue {
+    position += 1
+    var members: [JSONValue.Member] = []
+    var seen: Set<String> = []
+    skipSpace()
+    if take("}") { return .object([]) }
+    repeat {
+      skipSpace()
+      guard next == UInt8(ascii: "\"") else { throw fail("a key is expected") }
+      let key = try string()
+      guard seen.insert(key).inserted else { throw JSONValue.ParseError.duplicateKey(key) }
+      skipSpace()
+      guard take(":") else { throw fail("':' is expected") }
+      members.append(JSONValue.Member(key, try value(depth: depth + 1)))
+      skipSpace()
+    } while take(",")
+    guard take("}") else { throw fail("',' or '}' is expected") }
+    return .object(members)
+  }
+
+  mutating func array(depth: Int) throws -> JSONValue {
+    position += 1
+    var values: [JSONValue] = []
+    skipSpace()
+    if take("]") { return .array([]) }
+    repeat {
+      values.append(try value(depth: depth + 1))
+      skipSpace()
+    } while take(",")
+    guard take("]") else { throw fail("',' or ']' is expected") }
+    return .array(values)
+  }
+
+  mutating func digits() throws {
+    let start = position
+    while let byte = next, byte >= 48 && byte <= 57 { position += 1 }
+    guard position > start else { throw fail("a digit is expected") }
+  }
+
+  mutating func number() throws -> JSONValue {
+    let start = position
+    _ = take("-")
+    if take("0") {
+      if let byte = next, byte >= 48 && byte <= 57 { throw fail("a number begins with 0") }
+    } else {
+      try digits()
+    }
+    if take(".") { try digits() }
+    if take("e") || take("E") {
+      if !take("+") { _ = take("-") }
+      try digits()
+    }
+    return .number(String(decoding: bytes[start..<position], as: UTF8.self))
+  }
+
+  mutating func string() throws -> String {
+    position += 1
+    var result: [UInt8] = []
+    while let byte = next {
+      position += 1
+      switch byte {
+      case UInt8(ascii: "\""): return String(decoding: result, as: UTF8.self)
+      case UInt8(ascii: "\\"): try escape(into: &result)
+      case 0..<0x20: throw fail("a control character in a string")
+      default: result.append(byte)
+      }
+    }
+    throw fail("a string without end")
+  }
+
+  mutating func escape(into result: inout [UInt8]) throws {
+    guard let byte = next else { throw fail("a string without end") }
+    position += 1
+    switch byte {
+    case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): result.append(byte)
+    case UInt8(ascii: "b"): result.append(0x08)
+    case UInt8(ascii: "f"): result.append(0x0C)
+    case UInt8(ascii: "n"): result.append(0x0A)
+    case UInt8(ascii: "r"): result.append(0x0D)
+    case UInt8(ascii: "t"): result.append(0x09)
+    case UInt8(ascii: "u"):
+      var code = try hexadecimal()
+      if code >= 0xD800 && code < 0xDC00 {
+        guard take("\\"), take("u") else { throw fail("a lone surrogate") }
+        let low = try hexadecimal()
+        guard low >= 0xDC00 && low < 0xE000 else { throw fail("a lone surrogate") }
+        code = 0x10000 + (code - 0xD800) << 10 + (low - 0xDC00)
+      }
+      guard let scalar = Unicode.Scalar(code) else { throw fail("a lone surrogate") }
+      result.append(contentsOf: UTF8.encode(scalar)?.map { $0 } ?? [])
+    default: throw fail("an unknown escape")
+    }
+  }
+
+  mutating func hexadecimal() throws -> UInt32 {
+    var code: UInt32 = 0
+    for _ in 0..<4 {
+      guard let byte = next, let digit = Character(Unicode.Scalar(byte)).hexDigitValue else {
+        throw fail("four hexadecimal digits are expected")
+      }
+      code = code << 4 | UInt32(digit)
+      position += 1
+    }
+    return code
+  }
+}

@@ -1,0 +1,116 @@
+import Foundation
+import LangevinNN
+import LangevinTensor
+
+/// A safetensors file, mapped into memory and checked in full before anything is read from it.
+public final class SafetensorsFile: WeightSource {
+  public let url: URL
+  /// The `__metadata__` of the header.
+  public let metadata: [String: String]
+  public let names: [String]
+
+  private let mapping: FileMapping
+  private let entries: [String: SafetensorsHeader.Entry]
+  private let dataOffset: Int
+
+  /// Maps a file and checks its header.
+  ///
+  /// Throws `CheckpointError`: `missingFile`, `unreadable`, `pickle`, `truncated`, `malformed`, `duplicateKey`.
+  public init(url: URL) throws {
+    self.url = url
+    mapping = try FileMapping(path: url.path)
+    try PickleCheck.refuse(mapping.bytes, path: url.path)
+    let header = try SafetensorsHeader(parsing: mapping.bytes, path: url.path)
+    metadata = header.metadata
+    names = header.entries.map(\.name)
+    entries = Dictionary(uniqueKeysWithValues: header.entries.map { ($0.name, $0) })
+    dataOffset = header.dataOffset
+  }
+
+  public var description: String { url.path }
+
+  public func spec(of name: String) -> TensorSpec? {
+    guard let entry = entries[name], let dtype = entry.dtype.dtype else { return nil }
+    return TensorSpec(Shape(entry.shape), dtype)
+  }
+
+  /// The shape of a tensor of whatever dtype; nil where there is no such tensor.
+  public func shape(of name: String) -> Shape? { entries[name].map { Shape($0.shape) } }
+
+  /// Copies a tensor to a device and gives its pages back to the system.
+  ///
+  /// Throws `CheckpointError.missingTensor`, `.unsupportedDType`, or what the device throws.
+  public func load(_ name: String, on device: Device) throws -> Tensor {
+    guard let entry = entries[name] else { throw CheckpointError.missingTensor(path: url.path, name: name) }
+    guard let dtype = entry.dtype.dtype else {
+      throw CheckpointError.unsupportedDType(path: url.path, tensor: name, dtype: entry.dtype.rawValue)
+    }
+    let range = dataOffset + entry.range.lowerBound..<dataOffset + entry.range.upperBound
+    defer { mapping.release(range) }
+    let bytes = UnsafeRawBufferPointer(rebasing: mapping.bytes[range])
+    return try Tensor(bytes: bytes, TensorSpec(Shape(entry.shape), dtype), on: device)
+  }
+}
+
+/// A read-only private mapping of a whole file.
+final class FileMapping: @unchecked Sendable {
+  let bytes: UnsafeRawBufferPointer
+
+  init(path: String) throws {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      if errno == ENOENT { throw CheckpointError.missingFile(path: path) }
+      throw CheckpointError.unreadable(path: path, reason: String(cString: strerror(errno)))
+    }
+    defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else {
+      throw CheckpointError.unreadable(path: path, reason: String(cString: strerror(errno)))
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw CheckpointError.unreadable(path: path, reason: "it is not a regular file")
+    }
+    let count = Int(status.st_size)
+    // A mapping of no bytes is an error of mmap's.
+    guard count > 0 else {
+      bytes = UnsafeRawBufferPointer(start: nil, count: 0)
+      return
+    }
+    guard let start = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), start != MAP_FAILED else {
+      throw CheckpointError.unreadable(path: path, reason: String(cString: strerror(errno)))
+    }
+    bytes = UnsafeRawBufferPointer(start: start, count: count)
+  }
+
+  deinit {
+    if let start = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: start), bytes.count) }
+  }
+
+  /// Drops the pages of these bytes from resident memory, so that what was copied to a device does not count
+  /// twice; a page read again comes back from the file.
+  func release(_ range: Range<Int>) {
+    guard let start = bytes.baseAddress, !range.isEmpty else { return }
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let first = range.lowerBound / page * page
+    let last = min((range.upperBound + page - 1) / page * page, bytes.count)
+    madvise(UnsafeMutableRawPointer(mutating: start + first), last - first, MADV_DONTNEED)
+  }
+}
+
+/// Recognises what `torch.save` writes.
+enum PickleCheck {
+  static let suffixes: Set<String> = ["ckpt", "pt", "pth", "bin", "pkl"]
+
+  /// Throws `CheckpointError.pickle` for a zip archive, a pickle or a file named like one.
+  static func refuse(_ bytes: UnsafeRawBufferPointer, path: String) throws {
+    let suffix = path.split(separator: ".").last.map { $0.lowercased() } ?? ""
+    let zip = bytes.starts(with: [0x50, 0x4B, 0x03, 0x04])
+    // Opcode PROTO and a protocol number; as a header length it would be no sensible size either.
+    let pickle = bytes.count >= 2 && bytes[0] == 0x80 && (2...5).contains(bytes[1]) && !looksLikeHeader(bytes)
+    if suffixes.contains(suffix) || zip || pickle { throw CheckpointError.pickle(path: path) }
+  }
+
+  private static func looksLikeHeader(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    bytes.count > 8 && bytes[8] == UInt8(ascii: "{")
+  }
+}

@@ -1,0 +1,82 @@
+import Foundation
+import LangevinTensor
+
+/// Writes safetensors files.
+public enum SafetensorsWriter {
+  /// Writes tensors in the order given; the file appears under its name only when it is complete.
+  ///
+  /// Tensors of wide elements come first in other writers, for alignment's sake; here the caller's order is
+  /// kept, and the header is padded so that the first tensor is aligned to 8 bytes. Throws
+  /// `CheckpointError.unwritable`, `.duplicateKey`, or what reading a tensor back throws.
+  public static func write(
+    _ tensors: [(name: String, tensor: Tensor)], metadata: [String: String] = [:], to url: URL
+  ) throws {
+    let header = try header(
+      tensors.map {
+        ($0.name, ElementType($0.tensor.dtype), $0.tensor.shape.dimensions, $0.tensor.spec.byteCount)
+      },
+      metadata: metadata, path: url.path)
+    let temporary = url.deletingLastPathComponent()
+      .appendingPathComponent(".\(url.lastPathComponent).\(getpid()).\(UInt32.random(in: 0 ... .max)).part")
+    func fail(_ code: Int32) -> CheckpointError {
+      .unwritable(path: url.path, reason: String(cString: strerror(code)))
+    }
+    let descriptor = open(temporary.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else { throw fail(errno) }
+    var isOpen = true
+    do {
+      func put(_ bytes: UnsafeRawBufferPointer) throws {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+          let written = Foundation.write(
+            descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+          if written < 0 {
+            if errno == EINTR { continue }
+            throw fail(errno)
+          }
+          rest = rest.dropFirst(written)
+        }
+      }
+      try header.withUnsafeBytes(put)
+      for (_, tensor) in tensors { try tensor.withBytes(put) }
+      guard fsync(descriptor) == 0 else { throw fail(errno) }
+      isOpen = false
+      guard close(descriptor) == 0 else { throw fail(errno) }
+      guard rename(temporary.path, url.path) == 0 else { throw fail(errno) }
+    } catch {
+      if isOpen { close(descriptor) }
+      unlink(temporary.path)
+      throw error
+    }
+  }
+
+  /// The length and the JSON, padded with spaces to a multiple of 8 bytes.
+  static func header(
+    _ tensors: [(name: String, dtype: ElementType, shape: [Int], byteCount: Int)], metadata: [String: String],
+    path: String
+  ) throws -> [UInt8] {
+    var members: [JSONValue.Member] = []
+    var seen: Set<String> = [SafetensorsHeader.metadataKey]
+    if !metadata.isEmpty {
+      let pairs = metadata.sorted { $0.key < $1.key }.map { JSONValue.Member($0.key, .string($0.value)) }
+      members.append(JSONValue.Member(SafetensorsHeader.metadataKey, .object(pairs)))
+    }
+    var offset = 0
+    for (name, dtype, shape, byteCount) in tensors {
+      guard seen.insert(name).inserted else { throw CheckpointError.duplicateKey(path: path, key: name) }
+      members.append(
+        JSONValue.Member(
+          name,
+          .object([
+            JSONValue.Member("dtype", .string(dtype.rawValue)),
+            JSONValue.Member("shape", .integers(shape)),
+            JSONValue.Member("data_offsets", .integers([offset, offset + byteCount])),
+          ])))
+      offset += byteCount
+    }
+    var json = Array(JSONValue.object(members).text.utf8)
+    json += [UInt8](repeating: 0x20, count: (8 - json.count % 8) % 8)
+    let length = UInt64(json.count)
+    return (0..<8).map { UInt8(truncatingIfNeeded: length >> (8 * UInt64($0))) } + json
+  }
+}

@@ -1,0 +1,87 @@
+import Foundation
+import LangevinNN
+import LangevinTensor
+
+/// Several safetensors files and the index (`*.safetensors.index.json`) that says which tensor is in which.
+public final class ShardedCheckpoint: WeightSource {
+  public let url: URL
+  public let names: [String]
+
+  private let shards: [SafetensorsFile]
+  private let places: [String: Int]
+
+  /// Opens every shard and checks that each holds what the index places in it.
+  ///
+  /// Throws `CheckpointError`, in particular `missingShard` and `notInShard`.
+  public init(index url: URL) throws {
+    self.url = url
+    let path = url.path
+    let document = try JSONFile.read(url)
+    guard case .object(let map) = document["weight_map"] else {
+      throw CheckpointError.malformed(path: path, reason: "it has no weight_map")
+    }
+    var shards: [SafetensorsFile] = []
+    var numbers: [String: Int] = [:]
+    var places: [String: Int] = [:]
+    for entry in map {
+      guard let shard = entry.value.string else {
+        throw CheckpointError.malformed(path: path, reason: "weight_map '\(entry.key)' is not a file name")
+      }
+      // A shard lies beside its index; a path out of the folder is not a name.
+      guard !shard.isEmpty, !shard.contains("/"), shard != "..", shard != "." else {
+        throw CheckpointError.malformed(
+          path: path, reason: "weight_map names '\(shard)', not a file beside it")
+      }
+      if numbers[shard] == nil {
+        do {
+          shards.append(
+            try SafetensorsFile(url: url.deletingLastPathComponent().appendingPathComponent(shard)))
+        } catch CheckpointError.missingFile {
+          throw CheckpointError.missingShard(index: path, shard: shard)
+        }
+        numbers[shard] = shards.count - 1
+      }
+      guard let number = numbers[shard] else { continue }
+      guard shards[number].shape(of: entry.key) != nil else {
+        throw CheckpointError.notInShard(index: path, shard: shard, tensor: entry.key)
+      }
+      places[entry.key] = number
+    }
+    for (shard, number) in numbers {
+      for name in shards[number].names where places[name] != number {
+        throw CheckpointError.malformed(
+          path: path, reason: "\(shard) holds '\(name)', which the index does not place there")
+      }
+    }
+    names = map.map(\.key)
+    self.shards = shards
+    self.places = places
+  }
+
+  public var description: String { url.path }
+
+  public func spec(of name: String) -> TensorSpec? { places[name].flatMap { shards[$0].spec(of: name) } }
+
+  /// Copies a tensor to a device.
+  ///
+  /// Throws `CheckpointError.missingTensor`, `.unsupportedDType`, or what the device throws.
+  public func load(_ name: String, on device: Device) throws -> Tensor {
+    guard let place = places[name] else { throw CheckpointError.missingTensor(path: url.path, name: name) }
+    return try shards[place].load(name, on: device)
+  }
+}
+
+/// Small JSON files of a model folder.
+enum JSONFile {
+  /// Throws `CheckpointError.missingFile`, `.unreadable`, `.malformed` or `.duplicateKey`.
+  static func read(_ url: URL) throws -> JSONValue {
+    let mapping = try FileMapping(path: url.path)
+    do {
+      return try JSONValue(parsing: [UInt8](mapping.bytes))
+    } catch JSONValue.ParseError.duplicateKey(let key) {
+      throw CheckpointError.duplicateKey(path: url.path, key: key)
+    } catch JSONValue.ParseError.invalid(let reason) {
+      throw CheckpointError.malformed(path: url.path, reason: reason)
+    }
+  }
+}
