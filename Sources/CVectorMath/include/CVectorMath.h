@@ -1,1 +1,60 @@
-void cvector_placeholder(void);
+// Element loops that the compiler vectorises for each x86-64 level (chosen when the program starts) and
+// compiles as plain C elsewhere. Pointers do not overlap unless they are equal.
+#ifndef CVECTORMATH_H
+#define CVECTORMATH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum : int32_t {
+  VM_SILU, VM_GELU, VM_GELU_TANH, VM_QUICK_GELU, VM_SIGMOID, VM_TANH, VM_EXP, VM_LOG, VM_SQRT, VM_RSQRT,
+  VM_SIN, VM_COS, VM_SQUARE, VM_ABS, VM_NEGATE, VM_RECIPROCAL
+} vm_unary_function;
+
+typedef enum : int32_t { VM_ADD, VM_SUBTRACT, VM_MULTIPLY, VM_DIVIDE, VM_MINIMUM, VM_MAXIMUM } vm_binary_function;
+
+// Point-wise (pointwise.c).
+void vm_unary(vm_unary_function function, const float *x, float *out, size_t n);
+// a and b advance by 0 or 1.
+void vm_binary(
+    vm_binary_function function, const float *a, size_t stepA, const float *b, size_t stepB, float *out, size_t n);
+void vm_affine(const float *x, float scale, float offset, float *out, size_t n);
+void vm_clamp(const float *x, float lower, float upper, float *out, size_t n);
+// out = first half * gelu(second half), each of n numbers.
+void vm_geglu(const float *first, const float *second, float *out, size_t n);
+// out = c * x, or out += c * x.
+void vm_scale(const float *x, float c, float *out, size_t n);
+void vm_accumulate(const float *x, float c, float *out, size_t n);
+
+// Rows (rows.c).
+void vm_softmax(const float *x, float *out, size_t n);
+// One block of an online softmax: replaces `count` scores by exp(score - maximum) and zeroes the rest up to
+// `n`; updates the row's maximum and sum, and returns what earlier sums are to be multiplied by.
+float vm_softmax_block(float *scores, size_t count, size_t n, float *maximum, float *sum);
+void vm_layer_norm(const float *x, const float *gamma, const float *beta, float epsilon, float *out, size_t n);
+void vm_rms_norm(const float *x, const float *gamma, float epsilon, float *out, size_t n);
+double vm_sum(const float *x, size_t n);
+float vm_minimum(const float *x, size_t n);
+float vm_maximum(const float *x, size_t n);
+void vm_add_to_doubles(const float *x, double *sums, size_t n);
+
+// Group norm over `pixels` rows of `channels` (rows.c). Writes each group's mean and sum of squared
+// deviations; `scratch` holds 2 * channels floats.
+void vm_group_moments(
+    const float *x, size_t pixels, size_t channels, size_t groups, float *scratch, double *means, double *squares);
+// out = act((x - mean[c]) * scale[c] + shift[c]) for each of `pixels` rows.
+void vm_group_apply(
+    const float *x, size_t pixels, size_t channels, const float *mean, const float *scale, const float *shift,
+    int silu, float *out);
+
+// Conversions (convert.c), to nearest even.
+void vm_half_to_float(const uint16_t *x, float *out, size_t n);
+void vm_float_to_half(const float *x, uint16_t *out, size_t n);
+void vm_bfloat_to_float(const uint16_t *x, float *out, size_t n);
+void vm_float_to_bfloat(const float *x, uint16_t *out, size_t n);
+void vm_int_to_float(const int32_t *x, float *out, size_t n);
+// Toward zero; out of range gives the nearest end, NaN gives 0.
+void vm_float_to_int(const float *x, int32_t *out, size_t n);
+size_t vm_count_non_finite(const float *x, size_t n);
+
+#endif

@@ -1,1 +1,0 @@
-void cvector_placeholder(void) {}

@@ -1,0 +1,151 @@
+import COpenBLAS
+import CVectorMath
+import Glibc
+import LangevinTensor
+
+/// The reference and the fallback: every operation in every dtype, over OpenBLAS and all cores. Everything is
+/// done when a call returns. float16 and bfloat16 are storage only: inputs are widened to float32, the output
+/// is rounded once.
+public final class CPUBackend: Backend {
+  public let name = "cpu"
+  let pool: MemoryPool
+
+  /// `memoryLimit` in bytes; by default the machine's physical memory.
+  public init(memoryLimit: Int? = nil) {
+    let physical = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
+    pool = MemoryPool(device: name, limit: memoryLimit ?? physical)
+    // Products are split over the cores here, so that each piece is finished while in its core's cache.
+    openblas_set_num_threads(1)
+  }
+
+  public func weightLayout(columns: Int) -> MatrixLayout { .rowMajor }
+  public var memory: MemoryUse { pool.use }
+
+  public func allocate(byteCount: Int) throws -> any Storage { try pool.allocate(byteCount: byteCount) }
+
+  public func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
+    guard let base = bytes.baseAddress else { return }
+    try memory(of: storage, "upload").advanced(by: byteOffset).copyMemory(from: base, byteCount: bytes.count)
+  }
+
+  public func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer)
+    throws
+  {
+    guard let base = bytes.baseAddress else { return }
+    base.copyMemory(
+      from: try memory(of: storage, "download").advanced(by: byteOffset), byteCount: bytes.count)
+  }
+
+  public func synchronize() throws {}
+
+  /// Always: the CPU is total.
+  public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { true }
+
+  public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
+    guard output.shape.count > 0 else { return }
+    func arithmetic(_ body: ([FloatArray], MutableFloatArray) throws -> Void) throws {
+      try asFloats(operation, inputs, output, body)
+    }
+    let (x, y) = (try inputs.map { try raw($0, operation) }, try raw(output, operation))
+    switch operation {
+    case .matmul(let matmul): try arithmetic { try self.matmul(matmul, $0, $1) }
+    case .conv2d(let conv): try arithmetic { try conv2d(conv, $0, $1) }
+    case .attention(let attention): try arithmetic { try self.attention(attention, $0, $1) }
+    case .groupNorm(let norm): try arithmetic { try groupNorm(norm, $0, $1) }
+    case .layerNorm(let norm): try arithmetic { layerNorm(norm, $0, $1) }
+    case .rmsNorm(let epsilon): try arithmetic { rmsNorm(epsilon, $0, $1) }
+    case .softmax: try arithmetic { softmax($0[0], $1) }
+    case .unary(let function): try arithmetic { unary(function, $0[0], $1) }
+    case .affine(let scale, let offset): try arithmetic { affine(scale, offset, $0[0], $1) }
+    case .clamp(let lower, let upper): try arithmetic { clamp(lower, upper, $0[0], $1) }
+    case .geglu: try arithmetic { geglu($0[0], $1) }
+    case .binary(let function): try arithmetic { binary(function, $0[0], $0[1], $1) }
+    case .linearCombination(let coefficients): try arithmetic { linearCombination(coefficients, $0, $1) }
+    case .reduce(let reduce): try arithmetic { self.reduce(reduce, $0[0], $1) }
+    case .embedding: try embedding(x[0], x[1], y)
+    case .transpose(let permutation): transpose(permutation, x[0], y)
+    case .broadcast: broadcast(x[0], y)
+    case .slice(let slice): self.slice(slice, x[0], y)
+    case .concatenate(let axis): concatenate(axis, x, y)
+    case .pad(let pad): self.pad(pad, x[0], y)
+    case .upsampleNearest(let factor): upsampleNearest(factor, x[0], y)
+    case .cast: try cast(x[0], y)
+    case .normalNoise(let noise): normalNoise(noise, y)
+    case .fill(let value, _): fill(value, y)
+    case .arrangeWeight(let arrangement): arrangeWeight(arrangement, x[0], y)
+    case .nonFiniteCount: try nonFiniteCount(x[0], y)
+    }
+  }
+
+  /// Runs `body` on float32 operands: the tensors themselves, or scratch that is converted on the way in and
+  /// rounded on the way out. The one place where storage and arithmetic differ.
+  private func asFloats(
+    _ operation: Operation, _ inputs: [TensorView], _ output: TensorView,
+    _ body: ([FloatArray], MutableFloatArray) throws -> Void
+  ) throws {
+    var scratch: [CPUStorage] = []
+    let arrays = try inputs.map { input in
+      let array = try raw(input, operation)
+      if input.dtype == .float32 { return FloatArray(pointer: array.floats, shape: input.shape) }
+      let wide = try pool.scratch(input.shape.count)
+      scratch.append(wide)
+      widen(array, wide.floats)
+      return FloatArray(pointer: UnsafePointer(wide.floats), shape: input.shape)
+    }
+    let result = try raw(output, operation)
+    if output.dtype == .float32 {
+      try body(arrays, MutableFloatArray(pointer: result.floats, shape: output.shape))
+    } else {
+      let wide = try pool.scratch(output.shape.count)
+      try body(arrays, MutableFloatArray(pointer: wide.floats, shape: output.shape))
+      round(wide.floats, result)
+    }
+    // Scratch must outlive the pointers taken from it.
+    withExtendedLifetime(scratch) {}
+  }
+
+  private func memory(of storage: any Storage, _ what: String) throws -> UnsafeMutableRawPointer {
+    guard let storage = storage as? CPUStorage else {
+      throw TensorError.deviceFailure(device: name, operation: what, reason: "the memory is another device's")
+    }
+    return storage.pointer
+  }
+
+  private func raw(_ view: TensorView, _ operation: Operation) throws -> RawArray {
+    RawArray(
+      pointer: try memory(of: view.storage, operation.name).advanced(by: view.byteOffset), spec: view.spec)
+  }
+}
+
+/// An operand in memory, as it is stored.
+struct RawArray {
+  let pointer: UnsafeMutableRawPointer
+  let spec: TensorSpec
+
+  var shape: Shape { spec.shape }
+  var count: Int { spec.shape.count }
+  var floats: UnsafeMutablePointer<Float> { pointer.assumingMemoryBound(to: Float.self) }
+  var shorts: UnsafeMutablePointer<UInt16> { pointer.assumingMemoryBound(to: UInt16.self) }
+  var words: UnsafeMutablePointer<UInt32> { pointer.assumingMemoryBound(to: UInt32.self) }
+  var ints: UnsafeMutablePointer<Int32> { pointer.assumingMemoryBound(to: Int32.self) }
+}
+
+/// A float32 operand.
+struct FloatArray {
+  let pointer: UnsafePointer<Float>
+  let shape: Shape
+
+  init(pointer: UnsafePointer<Float>, shape: Shape) {
+    self.pointer = pointer
+    self.shape = shape
+  }
+  init(pointer: UnsafeMutablePointer<Float>, shape: Shape) {
+    self.init(pointer: UnsafePointer(pointer), shape: shape)
+  }
+}
+
+/// A float32 result.
+struct MutableFloatArray {
+  let pointer: UnsafeMutablePointer<Float>
+  let shape: Shape
+}

@@ -1,0 +1,96 @@
+import Glibc
+import LangevinTensor
+
+/// Convolution as products of unfolded pixels [pixels, taps * C] with the weight [taps * C, columns]; only a
+/// chunk of the unfolded matrix for each core is in memory.
+extension CPUBackend {
+  func conv2d(_ conv: Conv2D, _ x: [FloatArray], _ y: MutableFloatArray) throws {
+    let (n, channels) = (y.shape[3], x[0].shape[3])
+    let k = conv.kernel.height * conv.kernel.width * channels
+    let rowsPerImage = y.shape[1] * y.shape[2]
+    let m = y.shape[0] * rowsPerImage
+    let epilogue = EpilogueOperands(
+      conv.epilogue, Array(x.dropFirst(2)), columns: n, rowsPerImage: rowsPerImage)
+    let unpacked = try rowMajor(x[1], conv.weight, rows: k, columns: n)
+    defer { withExtendedLifetime(unpacked) {} }
+    let weight = unpacked.map { UnsafePointer($0.floats) } ?? x[1].pointer
+    let product = Product(m: m, n: n, k: k)
+    if conv.isPointwise { return product.computeInParallel(x[0].pointer, weight, y.pointer, epilogue) }
+
+    let unfold = Unfold(conv, x[0], height: y.shape[1], width: y.shape[2])
+    if m < 256 * coreCount {
+      // A small picture under a large weight: unfolded once, and the weight's columns are cut instead.
+      let matrix = try pool.scratch(m * k)
+      parallelFor(m, grain: max(elementGrain / max(k, 1), 1)) { _, rows in
+        unfold.rows(rows, into: matrix.floats + rows.lowerBound * k)
+      }
+      product.computeInParallel(UnsafePointer(matrix.floats), weight, y.pointer, epilogue)
+      withExtendedLifetime(matrix) {}
+      return
+    }
+    // Rows enough to spread the cost of BLAS packing the weight, within 24 MiB a core.
+    let most = min(768, max(64, (6 << 20) / max(k, 1)))
+    let rounds = (m + coreCount * most - 1) / (coreCount * most)
+    let grain = (m + coreCount * rounds - 1) / (coreCount * rounds)
+    let scratch = try pool.scratch(workerCount(m, grain: grain) * grain * k)
+    let base = scratch.floats
+    parallelFor(m, grain: grain) { worker, rows in
+      let matrix = base + worker * grain * k
+      unfold.rows(rows, into: matrix)
+      let chunk = Product(m: rows.count, n: n, k: k)
+      chunk.compute(
+        UnsafePointer(matrix) - rows.lowerBound * k, weight, y.pointer, epilogue, rows, 0..<n)
+    }
+    withExtendedLifetime(scratch) {}
+  }
+}
+
+extension Conv2D {
+  /// A product of the pixels as they lie.
+  var isPointwise: Bool {
+    kernel == Extent2D(height: 1, width: 1) && stride == 1 && padding == Padding2D(0)
+  }
+}
+
+/// Writes the neighbourhoods of output pixels as rows: tap by tap, channels innermost.
+struct Unfold {
+  private let conv: Conv2D
+  private let x: UnsafePointer<Float>
+  private let inHeight: Int
+  private let inWidth: Int
+  private let channels: Int
+  private let height: Int
+  private let width: Int
+
+  init(_ conv: Conv2D, _ x: FloatArray, height: Int, width: Int) {
+    self.conv = conv
+    self.x = x.pointer
+    (inHeight, inWidth, channels) = (x.shape[1], x.shape[2], x.shape[3])
+    self.height = height
+    self.width = width
+  }
+
+  func rows(_ rows: Range<Int>, into matrix: UnsafeMutablePointer<Float>) {
+    var out = matrix
+    let lineCount = conv.kernel.width * channels
+    for pixel in rows {
+      let (image, place) = (pixel / (height * width), pixel % (height * width))
+      let top = place / width * conv.stride - conv.padding.top
+      let left = place % width * conv.stride - conv.padding.left
+      // The taps of one kernel row that fall on the picture are neighbours in memory.
+      let first = min(max(0, -left), conv.kernel.width)
+      let last = max(first, min(conv.kernel.width, inWidth - left))
+      for line in top..<top + conv.kernel.height {
+        if (0..<inHeight).contains(line), first < last {
+          out.update(repeating: 0, count: first * channels)
+          let source = x + ((image * inHeight + line) * inWidth + left + first) * channels
+          memcpy(out + first * channels, source, (last - first) * channels * 4)
+          (out + last * channels).update(repeating: 0, count: (conv.kernel.width - last) * channels)
+        } else {
+          out.update(repeating: 0, count: lineCount)
+        }
+        out += lineCount
+      }
+    }
+  }
+}

@@ -1,0 +1,86 @@
+import CVectorMath
+import LangevinTensor
+
+/// Normalisations along rows and over groups of channels. Variances are means of squared deviations from the
+/// mean, never mean(x^2) - mean^2, which cancels where the mean is large.
+extension CPUBackend {
+  func layerNorm(_ norm: LayerNorm, _ x: [FloatArray], _ y: MutableFloatArray) {
+    let (gamma, beta) = (norm.affine ? x[1].pointer : nil, norm.affine ? x[2].pointer : nil)
+    forEachRow(x[0], y) { vm_layer_norm($0, gamma, beta, norm.epsilon, $1, $2) }
+  }
+
+  func rmsNorm(_ epsilon: Float, _ x: [FloatArray], _ y: MutableFloatArray) {
+    let gamma = x[1].pointer
+    forEachRow(x[0], y) { vm_rms_norm($0, gamma, epsilon, $1, $2) }
+  }
+
+  func softmax(_ x: FloatArray, _ y: MutableFloatArray) {
+    forEachRow(x, y) { vm_softmax($0, $1, $2) }
+  }
+
+  private func forEachRow(
+    _ x: FloatArray, _ y: MutableFloatArray,
+    _ body: (UnsafePointer<Float>, UnsafeMutablePointer<Float>, Int) -> Void
+  ) {
+    let width = y.shape[-1]
+    parallelFor(y.shape.count / width, grain: max(elementGrain / width, 1)) { _, rows in
+      for row in rows { body(x.pointer + row * width, y.pointer + row * width, width) }
+    }
+  }
+
+  /// Each chunk of pixels gives its groups' means and sums of squared deviations while it is in cache; these
+  /// are then merged (Chan, Golub, LeVeque 1979), so that x is read from memory twice and not three times.
+  func groupNorm(_ norm: GroupNorm, _ x: [FloatArray], _ y: MutableFloatArray) throws {
+    let (images, channels, groups) = (y.shape[0], y.shape[-1], norm.groups)
+    let pixels = y.shape.count / (images * channels)
+    let chunk = min(pixels, max(16384 / channels, 1))
+    let chunks = (pixels + chunk - 1) / chunk
+    let workers = workerCount(images * chunks, grain: 1)
+    let moments = try pool.allocate(byteCount: images * chunks * groups * 2 * 8)
+    let sums = try pool.scratch(workers * 2 * channels)
+    let coefficients = try pool.scratch(images * 2 * channels)
+    let means = moments.pointer.assumingMemoryBound(to: Double.self)
+    let squares = means + images * chunks * groups
+
+    parallelFor(images * chunks, grain: 1) { worker, range in
+      for task in range {
+        let (image, start) = (task / chunks, task % chunks * chunk)
+        vm_group_moments(
+          x[0].pointer + (image * pixels + start) * channels, min(chunk, pixels - start), channels, groups,
+          sums.floats + worker * 2 * channels, means + task * groups, squares + task * groups)
+      }
+    }
+    let width = channels / groups
+    let gamma = x[1].pointer
+    for image in 0..<images {
+      let mean = coefficients.floats + image * 2 * channels
+      let scale = mean + channels
+      for group in 0..<groups {
+        func weight(_ i: Int) -> Double { Double(min(chunk, pixels - i * chunk)) / Double(pixels) }
+        func place(_ i: Int) -> Int { (image * chunks + i) * groups + group }
+        let average = (0..<chunks).reduce(0) { $0 + weight($1) * means[place($1)] }
+        let within = (0..<chunks).reduce(0) { $0 + squares[place($1)] } / Double(pixels * width)
+        let between = (0..<chunks).reduce(0) { sum, i in
+          let deviation = means[place(i)] - average
+          return sum + weight(i) * deviation * deviation
+        }
+        let factor = 1 / (within + between + Double(norm.epsilon)).squareRoot()
+        for channel in group * width..<(group + 1) * width {
+          mean[channel] = Float(average)
+          scale[channel] = Float(factor * Double(gamma[channel]))
+        }
+      }
+    }
+    parallelFor(images * chunks, grain: 1) { _, range in
+      for task in range {
+        let (image, start) = (task / chunks, task % chunks * chunk)
+        let offset = (image * pixels + start) * channels
+        let mean = coefficients.floats + image * 2 * channels
+        vm_group_apply(
+          x[0].pointer + offset, min(chunk, pixels - start), channels, mean, mean + channels, x[2].pointer,
+          norm.activation == .silu ? 1 : 0, y.pointer + offset)
+      }
+    }
+    withExtendedLifetime((moments, sums, coefficients)) {}
+  }
+}
