@@ -25,7 +25,19 @@ let package = Package(
     .target(
       name: "LangevinKernels", path: "Kernels",
       resources: [
-        .embedInCode("storage.cl")
+        .embedInCode("arrange.cl"),
+        .embedInCode("cast.cl"),
+        .embedInCode("elementwise.cl"),
+        .embedInCode("epilogue.cl"),
+        .embedInCode("flash_attention.cl"),
+        .embedInCode("move.cl"),
+        .embedInCode("noise.cl"),
+        .embedInCode("norm.cl"),
+        .embedInCode("panels.cl"),
+        .embedInCode("reduce.cl"),
+        .embedInCode("storage.cl"),
+        .embedInCode("tiled.cl"),
+        .embedInCode("tiled_attention.cl"),
       ]),
     .target(
       name: "LangevinOpenCL",

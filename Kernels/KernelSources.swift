@@ -1,4 +1,26 @@
-/// The OpenCL C sources, embedded in the binary.
-public enum KernelSources {
-  public static var storage: [UInt8] { PackageResources.storage_cl }
+/// The OpenCL C sources, embedded in the binary: one family per file, each built behind the prelude.
+public enum KernelSource: String, Sendable, CaseIterable {
+  case panels, tiled, arrange
+  case flashAttention = "flash_attention"
+  case tiledAttention = "tiled_attention"
+  case norm, elementwise, cast, move, reduce, noise
+
+  /// Prelude, epilogue where the family has one, and the family itself.
+  public var text: String {
+    let parts =
+      switch self {
+      case .panels: [PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.panels_cl]
+      case .tiled: [PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.tiled_cl]
+      case .arrange: [PackageResources.storage_cl, PackageResources.arrange_cl]
+      case .flashAttention: [PackageResources.storage_cl, PackageResources.flash_attention_cl]
+      case .tiledAttention: [PackageResources.storage_cl, PackageResources.tiled_attention_cl]
+      case .norm: [PackageResources.storage_cl, PackageResources.norm_cl]
+      case .elementwise: [PackageResources.storage_cl, PackageResources.elementwise_cl]
+      case .cast: [PackageResources.storage_cl, PackageResources.cast_cl]
+      case .move: [PackageResources.move_cl]
+      case .reduce: [PackageResources.storage_cl, PackageResources.reduce_cl]
+      case .noise: [PackageResources.noise_cl]
+      }
+    return parts.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "\n")
+  }
 }

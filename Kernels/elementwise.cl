@@ -1,0 +1,141 @@
+// Element-wise operations over contiguous elements, each work-item CHUNK of them (a multiple of VW).
+//
+// Global size [ceil(count / CHUNK)]. The tail goes through the same vector function, padded with zeros.
+// FUNCTION  floatV f(floatV) for `map`, or the infix / built-in form for `binary`.
+
+floatV load_some(__global const T_t* p, ulong i, int left) {
+  if (left >= VW) return LOADV(p, i);
+  float t[VW];
+  for (int j = 0; j < VW; ++j) t[j] = 0.0f;
+  for (int j = 0; j < left; ++j) t[j] = LOAD(p, i + j);
+  return vloadV(t);
+}
+
+void store_some(floatV v, __global T_t* p, ulong i, int left) {
+  if (left >= VW) {
+    STOREV(v, p, i);
+  } else {
+    float t[VW];
+    vstoreV(v, t);
+    for (int j = 0; j < left; ++j) STORE(t[j], p, i + j);
+  }
+}
+
+#define FOR_CHUNK(count)                                                                      \
+  for (ulong i = get_global_id(0) * (ulong)CHUNK, end_ = min(i + CHUNK, (ulong)(count)); i < end_; \
+       i += VW)
+#define LEFT ((int)min((ulong)VW, end_ - i))
+
+floatV tanh_v(floatV x) { return tanh(x); }
+floatV exp_v(floatV x) { return exp(x); }
+floatV log_v(floatV x) { return log(x); }
+floatV sqrt_v(floatV x) { return sqrt(x); }
+floatV rsqrt_v(floatV x) { return 1.0f / sqrt(x); }
+floatV sin_v(floatV x) { return sin(x); }
+floatV cos_v(floatV x) { return cos(x); }
+floatV square_v(floatV x) { return x * x; }
+floatV abs_v(floatV x) { return fabs(x); }
+floatV negate_v(floatV x) { return -x; }
+floatV reciprocal_v(floatV x) { return 1.0f / x; }
+floatV add_v(floatV a, floatV b) { return a + b; }
+floatV subtract_v(floatV a, floatV b) { return a - b; }
+floatV multiply_v(floatV a, floatV b) { return a * b; }
+floatV divide_v(floatV a, floatV b) { return a / b; }
+// A NaN on either side wins, unlike in fmin and fmax.
+floatV minimum_v(floatV a, floatV b) { return select(b, a, (a < b) | isnan(a)); }
+floatV maximum_v(floatV a, floatV b) { return select(b, a, (a > b) | isnan(a)); }
+
+#ifdef FUNCTION
+__kernel void map(
+    __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong count) {
+  FOR_CHUNK(count) store_some(FUNCTION(load_some(x, x0 + i, LEFT)), y, y0 + i, LEFT);
+}
+#endif
+
+__kernel void affine(
+    __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong count,
+    const float scale, const float offset) {
+  FOR_CHUNK(count) store_some(load_some(x, x0 + i, LEFT) * scale + offset, y, y0 + i, LEFT);
+}
+
+__kernel void clamp_range(
+    __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong count,
+    const float lower, const float upper) {
+  FOR_CHUNK(count) {
+    floatV v = load_some(x, x0 + i, LEFT);
+    v = select(v, (floatV)(lower), v < lower);
+    store_some(select(v, (floatV)(upper), v > upper), y, y0 + i, LEFT);
+  }
+}
+
+#ifdef BINARY
+// Both operands have the output's shape.
+__kernel void binary(
+    __global const T_t* a, const ulong a0, __global const T_t* b, const ulong b0, __global T_t* y,
+    const ulong y0, const ulong count) {
+  FOR_CHUNK(count)
+  store_some(BINARY(load_some(a, a0 + i, LEFT), load_some(b, b0 + i, LEFT)), y, y0 + i, LEFT);
+}
+
+// Broadcast: axis k of the output has extent d[k] and strides s[k], t[k] in a and b (0 where stretched).
+__kernel void binary_strided(
+    __global const T_t* a, const ulong a0, __global const T_t* b, const ulong b0, __global T_t* y,
+    const ulong y0, const ulong count, const int d1, const int d2, const int d3, const int d4, const int d5,
+    const ulong s0, const ulong s1, const ulong s2, const ulong s3, const ulong s4, const ulong s5,
+    const ulong t0, const ulong t1, const ulong t2, const ulong t3, const ulong t4, const ulong t5) {
+  const ulong begin = get_global_id(0) * (ulong)CHUNK;
+  const ulong end = min(begin + CHUNK, count);
+  for (ulong i = begin; i < end; ++i) {
+    ulong r = i;
+    const ulong c5 = r % d5; r /= d5;
+    const ulong c4 = r % d4; r /= d4;
+    const ulong c3 = r % d3; r /= d3;
+    const ulong c2 = r % d2; r /= d2;
+    const ulong c1 = r % d1; r /= d1;
+    const ulong p = a0 + r * s0 + c1 * s1 + c2 * s2 + c3 * s3 + c4 * s4 + c5 * s5;
+    const ulong q = b0 + r * t0 + c1 * t1 + c2 * t2 + c3 * t3 + c4 * t4 + c5 * t5;
+    STORE(BINARY((floatV)(LOAD(a, p)), (floatV)(LOAD(b, q))).s0, y, y0 + i);
+  }
+}
+#endif
+
+// Up to 8 terms; TERMS of them are read.
+#define TERM(n) __global const T_t *x##n, const ulong x##n##0, const float c##n
+#define ADD(n) if (n < TERMS) v += c##n * load_some(x##n, x##n##0 + i, LEFT)
+#ifdef TERMS
+__kernel void linear_combination(
+    __global T_t* y, const ulong y0, const ulong count, TERM(0), TERM(1), TERM(2), TERM(3), TERM(4), TERM(5),
+    TERM(6), TERM(7)) {
+  FOR_CHUNK(count) {
+    floatV v = c0 * load_some(x0, x00 + i, LEFT);
+    ADD(1); ADD(2); ADD(3); ADD(4); ADD(5); ADD(6); ADD(7);
+    store_some(v, y, y0 + i, LEFT);
+  }
+}
+#endif
+
+// x [rows, 2 * width] -> y [rows, width]. Global size [ceil(width / CHUNK), rows].
+__kernel void geglu(
+    __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong width) {
+  x += x0 + get_global_id(1) * 2 * width;
+  y += y0 + get_global_id(1) * width;
+  FOR_CHUNK(width)
+  store_some(load_some(x, i, LEFT) * gelu_v(load_some(x, width + i, LEFT)), y, i, LEFT);
+}
+
+__kernel void fill(__global T_t* y, const ulong y0, const ulong count, const float value) {
+  FOR_CHUNK(count) store_some((floatV)(value), y, y0 + i, LEFT);
+}
+
+// `found` is zeroed before.
+__kernel void non_finite_count(
+    __global const T_t* x, const ulong x0, __global int* found, const ulong found0, const ulong count) {
+  int n = 0;
+  const ulong begin = get_global_id(0) * (ulong)CHUNK;
+  for (ulong i = begin; i < min(begin + CHUNK, count); ++i) {
+    // By bits: some compilers fold isfinite away.
+    const uint bits = as_uint((float)LOAD(x, x0 + i));
+    n += (bits & 0x7f800000u) == 0x7f800000u;
+  }
+  if (n) atomic_add(found + found0, n);
+}

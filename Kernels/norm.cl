@@ -1,0 +1,220 @@
+// Group norm (arXiv:1803.08494), layer norm (arXiv:1607.06450), RMS norm (arXiv:1910.07467) and softmax.
+//
+// Group norm in three launches, channels last, x [N, pixels, C]:
+//   group_partial   per chunk of pixels and channel: mean and sum of squared deviations
+//   group_combine   per image and group: mean and variance (Chan's update), folded to scale and shift
+//   group_apply     y = act(x * scale + shift)
+// Never E[x^2] - mean^2, which cancels where the mean is large.
+// Row norms: one work-group of LOCAL items per row; LOCAL 1 on CPUs.
+// VW vector width, LOCAL work-group size (a power of two), CHUNK pixels per partial, ACTIVATION.
+
+#ifdef CHUNK
+// Global size [ceil(C / VW), chunks, N].
+__kernel void group_partial(
+    __global const T_t* x, const ulong x0, __global float* partial, const int pixels, const int channels) {
+  const int c = get_global_id(0) * VW, chunk = get_global_id(1), image = get_global_id(2);
+  const int chunks = get_global_size(1);
+  const int first = chunk * CHUNK, count = min(CHUNK, pixels - first);
+  x += x0 + ((ulong)image * pixels + first) * channels + c;
+  __global float* means = partial + ((ulong)image * chunks + chunk) * 2 * channels + c;
+  __global float* squares = means + channels;
+  if (c + VW <= channels) {
+    floatV sum = (floatV)(0.0f);
+    for (int p = 0; p < count; ++p) sum += LOADV(x, (ulong)p * channels);
+    const floatV mean = sum / (float)count;
+    floatV square = (floatV)(0.0f);
+    for (int p = 0; p < count; ++p) {
+      const floatV d = LOADV(x, (ulong)p * channels) - mean;
+      square += d * d;
+    }
+    vstoreV(mean, means);
+    vstoreV(square, squares);
+  } else {
+    for (int j = 0; j < channels - c; ++j) {
+      float sum = 0.0f, square = 0.0f;
+      for (int p = 0; p < count; ++p) sum += LOAD(x, (ulong)p * channels + j);
+      const float mean = sum / (float)count;
+      for (int p = 0; p < count; ++p) {
+        const float d = LOAD(x, (ulong)p * channels + j) - mean;
+        square += d * d;
+      }
+      means[j] = mean;
+      squares[j] = square;
+    }
+  }
+}
+
+// Global size [groups, N]; scale_shift [N, 2, C].
+__kernel void group_combine(
+    __global const float* partial, __global const T_t* gamma, const ulong gamma0, __global const T_t* beta,
+    const ulong beta0, __global float* scale_shift, const int pixels, const int channels, const int chunks,
+    const float epsilon) {
+  const int group = get_global_id(0), image = get_global_id(1);
+  const int width = channels / (int)get_global_size(0), c0 = group * width;
+  float n = 0.0f, mean = 0.0f, square = 0.0f;
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    __global const float* means = partial + ((ulong)image * chunks + chunk) * 2 * channels;
+    const float m = (float)min(CHUNK, pixels - chunk * CHUNK);
+    for (int c = c0; c < c0 + width; ++c) {
+      const float delta = means[c] - mean, sum = n + m;
+      mean += delta * (m / sum);
+      square += means[channels + c] + delta * delta * (n * m / sum);
+      n = sum;
+    }
+  }
+  const float inverse = 1.0f / sqrt(square / n + epsilon);
+  for (int c = c0; c < c0 + width; ++c) {
+    const float scale = LOAD(gamma, gamma0 + c) * inverse;
+    scale_shift[(ulong)image * 2 * channels + c] = scale;
+    scale_shift[((ulong)image * 2 + 1) * channels + c] = LOAD(beta, beta0 + c) - mean * scale;
+  }
+}
+
+// Global size [ceil(C / VW), chunks, N].
+__kernel void group_apply(
+    __global const T_t* x, const ulong x0, __global const float* scale_shift, __global T_t* y,
+    const ulong y0, const int pixels, const int channels) {
+  const int c = get_global_id(0) * VW, image = get_global_id(2);
+  const int first = get_global_id(1) * CHUNK, last = min(first + CHUNK, pixels);
+  const ulong at = ((ulong)image * pixels) * channels + c;
+  scale_shift += (ulong)image * 2 * channels + c;
+  x += x0 + at;
+  y += y0 + at;
+  if (c + VW <= channels) {
+    const floatV scale = vloadV(scale_shift), shift = vloadV(scale_shift + channels);
+    for (int p = first; p < last; ++p) {
+      const floatV v = LOADV(x, (ulong)p * channels) * scale + shift;
+      STOREV(ACTIVATION(v), y, (ulong)p * channels);
+    }
+  } else {
+    for (int p = first; p < last; ++p)
+      for (int j = 0; j < channels - c; ++j) {
+        const ulong i = (ulong)p * channels + j;
+        const floatV v = (floatV)(LOAD(x, i) * scale_shift[j] + scale_shift[channels + j]);
+        STORE(ACTIVATION(v).s0, y, i);
+      }
+  }
+}
+#endif
+
+#ifdef LOCAL
+float lanes_sum(floatV v) {
+  float t[VW];
+  vstoreV(v, t);
+  float s = 0.0f;
+  for (int j = 0; j < VW; ++j) s += t[j];
+  return s;
+}
+
+float lanes_max(floatV v) {
+  float t[VW];
+  vstoreV(v, t);
+  float s = t[0];
+  for (int j = 1; j < VW; ++j) s = s >= t[j] ? s : t[j];
+  return s;
+}
+
+#if LOCAL > 1
+#define REDUCE(combine)                                     \
+  scratch[get_local_id(0)] = v;                             \
+  barrier(CLK_LOCAL_MEM_FENCE);                             \
+  for (int s = LOCAL / 2; s > 0; s /= 2) {                  \
+    if (get_local_id(0) < s) {                              \
+      const float a = scratch[get_local_id(0)];             \
+      const float b = scratch[get_local_id(0) + s];         \
+      scratch[get_local_id(0)] = combine;                   \
+    }                                                       \
+    barrier(CLK_LOCAL_MEM_FENCE);                           \
+  }                                                         \
+  v = scratch[0];                                           \
+  barrier(CLK_LOCAL_MEM_FENCE);
+#else
+#define REDUCE(combine)
+#endif
+float group_sum(float v, __local float* scratch) {
+  REDUCE(a + b)
+  return v;
+}
+float group_max(float v, __local float* scratch) {
+  REDUCE((a >= b ? a : b))
+  return v;
+}
+
+#define FOR_VECTORS(i) for (int i = get_local_id(0) * VW; i + VW <= width; i += LOCAL * VW)
+#define FOR_TAIL(i) for (int i = width / VW * VW + get_local_id(0); i < width; i += LOCAL)
+
+// MODE 0 layer norm, 1 RMS norm; AFFINE 0 | 1. Global size [LOCAL, rows].
+__kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void row_norm(
+    __global const T_t* x, const ulong x0, __global const T_t* gamma, const ulong gamma0,
+    __global const T_t* beta, const ulong beta0, __global T_t* y, const ulong y0, const int width,
+    const float epsilon) {
+  __local float scratch[LOCAL];
+  const ulong at = get_global_id(1) * (ulong)width;
+  x += x0 + at;
+  y += y0 + at;
+  gamma += gamma0;
+  beta += beta0;
+  floatV s = (floatV)(0.0f);
+  float tail = 0.0f, mean = 0.0f;
+#if MODE == 0
+  FOR_VECTORS(i) s += LOADV(x, i);
+  FOR_TAIL(i) tail += LOAD(x, i);
+  mean = group_sum(lanes_sum(s) + tail, scratch) / (float)width;
+  s = (floatV)(0.0f);
+  tail = 0.0f;
+#endif
+  FOR_VECTORS(i) {
+    const floatV d = LOADV(x, i) - mean;
+    s += d * d;
+  }
+  FOR_TAIL(i) {
+    const float d = LOAD(x, i) - mean;
+    tail += d * d;
+  }
+  const float inverse = 1.0f / sqrt(group_sum(lanes_sum(s) + tail, scratch) / (float)width + epsilon);
+  FOR_VECTORS(i) {
+    floatV v = (LOADV(x, i) - mean) * inverse;
+#if AFFINE
+    v *= LOADV(gamma, i);
+#if MODE == 0
+    v += LOADV(beta, i);
+#endif
+#endif
+    STOREV(v, y, i);
+  }
+  FOR_TAIL(i) {
+    float v = (LOAD(x, i) - mean) * inverse;
+#if AFFINE
+    v *= LOAD(gamma, i);
+#if MODE == 0
+    v += LOAD(beta, i);
+#endif
+#endif
+    STORE(v, y, i);
+  }
+}
+
+// Global size [LOCAL, rows]. The exponentials are computed twice rather than stored rounded.
+__kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void softmax(
+    __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const int width) {
+  __local float scratch[LOCAL];
+  const ulong at = get_global_id(1) * (ulong)width;
+  x += x0 + at;
+  y += y0 + at;
+  floatV m = (floatV)(-3.0e38f);
+  float tail = -3.0e38f;
+  FOR_VECTORS(i) {
+    const floatV v = LOADV(x, i);
+    m = select(m, v, v > m);
+  }
+  FOR_TAIL(i) tail = max(tail, LOAD(x, i));
+  const float maximum = group_max(max(lanes_max(m), tail), scratch);
+  floatV s = (floatV)(0.0f);
+  tail = 0.0f;
+  FOR_VECTORS(i) s += exp2_v((LOADV(x, i) - maximum) * LOG2E);
+  FOR_TAIL(i) tail += exp2_v((floatV)((LOAD(x, i) - maximum) * LOG2E)).s0;
+  const float inverse = 1.0f / group_sum(lanes_sum(s) + tail, scratch);
+  FOR_VECTORS(i) STOREV(exp2_v((LOADV(x, i) - maximum) * LOG2E) * inverse, y, i);
+  FOR_TAIL(i) STORE(exp2_v((floatV)((LOAD(x, i) - maximum) * LOG2E)).s0 * inverse, y, i);
+}
+#endif

@@ -1,0 +1,133 @@
+// Products on CPU devices: y = epilogue(scale * A W), W packed in panels of 32 columns.
+//
+// Mapping: one work-item (work-group size 1, no local memory) computes MB rows x 32 columns; global size
+// [ceil(rows / MB), panels, batch]. Tiles of MR rows x 32 columns stay in vector registers over KC steps of
+// the inner extent; between blocks of KC they rest in a private scratch, so a panel's block is read from
+// the nearest caches MB / MR times. A's rows are read in place through pointers: for a convolution they
+// are set anew for each tap, and point to `zeros` where the tap falls on padding (the indirect
+// convolution of arXiv:1907.02129).
+//
+// Layouts: A rows x [K] with a row stride, or x [N, H, W, C]; W [panels, taps * C, 32]; y [rows, columns].
+// MR 8 | 12, MB a multiple of MR, KC: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile.
+
+#define NR 32
+#define WIDEN PASTE(WIDEN_, T)
+#define WIDEN_f32 0
+#define WIDEN_f16 1
+#define WIDEN_bf16 1
+
+#if WIDEN
+#define ROW const float*
+#else
+#define ROW __global const float*
+#endif
+
+#define FOR_ROWS _Pragma("unroll") for (int i = 0; i < MR; ++i)
+
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
+    __global const T_t* a, const ulong a0, __global const T_t* w, const ulong w0, __global T_t* y,
+    const ulong y0, EPILOGUE_PARAMETERS, __global const T_t* zeros, const ulong zeros0, const float scale,
+    const int rows, const int columns, const int channels, const ulong a_stride, const ulong a_batch,
+    const ulong w_batch, const ulong y_batch
+#if CONV
+    , const int height, const int width, const int out_height, const int out_width, const int kernel_height,
+    const int kernel_width, const int step, const int pad_top, const int pad_left
+#endif
+) {
+  const int first = get_group_id(0) * MB;
+  const int panel = get_group_id(1);
+  const ulong batch = get_group_id(2);
+  const int count = min(MB, rows - first);
+  const int tiles = (count + MR - 1) / MR;
+#if CONV
+  const int taps = kernel_height * kernel_width;
+  // Where each output row's window begins: image offset in rows of channels, top, left.
+  int image_row[MB], top[MB], left_column[MB];
+  for (int r = 0; r < tiles * MR; ++r) {
+    const int row = first + min(r, count - 1);
+    const int x = row % out_width, line = row / out_width;
+    image_row[r] = line / out_height * height;
+    top[r] = line % out_height * step - pad_top;
+    left_column[r] = x * step - pad_left;
+  }
+#else
+  const int taps = 1;
+#endif
+  a += a0 + batch * a_batch;
+  w += w0 + batch * w_batch + (ulong)panel * taps * channels * NR;
+
+  float16 part[MB * 2];
+  for (int r = 0; r < MB * 2; ++r) part[r] = (float16)(0.0f);
+#if WIDEN
+  float widened[MR * KC];
+#endif
+
+  for (int tap = 0; tap < taps; ++tap) {
+#if CONV
+    const int dy = tap / kernel_width, dx = tap % kernel_width;
+#endif
+    for (int k0 = 0; k0 < channels; k0 += KC) {
+      const int depth = min(KC, channels - k0);
+      for (int t = 0; t < tiles; ++t) {
+        __global const T_t* source[MR];
+        ROW row[MR];
+        float16 acc0[MR], acc1[MR];
+        FOR_ROWS {
+#if CONV
+          const int r = t * MR + i;
+          const int in_y = top[r] + dy, in_x = left_column[r] + dx;
+          const int inside = in_y >= 0 && in_y < height && in_x >= 0 && in_x < width;
+          source[i] = inside
+              ? a + ((ulong)(image_row[r] + in_y) * width + in_x) * channels + k0
+              : zeros + zeros0;
+#else
+          source[i] = a + (ulong)(first + min(t * MR + i, count - 1)) * a_stride + k0;
+#endif
+          acc0[i] = part[(t * MR + i) * 2];
+          acc1[i] = part[(t * MR + i) * 2 + 1];
+        }
+#if WIDEN
+        FOR_ROWS {
+          int k = 0;
+          for (; k + 16 <= depth; k += 16) vstore16(LOAD16(source[i], k), 0, widened + i * KC + k);
+          for (; k < depth; ++k) widened[i * KC + k] = LOAD(source[i], k);
+          row[i] = widened + i * KC;
+        }
+#else
+        FOR_ROWS row[i] = source[i];
+#endif
+        __global const T_t* q = w + (ulong)(tap * channels + k0) * NR;
+        for (int k = 0; k < depth; ++k) {
+          const float16 w_low = LOAD16(q, 0), w_high = LOAD16(q, 16);
+          q += NR;
+          FOR_ROWS {
+            const float x = row[i][k];
+            acc0[i] += x * w_low;
+            acc1[i] += x * w_high;
+          }
+        }
+        FOR_ROWS {
+          part[(t * MR + i) * 2] = acc0[i];
+          part[(t * MR + i) * 2 + 1] = acc1[i];
+        }
+      }
+    }
+  }
+
+  const int column = panel * NR;
+  for (int r = 0; r < count; ++r) {
+    const int row = first + r;
+#if CONV
+    const int image = row / (out_height * out_width);
+#else
+    const int image = 0;
+#endif
+    const ulong at = y0 + batch * y_batch + (ulong)row * columns + column;
+    const int left = columns - column;
+    // The residual lies as y does, but begins elsewhere.
+    const ulong from_start = at - y0;
+    __global T_t* out = y + y0;
+    EPILOGUE(scale * part[2 * r], out, from_start, column, image, columns, left);
+    if (left > 16) EPILOGUE(scale * part[2 * r + 1], out, from_start + 16, column + 16, image, columns, left - 16);
+  }
+}

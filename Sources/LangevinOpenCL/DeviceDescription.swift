@@ -1,0 +1,130 @@
+import COpenCL
+
+/// What an OpenCL device says of itself. Kernels are chosen by these capabilities, never by a name.
+public struct DeviceDescription: Sendable, Codable, Hashable {
+  /// The number in `opencl:N`.
+  public var index: Int
+  public var platform: String
+  public var platformVersion: String
+  public var name: String
+  public var vendor: String
+  public var version: String
+  public var driver: String
+  /// `cpu`, `gpu`, `accelerator` or `other`.
+  public var type: String
+  public var computeUnits: Int
+  public var clockMHz: Int
+  /// Bytes.
+  public var globalMemory: Int
+  /// Bytes of one buffer at most.
+  public var maxAllocation: Int
+  /// Bytes a work-group.
+  public var localMemory: Int
+  public var maxWorkGroupSize: Int
+  public var fp16: Bool
+  public var fp64: Bool
+  public var subgroups: Bool
+  public var images: Bool
+  /// Why the device cannot be used; nil where it can.
+  public var problem: String?
+
+  public var isCPU: Bool { type == "cpu" }
+}
+
+/// A device's handles. They are valid for the life of the process and may be used from any thread.
+struct DeviceHandle: @unchecked Sendable {
+  let platform: cl_platform_id
+  let id: cl_device_id
+
+  func string(_ parameter: Int32) -> String {
+    var size = 0
+    guard clGetDeviceInfo(id, cl_device_info(parameter), 0, nil, &size) == CL_SUCCESS, size > 0 else { return "" }
+    var bytes = [UInt8](repeating: 0, count: size)
+    guard clGetDeviceInfo(id, cl_device_info(parameter), size, &bytes, nil) == CL_SUCCESS else { return "" }
+    return text(bytes)
+  }
+
+  func number<T: FixedWidthInteger>(_ parameter: Int32, _ type: T.Type) -> Int {
+    var value: T = 0
+    let code = clGetDeviceInfo(id, cl_device_info(parameter), MemoryLayout<T>.size, &value, nil)
+    return code == CL_SUCCESS ? Int(clamping: value) : 0
+  }
+
+  func platformString(_ parameter: Int32) -> String {
+    var size = 0
+    guard clGetPlatformInfo(platform, cl_platform_info(parameter), 0, nil, &size) == CL_SUCCESS, size > 0 else {
+      return ""
+    }
+    var bytes = [UInt8](repeating: 0, count: size)
+    guard clGetPlatformInfo(platform, cl_platform_info(parameter), size, &bytes, nil) == CL_SUCCESS else {
+      return ""
+    }
+    return text(bytes)
+  }
+
+  private func text(_ bytes: [UInt8]) -> String {
+    var result = String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+    while result.last?.isWhitespace == true { result.removeLast() }
+    return result
+  }
+
+  /// All devices of all platforms, in the loader's order.
+  static func all() -> [DeviceHandle] {
+    var platformCount: cl_uint = 0
+    guard clGetPlatformIDs(0, nil, &platformCount) == CL_SUCCESS, platformCount > 0 else { return [] }
+    var platforms = [cl_platform_id?](repeating: nil, count: Int(platformCount))
+    guard clGetPlatformIDs(platformCount, &platforms, nil) == CL_SUCCESS else { return [] }
+    return platforms.compactMap { $0 }.flatMap { platform -> [DeviceHandle] in
+      var count: cl_uint = 0
+      let every = cl_device_type(CL_DEVICE_TYPE_ALL)
+      guard clGetDeviceIDs(platform, every, 0, nil, &count) == CL_SUCCESS, count > 0 else { return [] }
+      var devices = [cl_device_id?](repeating: nil, count: Int(count))
+      guard clGetDeviceIDs(platform, every, count, &devices, nil) == CL_SUCCESS else { return [] }
+      return devices.compactMap { $0 }.map { DeviceHandle(platform: platform, id: $0) }
+    }
+  }
+
+  func describe(index: Int) -> DeviceDescription {
+    let types = number(CL_DEVICE_TYPE, UInt64.self)
+    let type =
+      if types & Int(CL_DEVICE_TYPE_GPU) != 0 { "gpu" } else if types & Int(CL_DEVICE_TYPE_CPU) != 0 { "cpu" }
+      else if types & Int(CL_DEVICE_TYPE_ACCELERATOR) != 0 { "accelerator" } else { "other" }
+    let extensions = Set(string(CL_DEVICE_EXTENSIONS).split(separator: " ").map(String.init))
+    var problem: String?
+    if number(CL_DEVICE_AVAILABLE, cl_bool.self) == 0 { problem = "the driver says that it is not available" }
+    if number(CL_DEVICE_COMPILER_AVAILABLE, cl_bool.self) == 0 { problem = "its driver has no compiler" }
+    if number(CL_DEVICE_ENDIAN_LITTLE, cl_bool.self) == 0 { problem = "it is big-endian" }
+    return DeviceDescription(
+      index: index, platform: platformString(CL_PLATFORM_NAME),
+      platformVersion: platformString(CL_PLATFORM_VERSION), name: string(CL_DEVICE_NAME),
+      vendor: string(CL_DEVICE_VENDOR), version: string(CL_DEVICE_VERSION), driver: string(CL_DRIVER_VERSION),
+      type: type, computeUnits: number(CL_DEVICE_MAX_COMPUTE_UNITS, cl_uint.self),
+      clockMHz: number(CL_DEVICE_MAX_CLOCK_FREQUENCY, cl_uint.self),
+      globalMemory: number(CL_DEVICE_GLOBAL_MEM_SIZE, cl_ulong.self),
+      maxAllocation: number(CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong.self),
+      localMemory: number(CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong.self),
+      maxWorkGroupSize: number(CL_DEVICE_MAX_WORK_GROUP_SIZE, Int.self), fp16: extensions.contains("cl_khr_fp16"),
+      fp64: extensions.contains("cl_khr_fp64"),
+      subgroups: !extensions.isDisjoint(with: ["cl_khr_subgroups", "cl_intel_subgroups"])
+        || number(CL_DEVICE_MAX_NUM_SUB_GROUPS, cl_uint.self) > 0,
+      images: number(CL_DEVICE_IMAGE_SUPPORT, cl_bool.self) != 0, problem: problem)
+  }
+}
+
+/// The machine's OpenCL devices.
+public enum OpenCLDevices {
+  /// Every device of every platform, each with what it says of itself. With `probe`, each usable one also
+  /// compiles and runs a small kernel, and what goes wrong becomes its `problem`.
+  public static func all(probe: Bool = false) -> [DeviceDescription] {
+    DeviceHandle.all().enumerated().map { index, handle in
+      var description = handle.describe(index: index)
+      guard probe, description.problem == nil else { return description }
+      do {
+        try OpenCLBackend(index: index).probe()
+      } catch {
+        description.problem = "\(error)"
+      }
+      return description
+    }
+  }
+}

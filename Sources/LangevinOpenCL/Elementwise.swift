@@ -1,0 +1,119 @@
+import LangevinKernels
+import LangevinTensor
+
+/// Operations that treat every element alike.
+extension OpenCLBackend {
+  /// Vector width, elements a work-item and work-group size over contiguous elements.
+  private var spread: (vector: Int, chunk: Int, local: Int) {
+    family == .cpu ? (16, 4096, 1) : (4, 4, min(256, context.description.maxWorkGroupSize))
+  }
+
+  /// A launch over `count` contiguous elements.
+  private func elementwise(
+    _ kernel: String, _ dtype: DType, count: Int, extra: [(String, String)] = [], _ arguments: [Argument]
+  ) throws {
+    let spread = spread
+    var launch = Launch(
+      kernel, .elementwise, [:], global: [(count + spread.chunk - 1) / spread.chunk], local: [spread.local], arguments)
+    launch.definitions =
+      [("T", dtype.kernelName), ("VW", "\(spread.vector)"), ("CHUNK", "\(spread.chunk)")] + extra
+    try self.launch(launch)
+  }
+
+  func map(_ function: Unary, _ x: TensorView, _ y: TensorView) throws {
+    try elementwise(
+      "map", x.dtype, count: y.shape.count, extra: [("FUNCTION", "\(function.rawValue)_v")],
+      [.operand(x), .operand(y), .ulong(y.shape.count)])
+  }
+
+  func affine(_ x: TensorView, _ y: TensorView, scale: Float, offset: Float) throws {
+    try elementwise(
+      "affine", x.dtype, count: y.shape.count,
+      [.operand(x), .operand(y), .ulong(y.shape.count), .float(scale), .float(offset)])
+  }
+
+  func clamp(_ x: TensorView, _ y: TensorView, lower: Float, upper: Float) throws {
+    try elementwise(
+      "clamp_range", x.dtype, count: y.shape.count,
+      [.operand(x), .operand(y), .ulong(y.shape.count), .float(lower), .float(upper)])
+  }
+
+  func binary(_ function: Binary, _ a: TensorView, _ b: TensorView, _ y: TensorView) throws {
+    let count = y.shape.count
+    let extra = [("BINARY", "\(function.rawValue)_v")]
+    if a.shape.count == count, b.shape.count == count {
+      try elementwise(
+        "binary", y.dtype, count: count, extra: extra, [.operand(a), .operand(b), .operand(y), .ulong(count)])
+      return
+    }
+    let walk = Walk(
+      y.shape.dimensions, stretchedStrides(a.shape, to: y.shape), stretchedStrides(b.shape, to: y.shape))
+    var arguments: [Argument] = [.operand(a), .operand(b), .operand(y), .ulong(count)]
+    arguments.append(ints: Array(walk.extents.dropFirst()))
+    arguments.append(ulongs: walk.first + walk.second)
+    try elementwise("binary_strided", y.dtype, count: count, extra: extra, arguments)
+  }
+
+  func linearCombination(_ coefficients: [Float], _ x: [TensorView], _ y: TensorView) throws {
+    let terms = (0..<8).flatMap { index -> [Argument] in
+      index < x.count ? [.operand(x[index]), .float(coefficients[index])] : [.none, .float(0)]
+    }
+    try elementwise(
+      "linear_combination", y.dtype, count: y.shape.count, extra: [("TERMS", "\(x.count)")],
+      [.operand(y), .ulong(y.shape.count)] + terms)
+  }
+
+  func geglu(_ x: TensorView, _ y: TensorView) throws {
+    let width = y.shape[-1]
+    let spread = spread
+    try launch(
+      Launch(
+        "geglu", .elementwise, ["T": x.dtype.kernelName, "VW": spread.vector, "CHUNK": spread.chunk],
+        global: [(width + spread.chunk - 1) / spread.chunk, y.shape.count / width], local: [spread.local, 1],
+        [.operand(x), .operand(y), .ulong(width)]))
+  }
+
+  func fill(_ value: Float, _ spec: TensorSpec, _ y: TensorView) throws {
+    guard spec.dtype == .int32 else {
+      return try elementwise(
+        "fill", spec.dtype, count: spec.shape.count, [.operand(y), .ulong(spec.shape.count), .float(value)])
+    }
+    let floats = try temporary(TensorSpec(spec.shape))
+    try fill(value, floats.spec, floats)
+    try cast(floats, y, to: .int32)
+  }
+
+  func cast(_ x: TensorView, _ y: TensorView, to dtype: DType) throws {
+    let count = y.shape.count
+    if x.dtype == dtype { return try copy(x, y) }
+    let isWide = x.dtype.isFloatingPoint && dtype.isFloatingPoint
+    let spread = spread
+    try launch(
+      Launch(
+        "cast", .cast,
+        [
+          "T": x.dtype.kernelName, "TARGET": dtype.kernelName, "CHUNK": family == .cpu ? 4096 : 1,
+          "WIDE": isWide ? 1 : 0,
+        ],
+        global: [(count + (family == .cpu ? 4095 : 0)) / (family == .cpu ? 4096 : 1)], local: [spread.local],
+        [.operand(x), .operand(y), .ulong(count)]))
+  }
+
+  func nonFiniteCount(_ x: TensorView, _ y: TensorView) throws {
+    try [Int32](repeating: 0, count: 1).withUnsafeBytes {
+      try upload($0, to: y.storage, byteOffset: y.byteOffset)
+    }
+    try elementwise(
+      "non_finite_count", x.dtype, count: x.shape.count, [.operand(x), .operand(y), .ulong(x.shape.count)])
+  }
+
+  func normalNoise(_ noise: NormalNoise, _ y: TensorView) throws {
+    try launch(
+      Launch(
+        "normal_noise", .noise, [:], global: [(y.shape.count + 3) / 4], local: [1],
+        [
+          .operand(y), .ulong(y.shape.count), .uint(UInt32(truncatingIfNeeded: noise.seed)),
+          .uint(UInt32(truncatingIfNeeded: noise.seed >> 32)), .uint(noise.stream), .uint(noise.step),
+        ]))
+  }
+}

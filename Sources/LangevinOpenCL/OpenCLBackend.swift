@@ -1,0 +1,176 @@
+import COpenCL
+import Foundation
+import LangevinKernels
+import LangevinTensor
+import Logging
+
+// Foundation has an `Operation` too; the scoped import wins.
+import enum LangevinTensor.Operation
+
+/// Which form of the kernels a device runs: a property of its kind, not of its name.
+public enum KernelFamily: String, Sendable, CaseIterable {
+  /// Wide vectors, work-group size 1, no local memory.
+  case cpu
+  /// Tiles in local memory, neighbouring work-items on neighbouring elements.
+  case gpu
+}
+
+/// Computes on one OpenCL 1.2 device through one in-order queue. Calls are asynchronous: an error of the device
+/// may surface at `download` or `synchronize`.
+public final class OpenCLBackend: Backend, @unchecked Sendable {
+  public let name: String
+  public let description: DeviceDescription
+  public let family: KernelFamily
+  let context: OpenCLContext
+  let pool: BufferPool
+  let programs: Programs
+  /// Guards kernels, whose arguments are state, and the order of commands.
+  private let lock = NSRecursiveLock()
+  private var lastOperation = "nothing"
+  private var zeroBuffer: OpenCLStorage?
+
+  /// The device with this number in `OpenCLDevices.all`. `memoryLimit` (bytes) lowers what the device offers;
+  /// `family` overrides the device's own kind, which tests use to run GPU kernels on a CPU.
+  /// Throws `OpenCLError`.
+  public init(
+    index: Int, family: KernelFamily? = nil, memoryLimit: Int? = nil, programCache: URL? = nil,
+    logger: Logger = Logger(label: "langevin.opencl")
+  ) throws {
+    context = try OpenCLContext(index: index)
+    description = context.description
+    name = "opencl:\(index)"
+    self.family = family ?? (description.isCPU ? .cpu : .gpu)
+    pool = BufferPool(context: context, deviceName: "\(name) (\(description.name))", limit: memoryLimit)
+    programs = Programs(
+      context: context, cache: programCache.map { ProgramCache(directory: $0) } ?? .standard, logger: logger)
+  }
+
+  public var memory: MemoryUse { pool.use }
+
+  public func weightLayout(columns: Int) -> MatrixLayout {
+    family == .cpu ? .panels(width: 32, columns: columns) : .rowMajor
+  }
+
+  public func allocate(byteCount: Int) throws -> any Storage { try pool.allocate(byteCount) }
+
+  public func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
+    guard let base = bytes.baseAddress, !bytes.isEmpty else { return }
+    try guarded("upload") {
+      let blocking = cl_bool(CL_TRUE)
+      try check(
+        clEnqueueWriteBuffer(
+          context.queue, memory(of: storage), blocking, byteOffset, bytes.count, base, 0, nil, nil),
+        "clEnqueueWriteBuffer")
+    }
+  }
+
+  public func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
+    guard let base = bytes.baseAddress, !bytes.isEmpty else { return }
+    try guarded("download after \(lastOperation)") {
+      let blocking = cl_bool(CL_TRUE)
+      try check(
+        clEnqueueReadBuffer(
+          context.queue, memory(of: storage), blocking, byteOffset, bytes.count, base, 0, nil, nil),
+        "clEnqueueReadBuffer")
+    }
+  }
+
+  public func synchronize() throws {
+    try guarded("synchronize after \(lastOperation)") { try check(clFinish(context.queue), "clFinish") }
+  }
+
+  /// Gives the buffers that no tensor uses back to the driver.
+  public func releaseCachedMemory() { pool.trim() }
+
+  /// Strided kernels walk over at most six axes.
+  public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool {
+    switch operation {
+    case .reduce, .binary: inputs.allSatisfy { $0.shape.rank <= 6 }
+    case .concatenate: inputs[0].shape.rank <= 6
+    default: true
+    }
+  }
+
+  public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
+    try guarded(operation.name) {
+      lastOperation = operation.name
+      try dispatch(operation, inputs, output)
+    }
+  }
+
+  private func dispatch(_ operation: Operation, _ x: [TensorView], _ y: TensorView) throws {
+    switch operation {
+    case .matmul(let matmul): try self.matmul(matmul, x, y)
+    case .conv2d(let conv): try conv2d(conv, x, y)
+    case .attention(let attention): try self.attention(attention, x, y)
+    case .groupNorm(let norm): try groupNorm(norm, x, y)
+    case .layerNorm(let norm): try rowNorm(x, y, epsilon: norm.epsilon, affine: norm.affine, centred: true)
+    case .rmsNorm(let epsilon): try rowNorm(x, y, epsilon: epsilon, affine: true, centred: false)
+    case .softmax: try softmax(x[0], y)
+    case .unary(let function): try map(function, x[0], y)
+    case .affine(let scale, let offset): try affine(x[0], y, scale: scale, offset: offset)
+    case .clamp(let lower, let upper): try clamp(x[0], y, lower: lower, upper: upper)
+    case .geglu: try geglu(x[0], y)
+    case .binary(let function): try binary(function, x[0], x[1], y)
+    case .linearCombination(let coefficients): try linearCombination(coefficients, x, y)
+    case .reduce(let reduce): try self.reduce(reduce, x[0], y)
+    case .embedding: try embedding(table: x[0], ids: x[1], y)
+    case .transpose(let permutation): try transpose(permutation, x[0], y)
+    case .broadcast(let shape): try broadcast(x[0], to: shape, y)
+    case .slice(let slice): try self.slice(slice, x[0], y)
+    case .concatenate(let axis): try concatenate(axis, x, y)
+    case .pad(let pad): try self.pad(pad, x[0], y)
+    case .upsampleNearest(let factor): try upsample(factor, x[0], y)
+    case .cast(let dtype): try cast(x[0], y, to: dtype)
+    case .normalNoise(let noise): try normalNoise(noise, y)
+    case .fill(let value, let spec): try fill(value, spec, y)
+    case .arrangeWeight(let arrangement): try arrangeWeight(arrangement, x[0], y)
+    case .nonFiniteCount: try nonFiniteCount(x[0], y)
+    }
+  }
+
+  /// Runs under the lock, and says on which device and in which operation an OpenCL call failed.
+  private func guarded(_ operation: @autoclosure () -> String, _ body: () throws -> Void) throws {
+    lock.lock()
+    defer { lock.unlock() }
+    do {
+      try body()
+    } catch let error as OpenCLError {
+      throw TensorError.deviceFailure(
+        device: "\(name) (\(description.name))", operation: operation(), reason: "\(error)")
+    }
+  }
+
+  /// At least `count` zeros, for convolutions to read where a tap falls on padding.
+  func zeros(_ count: Int) throws -> OpenCLStorage {
+    if let zeroBuffer, zeroBuffer.byteCount >= count * 4 { return zeroBuffer }
+    let buffer = try pool.allocate(max(count * 4, 1 << 14))
+    try [UInt8](repeating: 0, count: buffer.byteCount).withUnsafeBytes {
+      try upload($0, to: buffer, byteOffset: 0)
+    }
+    zeroBuffer = buffer
+    return buffer
+  }
+
+  /// Adds two vectors through half storage and compares: compiler, queue and read-back all work.
+  func probe() throws {
+    let device = Device(self)
+    let x = try Tensor((0..<37).map { Float($0) }, [37], on: device)
+    let y = try (x.cast(to: .float16) + x.cast(to: .float16)).floats()
+    guard y == (0..<37).map({ Float(2 * $0) }) else {
+      throw OpenCLError.unusable(device: name, reason: "a probe kernel gave wrong numbers")
+    }
+  }
+}
+
+extension DType {
+  /// The prelude's name of a storage.
+  var kernelName: String {
+    switch self {
+    case .float32: "f32"
+    case .float16: "f16"
+    case .bfloat16: "bf16"
+    case .int32: "i32"
+    }
+  }
+}

@@ -1,0 +1,231 @@
+import LangevinKernels
+import LangevinTensor
+
+/// Matrix products and convolutions.
+extension OpenCLBackend {
+  /// Width of a panel of `panels.cl`.
+  static let panelWidth = 32
+
+  /// Operands of an epilogue in the kernels' order, absent ones as `none`.
+  private func epilogue(_ epilogue: Epilogue, _ x: [TensorView]) -> [Argument] {
+    var next = 2
+    func take(_ present: Bool) -> Argument {
+      guard present else { return .none }
+      defer { next += 1 }
+      return .operand(x[next])
+    }
+    return [take(epilogue.bias), take(epilogue.perImage), take(epilogue.residual)]
+  }
+
+  func matmul(_ matmul: MatMul, _ x: [TensorView], _ y: TensorView) throws {
+    let (a, b) = (x[0], x[1])
+    let columns = y.shape[-1]
+    let inner = matmul.transposeLeft ? a.shape[-2] : a.shape[-1]
+    var isBatched = b.shape.rank > 2
+    if case .panels = matmul.right { isBatched = false }
+    let rows = isBatched ? y.shape[-2] : y.shape.count / columns
+    let product = Product(
+      rows: rows, columns: columns, inner: inner, batch: isBatched ? y.shape.count / (rows * columns) : 1,
+      scale: matmul.scale, activation: matmul.epilogue.activation, flags: matmul.epilogue)
+    let extras = epilogue(matmul.epilogue, x)
+    switch family {
+    case .cpu:
+      var left = a
+      if matmul.transposeLeft {
+        let rank = a.shape.rank
+        let permutation = Array(0..<(rank - 2)) + [rank - 1, rank - 2]
+        left = try temporary(TensorSpec(Shape(permutation.map { a.shape[$0] }), a.dtype))
+        try transpose(permutation, a, left)
+      }
+      let right = try panels(b, matmul.right, rows: inner, columns: columns, batch: product.batch)
+      try launch(panelProduct(product, left, right, y, extras, aStride: inner, conv: nil))
+    case .gpu:
+      try launch(tiledProduct(product, a, b, y, extras, transposeLeft: matmul.transposeLeft, right: matmul.right))
+    }
+  }
+
+  func conv2d(_ conv: Conv2D, _ x: [TensorView], _ y: TensorView) throws {
+    let input = x[0].shape
+    let taps = conv.kernel.height * conv.kernel.width
+    let product = Product(
+      rows: y.shape[0] * y.shape[1] * y.shape[2], columns: y.shape[3], inner: taps * input[3], batch: 1, scale: 1,
+      activation: conv.epilogue.activation, flags: conv.epilogue)
+    let extras = epilogue(conv.epilogue, x)
+    let isPointwise = taps == 1 && conv.stride == 1 && conv.padding == Padding2D(0) && !conv.epilogue.perImage
+    let geometry = Geometry(input: input, output: y.shape, conv: conv)
+    switch family {
+    case .cpu:
+      let right = try panels(x[1], conv.weight, rows: product.inner, columns: product.columns, batch: 1)
+      try launch(
+        panelProduct(product, x[0], right, y, extras, aStride: input[3], conv: isPointwise ? nil : geometry))
+    case .gpu:
+      try launch(
+        tiledProduct(
+          product, x[0], x[1], y, extras, transposeLeft: false, right: conv.weight,
+          conv: isPointwise ? nil : geometry))
+    }
+  }
+
+  private struct Product {
+    var rows, columns, inner, batch: Int
+    var scale: Float
+    var activation: Activation
+    var flags: Epilogue
+  }
+
+  private struct Geometry {
+    var input, output: Shape
+    var conv: Conv2D
+  }
+
+  private func definitions(_ product: Product, _ dtype: DType, conv: Bool) -> [(String, String)] {
+    [
+      ("T", dtype.kernelName), ("CONV", conv ? "1" : "0"), ("BIAS", product.flags.bias ? "1" : "0"),
+      ("PER_IMAGE", product.flags.perImage ? "1" : "0"), ("RESIDUAL", product.flags.residual ? "1" : "0"),
+      ("ACTIVATION", product.activation.kernelName),
+    ]
+  }
+
+  private func panelProduct(
+    _ product: Product, _ a: TensorView, _ w: TensorView, _ y: TensorView, _ extras: [Argument], aStride: Int,
+    conv: Geometry?
+  ) throws -> Launch {
+    let rowsPerItem = 64
+    let channels = conv.map { $0.input[3] } ?? product.inner
+    let panels = (product.columns + OpenCLBackend.panelWidth - 1) / OpenCLBackend.panelWidth
+    let zeros = try zeros(channels)
+    var arguments: [Argument] = [.operand(a), .operand(w), .operand(y)] + extras
+    arguments += [
+      .scratch(zeros), .ulong(0), .float(product.scale), .int(product.rows), .int(product.columns), .int(channels),
+      .ulong(aStride), .ulong(product.rows * product.inner),
+      .ulong(panels * product.inner * OpenCLBackend.panelWidth), .ulong(product.rows * product.columns),
+    ]
+    if let conv {
+      arguments.append(ints: [
+        conv.input[1], conv.input[2], conv.output[1], conv.output[2], conv.conv.kernel.height,
+        conv.conv.kernel.width, conv.conv.stride, conv.conv.padding.top, conv.conv.padding.left,
+      ])
+    }
+    var launch = Launch(
+      "product", .panels, [:],
+      global: [(product.rows + rowsPerItem - 1) / rowsPerItem, panels, product.batch], local: [1, 1, 1], arguments)
+    launch.definitions =
+      definitions(product, a.dtype, conv: conv != nil)
+      + [("VW", "16"), ("MR", "8"), ("MB", "\(rowsPerItem)"), ("KC", "256")]
+    return launch
+  }
+
+  private func tiledProduct(
+    _ product: Product, _ a: TensorView, _ w: TensorView, _ y: TensorView, _ extras: [Argument],
+    transposeLeft: Bool, right: MatrixLayout, conv: Geometry? = nil
+  ) throws -> Launch {
+    var weight = w
+    if case .panels = right {
+      // Panels reach a GPU only when a caller packed for another device; put the rows back first.
+      weight = try rows(fromPanels: w, columns: product.columns)
+    }
+    let wStrides = right == .transposed ? (1, product.inner) : (product.columns, 1)
+    let aStrides = transposeLeft ? (1, product.rows) : (product.inner, 1)
+    var arguments: [Argument] = [.operand(a), .operand(weight), .operand(y)] + extras
+    arguments += [.float(product.scale), .int(product.rows), .int(product.columns), .int(product.inner)]
+    arguments.append(ulongs: [
+      aStrides.0, aStrides.1, wStrides.0, wStrides.1, product.rows * product.inner, product.inner * product.columns,
+      product.rows * product.columns,
+    ])
+    if let conv {
+      arguments.append(ints: [
+        conv.input[3], conv.input[1], conv.input[2], conv.output[1], conv.output[2], conv.conv.kernel.width,
+        conv.conv.stride, conv.conv.padding.top, conv.conv.padding.left,
+      ])
+    }
+    var launch = Launch(
+      "product", .tiled, [:],
+      global: [(product.columns + 63) / 64 * 16, (product.rows + 63) / 64 * 16, product.batch], local: [16, 16, 1],
+      arguments)
+    launch.definitions =
+      definitions(product, a.dtype, conv: conv != nil)
+      + [("VW", "4"), ("TX", "16"), ("TY", "16"), ("TM", "64"), ("TN", "64"), ("TK", "16")]
+    return launch
+  }
+
+  /// The right operand in panels of this backend's width: as it is, or packed into a temporary.
+  private func panels(_ b: TensorView, _ layout: MatrixLayout, rows: Int, columns: Int, batch: Int) throws -> TensorView {
+    if case .panels(let width, _) = layout {
+      if width == OpenCLBackend.panelWidth { return b }
+      return try panels(try self.rows(fromPanels: b, columns: columns), .rowMajor, rows: rows, columns: columns, batch: 1)
+    }
+    let width = OpenCLBackend.panelWidth
+    let packed = try temporary(TensorSpec([batch, (columns + width - 1) / width, rows, width], b.dtype))
+    let isTransposed = layout == .transposed
+    try arrange(
+      b, to: packed,
+      Arrangement(
+        channels: rows, rows: rows, paddedRows: rows, columns: columns, width: width, tapStride: 0,
+        channelStride: isTransposed ? 1 : columns, columnStride: isTransposed ? rows : 1, batch: batch, inner: 1,
+        outerStride: rows * columns, innerStride: 0))
+    return packed
+  }
+
+  /// [panels, K, width] back to [K, columns].
+  private func rows(fromPanels w: TensorView, columns: Int) throws -> TensorView {
+    let (panels, inner, width) = (w.shape[0], w.shape[1], w.shape[2])
+    let wide = try temporary(TensorSpec([inner, panels, width], w.dtype))
+    try transpose([1, 0, 2], w, wide)
+    let flat = TensorView(storage: wide.storage, offset: 0, spec: TensorSpec([inner, panels * width], w.dtype))
+    let result = try temporary(TensorSpec([inner, columns], w.dtype))
+    try slice(Slice(starts: [0, 0], sizes: [inner, columns]), flat, result)
+    return result
+  }
+
+  // MARK: Arranging
+
+  struct Arrangement {
+    var channels, rows, paddedRows, columns, width: Int
+    var tapStride, channelStride, columnStride: Int
+    var batch, inner, outerStride, innerStride: Int
+  }
+
+  func arrange(_ x: TensorView, to y: TensorView, _ a: Arrangement) throws {
+    guard y.shape.count > 0 else { return }
+    let rowsPerItem = family == .cpu ? 64 : 1
+    try launch(
+      Launch(
+        "arrange", .arrange, ["T": x.dtype.kernelName, "TARGET": y.dtype.kernelName, "ROWS": rowsPerItem],
+        global: [(a.paddedRows + rowsPerItem - 1) / rowsPerItem, (a.columns + a.width - 1) / a.width, a.batch],
+        local: family == .cpu ? [1, 1, 1] : nil,
+        [
+          .operand(x), .operand(y), .int(max(a.channels, 1)), .int(a.rows), .int(a.paddedRows), .int(a.columns),
+          .int(a.width), .ulong(a.tapStride), .ulong(a.channelStride), .ulong(a.columnStride), .int(a.inner),
+          .ulong(a.outerStride), .ulong(a.innerStride),
+        ]))
+  }
+
+  func arrangeWeight(_ w: WeightArrangement, _ x: TensorView, _ y: TensorView) throws {
+    var width = w.columns
+    if case .panels(let panelWidth, _) = w.layout { width = panelWidth }
+    try arrange(
+      x, to: y,
+      Arrangement(
+        channels: w.channels, rows: w.taps * w.channels, paddedRows: w.taps * w.channels, columns: w.columns,
+        width: width, tapStride: w.tapStride, channelStride: w.channelStride, columnStride: w.columnStride, batch: 1,
+        inner: 1, outerStride: 0, innerStride: 0))
+  }
+
+  /// Memory for the time until the launches that are queued with it have run.
+  func temporary(_ spec: TensorSpec) throws -> TensorView {
+    TensorView(storage: try pool.allocate(spec.byteCount), offset: 0, spec: spec)
+  }
+}
+
+extension Activation {
+  /// The prelude's function.
+  var kernelName: String {
+    switch self {
+    case .identity: "identity_v"
+    case .silu: "silu_v"
+    case .gelu: "gelu_v"
+    case .geluTanh: "gelu_tanh_v"
+    case .quickGelu: "quick_gelu_v"
+    }
+  }
+}
