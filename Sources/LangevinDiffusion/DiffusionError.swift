@@ -1,0 +1,37 @@
+/// What can be wrong with a scheduler's configuration or with what is asked of a sampler.
+public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// A field of scheduler_config.json holds what cannot be honoured.
+  case configuration(field: String, reason: String)
+  /// The scheduler class named in scheduler_config.json does not describe noise by betas.
+  case unknownScheduler(name: String)
+  /// A setting changes what the sampler computes, in a way that is not implemented.
+  case unsupportedSetting(field: String, sampler: String)
+  case stepCount(requested: Int, reason: String)
+  /// `strength` is outside 0...1, or leaves no step to take.
+  case strength(Double, steps: Int)
+  /// Pure noise holds no signal that a predicted noise could be subtracted from.
+  case noSignal(timestep: Float)
+  case seedCount(images: Int, seeds: Int)
+  case guidanceBatch(expected: Int, got: Int)
+
+  public var description: String {
+    switch self {
+    case .configuration(let field, let reason): "scheduler_config.json: \(field): \(reason)"
+    case .unknownScheduler(let name):
+      "scheduler_config.json: the noise of a \(name) is not described by betas; "
+        + "no sampler here can be built from it"
+    case .unsupportedSetting(let field, let sampler):
+      "scheduler_config.json: \(field) is not supported by the sampler \(sampler)"
+    case .stepCount(let requested, let reason): "\(requested) steps: \(reason)"
+    case .strength(let strength, let steps):
+      "strength \(strength) leaves no step of \(steps) to take; it must be above \(1 / Double(max(steps, 1))) "
+        + "and at most 1"
+    case .noSignal(let timestep):
+      "epsilon prediction cannot start from pure noise (timestep \(timestep) has zero terminal SNR); "
+        + "such a model predicts v"
+    case .seedCount(let images, let seeds): "noise for \(images) images from \(seeds) seeds"
+    case .guidanceBatch(let expected, let got):
+      "the guided network returned \(got) rows where guidance needs \(expected)"
+    }
+  }
+}

@@ -1,0 +1,152 @@
+import Foundation
+
+/// The noise that a model was trained on and how its author wants it sampled: diffusers'
+/// scheduler_config.json.
+///
+/// The file may come from any scheduler class of diffusers that describes noise by betas. A sampler reads the
+/// fields that its own class in diffusers has, and takes that class's default where the file has none, as
+/// `DDIMScheduler.from_config(pipeline.scheduler.config)` does.
+public struct NoiseSchedule: Sendable, Hashable {
+  public enum BetaSchedule: String, Sendable, CaseIterable, Decodable {
+    case linear
+    /// Linear in the square root; latent diffusion's.
+    case scaledLinear = "scaled_linear"
+    /// arXiv:2102.09672, eq. 17.
+    case squaredCosine = "squaredcos_cap_v2"
+  }
+
+  /// How inference timesteps are chosen among the training's: arXiv:2305.08891, table 2.
+  public enum Spacing: String, Sendable, CaseIterable, Decodable {
+    case leading, trailing, linspace
+  }
+
+  /// The noise that the last step arrives at: none, or the training's least.
+  public enum FinalSigma: String, Sendable, CaseIterable, Decodable {
+    case zero
+    case minimum = "sigma_min"
+  }
+
+  /// The variance of DDPM's steps: beta tilde or beta of arXiv:2006.11239, section 3.2.
+  public enum Variance: String, Sendable, CaseIterable {
+    case small = "fixed_small"
+    case large = "fixed_large"
+  }
+
+  public var trainTimesteps = 1000
+  public var betaStart = 0.0001
+  public var betaEnd = 0.02
+  public var betaSchedule = BetaSchedule.linear
+  /// Overrides the three fields above; one beta a training timestep.
+  public var trainedBetas: [Double]?
+  /// arXiv:2305.08891, algorithm 1.
+  public var rescaleBetasZeroSNR = false
+  public var prediction = Prediction.epsilon
+  /// Nil: leading for DDPM and DDIM, linspace for the others.
+  public var timestepSpacing: Spacing?
+  public var stepsOffset = 0
+  /// DDIM's last step arrives at no noise rather than at timestep 0's.
+  public var setAlphaToOne = true
+  /// Nil: true. DDPM and DDIM only.
+  public var clipSample: Bool?
+  public var clipSampleRange = 1.0
+  public var variance = Variance.small
+  public var finalSigma = FinalSigma.zero
+  /// arXiv:2206.00364, eq. 5. Euler and DPM++ only.
+  public var useKarrasSigmas = false
+  public var sigmaMin: Double?
+  public var sigmaMax: Double?
+  public var lowerOrderFinal = true
+  public var eulerAtFinal = false
+  /// DPM++ leaves out timesteps whose log(alpha / sigma) is less.
+  public var lambdaMinClipped = -Double.infinity
+  /// Settings that are switched on in the file and that nothing here implements, by the file's names. A
+  /// sampler whose class reads one of them throws.
+  public var unsupported: Set<String> = []
+
+  /// Diffusers' defaults.
+  public init() {}
+
+  /// The schedule as diffusers' Stable Diffusion pipelines use it: they set `steps_offset` to 1 and
+  /// `clip_sample` to false whatever the file says.
+  public func forStableDiffusion() -> NoiseSchedule {
+    var result = self
+    result.stepsOffset = 1
+    result.clipSample = false
+    return result
+  }
+
+  // MARK: Noise
+
+  /// The product of (1 - beta) up to each training timestep, rounded to float32 where diffusers does.
+  ///
+  /// Rounding matters: 1 - alpha is small at early timesteps, and float32's error in alpha is up to 1e-4 of it.
+  /// `clampingTerminal` replaces a zero at the end by 2^-24, as diffusers' samplers in sigma do.
+  ///
+  /// Throws `DiffusionError.configuration` where betas are not within (0, 1].
+  public func alphasCumprod(clampingTerminal: Bool = false) throws -> [Float] {
+    var product = 1.0
+    var result = try betas().map { beta in
+      product *= Double(1 - beta)
+      return Float(product)
+    }
+    if clampingTerminal && rescaleBetasZeroSNR { result[result.count - 1] = 0x1p-24 }
+    return result
+  }
+
+  private func betas() throws -> [Float] {
+    guard trainTimesteps > 0 else {
+      throw DiffusionError.configuration(field: "num_train_timesteps", reason: "\(trainTimesteps) is not positive")
+    }
+    var betas: [Float]
+    if let trainedBetas {
+      guard trainedBetas.count == trainTimesteps else {
+        throw DiffusionError.configuration(
+          field: "trained_betas", reason: "\(trainedBetas.count) values for \(trainTimesteps) timesteps")
+      }
+      betas = trainedBetas.map { Float($0) }
+    } else {
+      switch betaSchedule {
+      case .linear: betas = linspace32(betaStart, betaEnd, trainTimesteps)
+      case .scaledLinear:
+        betas = linspace32(betaStart.squareRoot(), betaEnd.squareRoot(), trainTimesteps).map { $0 * $0 }
+      case .squaredCosine:
+        func alphaBar(_ t: Double) -> Double {
+          let cosine = cos((t + 0.008) / 1.008 * .pi / 2)
+          return cosine * cosine
+        }
+        let count = Double(trainTimesteps)
+        betas = (0..<trainTimesteps).map { i in
+          Float(min(1 - alphaBar(Double(i + 1) / count) / alphaBar(Double(i) / count), 0.999))
+        }
+      }
+    }
+    guard betas.allSatisfy({ $0 > 0 && $0 <= 1 }) else {
+      throw DiffusionError.configuration(field: "betas", reason: "not all are within (0, 1]")
+    }
+    return rescaleBetasZeroSNR ? rescaledToZeroTerminalSNR(betas) : betas
+  }
+
+  /// Shifts and scales sqrt(alphaBar) so that it ends at 0 and begins where it did: arXiv:2305.08891,
+  /// algorithm 1.
+  private func rescaledToZeroTerminalSNR(_ betas: [Float]) -> [Float] {
+    var product = 1.0
+    let roots = betas.map { beta in
+      product *= Double(1 - beta)
+      return Float(product).squareRoot()
+    }
+    let (first, last) = (roots[0], roots[roots.count - 1])
+    let bars = roots.map { root in
+      let scaled = (root - last) * (first / (first - last))
+      return scaled * scaled
+    }
+    return bars.indices.map { 1 - ($0 == 0 ? bars[0] : bars[$0] / bars[$0 - 1]) }
+  }
+}
+
+/// Evenly spaced float32 numbers, built from both ends as torch.linspace does.
+private func linspace32(_ start: Double, _ end: Double, _ count: Int) -> [Float] {
+  let (a, b) = (Float(start), Float(end))
+  guard count > 1 else { return [a] }
+  let step = (b - a) / Float(count - 1)
+  return (0..<count).map { $0 < count / 2 ? a + step * Float($0) : b - step * Float(count - 1 - $0) }
+}

@@ -1,0 +1,88 @@
+import LangevinTensor
+
+/// Whose random numbers.
+public enum NoiseKind: String, Sendable, CaseIterable {
+  /// Philox 4x32-10 in integer arithmetic, on the device: see `NoiseFunction`.
+  case philox
+  /// torch.randn with a CPU generator per image.
+  case torch
+  /// torch.randn with a CUDA generator per image.
+  case torchCUDA = "torch-cuda"
+}
+
+/// What noise is for.
+public enum NoiseUse: Sendable, Hashable {
+  /// The latent that sampling starts from, or the noise that image-to-image adds.
+  case initial
+  /// What a stochastic sampler adds in this step of the full schedule.
+  case step(Int)
+  /// The draw from the autoencoder's posterior in image-to-image.
+  case posterior
+}
+
+/// Standard normal noise of which image k depends on seed k alone, whatever the batch.
+///
+/// `.philox` numbers depend on the seed, the use and the position in channels-last order, not on what was drawn
+/// before. `.torch` and `.torchCUDA` are sequences, drawn in the order of the calls and laid out [C, spatial...]
+/// as PyTorch's tensors are, then transposed; calls must come in the order in which diffusers draws: the
+/// posterior if there is one, the initial noise, then each step's.
+public struct NoiseSource: Sendable {
+  public let kind: NoiseKind
+  public let seeds: [UInt64]
+  let device: Device
+  private var torch: [TorchGenerator] = []
+  private var torchCUDA: [TorchCUDAGenerator] = []
+
+  /// One seed an image.
+  public init(_ kind: NoiseKind, seeds: [UInt64], on device: Device) {
+    self.kind = kind
+    self.seeds = seeds
+    self.device = device
+    switch kind {
+    case .philox: break
+    case .torch: torch = seeds.map { TorchGenerator(seed: $0) }
+    case .torchCUDA: torchCUDA = seeds.map { TorchCUDAGenerator(seed: $0) }
+    }
+  }
+
+  /// Float32 noise of this shape, [N, spatial..., C] with one seed for each of N.
+  ///
+  /// Throws `DiffusionError.seedCount` where N is not the number of seeds.
+  public mutating func normal(_ shape: Shape, for use: NoiseUse) throws -> Tensor {
+    guard shape.rank >= 2, shape[0] == seeds.count else {
+      throw DiffusionError.seedCount(images: shape.rank > 0 ? shape[0] : 0, seeds: seeds.count)
+    }
+    let image = shape.replacing(axis: 0, with: 1)
+    switch kind {
+    case .philox:
+      let (stream, step): (UInt32, UInt32) =
+        switch use {
+        case .initial: (0, 0)
+        case .step(let index): (1, UInt32(index))
+        case .posterior: (2, 0)
+        }
+      let images = try seeds.map {
+        try Tensor.normal(image, seed: $0, stream: stream, step: step, on: device)
+      }
+      return try Tensor.concatenated(images, axis: 0)
+    case .torch:
+      return try upload(shape, torch.indices.map { torch[$0].normals(image.count) })
+    case .torchCUDA:
+      return try upload(shape, torchCUDA.indices.map { torchCUDA[$0].normals(image.count) })
+    }
+  }
+
+  /// Images in [C, spatial...] order to one tensor, channels last.
+  private func upload(_ shape: Shape, _ images: [[Float]]) throws -> Tensor {
+    let channels = shape[-1]
+    var values: [Float] = []
+    values.reserveCapacity(shape.count)
+    for image in images {
+      let places = channels > 0 ? image.count / channels : 0
+      for place in 0..<places {
+        for channel in 0..<channels { values.append(image[channel * places + place]) }
+      }
+    }
+    return try Tensor(values, shape, on: device)
+  }
+}

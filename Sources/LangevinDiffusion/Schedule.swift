@@ -1,0 +1,93 @@
+import LangevinTensor
+
+/// How noisy a latent is: `x = alpha * x0 + sigma * noise`.
+///
+/// For the models here alpha^2 + sigma^2 = 1 (variance preserving), whichever sampler runs. Samplers that the
+/// literature writes for `x0 + s * noise` see s as `noiseToSignal`.
+public struct NoiseLevel: Sendable, Hashable {
+  /// What the network is told; may lie between the training's timesteps.
+  public var timestep: Float
+  public var alpha: Double
+  public var sigma: Double
+
+  public init(timestep: Float, alpha: Double, sigma: Double) {
+    self.timestep = timestep
+    self.alpha = alpha
+    self.sigma = sigma
+  }
+
+  /// The variance-preserving level at which sigma / alpha is `noiseToSignal`.
+  public init(timestep: Float, noiseToSignal: Double) {
+    let alpha = 1 / (1 + noiseToSignal * noiseToSignal).squareRoot()
+    self.init(timestep: timestep, alpha: alpha, sigma: noiseToSignal * alpha)
+  }
+
+  /// The variance-preserving level with this alpha squared.
+  public init(timestep: Float, alphaCumprod: Float) {
+    self.init(
+      timestep: timestep, alpha: Double(alphaCumprod).squareRoot(),
+      sigma: (1 - Double(alphaCumprod)).squareRoot())
+  }
+
+  /// sigma / alpha; infinite where there is no signal.
+  public var noiseToSignal: Double { sigma / alpha }
+}
+
+/// The levels that a sampler goes through.
+public struct Schedule: Sendable, Hashable {
+  /// One call of the denoiser. `to` need not be the next step's `from`: diffusers' DDIM steps back by a fixed
+  /// number of timesteps from wherever it is.
+  public struct Step: Sendable, Hashable {
+    public var from: NoiseLevel
+    public var to: NoiseLevel
+
+    public init(from: NoiseLevel, to: NoiseLevel) {
+      self.from = from
+      self.to = to
+    }
+  }
+
+  /// The standard deviation of the latent that sampling starts from.
+  public var initialScale: Double
+  public var steps: [Step]
+  /// How many steps of the full schedule come before `steps`.
+  public var skipped: Int
+
+  public init(initialScale: Double = 1, steps: [Step], skipped: Int = 0) {
+    self.initialScale = initialScale
+    self.steps = steps
+    self.skipped = skipped
+  }
+
+  /// A schedule through these levels, each step beginning where the one before ended.
+  public init(initialScale: Double = 1, levels: [NoiseLevel]) {
+    let steps = zip(levels, levels.dropFirst()).map { Step(from: $0, to: $1) }
+    self.init(initialScale: initialScale, steps: steps)
+  }
+
+  /// How many steps the full schedule has.
+  public var fullCount: Int { skipped + steps.count }
+
+  /// The last `int(count * strength)` steps, as diffusers' image-to-image pipelines take.
+  ///
+  /// `strength` 1 is the whole schedule. Throws `DiffusionError.strength` where it is outside 0...1 or leaves
+  /// no step.
+  public func starting(at strength: Double) throws -> Schedule {
+    guard strength >= 0, strength <= 1 else { throw DiffusionError.strength(strength, steps: steps.count) }
+    let kept = min(Int(Double(steps.count) * strength), steps.count)
+    guard kept > 0 else { throw DiffusionError.strength(strength, steps: steps.count) }
+    return Schedule(
+      initialScale: initialScale, steps: Array(steps.suffix(kept)), skipped: skipped + steps.count - kept)
+  }
+
+  /// The latent that sampling starts from, given standard normal noise of the latent's shape.
+  public func initial(noise: Tensor) throws -> Tensor {
+    initialScale == 1 ? noise : try Tensor.combination([(Float(initialScale), noise)])
+  }
+
+  /// A clean latent with the noise of the first level: where image-to-image starts.
+  public func addingNoise(_ noise: Tensor, to clean: Tensor) throws -> Tensor {
+    guard let level = steps.first?.from else { return clean }
+    return try Tensor.combination([(Float(level.alpha), clean), (Float(level.sigma), noise)])
+  }
+}
