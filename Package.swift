@@ -67,6 +67,7 @@ let package = Package(
 
     .testTarget(
       name: "LangevinCheckpointTests", dependencies: ["Langevin", "LangevinModels", "LangevinNN", "LangevinTensor"]),
+    .testTarget(name: "LangevinDiffusionTests", dependencies: ["LangevinDiffusion", "LangevinCPU"]),
   ],
   swiftLanguageModes: [.v6]
 )

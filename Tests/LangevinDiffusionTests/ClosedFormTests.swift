@@ -1,0 +1,142 @@
+import Foundation
+import LangevinDiffusion
+import LangevinTensor
+import Testing
+
+/// Samplers on data that are Gaussian, where the exact denoiser and the exact answer are known.
+@Suite struct ClosedFormTests {
+  static let gaussian = GaussianDenoiser()
+
+  /// Levels evenly spaced in log(alpha / sigma), on which both solvers reach their order.
+  static func levels(_ steps: Int) -> [NoiseLevel] {
+    (0...steps).map { NoiseLevel(timestep: 0, noiseToSignal: exp(3 - 5 * Double($0) / Double(steps))) }
+  }
+
+  /// The largest error against the exact probability flow.
+  static func error(_ steps: Int, _ solve: (Tensor, Schedule) throws -> Tensor) throws -> Double {
+    let schedule = Schedule(levels: levels(steps))
+    let start: [Float] = [-2, -0.5, 0.1, 1, 2.5]
+    let result = try solve(Tensor(start, [1, 5], on: cpu), schedule).floats()
+    let (from, to) = (schedule.steps[0].from, schedule.steps[steps - 1].to)
+    return zip(start, result).map { abs(Double($1) - gaussian.flow($0, from: from, to: to)) }.max() ?? .infinity
+  }
+
+  @Test func deterministicSamplersConvergeAtTheirOrder() throws {
+    let solvers: [(String, Double, (Tensor, Schedule) throws -> Tensor)] = [
+      ("euler", 1, { x, schedule in
+        var noise = NoiseSource(.philox, seeds: [0], on: cpu)
+        return try euler(Self.gaussian, from: x, along: schedule, noise: &noise)
+      }),
+      ("ddim", 1, { x, schedule in
+        var noise = NoiseSource(.philox, seeds: [0], on: cpu)
+        return try ddim(Self.gaussian, from: x, along: schedule, noise: &noise)
+      }),
+      ("dpmpp-2m", 2, { x, schedule in try dpmpp2M(Self.gaussian, from: x, along: schedule) }),
+    ]
+    for (name, order, solve) in solvers {
+      let errors = try [20, 40, 80].map { try Self.error($0, solve) }
+      for (coarse, fine) in zip(errors, errors.dropFirst()) {
+        let measured = log2(coarse / fine)
+        #expect(abs(measured - order) < 0.25, "\(name): order \(measured), errors \(errors)")
+      }
+    }
+  }
+
+  @Test func stochasticSamplersReproduceTheDistribution() throws {
+    var config = NoiseSchedule()
+    (config.betaStart, config.betaEnd, config.betaSchedule) = (0.00085, 0.012, .scaledLinear)
+    config.clipSample = false
+    for (sampler, eta) in [(Sampler.ddpm, 0.0), (.ddim, 1), (.ddim, 0.5), (.eulerAncestral, 0)] {
+      let schedule = try sampler.schedule(config, steps: 200)
+      var noise = NoiseSource(.philox, seeds: [5], on: cpu)
+      let start = try schedule.initial(noise: noise.normal([1, 16384], for: .initial))
+      let values = try sampler.sample(
+        Self.gaussian, from: start, along: schedule, config: config, eta: eta, noise: &noise
+      ).floats().map { Double($0) }
+      let mean = values.reduce(0, +) / 16384
+      let deviation = (values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / 16384).squareRoot()
+      // Four standard errors, 0.022 and 0.015, and the bias of 200 steps.
+      #expect(abs(mean - Self.gaussian.mean) < 0.025, "\(sampler) \(eta): mean \(mean)")
+      #expect(abs(deviation - Self.gaussian.deviation) < 0.025, "\(sampler) \(eta): deviation \(deviation)")
+    }
+  }
+
+  @Test func deterministicSamplersDrawNothing() throws {
+    let config = NoiseSchedule().forStableDiffusion()
+    for sampler in [Sampler.ddim, .euler, .dpmpp2M, .dpmpp2MKarras] {
+      let schedule = try sampler.schedule(config, steps: 9)
+      let start = try Tensor([0.3, -1, 2], [1, 3], on: cpu)
+      var first = NoiseSource(.torch, seeds: [1], on: cpu)
+      var second = NoiseSource(.torch, seeds: [2], on: cpu)
+      let a = try sampler.sample(Self.gaussian, from: start, along: schedule, config: config, noise: &first)
+      let b = try sampler.sample(Self.gaussian, from: start, along: schedule, config: config, noise: &second)
+      #expect(try a.floats() == b.floats(), "\(sampler)")
+      var untouched = NoiseSource(.torch, seeds: [1], on: cpu)
+      #expect(
+        try first.normal([1, 4], for: .initial).floats() == untouched.normal([1, 4], for: .initial).floats())
+    }
+  }
+
+  /// Each parameterisation's output, computed from the exact denoised latent, gives it back.
+  @Test func parameterisationsInvert() throws {
+    let x = try Tensor([0.3, -1, 2, 0.7], [1, 4], on: cpu)
+    let levels = [
+      NoiseLevel(timestep: 7, noiseToSignal: 0.1), NoiseLevel(timestep: 7, noiseToSignal: 5),
+      NoiseLevel(timestep: 7, alpha: 0.6, sigma: 0.4),
+    ]
+    for level in levels {
+      let exact = try Self.gaussian.denoised(x, at: level)
+      for prediction in Prediction.allCases {
+        let network: Network = { x, t in
+          #expect(t == 7)
+          let values = zip(try x.floats(), try exact.floats()).map { x, x0 in
+            let (x, x0) = (Double(x), Double(x0))
+            let noise = (x - level.alpha * x0) / level.sigma
+            return switch prediction {
+            case .epsilon: Float(noise)
+            case .v: Float(level.alpha * noise - level.sigma * x0)
+            case .sample: Float(x0)
+            case .flow: Float(noise - x0)
+            }
+          }
+          return try Tensor(values, x.shape, on: cpu)
+        }
+        let squared = level.alpha * level.alpha + level.sigma * level.sigma
+        if prediction == .v && abs(squared - 1) > 1e-9 { continue }  // v is defined where alpha^2 + sigma^2 = 1
+        let denoised = try NetworkDenoiser(prediction, network).denoised(x, at: level)
+        #expect(largestDifference(try denoised.floats(), try exact.floats()) < 2e-6, "\(prediction) \(level)")
+      }
+    }
+  }
+
+  @Test func progressReportsAndCancels() throws {
+    struct Stop: Error {}
+    let config = NoiseSchedule().forStableDiffusion()
+    for sampler in Sampler.allCases {
+      let schedule = try sampler.schedule(config, steps: 6)
+      var noise = NoiseSource(.philox, seeds: [1], on: cpu)
+      let start = try Tensor([0.3, -1, 2], [1, 3], on: cpu)
+      var seen: [Int] = []
+      var last: [Float] = []
+      let result = try sampler.sample(
+        Self.gaussian, from: start, along: schedule, config: config, noise: &noise
+      ) { step, count, latent in
+        #expect(count == 6)
+        seen.append(step)
+        last = try latent.floats()
+      }
+      #expect(seen == Array(1...6))
+      #expect(try result.floats() == last)
+      seen = []
+      #expect(throws: Stop.self) {
+        _ = try sampler.sample(
+          Self.gaussian, from: start, along: schedule, config: config, noise: &noise
+        ) { step, _, _ in
+          seen.append(step)
+          if step == 3 { throw Stop() }
+        }
+      }
+      #expect(seen == [1, 2, 3])
+    }
+  }
+}
