@@ -9,6 +9,8 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
   case stepCount(requested: Int, reason: String)
   /// `strength` is outside 0...1, or leaves no step to take.
   case strength(Double, steps: Int)
+  /// DDIM's eta is outside 0...1.
+  case eta(Double)
   /// Pure noise holds no signal that a predicted noise could be subtracted from.
   case noSignal(timestep: Float)
   case seedCount(images: Int, seeds: Int)
@@ -26,6 +28,7 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
     case .strength(let strength, let steps):
       "strength \(strength) leaves no step of \(steps) to take; it must be above \(1 / Double(max(steps, 1))) "
         + "and at most 1"
+    case .eta(let eta): "eta \(eta) is not within 0 (deterministic) and 1 (DDPM)"
     case .noSignal(let timestep):
       "epsilon prediction cannot start from pure noise (timestep \(timestep) has zero terminal SNR); "
         + "such a model predicts v"

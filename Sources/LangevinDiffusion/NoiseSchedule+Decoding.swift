@@ -92,7 +92,9 @@ extension NoiseSchedule: Decodable {
     case "fixed_large": variance = .large
     default: unsupported.insert(Key.variance.rawValue)
     }
-    let switches: [Key] = [.thresholding, .useExponentialSigmas, .useBetaSigmas, .useLuLambdas, .useFlowSigmas]
+    let switches: [Key] = [
+      .thresholding, .useExponentialSigmas, .useBetaSigmas, .useLuLambdas, .useFlowSigmas,
+    ]
     for key in switches where try fields.decodeIfPresent(Bool.self, forKey: key) == true {
       unsupported.insert(key.rawValue)
     }
@@ -119,7 +121,8 @@ private func quotingNonFinite(_ json: Data) -> Data {
     word = []
   }
   for byte in json {
-    let isWord = byte == UInt8(ascii: "-") || (byte | 0x20 >= UInt8(ascii: "a") && byte | 0x20 <= UInt8(ascii: "z"))
+    let isWord =
+      byte == UInt8(ascii: "-") || (byte | 0x20 >= UInt8(ascii: "a") && byte | 0x20 <= UInt8(ascii: "z"))
     if !inString && isWord {
       word.append(byte)
       continue

@@ -8,7 +8,9 @@ extension NoiseSchedule {
   /// timestep of the list (DDPM).
   func chain(count: Int, fixedStride: Bool) throws -> Schedule {
     let alphas = try alphasCumprod()
-    let times = try timesteps(count: count, spacing: timestepSpacing ?? .leading, rounded: true).map { Int($0) }
+    let times = try timesteps(count: count, spacing: timestepSpacing ?? .leading, rounded: true).map {
+      Int($0)
+    }
     let end = fixedStride && !setAlphaToOne ? alphas[0] : 1
     let steps = times.indices.map { index in
       let t = times[index]
@@ -49,7 +51,9 @@ extension NoiseSchedule {
     var times: [Float]
     let sigmas: [Double]
     if karras {
-      guard count > 0 else { throw DiffusionError.stepCount(requested: count, reason: "at least 1 is needed") }
+      guard count > 0 else {
+        throw DiffusionError.stepCount(requested: count, reason: "at least 1 is needed")
+      }
       sigmas = karrasSigmas(from: Double(training[training.count - 1]), to: Double(training[0]), count: count)
       // Diffusers casts to whole timesteps, having rounded except for this one schedule of betas.
       times = sigmas.map {

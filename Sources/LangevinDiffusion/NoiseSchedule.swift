@@ -95,7 +95,8 @@ public struct NoiseSchedule: Sendable, Hashable {
 
   private func betas() throws -> [Float] {
     guard trainTimesteps > 0 else {
-      throw DiffusionError.configuration(field: "num_train_timesteps", reason: "\(trainTimesteps) is not positive")
+      throw DiffusionError.configuration(
+        field: "num_train_timesteps", reason: "\(trainTimesteps) is not positive")
     }
     var betas: [Float]
     if let trainedBetas {

@@ -37,7 +37,8 @@ public enum Sampler: String, Sendable, CaseIterable {
   /// `eta` is DDIM's and has no effect on the others. `config` says what else the reference would do on the
   /// way: clip, DDPM's variance, the order of the last step.
   public func sample(
-    _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, config: NoiseSchedule, eta: Double = 0,
+    _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, config: NoiseSchedule,
+    eta: Double = 0,
     noise: inout NoiseSource, progress: Progress? = nil
   ) throws -> Tensor {
     let clip = config.clipSample ?? true ? config.clipSampleRange : nil
@@ -54,7 +55,8 @@ public enum Sampler: String, Sendable, CaseIterable {
       return try LangevinDiffusion.ddim(
         denoiser, from: x, along: schedule, eta: eta, clip: clip, noise: &noise, progress: progress)
     case .euler:
-      return try LangevinDiffusion.euler(denoiser, from: x, along: schedule, noise: &noise, progress: progress)
+      return try LangevinDiffusion.euler(
+        denoiser, from: x, along: schedule, noise: &noise, progress: progress)
     case .eulerAncestral:
       return try LangevinDiffusion.eulerAncestral(
         denoiser, from: x, along: schedule, noise: &noise, progress: progress)

@@ -13,21 +13,25 @@ public typealias Progress = (_ step: Int, _ count: Int, _ latent: Tensor) throws
 ///
 /// `variance` `.small` is the posterior's (beta tilde), `.large` the chain's own (beta).
 public func ddpm(
-  _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, variance: NoiseSchedule.Variance = .small,
+  _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule,
+  variance: NoiseSchedule.Variance = .small,
   noise: inout NoiseSource, progress: Progress? = nil
 ) throws -> Tensor {
-  try ancestral(denoiser, from: x, along: schedule, eta: 1, variance: variance, noise: &noise, progress: progress)
+  try ancestral(
+    denoiser, from: x, along: schedule, eta: 1, variance: variance, noise: &noise, progress: progress)
 }
 
 /// DDIM: arXiv:2010.02502, eq. 12; `eta` 0 is deterministic, 1 is DDPM (eq. 16).
 ///
 /// With `clip`, the denoised latent is kept within -clip...clip, but the noise that remains is what the network
 /// predicted, as in diffusers; for noise that agrees with the clipped latent, wrap the denoiser in `Clipped`.
+/// Throws `DiffusionError.eta` where eta is outside 0...1.
 public func ddim(
   _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, eta: Double = 0, clip: Double? = nil,
   noise: inout NoiseSource, progress: Progress? = nil
 ) throws -> Tensor {
-  try ancestral(
+  guard eta >= 0, eta <= 1 else { throw DiffusionError.eta(eta) }
+  return try ancestral(
     denoiser, from: x, along: schedule, eta: eta, clip: clip, noise: &noise, progress: progress)
 }
 
@@ -87,7 +91,8 @@ public func dpmpp2M(
 /// posterior's standard deviation: arXiv:2010.02502, eq. 12 and 16.
 private func ancestral(
   _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, eta: Double,
-  variance: NoiseSchedule.Variance = .small, clip: Double? = nil, noise: inout NoiseSource, progress: Progress?
+  variance: NoiseSchedule.Variance = .small, clip: Double? = nil, noise: inout NoiseSource,
+  progress: Progress?
 ) throws -> Tensor {
   var x = x
   for (index, step) in schedule.steps.enumerated() {

@@ -18,19 +18,26 @@ import Testing
     let start: [Float] = [-2, -0.5, 0.1, 1, 2.5]
     let result = try solve(Tensor(start, [1, 5], on: cpu), schedule).floats()
     let (from, to) = (schedule.steps[0].from, schedule.steps[steps - 1].to)
-    return zip(start, result).map { abs(Double($1) - gaussian.flow($0, from: from, to: to)) }.max() ?? .infinity
+    return zip(start, result).map { abs(Double($1) - gaussian.flow($0, from: from, to: to)) }.max()
+      ?? .infinity
   }
 
   @Test func deterministicSamplersConvergeAtTheirOrder() throws {
     let solvers: [(String, Double, (Tensor, Schedule) throws -> Tensor)] = [
-      ("euler", 1, { x, schedule in
-        var noise = NoiseSource(.philox, seeds: [0], on: cpu)
-        return try euler(Self.gaussian, from: x, along: schedule, noise: &noise)
-      }),
-      ("ddim", 1, { x, schedule in
-        var noise = NoiseSource(.philox, seeds: [0], on: cpu)
-        return try ddim(Self.gaussian, from: x, along: schedule, noise: &noise)
-      }),
+      (
+        "euler", 1,
+        { x, schedule in
+          var noise = NoiseSource(.philox, seeds: [0], on: cpu)
+          return try euler(Self.gaussian, from: x, along: schedule, noise: &noise)
+        }
+      ),
+      (
+        "ddim", 1,
+        { x, schedule in
+          var noise = NoiseSource(.philox, seeds: [0], on: cpu)
+          return try ddim(Self.gaussian, from: x, along: schedule, noise: &noise)
+        }
+      ),
       ("dpmpp-2m", 2, { x, schedule in try dpmpp2M(Self.gaussian, from: x, along: schedule) }),
     ]
     for (name, order, solve) in solvers {
@@ -77,6 +84,17 @@ import Testing
     }
   }
 
+  @Test func etaOutsideItsRangeThrows() throws {
+    let schedule = Schedule(levels: Self.levels(3))
+    var noise = NoiseSource(.philox, seeds: [1], on: cpu)
+    let x = try Tensor([0.5] as [Float], [1, 1], on: cpu)
+    for eta in [-0.1, 1.1, .nan] {
+      #expect(throws: DiffusionError.self) {
+        _ = try ddim(Self.gaussian, from: x, along: schedule, eta: eta, noise: &noise)
+      }
+    }
+  }
+
   /// Each parameterisation's output, computed from the exact denoised latent, gives it back.
   @Test func parameterisationsInvert() throws {
     let x = try Tensor([0.3, -1, 2, 0.7], [1, 4], on: cpu)
@@ -102,10 +120,23 @@ import Testing
           return try Tensor(values, x.shape, on: cpu)
         }
         let squared = level.alpha * level.alpha + level.sigma * level.sigma
-        if prediction == .v && abs(squared - 1) > 1e-9 { continue }  // v is defined where alpha^2 + sigma^2 = 1
+        // v is defined where alpha^2 + sigma^2 = 1.
+        if prediction == .v && abs(squared - 1) > 1e-9 { continue }
         let denoised = try NetworkDenoiser(prediction, network).denoised(x, at: level)
         #expect(largestDifference(try denoised.floats(), try exact.floats()) < 2e-6, "\(prediction) \(level)")
       }
+    }
+  }
+
+  @Test func halfPrecisionOutputsAreWidened() throws {
+    let x = try Tensor([0.25, -1] as [Float], [1, 2], on: cpu)
+    for prediction in Prediction.allCases {
+      let level = NoiseLevel(timestep: 0, noiseToSignal: 2)
+      let wide = NetworkDenoiser(prediction) { x, _ in try x * 0.5 }
+      let narrow = NetworkDenoiser(prediction) { x, _ in try (x * 0.5).cast(to: .float16) }
+      let result = try narrow.denoised(x, at: level)
+      #expect(result.dtype == .float32)
+      #expect(try result.floats() == wide.denoised(x, at: level).floats())
     }
   }
 

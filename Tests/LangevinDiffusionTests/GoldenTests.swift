@@ -22,8 +22,9 @@ import Testing
     var final: [Float]
   }
 
-  /// Float32 latents and coefficients in another order of rounding; epsilon divides by an alpha of 0.07.
-  static let tolerance: Float = 1e-4
+  /// Float32 latents in both, rounded in another order: 2e-6, but for zero terminal SNR, where diffusers' Euler
+  /// keeps x0 + 4096 noise in float32 and is itself 1.2e-5 from the same loop in float64.
+  static let tolerance: Float = 2e-5
 
   @Test func trajectoriesAgreeWithDiffusers() throws {
     let golden: Trajectories = try fixture("trajectories.json")
@@ -49,8 +50,9 @@ import Testing
       if times.allSatisfy({ $0 == $0.rounded() }) || row.config.contains("karras") == false {
         #expect(times == row.timesteps, "\(row.name)")
       } else {
-        // Karras timesteps that are not rounded come from logarithms, whose last bits are the library's.
-        #expect(largestDifference(times, row.timesteps) < 1e-3, "\(row.name)")
+        // Karras timesteps that are not rounded come from logarithms, whose last bits are the library's: float32
+        // near 1000 has steps of 6e-5.
+        #expect(largestDifference(times, row.timesteps) < 1.3e-4, "\(row.name)")
       }
       let final = try sampler.sample(
         NetworkDenoiser(config.prediction, goldenNetwork), from: start, along: schedule, config: config,
@@ -88,7 +90,7 @@ import Testing
   }
 
   @Test func noGuidanceAtScaleOne() throws {
-    let x = try Tensor([1, 2, 3, 4], [2, 2], on: cpu)
+    let x = try Tensor([1, 2, 3, 4] as [Float], [2, 2], on: cpu)
     var rowsSeen: [Int] = []
     for scale in [0, 0.5, 1, 1.5] {
       let guided = ClassifierFreeGuidance(scale: scale) { x, _ in

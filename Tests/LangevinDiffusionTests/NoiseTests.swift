@@ -84,6 +84,21 @@ import Testing
     #expect(abs(fourth - 3) < 4 * 9.798 / 128)
   }
 
+  /// The contract of streams and steps; a change of it changes every picture.
+  @Test func philoxStreams() throws {
+    var source = NoiseSource(.philox, seeds: [9], on: cpu)
+    let uses: [(NoiseUse, UInt32, UInt32)] = [
+      (.initial, 0, 0), (.step(0), 1, 0), (.step(12), 1, 12), (.posterior, 2, 0),
+    ]
+    for (use, stream, step) in uses {
+      let expected = (0..<6).flatMap { block in
+        let four = NoiseFunction.normals(block: UInt32(block), seed: 9, stream: stream, step: step)
+        return (0..<4).map { four[$0] }
+      }
+      #expect(try source.normal([1, 2, 3, 4], for: use).floats() == expected)
+    }
+  }
+
   /// torch's tensors are [C, H, W]; ours are [H, W, C].
   @Test func torchNumbersAreTransposed() throws {
     var source = NoiseSource(.torch, seeds: [9], on: cpu)

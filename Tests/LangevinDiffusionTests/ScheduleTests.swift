@@ -111,7 +111,7 @@ import Testing
   }
 
   @Test func epsilonFromPureNoiseThrows() throws {
-    let x = try Tensor([1], [1, 1], on: cpu)
+    let x = try Tensor([1] as [Float], [1, 1], on: cpu)
     #expect(throws: DiffusionError.noSignal(timestep: 999)) {
       _ = try NetworkDenoiser(.epsilon) { x, _ in x }
         .denoised(x, at: NoiseLevel(timestep: 999, alpha: 0, sigma: 1))

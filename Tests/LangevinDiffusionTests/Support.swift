@@ -26,7 +26,7 @@ func channelsLast(_ values: [Float], _ shape: [Int]) throws -> Tensor {
 }
 
 /// The network of make_samplers.py, in double precision between float32 ends.
-let goldenNetwork: Network = { x, t in
+@Sendable func goldenNetwork(_ x: Tensor, _ t: Float) throws -> Tensor {
   let values = try x.floats().map { Float(0.5 * Double($0) + 0.2 * sin(2 * Double($0) + Double(t) / 100)) }
   return try Tensor(values, x.shape, on: x.device)
 }
