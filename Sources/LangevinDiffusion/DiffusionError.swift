@@ -26,7 +26,7 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
       "scheduler_config.json: \(field) is not supported by the sampler \(sampler)"
     case .stepCount(let requested, let reason): "\(requested) steps: \(reason)"
     case .strength(let strength, let steps):
-      "strength \(strength) leaves no step of \(steps) to take; it must be above \(1 / Double(max(steps, 1))) "
+      "strength \(strength) leaves no step of \(steps) to take; it must be at least \(1 / Double(max(steps, 1))) "
         + "and at most 1"
     case .eta(let eta): "eta \(eta) is not within 0 (deterministic) and 1 (DDPM)"
     case .noSignal(let timestep):
