@@ -1,18 +1,39 @@
 import LangevinTensor
 
-/// Named tensors of a checkpoint, read one at a time.
+/// Named tensors of a checkpoint: a file, several shards, or a file under other names.
 public protocol WeightSource: AnyObject, Sendable {
-  /// Every tensor's name, in the checkpoint's order.
+  /// Every tensor's full name.
   var names: [String] { get }
-
-  /// The shape and dtype of a tensor as stored; nil where there is no such tensor or its dtype has no equal here.
+  /// Nil for a name that does not exist, and for a dtype that tensors cannot have (such as int64).
   func spec(of name: String) -> TensorSpec?
-
-  /// Copies a tensor to a device in the dtype in which it is stored.
-  ///
-  /// Throws where there is no such tensor or its dtype is not supported.
+  /// Copies one tensor to the device in the dtype in which it is stored.
   func load(_ name: String, on device: Device) throws -> Tensor
-
-  /// Where the tensors come from, for messages.
+  /// For messages: the path of the file or files.
   var description: String { get }
+}
+
+/// What can be wrong between a checkpoint and the model that is built from it.
+public enum WeightError: Error, Sendable, Equatable, CustomStringConvertible {
+  case missing(name: String, source: String)
+  /// Tensors that no part of the model asked for, sorted.
+  case unused(names: [String], source: String)
+  /// PyTorch's shapes.
+  case wrongShape(name: String, expected: Shape, got: Shape, source: String)
+  /// A parameter that is not of floating point.
+  case unsupportedDType(name: String, source: String)
+
+  public var description: String {
+    switch self {
+    case .missing(let name, let source): return "\(source): tensor \(name) is missing"
+    case .unused(let names, let source):
+      let shown = names.prefix(5).joined(separator: ", ")
+      let rest = names.count > 5 ? " and \(names.count - 5) more" : ""
+      let what = names.count == 1 ? "a tensor" : "tensors"
+      return "\(source): the model has no use for \(what) of this file: \(shown)\(rest)"
+    case .wrongShape(let name, let expected, let got, let source):
+      return "\(source): tensor \(name) has shape \(got), the model's configuration needs \(expected)"
+    case .unsupportedDType(let name, let source):
+      return "\(source): tensor \(name) is not of a floating-point type"
+    }
+  }
 }

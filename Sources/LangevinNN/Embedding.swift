@@ -1,0 +1,15 @@
+import LangevinTensor
+
+/// A table of vectors, looked up by number.
+public struct Embedding: Sendable {
+  /// [count, channels].
+  public let table: Tensor
+
+  /// Loads `weight` [count, channels].
+  public init(_ weights: Weights, count: Int, channels: Int) throws {
+    table = try weights.tensor("weight", [count, channels])
+  }
+
+  /// int32 ids [...] -> [..., channels].
+  public func callAsFunction(_ ids: Tensor) throws -> Tensor { try table.embedding(ids) }
+}

@@ -1,0 +1,57 @@
+import LangevinTensor
+
+/// Self-attention, or cross-attention where a context is given. arXiv:1706.03762, section 3.2.2.
+public struct MultiHeadAttention: Sendable {
+  let query: Linear
+  let key: Linear
+  let value: Linear
+  let output: Linear
+  let heads: Int
+
+  /// The checkpoint's names of the four projections.
+  public struct Names: Sendable {
+    public var query: String
+    public var key: String
+    public var value: String
+    public var output: String
+
+    public init(query: String, key: String, value: String, output: String) {
+      self.query = query
+      self.key = key
+      self.value = value
+      self.output = output
+    }
+
+    /// `to_q`, `to_k`, `to_v`, `to_out.0`.
+    public static let diffusers = Names(query: "to_q", key: "to_k", value: "to_v", output: "to_out.0")
+    /// `query`, `key`, `value`, `proj_attn`: the autoencoders of early diffusers.
+    public static let earlyDiffusers = Names(query: "query", key: "key", value: "value", output: "proj_attn")
+    /// `q_proj`, `k_proj`, `v_proj`, `out_proj`.
+    public static let transformers = Names(query: "q_proj", key: "k_proj", value: "v_proj", output: "out_proj")
+  }
+
+  /// Loads four projections; the inner width is `channels`, which the heads divide.
+  ///
+  /// `contextChannels` is the width of what keys and values are made of; `bias` is that of the query, key and
+  /// value projections, the output projection always has one.
+  public init(
+    _ weights: Weights, channels: Int, contextChannels: Int? = nil, heads: Int, bias: Bool, names: Names
+  ) throws {
+    precondition(heads > 0 && channels % heads == 0)
+    let source = contextChannels ?? channels
+    query = try Linear(weights[names.query], inputs: channels, outputs: channels, bias: bias)
+    key = try Linear(weights[names.key], inputs: source, outputs: channels, bias: bias)
+    value = try Linear(weights[names.value], inputs: source, outputs: channels, bias: bias)
+    output = try Linear(weights[names.output], inputs: channels, outputs: channels)
+    self.heads = heads
+  }
+
+  /// x [N, T, channels], context [N, S, contextChannels] (x itself when nil) -> [N, T, channels], plus the residual.
+  public func callAsFunction(
+    _ x: Tensor, context: Tensor? = nil, causal: Bool = false, residual: Tensor? = nil
+  ) throws -> Tensor {
+    let source = context ?? x
+    let mixed = try query(x).attention(keys: key(source), values: value(source), heads: heads, causal: causal)
+    return try output(mixed, residual: residual)
+  }
+}

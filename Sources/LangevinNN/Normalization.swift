@@ -1,0 +1,39 @@
+import LangevinTensor
+
+/// Normalises groups of channels over all pixels of an image. arXiv:1803.08494.
+public struct GroupNormalization: Sendable {
+  let gamma: Tensor
+  let beta: Tensor
+  let groups: Int
+  let epsilon: Float
+
+  /// Loads `weight` and `bias`, both [channels].
+  public init(_ weights: Weights, channels: Int, groups: Int, epsilon: Float) throws {
+    gamma = try weights.tensor("weight", [channels])
+    beta = try weights.tensor("bias", [channels])
+    self.groups = groups
+    self.epsilon = epsilon
+  }
+
+  /// [N, ..., channels]; the activation is `.identity` or `.silu`.
+  public func callAsFunction(_ x: Tensor, activation: Activation = .identity) throws -> Tensor {
+    try x.groupNorm(gamma, beta, groups: groups, epsilon: epsilon, activation: activation)
+  }
+}
+
+/// Normalises the last axis. arXiv:1607.06450.
+public struct LayerNormalization: Sendable {
+  let gamma: Tensor
+  let beta: Tensor
+  let epsilon: Float
+
+  /// Loads `weight` and `bias`, both [channels].
+  public init(_ weights: Weights, channels: Int, epsilon: Float = 1e-5) throws {
+    gamma = try weights.tensor("weight", [channels])
+    beta = try weights.tensor("bias", [channels])
+    self.epsilon = epsilon
+  }
+
+  /// [..., channels].
+  public func callAsFunction(_ x: Tensor) throws -> Tensor { try x.layerNorm(gamma, beta, epsilon: epsilon) }
+}

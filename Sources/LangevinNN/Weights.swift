@@ -1,0 +1,121 @@
+import LangevinTensor
+import Synchronization
+
+/// A path into a checkpoint, from which layers load themselves:
+/// `weights["down_blocks"][0]["resnets"][1]["norm1"]`.
+///
+/// All paths into one checkpoint share the record of what was loaded, so that `finish` can name what was not.
+public struct Weights: Sendable {
+  private let checkpoint: Checkpoint
+  /// Dotted, without a dot at its end; empty at the root.
+  public let path: String
+
+  private final class Checkpoint: Sendable {
+    let source: any WeightSource
+    let names: Set<String>
+    let device: Device
+    let dtype: DType
+    let used = Mutex<Set<String>>([])
+
+    init(_ source: any WeightSource, on device: Device, as dtype: DType) {
+      self.source = source
+      self.names = Set(source.names)
+      self.device = device
+      self.dtype = dtype
+    }
+  }
+
+  /// The root of a checkpoint; parameters are stored on `device` as `dtype`, whatever the file has.
+  public init(_ source: any WeightSource, on device: Device, as dtype: DType = .float32) {
+    checkpoint = Checkpoint(source, on: device, as: dtype)
+    path = ""
+  }
+
+  private init(_ checkpoint: Checkpoint, path: String) {
+    self.checkpoint = checkpoint
+    self.path = path
+  }
+
+  /// How parameters, and hence activations, are stored.
+  public var dtype: DType { checkpoint.dtype }
+
+  public subscript(name: String) -> Weights { Weights(checkpoint, path: fullName(name)) }
+  public subscript(index: Int) -> Weights { self[String(index)] }
+
+  private func fullName(_ name: String) -> String { path.isEmpty ? name : path + "." + name }
+
+  /// Whether there is a tensor of this name, or one below it.
+  public func contains(_ name: String) -> Bool {
+    let full = fullName(name)
+    return checkpoint.names.contains(full) || checkpoint.names.contains { $0.hasPrefix(full + ".") }
+  }
+
+  // MARK: Loading
+
+  /// A parameter of exactly this shape. Throws `WeightError`, and what reading and allocating throw.
+  public func tensor(_ name: String, _ shape: Shape) throws -> Tensor {
+    try tensor(name, anyOf: [shape])
+  }
+
+  /// Loads PyTorch's Linear weight [outputs, inputs], or the same as a 1x1 convolution [outputs, inputs, 1, 1].
+  ///
+  /// Throws as `tensor` does.
+  public func linear(_ name: String = "weight", inputs: Int, outputs: Int) throws -> Matrix {
+    let weight = try tensor(name, anyOf: [[outputs, inputs], [outputs, inputs, 1, 1]])
+    return try Matrix(linear: weight.reshaped([outputs, inputs]))
+  }
+
+  /// Loads PyTorch's Conv2d weight [outputs, inputs, height, width], for a 1x1 kernel also [outputs, inputs].
+  ///
+  /// Throws as `tensor` does.
+  public func convolution(_ name: String = "weight", inputs: Int, outputs: Int, kernel: Extent2D) throws -> Matrix {
+    let shape: Shape = [outputs, inputs, kernel.height, kernel.width]
+    let isPointwise = kernel == Extent2D(height: 1, width: 1)
+    let weight = try tensor(name, anyOf: isPointwise ? [shape, [outputs, inputs]] : [shape])
+    return try Matrix(convolution: weight.reshaped(shape))
+  }
+
+  private func tensor(_ name: String, anyOf shapes: [Shape]) throws -> Tensor {
+    let full = fullName(name)
+    let source = checkpoint.source
+    guard let spec = source.spec(of: full) else {
+      if checkpoint.names.contains(full) {
+        throw WeightError.unsupportedDType(name: full, source: source.description)
+      }
+      throw WeightError.missing(name: full, source: source.description)
+    }
+    guard spec.dtype.isFloatingPoint else {
+      throw WeightError.unsupportedDType(name: full, source: source.description)
+    }
+    guard shapes.contains(spec.shape) else {
+      throw WeightError.wrongShape(
+        name: full, expected: shapes[0], got: spec.shape, source: source.description)
+    }
+    checkpoint.used.withLock { _ = $0.insert(full) }
+    return try source.load(full, on: checkpoint.device).cast(to: checkpoint.dtype)
+  }
+
+  // MARK: Completeness
+
+  /// Marks everything at and below this path as known but not wanted, so that `finish` does not name it.
+  public func skip() {
+    let skipped = checkpoint.names.filter { isBelow($0) }
+    checkpoint.used.withLock { $0.formUnion(skipped) }
+  }
+
+  /// Throws `WeightError.unused` if the checkpoint has tensors at or below this path that nothing loaded.
+  ///
+  /// `buffers` are names relative to this path that some writers store and no model needs.
+  public func finish(ignoring buffers: Set<String> = []) throws {
+    let ignored = Set(buffers.map(fullName))
+    let used = checkpoint.used.withLock { $0 }
+    let unused = checkpoint.names.filter { isBelow($0) && !used.contains($0) && !ignored.contains($0) }
+    if !unused.isEmpty {
+      throw WeightError.unused(names: unused.sorted(), source: checkpoint.source.description)
+    }
+  }
+
+  private func isBelow(_ name: String) -> Bool {
+    path.isEmpty || name == path || name.hasPrefix(path + ".")
+  }
+}
