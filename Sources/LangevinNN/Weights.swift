@@ -38,6 +38,7 @@ public struct Weights: Sendable {
 
   /// How parameters, and hence activations, are stored.
   public var dtype: DType { checkpoint.dtype }
+  public var device: Device { checkpoint.device }
 
   public subscript(name: String) -> Weights { Weights(checkpoint, path: fullName(name)) }
   public subscript(index: Int) -> Weights { self[String(index)] }

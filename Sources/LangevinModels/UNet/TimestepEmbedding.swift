@@ -1,0 +1,54 @@
+import LangevinNN
+import LangevinTensor
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Sinusoids of the timestep through a two-layer perceptron. arXiv:2006.11239, appendix B.
+struct TimestepEmbedding: Sendable {
+  let linear1: Linear
+  let linear2: Linear
+  let sinusoid: Sinusoid
+  let dtype: DType
+  let device: Device
+
+  init(_ weights: Weights, sinusoid: Sinusoid, outputs: Int) throws {
+    linear1 = try Linear(weights["linear_1"], inputs: sinusoid.channels, outputs: outputs)
+    linear2 = try Linear(weights["linear_2"], inputs: outputs, outputs: outputs)
+    self.sinusoid = sinusoid
+    (dtype, device) = (weights.dtype, weights.device)
+  }
+
+  /// One timestep an image -> [N, outputs], with SiLU applied: all its users want it so.
+  func callAsFunction(_ timesteps: [Float]) throws -> Tensor {
+    let values = timesteps.flatMap { sinusoid($0) }
+    let x = try Tensor(values, [timesteps.count, sinusoid.channels], on: device).cast(to: dtype)
+    return try linear2(linear1(x, activation: .silu), activation: .silu)
+  }
+}
+
+/// `sin(t f_i)` and `cos(t f_i)` with `f_i = 10000^(-i / (channels / 2 - shift))`.
+struct Sinusoid: Sendable, Hashable {
+  var channels: Int
+  /// The cosines come first.
+  var flipped: Bool
+  var shift: Double
+
+  /// The frequencies are rounded to float32 where the reference rounds them: at timestep 999 one unit in the
+  /// last place of a frequency is 6e-5 of an angle.
+  func callAsFunction(_ timestep: Float) -> [Float] {
+    let half = channels / 2
+    let angles = (0..<half).map { i in
+      let exponent = Float(-log(10000.0)) * Float(i) / Float(Double(half) - shift)
+      return Double(timestep * Float(exp(Double(exponent))))
+    }
+    let sines = angles.map { Float(sin($0)) }
+    let cosines = angles.map { Float(cos($0)) }
+    return flipped ? cosines + sines : sines + cosines
+  }
+}

@@ -1,0 +1,62 @@
+/// The architecture of a KL autoencoder, as diffusers' config.json gives it.
+public struct AutoencoderKLConfig: Sendable, Hashable, Decodable {
+  public var inChannels = 3
+  public var outChannels = 3
+  /// From the largest picture to the smallest.
+  public var blockOutChannels = [128, 256, 512, 512]
+  public var layersPerBlock = 2
+  public var latentChannels = 4
+  public var normGroups = 32
+  /// The picture's usual height and width.
+  public var sampleSize = 512
+  /// A diffusion model works on `(latent - shiftFactor) * scalingFactor`.
+  public var scalingFactor: Float = 0.18215
+  public var shiftFactor: Float = 0
+  /// The weights overflow in float16.
+  public var forceUpcast = true
+  public var usesQuantConv = true
+  public var usesPostQuantConv = true
+  public var midBlockHasAttention = true
+
+  /// Stable Diffusion 1.x and 2.x.
+  public init() {}
+
+  public init(from decoder: any Decoder) throws { try self.init(ConfigObject(from: decoder)) }
+
+  /// Throws `ModelError.unsupported` and `.invalidConfig`.
+  public init(_ config: ConfigObject) throws {
+    try config.require("_class_name", in: [.string("AutoencoderKL")])
+    try config.require("act_fn", in: [.string("silu"), .string("swish")])
+    for key in ["latents_mean", "latents_std"] { try config.require(key, in: [.null]) }
+    for (key, type) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
+      for found in try config.strings(key, default: []) where found != type {
+        throw ModelError.unsupported(model: config.model, key: key, value: "\"\(found)\"", supported: [type])
+      }
+    }
+    inChannels = try config.int("in_channels", default: 3)
+    outChannels = try config.int("out_channels", default: 3)
+    blockOutChannels = try config.ints("block_out_channels", default: [64])
+    for key in ["down_block_types", "up_block_types"] {
+      guard try config.strings(key, default: [""]).count == blockOutChannels.count else {
+        throw config.invalid(key, "\(blockOutChannels.count), as many as block_out_channels")
+      }
+    }
+    layersPerBlock = try config.int("layers_per_block", default: 1)
+    latentChannels = try config.int("latent_channels", default: 4)
+    normGroups = try config.int("norm_num_groups", default: 32)
+    sampleSize = try config.int("sample_size", default: 32)
+    scalingFactor = Float(try config.float("scaling_factor", default: 0.18215))
+    shiftFactor = Float(try config.float("shift_factor", default: 0))
+    forceUpcast = try config.bool("force_upcast", default: true)
+    usesQuantConv = try config.bool("use_quant_conv", default: true)
+    usesPostQuantConv = try config.bool("use_post_quant_conv", default: true)
+    midBlockHasAttention = try config.bool("mid_block_add_attention", default: true)
+    guard scalingFactor != 0 else { throw config.invalid("scaling_factor", "a number other than zero") }
+    guard blockOutChannels.allSatisfy({ $0 % normGroups == 0 }) else {
+      throw config.invalid("norm_num_groups", "a divisor of every one of block_out_channels")
+    }
+  }
+
+  /// How many pixels a latent's side stands for.
+  public var downscale: Int { 1 << (blockOutChannels.count - 1) }
+}

@@ -1,0 +1,141 @@
+import LangevinNN
+import LangevinTensor
+
+/// The reference fixes it; config.json does not have it.
+private let epsilon: Float = 1e-6
+
+private func resnets(
+  _ weights: Weights, _ config: AutoencoderKLConfig, count: Int, inputs: Int, outputs: Int
+) throws -> [ResnetBlock2D] {
+  try (0..<count).map {
+    try ResnetBlock2D(
+      weights["resnets"][$0], inputs: $0 == 0 ? inputs : outputs, outputs: outputs, groups: config.normGroups,
+      epsilon: epsilon)
+  }
+}
+
+/// Picture [N, H, W, inChannels] -> moments [N, h, w, 2 latentChannels].
+struct VAEEncoder: Sendable {
+  struct Level: Sendable {
+    let resnets: [ResnetBlock2D]
+    let downsample: Downsample2D?
+  }
+
+  let convIn: Convolution
+  let levels: [Level]
+  let middle: VAEMidBlock
+  let normOut: GroupNormalization
+  let convOut: Convolution
+
+  init(_ config: AutoencoderKLConfig, _ weights: Weights) throws {
+    let channels = config.blockOutChannels
+    let last = channels.count - 1
+    convIn = try Convolution(weights["conv_in"], inputs: config.inChannels, outputs: channels[0], kernel: 3)
+    levels = try channels.indices.map { i in
+      let block = weights["down_blocks"][i]
+      return Level(
+        resnets: try resnets(
+          block, config, count: config.layersPerBlock, inputs: channels[max(i - 1, 0)], outputs: channels[i]),
+        downsample: i < last
+          ? try Downsample2D(block["downsamplers"][0], channels: channels[i], padding: 0) : nil)
+    }
+    middle = try VAEMidBlock(config, weights["mid_block"])
+    normOut = try GroupNormalization(
+      weights["conv_norm_out"], channels: channels[last], groups: config.normGroups, epsilon: epsilon)
+    convOut = try Convolution(
+      weights["conv_out"], inputs: channels[last], outputs: 2 * config.latentChannels, kernel: 3)
+  }
+
+  func callAsFunction(_ picture: Tensor) throws -> Tensor {
+    var h = try convIn(picture)
+    for level in levels {
+      for resnet in level.resnets { h = try resnet(h) }
+      if let downsample = level.downsample { h = try downsample(h) }
+    }
+    h = try middle(h)
+    h = try normOut(h, activation: .silu)
+    return try convOut(h)
+  }
+}
+
+/// Latent [N, h, w, latentChannels] -> picture [N, H, W, outChannels].
+struct VAEDecoder: Sendable {
+  struct Level: Sendable {
+    let resnets: [ResnetBlock2D]
+    let upsample: Upsample2D?
+  }
+
+  let convIn: Convolution
+  let middle: VAEMidBlock
+  let levels: [Level]
+  let normOut: GroupNormalization
+  let convOut: Convolution
+
+  init(_ config: AutoencoderKLConfig, _ weights: Weights) throws {
+    let channels = Array(config.blockOutChannels.reversed())
+    let last = channels.count - 1
+    convIn = try Convolution(weights["conv_in"], inputs: config.latentChannels, outputs: channels[0], kernel: 3)
+    middle = try VAEMidBlock(config, weights["mid_block"])
+    levels = try channels.indices.map { i in
+      let block = weights["up_blocks"][i]
+      return Level(
+        resnets: try resnets(
+          block, config, count: config.layersPerBlock + 1, inputs: channels[max(i - 1, 0)], outputs: channels[i]),
+        upsample: i < last ? try Upsample2D(block["upsamplers"][0], channels: channels[i]) : nil)
+    }
+    normOut = try GroupNormalization(
+      weights["conv_norm_out"], channels: channels[last], groups: config.normGroups, epsilon: epsilon)
+    convOut = try Convolution(
+      weights["conv_out"], inputs: channels[last], outputs: config.outChannels, kernel: 3)
+  }
+
+  func callAsFunction(_ latent: Tensor) throws -> Tensor {
+    var h = try convIn(latent)
+    h = try middle(h)
+    for level in levels {
+      for resnet in level.resnets { h = try resnet(h) }
+      if let upsample = level.upsample { h = try upsample(h) }
+    }
+    h = try normOut(h, activation: .silu)
+    return try convOut(h)
+  }
+}
+
+/// `UNetMidBlock2D`: ResNet, attention over all pixels with one head, ResNet.
+struct VAEMidBlock: Sendable {
+  let resnet1: ResnetBlock2D
+  let attention: VAEAttention?
+  let resnet2: ResnetBlock2D
+
+  init(_ config: AutoencoderKLConfig, _ weights: Weights) throws {
+    let channels = config.blockOutChannels[config.blockOutChannels.count - 1]
+    let pair = try resnets(weights, config, count: 2, inputs: channels, outputs: channels)
+    (resnet1, resnet2) = (pair[0], pair[1])
+    attention =
+      config.midBlockHasAttention
+      ? try VAEAttention(weights["attentions"][0], channels: channels, groups: config.normGroups) : nil
+  }
+
+  func callAsFunction(_ x: Tensor) throws -> Tensor {
+    let h = try resnet1(x)
+    return try resnet2(attention?(h) ?? h)
+  }
+}
+
+struct VAEAttention: Sendable {
+  let norm: GroupNormalization
+  let attention: MultiHeadAttention
+
+  init(_ weights: Weights, channels: Int, groups: Int) throws {
+    norm = try GroupNormalization(weights["group_norm"], channels: channels, groups: groups, epsilon: epsilon)
+    attention = try MultiHeadAttention(
+      weights, channels: channels, heads: 1, bias: true,
+      names: weights.contains("proj_attn") ? .earlyDiffusers : .diffusers)
+  }
+
+  /// [N, H, W, C] -> [N, H, W, C].
+  func callAsFunction(_ x: Tensor) throws -> Tensor {
+    let pixels = try x.reshaped([x.shape[0], x.shape[1] * x.shape[2], x.shape[3]])
+    return try attention(norm(pixels), residual: pixels).reshaped(x.shape)
+  }
+}
