@@ -68,6 +68,9 @@ let package = Package(
     .testTarget(
       name: "LangevinCheckpointTests", dependencies: ["Langevin", "LangevinModels", "LangevinNN", "LangevinTensor"]),
     .testTarget(name: "LangevinDiffusionTests", dependencies: ["LangevinDiffusion", "LangevinCPU"]),
+    .testTarget(
+      name: "LangevinModelsTests",
+      dependencies: ["Langevin", "LangevinCPU", "LangevinModels", "LangevinNN", "LangevinTensor"]),
   ],
   swiftLanguageModes: [.v6]
 )

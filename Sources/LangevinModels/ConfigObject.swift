@@ -52,7 +52,11 @@ public struct ConfigObject: Sendable, Decodable {
 
   public init(from decoder: any Decoder) throws {
     values = try decoder.singleValueContainer().decode([String: JSONValue].self)
-    if case .string(let name)? = values["_class_name"] ?? values["model_type"] { model = name } else { model = "model" }
+    if case .string(let name)? = values["_class_name"] ?? values["model_type"] {
+      model = name
+    } else {
+      model = "model"
+    }
   }
 
   private subscript(key: String) -> JSONValue? {
@@ -78,7 +82,9 @@ public struct ConfigObject: Sendable, Decodable {
   /// Positive, or nil when absent.
   func optionalInt(_ key: String) throws -> Int? {
     guard let value = self[key] else { return nil }
-    guard let number = ConfigObject.int(value), number > 0 else { throw invalid(key, "a positive whole number") }
+    guard let number = ConfigObject.int(value), number > 0 else {
+      throw invalid(key, "a positive whole number")
+    }
     return number
   }
 
@@ -123,9 +129,13 @@ public struct ConfigObject: Sendable, Decodable {
   /// A list of positive numbers, not empty.
   func ints(_ key: String, default fallback: [Int]) throws -> [Int] {
     guard let value = self[key] else { return fallback }
-    guard case .array(let items) = value, !items.isEmpty else { throw invalid(key, "a list of whole numbers") }
+    guard case .array(let items) = value, !items.isEmpty else {
+      throw invalid(key, "a list of whole numbers")
+    }
     return try items.map {
-      guard let number = ConfigObject.int($0), number > 0 else { throw invalid(key, "positive whole numbers") }
+      guard let number = ConfigObject.int($0), number > 0 else {
+        throw invalid(key, "positive whole numbers")
+      }
       return number
     }
   }

@@ -28,6 +28,7 @@ struct ResnetBlock2D: Sendable {
 
   /// x [N, H, W, inputs], time [N, timeChannels] with SiLU already applied -> [N, H, W, outputs].
   func callAsFunction(_ x: Tensor, time: Tensor? = nil) throws -> Tensor {
+    precondition((time == nil) == (timeProjection == nil))
     let shift = try timeProjection.flatMap { projection in try time.map { try projection($0) } }
     let h = try norm2(conv1(norm1(x, activation: .silu), perImage: shift), activation: .silu)
     return try conv2(h, residual: shortcut?(x) ?? x)

@@ -27,7 +27,8 @@ public struct MultiHeadAttention: Sendable {
     /// `query`, `key`, `value`, `proj_attn`: the autoencoders of early diffusers.
     public static let earlyDiffusers = Names(query: "query", key: "key", value: "value", output: "proj_attn")
     /// `q_proj`, `k_proj`, `v_proj`, `out_proj`.
-    public static let transformers = Names(query: "q_proj", key: "k_proj", value: "v_proj", output: "out_proj")
+    public static let transformers = Names(
+      query: "q_proj", key: "k_proj", value: "v_proj", output: "out_proj")
   }
 
   /// Loads four projections; the inner width is `channels`, which the heads divide.

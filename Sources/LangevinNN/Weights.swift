@@ -69,7 +69,9 @@ public struct Weights: Sendable {
   /// Loads PyTorch's Conv2d weight [outputs, inputs, height, width], for a 1x1 kernel also [outputs, inputs].
   ///
   /// Throws as `tensor` does.
-  public func convolution(_ name: String = "weight", inputs: Int, outputs: Int, kernel: Extent2D) throws -> Matrix {
+  public func convolution(_ name: String = "weight", inputs: Int, outputs: Int, kernel: Extent2D) throws
+    -> Matrix
+  {
     let shape: Shape = [outputs, inputs, kernel.height, kernel.width]
     let isPointwise = kernel == Extent2D(height: 1, width: 1)
     let weight = try tensor(name, anyOf: isPointwise ? [shape, [outputs, inputs]] : [shape])

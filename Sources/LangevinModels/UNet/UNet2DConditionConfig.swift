@@ -56,7 +56,9 @@ public struct UNet2DConditionConfig: Sendable, Hashable, Decodable {
     outChannels = try config.int("out_channels", default: 4)
     layersPerBlock = try config.perBlock("layers_per_block", count: count, default: 2)
     // Despite its name the key holds the number of heads (diffusers issue 2011).
-    let headKey = config.values["num_attention_heads", default: .null] == .null ? "attention_head_dim" : "num_attention_heads"
+    let headKey =
+      config.values["num_attention_heads", default: .null] == .null
+      ? "attention_head_dim" : "num_attention_heads"
     headCounts = try config.perBlock(headKey, count: count, default: 8)
     transformerLayers = try config.perBlock("transformer_layers_per_block", count: count, default: 1)
     crossAttentionChannels = try config.perBlock("cross_attention_dim", count: count, default: 1280)
@@ -99,11 +101,14 @@ public struct UNet2DConditionConfig: Sendable, Hashable, Decodable {
     for key in ["mid_block_scale_factor", "resnet_out_scale_factor"] {
       try config.require(key, in: [.number(1)])
     }
-    for key in ["center_input_sample", "dual_cross_attention", "class_embeddings_concat", "resnet_skip_time_act"] {
+    for key in [
+      "center_input_sample", "dual_cross_attention", "class_embeddings_concat", "resnet_skip_time_act",
+    ] {
       try config.require(key, in: [.bool(false), .null])
     }
     for key in [
-      "class_embed_type", "num_class_embeds", "addition_embed_type", "addition_time_embed_dim", "encoder_hid_dim",
+      "class_embed_type", "num_class_embeds", "addition_embed_type", "addition_time_embed_dim",
+      "encoder_hid_dim",
       "encoder_hid_dim_type", "time_cond_proj_dim", "time_embedding_act_fn", "timestep_post_act",
       "projection_class_embeddings_input_dim", "cross_attention_norm", "reverse_transformer_layers_per_block",
     ] {
@@ -116,7 +121,8 @@ public struct UNet2DConditionConfig: Sendable, Hashable, Decodable {
   ) throws -> [Bool] {
     try types.map { type in
       guard type == plain || type == cross else {
-        throw ModelError.unsupported(model: config.model, key: key, value: "\"\(type)\"", supported: [plain, cross])
+        throw ModelError.unsupported(
+          model: config.model, key: key, value: "\"\(type)\"", supported: [plain, cross])
       }
       return type == cross
     }

@@ -25,7 +25,8 @@ public struct UNet2DConditionModel: Sendable {
     }
     func block(_ level: Int, extra: Int = 0, attends: Bool) -> UNetBlockShape {
       UNetBlockShape(
-        layers: config.layersPerBlock[level] + extra, timeChannels: config.timeChannels, groups: config.normGroups,
+        layers: config.layersPerBlock[level] + extra, timeChannels: config.timeChannels,
+        groups: config.normGroups,
         epsilon: config.normEpsilon,
         attention: attends ? attention(level, onlyCross: config.onlyCrossAttention[level]) : nil)
     }
@@ -97,6 +98,7 @@ public struct UNet2DConditionModel: Sendable {
     try require(
       context.shape.rank == 3 && context.shape[0] == shape[0]
         && config.crossAttentionChannels.allSatisfy { $0 == context.shape[2] },
-      "the context is \(context.shape), the network takes [\(shape[0]), T, \(config.crossAttentionChannels[0])]")
+      "the context is \(context.shape), the network takes [\(shape[0]), T, \(config.crossAttentionChannels[0])]"
+    )
   }
 }

@@ -18,15 +18,17 @@ struct UNetDownBlock: Sendable {
   let downsample: Downsample2D?
 
   /// `downsamplePadding` is nil in the last block, which keeps its size.
-  init(_ weights: Weights, _ shape: UNetBlockShape, inputs: Int, outputs: Int, downsamplePadding: Int?) throws {
+  init(_ weights: Weights, _ shape: UNetBlockShape, inputs: Int, outputs: Int, downsamplePadding: Int?) throws
+  {
     resnets = try (0..<shape.layers).map {
       try ResnetBlock2D(
         weights["resnets"][$0], inputs: $0 == 0 ? inputs : outputs, outputs: outputs,
         timeChannels: shape.timeChannels, groups: shape.groups, epsilon: shape.epsilon)
     }
-    attentions = try shape.attention.map { attention in
-      try (0..<shape.layers).map { try Transformer2D(weights["attentions"][$0], attention) }
-    } ?? []
+    attentions =
+      try shape.attention.map { attention in
+        try (0..<shape.layers).map { try Transformer2D(weights["attentions"][$0], attention) }
+      } ?? []
     downsample = try downsamplePadding.map {
       try Downsample2D(weights["downsamplers"][0], channels: outputs, padding: $0)
     }
@@ -87,9 +89,10 @@ struct UNetUpBlock: Sendable {
         weights["resnets"][$0], inputs: ($0 == 0 ? inputs : outputs) + skips[$0], outputs: outputs,
         timeChannels: shape.timeChannels, groups: shape.groups, epsilon: shape.epsilon)
     }
-    attentions = try shape.attention.map { attention in
-      try (0..<shape.layers).map { try Transformer2D(weights["attentions"][$0], attention) }
-    } ?? []
+    attentions =
+      try shape.attention.map { attention in
+        try (0..<shape.layers).map { try Transformer2D(weights["attentions"][$0], attention) }
+      } ?? []
     upsample = upsamples ? try Upsample2D(weights["upsamplers"][0], channels: outputs) : nil
   }
 

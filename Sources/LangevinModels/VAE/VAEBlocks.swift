@@ -74,13 +74,15 @@ struct VAEDecoder: Sendable {
   init(_ config: AutoencoderKLConfig, _ weights: Weights) throws {
     let channels = Array(config.blockOutChannels.reversed())
     let last = channels.count - 1
-    convIn = try Convolution(weights["conv_in"], inputs: config.latentChannels, outputs: channels[0], kernel: 3)
+    convIn = try Convolution(
+      weights["conv_in"], inputs: config.latentChannels, outputs: channels[0], kernel: 3)
     middle = try VAEMidBlock(config, weights["mid_block"])
     levels = try channels.indices.map { i in
       let block = weights["up_blocks"][i]
       return Level(
         resnets: try resnets(
-          block, config, count: config.layersPerBlock + 1, inputs: channels[max(i - 1, 0)], outputs: channels[i]),
+          block, config, count: config.layersPerBlock + 1, inputs: channels[max(i - 1, 0)],
+          outputs: channels[i]),
         upsample: i < last ? try Upsample2D(block["upsamplers"][0], channels: channels[i]) : nil)
     }
     normOut = try GroupNormalization(
