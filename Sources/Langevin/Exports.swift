@@ -1,0 +1,6 @@
+@_exported import LangevinCPU
+@_exported import LangevinDiffusion
+@_exported import LangevinModels
+@_exported import LangevinNN
+@_exported import LangevinOpenCL
+@_exported import LangevinTensor

@@ -1,0 +1,88 @@
+import LangevinDiffusion
+import LangevinTensor
+
+/// What to generate. Everything is checked before any network is loaded.
+public struct GenerationRequest: Sendable {
+  public var prompt: String
+  /// What to steer away from; used where guidance is above 1.
+  public var negativePrompt = ""
+  /// The scale of classifier-free guidance (arXiv:2207.12598); 1 or less runs the prompt alone.
+  public var guidance = 7.5
+  public var steps = 30
+  public var sampler = Sampler.ddim
+  /// DDIM's share of fresh noise, 0...1 (arXiv:2010.02502, eq. 16).
+  public var eta = 0.0
+  /// Image k of a batch has seed + k.
+  public var seed: UInt64 = 0
+  public var noise = NoiseKind.philox
+  /// Pixels; nil for the size that the model was made for, or that of `image`.
+  public var width: Int?
+  public var height: Int?
+  public var count = 1
+  /// Starts from this picture instead of from noise.
+  public var image: Picture?
+  /// The share of the schedule that is run on `image`, 0...1.
+  public var strength = 0.7
+  /// Replaces the initial noise: [count, C, h, w].
+  public var initialLatents: HostLatents?
+
+  public init(prompt: String) { self.prompt = prompt }
+}
+
+/// Latents in the field's exchange layout.
+public struct HostLatents: Sendable, Equatable {
+  /// Float32, [count, C, h, w].
+  public var values: [Float]
+  public var shape: Shape
+
+  public init(values: [Float], shape: Shape) {
+    self.values = values
+    self.shape = shape
+  }
+
+  /// From channels last, [count, h, w, C].
+  init(_ latent: Tensor) throws {
+    let exchanged = try latent.cast(to: .float32).transposed([0, 3, 1, 2])
+    self.init(values: try exchanged.floats(), shape: exchanged.shape)
+  }
+
+  /// To channels last.
+  func tensor(on device: Device) throws -> Tensor {
+    try Tensor(values, shape, on: device).transposed([0, 2, 3, 1])
+  }
+}
+
+/// What a pipeline made.
+public struct GenerationResult: Sendable {
+  public var pictures: [Picture]
+  public var seeds: [UInt64]
+  /// Before decoding.
+  public var latents: HostLatents
+}
+
+/// Where a pipeline is.
+public enum GenerationProgress: Sendable {
+  /// A component is being loaded: `text encoder`, `autoencoder`, `unet`.
+  case loading(String)
+  /// Text that did not fit into the text encoder's positions.
+  case truncated(prompt: String, rest: String)
+  /// A step of image `image` (from 0) is done; `step` counts from 1.
+  case step(Int, of: Int, image: Int)
+  case decoding(image: Int)
+}
+
+/// Why a picture could not be generated.
+public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible {
+  case badRequest(String)
+  /// NaN or infinity, with the first operation that gave it, where it could be found by repeating the step.
+  case nonFinite(stage: String, operation: String)
+
+  public var description: String {
+    switch self {
+    case .badRequest(let reason): reason
+    case .nonFinite(let stage, let operation):
+      "\(stage): the values are no longer finite; first in \(operation). "
+        + "Try --precision f32; if that fails too, the checkpoint or the device is at fault"
+    }
+  }
+}
