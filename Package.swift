@@ -71,6 +71,10 @@ let package = Package(
     .testTarget(
       name: "LangevinModelsTests",
       dependencies: ["Langevin", "LangevinCPU", "LangevinModels", "LangevinNN", "LangevinTensor"]),
+
+    // One table of operations, which each backend is tested with.
+    .target(name: "OperationCases", dependencies: ["LangevinTensor"], path: "Tests/OperationCases"),
+    .testTarget(name: "LangevinCPUTests", dependencies: ["LangevinTensor", "LangevinCPU", "OperationCases"]),
   ],
   swiftLanguageModes: [.v6]
 )

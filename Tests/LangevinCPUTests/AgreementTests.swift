@@ -1,0 +1,123 @@
+import LangevinCPU
+import LangevinTensor
+import OperationCases
+import Testing
+
+@Suite struct AgreementTests {
+  let device = Device(CPUBackend())
+
+  @Test(arguments: [DType.float32, .float16, .bfloat16])
+  func edgeCasesAgreeWithFloat64(dtype: DType) throws {
+    for test in OperationCases.edge {
+      let agreement = try Agreement.check(test, on: device, dtype: dtype, seed: 1)
+      #expect(agreement.passes, "\(agreement)")
+    }
+  }
+
+  /// The model-sized cases that float64 can follow in a few seconds each.
+  @Test func modelCasesAgreeWithFloat64() throws {
+    for test in OperationCases.model where isAffordable(test) {
+      let agreement = try Agreement.check(test, on: device, dtype: .float32, seed: 2)
+      #expect(agreement.passes, "\(agreement)")
+    }
+  }
+
+  /// Larger products are left to the edge cases, which take the same path.
+  private func isAffordable(_ test: OperationCase) -> Bool {
+    let (x, second) = (test.inputs.first?.shape.count ?? 0, test.inputs.dropFirst().first?.shape)
+    switch test.operation(.float32) {
+    case .matmul, .conv2d: return x * (second?[-1] ?? 0) < 600_000_000
+    case .attention: return x * (second?[1] ?? 0) < 600_000_000
+    case .groupNorm, .layerNorm, .rmsNorm, .softmax, .unary, .affine, .clamp, .geglu, .binary,
+      .linearCombination,
+      .reduce, .embedding, .transpose, .broadcast, .slice, .concatenate, .pad, .upsampleNearest, .cast,
+      .normalNoise, .fill, .arrangeWeight, .nonFiniteCount:
+      return true
+    }
+  }
+
+  @Test func everyOperationHasACase() {
+    let covered = Set(OperationCases.all.map { OperationCases.row(of: $0.operation(.float32)) })
+    #expect(OperationCases.required.subtracting(covered).isEmpty)
+    #expect(covered.subtracting(OperationCases.required).isEmpty)
+  }
+
+  @Test func casesHaveNamesOfTheirOwn() {
+    let names = OperationCases.all.map(\.name)
+    #expect(
+      Set(names).count == names.count, "\(Dictionary(grouping: names) { $0 }.filter { $1.count > 1 }.keys)")
+  }
+
+  /// The table's checker must notice a wrong element: a sum that misses one of its terms.
+  @Test func toleranceSeesAMissingTerm() throws {
+    for test in OperationCases.edge {
+      guard case .matmul(let matmul) = test.operation(.float32), test.inputs[0].shape.count > 100 else {
+        continue
+      }
+      var inputs = test.arrays(dtype: .float32, seed: 3)
+      let whole = try Reference.evaluate(.matmul(matmul), inputs)
+      inputs[0] = HostArray(inputs[0].spec, [0] + inputs[0].values.dropFirst())
+      let device = Device(CPUBackend())
+      let got = try HostArray(
+        Tensor.apply(.matmul(matmul), inputs.map { try $0.tensor(on: device) }, on: device))
+      let agreement = try Agreement.compare(test, dtype: .float32, got: got, with: whole, seed: 3)
+      #expect(!agreement.passes, "\(agreement)")
+    }
+  }
+
+  @Test func queriesThatSeeNoKeyGiveZeros() throws {
+    let q = try float32([Float](repeating: 1, count: 8), [1, 2, 4], on: device)
+    let mask = try float32([0, 0, -.infinity, -.infinity], [2, 2], on: device)
+    let y = try q.attention(keys: q, values: q, heads: 1, mask: mask).floats()
+    #expect(y == [1, 1, 1, 1, 0, 0, 0, 0])
+  }
+
+  @Test func finiteMasksOfTheLargestNumbersGiveAMean() throws {
+    let q = try float32([Float](repeating: 0, count: 2), [1, 1, 2], on: device)
+    let kv = try float32([1, 2, 3, 4], [1, 2, 2], on: device)
+    let mask = try float32([-.greatestFiniteMagnitude, -.greatestFiniteMagnitude], [1, 2], on: device)
+    #expect(try q.attention(keys: kv, values: kv, heads: 1, mask: mask).floats() == [2, 3])
+  }
+
+  @Test func notANumberPassesThrough() throws {
+    let x = try float32([.nan, 1, -.infinity, .infinity], [4], on: device)
+    for function in Unary.allCases { #expect(try x.map(function).floats()[0].isNaN, "\(function)") }
+    #expect(try x.map(.exp).floats()[2...] == [0, .infinity])
+    #expect(try x.map(.gelu).floats()[3] == .infinity)
+    #expect(try x.map(.silu).floats()[3] == .infinity)
+    #expect(try x.map(.sigmoid).floats()[2...] == [0, 1])
+    #expect(try x.map(.tanh).floats()[2...] == [-1, 1])
+    #expect(try x.clamped(-2, 2).floats()[0].isNaN)
+    #expect(try x.minimum(x.affine(scale: 0, offset: 0)).floats()[0].isNaN)
+    #expect(try x.reduced(.maximum, axes: [0]).floats()[0].isNaN)
+  }
+
+  @Test func idsOutsideTheTableThrow() throws {
+    let table = try float32([1, 2, 3, 4], [2, 2], on: device)
+    for id: Int32 in [-1, 2] {
+      let ids = try Tensor([0, id], [2], on: device)
+      #expect {
+        try table.embedding(ids)
+      } throws: { error in
+        guard case TensorError.deviceFailure("cpu", "embedding", let reason) = error else { return false }
+        return reason.contains("id \(id) ")
+      }
+    }
+  }
+
+  @Test func castsAtTheEndsOfTheRange() throws {
+    let x = try float32([1e20, -1e20, .nan, -2.9, 65_519, 65_520, 0x1p-25, 0x1.8p-24], [8], on: device)
+    #expect(try x.cast(to: .int32).int32s()[..<4] == [.max, .min, 0, -2])
+    let half = try x.cast(to: .float16).floats()
+    #expect(half[0] == .infinity && half[1] == -.infinity && half[2].isNaN)
+    #expect(half[4...] == [65_504, .infinity, 0, 0x1p-23])
+    // Every float16 there is, there and back.
+    let all = (0...UInt16.max).filter { Float16(bitPattern: $0).isFinite }
+    let tensor = try all.withUnsafeBytes {
+      try Tensor(bytes: $0, TensorSpec([all.count], .float16), on: device)
+    }
+    let wide = try tensor.cast(to: .float32)
+    #expect(try wide.floats() == all.map { Float(Float16(bitPattern: $0)) })
+    #expect(try wide.cast(to: .float16).withBytes { Array($0.bindMemory(to: UInt16.self)) } == all)
+  }
+}

@@ -1,0 +1,136 @@
+import LangevinCPU
+import LangevinTensor
+import Synchronization
+import Testing
+
+/// Holds memory and computes nothing but what it is told it can.
+private final class Bare: Backend {
+  let name = "bare"
+  private let cpu = CPUBackend()
+  private let supported: @Sendable (Operation) -> Bool
+
+  init(supporting supported: @escaping @Sendable (Operation) -> Bool = { _ in false }) {
+    self.supported = supported
+  }
+
+  func weightLayout(columns: Int) -> MatrixLayout { .rowMajor }
+  var memory: MemoryUse { cpu.memory }
+  func allocate(byteCount: Int) throws -> any Storage { try cpu.allocate(byteCount: byteCount) }
+  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
+    try cpu.upload(bytes, to: storage, byteOffset: byteOffset)
+  }
+  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
+    try cpu.download(storage, byteOffset: byteOffset, into: bytes)
+  }
+  func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { supported(operation) }
+  func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
+    try cpu.execute(operation, inputs: inputs, output: output)
+  }
+  func synchronize() throws {}
+}
+
+@Suite struct DeviceTests {
+  @Test func fallbacksAreCounted() throws {
+    let device = Device(Bare(), fallback: CPUBackend())
+    let x = try float32([1, 2, 3, 4], [2, 2], on: device)
+    let y = try (x + x).rows(1..<2)
+    #expect(try y.silu().shape == [1, 2])
+    #expect(try (x + x).floats() == [2, 4, 6, 8])
+    #expect(device.fallbacks.operations == 3)
+    #expect(device.fallbacks.byName == ["add": 2, "silu": 1])
+    #expect(device.fallbacks.bytes == 2 * 3 * 16 + 2 * 8)
+  }
+
+  @Test func whatIsSupportedDoesNotFallBack() throws {
+    let device = Device(Bare(supporting: { $0 == .binary(.add) }), fallback: CPUBackend())
+    let x = try float32([1, 2], [2], on: device)
+    #expect(try ((x + x) * x).floats() == [2, 8])
+    #expect(device.fallbacks.byName == ["multiply": 1])
+  }
+
+  @Test func withoutAFallbackItIsAnError() throws {
+    let device = Device(Bare())
+    let x = try float32([1], [1], on: device)
+    #expect(throws: TensorError.unsupported(operation: "silu", inputs: [x.spec], device: "bare")) {
+      try x.silu()
+    }
+    #expect(device.fallbacks.operations == 0)
+  }
+
+  @Test func auditNamesTheOperation() throws {
+    let device = Device(CPUBackend())
+    let x = try float32([0, 1, 0], [3], on: device)
+    #expect(try x.map(.reciprocal).nonFiniteCount() == 2)
+    device.audit = true
+    #expect(throws: TensorError.nonFinite(operation: "reciprocal", output: x.spec, count: 2)) {
+      try x.map(.reciprocal)
+    }
+    #expect(try x.map(.exp).shape == [3])
+  }
+
+  @Test func operandsMustShareADevice() throws {
+    let (a, b) = (Device(CPUBackend()), Device(CPUBackend()))
+    let (x, y) = (try float32([1], [1], on: a), try float32([1], [1], on: b))
+    #expect(throws: TensorError.deviceMismatch(operation: "add", devices: ["cpu", "cpu"])) { try x + y }
+    #expect(try (x + y.copied(to: a)).floats() == [2])
+  }
+
+  @Test func theObserverSeesEveryOperation() throws {
+    let device = Device(CPUBackend())
+    let seen = Mutex<[String]>([])
+    device.observe { event in seen.withLock { $0.append(event.operation.name) } }
+    let x = try float32([1, 2], [2], on: device)
+    _ = try (x * 2).silu()
+    device.observe(nil)
+    _ = try x.silu()
+    #expect(seen.withLock { $0 } == ["affine", "silu"])
+  }
+
+  @Test func memoryIsCounted() throws {
+    let backend = CPUBackend()
+    let device = Device(backend)
+    #expect(backend.memory.inUse == 0)
+    #expect(backend.memory.limit > 1 << 28)
+    do {
+      let x = try Tensor.fill(1, [1024, 1024], on: device)
+      #expect(backend.memory.inUse == 4 << 20)
+      let y = try (x + x)
+      #expect(backend.memory.inUse == 8 << 20)
+      withExtendedLifetime((x, y)) {}
+    }
+    let after = backend.memory
+    #expect(after.inUse == 0)
+    #expect(after.highWater == 8 << 20)
+    #expect(after.cached == 8 << 20)
+    // What was freed serves again.
+    let x = try Tensor.fill(1, [1024, 1000], on: device)
+    #expect(backend.memory.cached == 4 << 20)
+    #expect(try x.rows(3..<4).floats() == [Float](repeating: 1, count: 1000))
+  }
+
+  @Test func anExhaustedDeviceSaysSo() throws {
+    let backend = CPUBackend(memoryLimit: 1 << 20)
+    let device = Device(backend)
+    let x = try Tensor.fill(0, [150_000], on: device)
+    #expect {
+      try Tensor.fill(0, [150_000], on: device)
+    } throws: { error in
+      guard case TensorError.outOfMemory("cpu", let requested, let inUse, let limit) = error else {
+        return false
+      }
+      return requested == 600_000 && inUse >= 600_000 && limit == 1 << 20
+    }
+    withExtendedLifetime(x) {}
+    // Memory that is only cached does not count against the limit.
+    do { _ = try Tensor.fill(0, [1000], on: device) }
+    _ = try Tensor.fill(0, [90_000], on: device)
+    #expect(backend.memory.inUse < 700_000)
+  }
+
+  @Test func valuesMustFillTheShape() {
+    let device = Device(CPUBackend())
+    #expect(throws: TensorError.valueCount(expected: 4, got: 3, shape: [2, 2])) {
+      try float32([1, 2, 3], [2, 2], on: device)
+    }
+  }
+}

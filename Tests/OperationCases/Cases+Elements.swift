@@ -1,0 +1,290 @@
+import LangevinTensor
+
+extension OperationCases {
+  static var norms: [OperationCase] {
+    var cases: [OperationCase] = []
+    func groupNorm(
+      _ x: Shape, groups: Int, epsilon: Float = 1e-5, activation: Activation = .identity,
+      kind: InputKind = .normal,
+      size: OperationCase.Size = .edge, sliced: Bool = false
+    ) {
+      cases.append(
+        OperationCase(
+          name("group_norm", x, groups, epsilon, activation, kind, sliced ? "sliced" : ""),
+          .groupNorm(GroupNorm(groups: groups, epsilon: epsilon, activation: activation)),
+          [x, [x[-1]], [x[-1]]],
+          kinds: [kind], size: size, sliced: sliced))
+    }
+    for activation in [Activation.identity, .silu] {
+      for (x, groups): (Shape, Int) in [
+        ([1, 1], 1), ([2, 5, 7, 32], 32), ([2, 5, 7, 320], 32), ([1, 3, 3, 1280], 32), ([1, 6], 2),
+        ([3, 11, 6], 3),
+        ([2, 3, 5, 7, 4], 1), ([2, 65, 12], 4), ([2, 300, 20], 4), ([0, 4, 4, 8], 2), ([2, 0, 8], 2),
+      ] { groupNorm(x, groups: groups, activation: activation) }
+    }
+    groupNorm([2, 17, 17, 40], groups: 4, kind: .mean(1000))
+    groupNorm([1, 1, 4], groups: 2, kind: .mean(1000))
+    groupNorm([2, 4, 4, 8], groups: 2, epsilon: 1e-6, activation: .silu, kind: .constant(3))
+    groupNorm([2, 9, 9, 24], groups: 3, epsilon: 1e-6, activation: .silu, sliced: true)
+    groupNorm([2, 64, 64, 320], groups: 32, activation: .silu, size: .model)
+    groupNorm([2, 32, 32, 960], groups: 32, activation: .silu, size: .model)
+    groupNorm([2, 8, 8, 2560], groups: 32, activation: .silu, size: .model)
+    groupNorm([1, 256, 256, 128], groups: 32, epsilon: 1e-6, activation: .silu, size: .model)
+    groupNorm([1, 128, 128, 256], groups: 32, epsilon: 1e-6, kind: .mean(100), size: .model)
+
+    for x: Shape in [[1], [1, 1], [5, 7], [3, 4, 100], [2, 33], [1, 1030], [0, 8], [2, 3, 1280]] {
+      for kind in [InputKind.normal, .mean(1000)] {
+        cases.append(
+          OperationCase(
+            name("layer_norm", x, kind), .layerNorm(LayerNorm(epsilon: 1e-5)), [x, [x[-1]], [x[-1]]],
+            kinds: [kind]))
+        cases.append(
+          OperationCase(
+            name("layer_norm plain", x, kind), .layerNorm(LayerNorm(epsilon: 1e-6, affine: false)), [x],
+            kinds: [kind]))
+      }
+      cases.append(OperationCase(name("rms_norm", x), .rmsNorm(epsilon: 1e-6), [x, [x[-1]]]))
+      for kind in [InputKind.normal, .wide] {
+        cases.append(OperationCase(name("softmax", x, kind), .softmax, [x], kinds: [kind]))
+      }
+    }
+    cases += [
+      OperationCase(
+        "layer_norm sliced", .layerNorm(LayerNorm(epsilon: 1e-5)), [[7, 37], [37], [37]], sliced: true),
+      OperationCase("rms_norm sliced", .rmsNorm(epsilon: 1e-5), [[7, 37], [37]], sliced: true),
+      OperationCase("softmax sliced", .softmax, [[7, 37]], sliced: true),
+      OperationCase("softmax [3, 4096]", .softmax, [[3, 4096]], kinds: [.wide]),
+      OperationCase(
+        "layer_norm [2, 4096, 320]", .layerNorm(LayerNorm(epsilon: 1e-5)), [[2, 4096, 320], [320], [320]],
+        size: .model),
+      OperationCase(
+        "rms_norm [2, 1024, 1536]", .rmsNorm(epsilon: 1e-6), [[2, 1024, 1536], [1536]], size: .model),
+      OperationCase("softmax [8, 1024, 1024]", .softmax, [[8, 1024, 1024]], size: .model),
+    ]
+    return cases
+  }
+
+  static var pointwise: [OperationCase] {
+    var cases: [OperationCase] = []
+    let shapes: [Shape] = [[], [1], [7], [3, 5], [0, 4], [2, 3, 5, 7], [33, 65]]
+    for function in Unary.allCases {
+      let kind: InputKind =
+        switch function {
+        case .log, .sqrt, .rsqrt, .reciprocal: .positive
+        case .exp: .normal
+        case .silu, .gelu, .geluTanh, .quickGelu, .sigmoid, .tanh, .sin, .cos, .square, .abs, .negate: .wide
+        }
+      for x in shapes {
+        cases.append(OperationCase(name(function.rawValue, x), .unary(function), [x], kinds: [kind]))
+      }
+      let narrow = if case .wide = kind { InputKind.normal } else { kind }
+      cases.append(
+        OperationCase(name(function.rawValue, "narrow"), .unary(function), [[1001]], kinds: [narrow]))
+      cases.append(
+        OperationCase(
+          name(function.rawValue, "sliced"), .unary(function), [[5, 13]], kinds: [kind], sliced: true))
+    }
+    for x in shapes + [[100_003]] {
+      cases += [
+        OperationCase(name("affine", x), .affine(scale: -1.5, offset: 0.25), [x]),
+        OperationCase(name("clamp", x), .clamp(lower: -0.5, upper: 0.75), [x]),
+      ]
+    }
+    for x: Shape in [[2], [1, 2], [3, 10], [0, 4], [2, 3, 66], [5, 2560]] {
+      cases.append(OperationCase(name("geglu", x), .geglu, [x], kinds: [.wide]))
+    }
+    let pairs: [(Shape, Shape)] = [
+      ([], []), ([1], [1]), ([7], [7]), ([3, 5], [5]), ([5], [3, 5]), ([3, 5], [3, 1]), ([3, 1], [1, 5]),
+      ([2, 3, 4], []),
+      ([2, 1, 4], [3, 1]), ([2, 4, 4, 8], [2, 1, 1, 8]), ([0, 4], [4]), ([0, 4], [1, 1]),
+      ([2, 3, 1, 5], [1, 3, 4, 1]),
+      ([1, 1, 1, 1, 5], [4, 1, 3, 1, 1]), ([300, 301], [300, 301]), ([300, 301], [301]),
+      ([2, 100, 160], [2, 1, 160]),
+    ]
+    for function in Binary.allCases {
+      let kinds: [InputKind] = function == .divide ? [.normal, .positive] : []
+      for (a, b) in pairs {
+        cases.append(OperationCase(name(function.rawValue, a, b), .binary(function), [a, b], kinds: kinds))
+      }
+      cases.append(
+        OperationCase(
+          name(function.rawValue, "sliced"), .binary(function), [[4, 6], [1, 6]], kinds: kinds, sliced: true))
+    }
+    for count in 1...8 {
+      let coefficients = (0..<count).map { Float($0) * 0.37 - 1.1 }
+      for x: Shape in [[1], [2, 5, 7, 4], [9001]] {
+        cases.append(
+          OperationCase(
+            name("linear_combination", count, x), .linearCombination(coefficients),
+            Array(repeating: x, count: count)))
+      }
+    }
+    cases.append(
+      OperationCase(
+        "linear_combination sliced", .linearCombination([0.5, -2]), [[3, 7], [3, 7]], sliced: true))
+    for kind in Reduce.Kind.allCases {
+      for (x, axes): (Shape, [Int]) in [
+        ([1], [0]), ([7], [0]), ([3, 5], [0]), ([3, 5], [1]), ([3, 5], [0, 1]), ([3, 5], []),
+        ([2, 3, 4, 5], [1, 2]),
+        ([2, 3, 4, 5], [0, 3]), ([2, 3, 4, 5], [0, 1, 2, 3]), ([0, 4], [1]), ([2, 70, 33], [1]),
+        ([3, 1000], [1]),
+        ([40_000], [0]), ([], []),
+      ] {
+        cases.append(OperationCase(name("reduce", kind, x, axes), .reduce(Reduce(kind, axes: axes)), [x]))
+      }
+      cases.append(
+        OperationCase(
+          name("reduce", kind, "sliced"), .reduce(Reduce(kind, axes: [1])), [[4, 9]], sliced: true))
+      cases.append(
+        OperationCase(
+          name("reduce", kind, "mean 100"), .reduce(Reduce(kind, axes: [0])), [[5000, 3]], kinds: [.mean(100)]
+        ))
+    }
+    let silu = [
+      OperationCase("silu [2, 4096, 320]", .unary(.silu), [[2, 4096, 320]], kinds: [.wide], size: .model)
+    ]
+    let image: Shape = [2, 64, 64, 320]
+    return cases + silu + [
+      OperationCase("add [2, 64, 64, 320] model", .binary(.add), [image, image], size: .model),
+      OperationCase("add per image model", .binary(.add), [image, [2, 1, 1, 320]], size: .model),
+      OperationCase("geglu [2, 4096, 2560]", .geglu, [[2, 4096, 2560]], size: .model),
+      OperationCase(
+        "linear_combination 3 model", .linearCombination([0.9, 0.3, -0.1]),
+        Array(repeating: [2, 64, 64, 4], count: 3), size: .model),
+    ]
+  }
+
+  static var movements: [OperationCase] {
+    var cases: [OperationCase] = []
+    for (x, permutation): (Shape, [Int]) in [
+      ([], []), ([5], [0]), ([3, 5], [1, 0]), ([3, 5], [0, 1]), ([100, 130], [1, 0]),
+      ([2, 3, 5], [2, 0, 1]),
+      ([2, 3, 5, 7], [0, 2, 3, 1]), ([2, 5, 7, 3], [0, 3, 1, 2]), ([2, 3, 4, 5], [3, 2, 1, 0]),
+      ([0, 4], [1, 0]),
+      ([2, 3, 2, 3, 2, 3], [5, 0, 3, 2, 4, 1]), ([2, 77, 12, 9], [0, 2, 1, 3]),
+      ([1, 40, 41, 33], [0, 3, 1, 2]),
+    ] { cases.append(OperationCase(name("transpose", x, permutation), .transpose(permutation), [x])) }
+    for (x, y): (Shape, Shape) in [
+      ([], [3]), ([1], [7]), ([1], [1]), ([5], [3, 5]), ([3, 1], [3, 5]), ([2, 1, 3, 1], [2, 4, 3, 5]),
+      ([1, 4], [0, 4]),
+      ([2, 1, 1, 320], [2, 9, 9, 320]), ([2, 1], [1, 1, 1, 1, 2, 3]),
+    ] { cases.append(OperationCase(name("broadcast", x, y), .broadcast(y), [x])) }
+    for (x, starts, sizes): (Shape, [Int], [Int]) in [
+      ([], [], []), ([7], [2], [3]), ([5, 7], [0, 2], [5, 4]), ([5, 7], [4, 6], [1, 1]),
+      ([5, 7], [1, 1], [0, 3]),
+      ([2, 6, 6, 5], [1, 2, 0, 1], [1, 3, 6, 3]),
+      ([2, 3, 2, 3, 2, 3], [0, 1, 0, 1, 1, 0], [2, 2, 1, 2, 1, 3]),
+    ] {
+      cases.append(
+        OperationCase(name("slice", x, starts, sizes), .slice(Slice(starts: starts, sizes: sizes)), [x]))
+    }
+    for (shapes, axis): ([Shape], Int) in [
+      ([[3]], 0), ([[3], [4]], 0), ([[2, 3], [2, 5]], 1), ([[2, 3], [1, 3], [4, 3]], 0),
+      ([[2, 0], [2, 3]], 1),
+      ([[2, 3, 4, 5], [2, 3, 4, 8]], 3), ([[2, 3, 4], [2, 1, 4]], 1),
+      (Array(repeating: [1, 2], count: 9), 1),
+    ] { cases.append(OperationCase(name("concatenate", shapes, axis), .concatenate(axis: axis), shapes)) }
+    for (x, before, after): (Shape, [Int], [Int]) in [
+      ([], [], []), ([1], [2], [3]), ([3, 4], [0, 0], [0, 0]), ([3, 4], [1, 0], [0, 2]),
+      ([0, 4], [2, 1], [1, 0]),
+      ([2, 5, 5, 3], [0, 0, 0, 0], [0, 1, 1, 0]),
+      ([2, 3, 2, 3, 2, 3], [1, 0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]),
+    ] {
+      for value: Float in [0, -1.3] {
+        cases.append(
+          OperationCase(
+            name("pad", x, before, after, value), .pad(Pad(before: before, after: after, value: value)), [x]))
+      }
+    }
+    for (x, factor): (Shape, Int) in [
+      ([1, 1, 1, 1], 2), ([2, 3, 5, 7], 2), ([1, 4, 4, 3], 3), ([1, 2, 3, 4], 1), ([0, 2, 2, 3], 2),
+      ([1, 16, 16, 64], 2),
+    ] {
+      cases.append(OperationCase(name("upsample_nearest", x, factor), .upsampleNearest(factor: factor), [x]))
+    }
+    for (table, ids): (Shape, Shape) in [
+      ([1, 1], [1]), ([10, 7], [3, 5]), ([49, 64], [2, 77]), ([5, 3], [0]), ([6, 9], []),
+    ] {
+      cases.append(
+        OperationCase(
+          name("embedding", table, ids), .embedding, [table, ids], kinds: [.normal, .ids(table[0])],
+          dtypes: [.float32, .int32]))
+    }
+    for layout in [MatrixLayout.rowMajor, .panels(width: 8, columns: 13), .panels(width: 32, columns: 13)] {
+      cases += [
+        OperationCase(
+          name("arrange_weight linear", layout), .arrangeWeight(.linear(13, 7, layout: layout)), [[13, 7]]),
+        OperationCase(
+          name("arrange_weight convolution", layout),
+          .arrangeWeight(.convolution(13, 5, taps: 9, layout: layout)), [[13, 5, 3, 3]]),
+        OperationCase(
+          name("arrange_weight sliced", layout), .arrangeWeight(.convolution(13, 5, taps: 9, layout: layout)),
+          [[13, 5, 3, 3]],
+          sliced: true),
+      ]
+    }
+    cases += [
+      OperationCase("transpose sliced", .transpose([0, 2, 1]), [[3, 5, 7]], sliced: true),
+      OperationCase("broadcast sliced", .broadcast([4, 3, 5]), [[3, 1]], sliced: true),
+      OperationCase("slice sliced", .slice(Slice(starts: [1, 2], sizes: [2, 3])), [[4, 6]], sliced: true),
+      OperationCase("concatenate sliced", .concatenate(axis: 1), [[3, 2], [3, 4]], sliced: true),
+      OperationCase("pad sliced", .pad(Pad(before: [1, 0], after: [0, 2])), [[3, 4]], sliced: true),
+      OperationCase("upsample_nearest sliced", .upsampleNearest(factor: 2), [[2, 3, 3, 5]], sliced: true),
+      OperationCase(
+        "embedding sliced", .embedding, [[9, 4], [6]], kinds: [.normal, .ids(9)], dtypes: [.float32, .int32],
+        sliced: true),
+      OperationCase("transpose int32", .transpose([1, 0]), [[4, 6]], kinds: [.ids(99)], dtypes: [.int32]),
+      OperationCase(
+        "concatenate int32", .concatenate(axis: 0), [[4], [6]], kinds: [.ids(99), .ids(99)],
+        dtypes: [.int32, .int32]),
+      OperationCase("transpose model", .transpose([0, 3, 1, 2]), [[2, 64, 64, 320]], size: .model),
+      OperationCase(
+        "concatenate model", .concatenate(axis: 3), [[2, 64, 64, 320], [2, 64, 64, 320]], size: .model),
+      OperationCase("upsample_nearest model", .upsampleNearest(factor: 2), [[2, 32, 32, 640]], size: .model),
+      OperationCase(
+        "arrange_weight model", .arrangeWeight(.convolution(640, 960, taps: 9, layout: .rowMajor)),
+        [[640, 960, 3, 3]], size: .model),
+      OperationCase(
+        "embedding model", .embedding, [[49_408, 64], [2, 77]], kinds: [.normal, .ids(49_408)],
+        dtypes: [.float32, .int32], size: .model),
+    ]
+    return cases
+  }
+
+  static var constants: [OperationCase] {
+    var cases: [OperationCase] = []
+    for to in DType.allCases {
+      for x: Shape in [[], [1], [37], [0, 3], [5, 1001]] {
+        cases.append(OperationCase(name("cast to", to, x), .cast(to), [x], kinds: [.wide]))
+      }
+      cases.append(
+        OperationCase(
+          name("cast from int32 to", to), .cast(to), [[301]], kinds: [.ids(20_000)], dtypes: [.int32]))
+      cases.append(
+        OperationCase(name("cast sliced to", to), .cast(to), [[5, 7]], kinds: [.wide], sliced: true))
+      for x: Shape in [[1], [3, 5], [0]] {
+        cases.append(OperationCase(name("fill", to, x), .fill(-2.7, TensorSpec(x, to)), []))
+      }
+    }
+    for (seed, shape): (UInt64, Shape) in [
+      (0, [1]), (1, [5]), (1 << 40 + 3, [2, 4, 9, 4]), (7, [10_007]), (7, [0]), (9, []),
+    ] {
+      let noise = NormalNoise(seed: seed, stream: 3, step: 11, shape: shape)
+      cases.append(OperationCase(name("normal_noise", seed, shape), .normalNoise(noise), []))
+    }
+    for x: Shape in [[1], [100], [3, 333], []] {
+      cases.append(OperationCase(name("non_finite_count", x), .nonFiniteCount, [x], kinds: [.nonFinite]))
+    }
+    return cases + [
+      OperationCase("non_finite_count of finite", .nonFiniteCount, [[1000]]),
+      OperationCase("non_finite_count of none", .nonFiniteCount, [[0]]),
+      OperationCase(
+        "non_finite_count sliced", .nonFiniteCount, [[4, 25]], kinds: [.nonFinite], sliced: true),
+      OperationCase(
+        "non_finite_count model", .nonFiniteCount, [[2, 64, 64, 320]], kinds: [.nonFinite], size: .model),
+      OperationCase(
+        "normal_noise model", .normalNoise(NormalNoise(seed: 42, stream: 0, step: 0, shape: [4, 64, 64, 4])),
+        [], size: .model),
+    ]
+  }
+}

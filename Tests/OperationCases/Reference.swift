@@ -1,0 +1,221 @@
+import Glibc
+import LangevinTensor
+
+/// Every operation in float64, written straight from its definition and independently of the backends.
+public enum Reference {
+  /// The operation's value, not rounded except where rounding is its meaning (`cast`, constants).
+  /// Throws `TensorError.invalidOperands` where shapes do not fit.
+  public static func evaluate(_ operation: Operation, _ inputs: [HostArray]) throws -> HostArray {
+    let spec = try operation.output(of: inputs.map(\.spec))
+    let x = inputs.first?.values ?? []
+    func elements(_ function: (Double) -> Double) -> [Double] { parallelMap(x.count) { function(x[$0]) } }
+    /// Output element at an index is the first input's at `place`, or nil's substitute.
+    func gather(else other: Double = 0, _ place: ([Int]) -> [Int]?) -> [Double] {
+      let strides = inputs[0].shape.strides
+      return parallelMap(spec.shape.count) { i in
+        guard let source = place(coordinates(i, spec.shape)) else { return other }
+        return x[zip(source, strides).reduce(0) { $0 + $1.0 * $1.1 }]
+      }
+    }
+    let values: [Double]
+    switch operation {
+    case .matmul(let matmul): values = Reference.matmul(matmul, inputs, spec.shape)
+    case .conv2d(let conv): values = Reference.conv2d(conv, inputs, spec.shape)
+    case .attention(let attention): values = Reference.attention(attention, inputs)
+    case .groupNorm(let norm):
+      let moments = groupMoments(norm, inputs[0])
+      let (gamma, beta, channels) = (inputs[1].values, inputs[2].values, spec.shape[-1])
+      values = parallelMap(x.count) { i in
+        let (mean, scale) = moments[group(norm, spec.shape, i)]
+        let y = (x[i] - mean) * scale * gamma[i % channels] + beta[i % channels]
+        return activate(norm.activation, y)
+      }
+    case .layerNorm(let norm):
+      let (width, rows) = (spec.shape[-1], rowMoments(inputs[0], epsilon: norm.epsilon))
+      values = parallelMap(x.count) { i in
+        let y = (x[i] - rows[i / width].mean) * rows[i / width].scale
+        return norm.affine ? y * inputs[1].values[i % width] + inputs[2].values[i % width] : y
+      }
+    case .rmsNorm(let epsilon):
+      let (width, gamma) = (spec.shape[-1], inputs[1].values)
+      values = parallelRows(x.count / max(width, 1), width) { row, out in
+        let line = x[row * width..<(row + 1) * width]
+        let square = line.reduce(0) { $0 + $1 * $1 } / Double(width)
+        for j in 0..<width {
+          out[j] = line[row * width + j] / (square + Double(epsilon)).squareRoot() * gamma[j]
+        }
+      }
+    case .softmax:
+      let width = spec.shape[-1]
+      values = parallelRows(x.count / max(width, 1), width) { row, out in
+        let line = Array(x[row * width..<(row + 1) * width])
+        let maximum = line.max() ?? 0
+        let sum = line.reduce(0) { $0 + exp($1 - maximum) }
+        for j in 0..<width { out[j] = exp(line[j] - maximum) / sum }
+      }
+    case .unary(let function): values = elements { unary(function, $0) }
+    case .affine(let scale, let offset): values = elements { Double(scale) * $0 + Double(offset) }
+    case .clamp(let lower, let upper): values = elements { min(max($0, Double(lower)), Double(upper)) }
+    case .geglu:
+      let width = spec.shape[-1]
+      values = parallelMap(spec.shape.count) { i in
+        let first = i / width * 2 * width + i % width
+        return x[first] * unary(.gelu, x[first + width])
+      }
+    case .binary(let function):
+      let strides = inputs.map { $0.shape.strides }
+      values = parallelMap(spec.shape.count) { i in
+        let index = coordinates(i, spec.shape)
+        let operands = inputs.indices.map { operand -> Double in
+          let shape = inputs[operand].shape
+          let lead = spec.shape.rank - shape.rank
+          let place = (0..<shape.rank).reduce(0) {
+            $0 + (shape[$1] == 1 ? 0 : index[lead + $1] * strides[operand][$1])
+          }
+          return inputs[operand].values[place]
+        }
+        return binary(function, operands[0], operands[1])
+      }
+    case .linearCombination(let coefficients):
+      values = parallelMap(x.count) { i in
+        coefficients.indices.reduce(0) { $0 + Double(coefficients[$1]) * inputs[$1].values[i] }
+      }
+    case .reduce(let reduce): values = Reference.reduce(reduce, inputs[0], spec.shape)
+    case .embedding:
+      let width = inputs[0].shape[1]
+      values = inputs[1].values.flatMap { x[Int($0) * width..<(Int($0) + 1) * width] }
+    case .transpose(let permutation):
+      values = gather { index in
+        var source = index
+        for axis in index.indices { source[permutation[axis]] = index[axis] }
+        return source
+      }
+    case .broadcast(let shape):
+      let own = inputs[0].shape
+      let lead = shape.rank - own.rank
+      values = gather { index in (0..<own.rank).map { own[$0] == 1 ? 0 : index[lead + $0] } }
+    case .slice(let slice): values = gather { index in zip(index, slice.starts).map { $0 + $1 } }
+    case .concatenate(let axis):
+      var owners: [(input: Int, start: Int)] = []
+      var start = 0
+      for (i, input) in inputs.enumerated() {
+        owners += [(input: Int, start: Int)](repeating: (i, start), count: input.shape[axis])
+        start += input.shape[axis]
+      }
+      values = parallelMap(spec.shape.count) { i in
+        var index = coordinates(i, spec.shape)
+        let (input, start) = owners[index[axis]]
+        index[axis] -= start
+        return inputs[input].values[zip(index, inputs[input].shape.strides).reduce(0) { $0 + $1.0 * $1.1 }]
+      }
+    case .pad(let pad):
+      let own = inputs[0].shape
+      values = gather(else: spec.dtype.round(Double(pad.value))) { index in
+        let source = zip(index, pad.before).map { $0 - $1 }
+        return source.indices.allSatisfy { (0..<own[$0]).contains(source[$0]) } ? source : nil
+      }
+    case .upsampleNearest(let factor):
+      values = gather { [$0[0], $0[1] / factor, $0[2] / factor, $0[3]] }
+    case .cast(let dtype): values = elements(dtype.round)
+    case .normalNoise(let noise):
+      values = (0..<spec.shape.count).map { i in
+        let normals = NoiseFunction.normals(
+          block: UInt32(i / 4), seed: noise.seed, stream: noise.stream, step: noise.step)
+        return Double(normals[i % 4])
+      }
+    case .fill(let value, _):
+      values = [Double](repeating: spec.dtype.round(Double(value)), count: spec.shape.count)
+    case .arrangeWeight(let arrangement): values = arrange(arrangement, x, spec.shape)
+    case .nonFiniteCount: values = [Double(x.count { !$0.isFinite })]
+    }
+    return HostArray(spec, values)
+  }
+
+  /// The index of an element, outermost axis first.
+  static func coordinates(_ element: Int, _ shape: Shape) -> [Int] {
+    var rest = element
+    var result = shape.dimensions
+    for axis in result.indices.reversed() {
+      result[axis] = rest % shape[axis]
+      rest /= shape[axis]
+    }
+    return result
+  }
+
+  static func unary(_ function: Unary, _ x: Double) -> Double {
+    switch function {
+    case .silu: x / (1 + exp(-x))
+    case .gelu: 0.5 * x * erfc(-x / 2.0.squareRoot())
+    case .geluTanh: x / (1 + exp(-2 * (2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)))
+    case .quickGelu: x / (1 + exp(-1.702 * x))
+    case .sigmoid: 1 / (1 + exp(-x))
+    case .tanh: tanh(x)
+    case .exp: exp(x)
+    case .log: log(x)
+    case .sqrt: x.squareRoot()
+    case .rsqrt: 1 / x.squareRoot()
+    case .sin: sin(x)
+    case .cos: cos(x)
+    case .square: x * x
+    case .abs: abs(x)
+    case .negate: -x
+    case .reciprocal: 1 / x
+    }
+  }
+
+  static func activate(_ activation: Activation, _ x: Double) -> Double {
+    switch activation {
+    case .identity: x
+    case .silu: unary(.silu, x)
+    case .gelu: unary(.gelu, x)
+    case .geluTanh: unary(.geluTanh, x)
+    case .quickGelu: unary(.quickGelu, x)
+    }
+  }
+
+  private static func binary(_ function: Binary, _ a: Double, _ b: Double) -> Double {
+    switch function {
+    case .add: a + b
+    case .subtract: a - b
+    case .multiply: a * b
+    case .divide: a / b
+    case .minimum: min(a, b)
+    case .maximum: max(a, b)
+    }
+  }
+
+  private static func reduce(_ reduce: Reduce, _ x: HostArray, _ shape: Shape) -> [Double] {
+    var values: [Double?] = Array(repeating: nil, count: shape.count)
+    let strides = shape.strides
+    for (i, value) in x.values.enumerated() {
+      let index = coordinates(i, x.shape)
+      let place = index.indices.reduce(0) { $0 + (reduce.axes.contains($1) ? 0 : index[$1] * strides[$1]) }
+      guard let old = values[place] else {
+        values[place] = value
+        continue
+      }
+      switch reduce.kind {
+      case .sum, .mean: values[place] = old + value
+      case .minimum: values[place] = min(old, value)
+      case .maximum: values[place] = max(old, value)
+      }
+    }
+    let count = Double(reduce.axes.reduce(1) { $0 * x.shape[$1] })
+    return values.map { ($0 ?? 0) / (reduce.kind == .mean ? count : 1) }
+  }
+
+  private static func arrange(_ arrangement: WeightArrangement, _ x: [Double], _ shape: Shape) -> [Double] {
+    parallelMap(shape.count) { i in
+      let index = coordinates(i, shape)
+      let (row, column) =
+        switch arrangement.layout {
+        case .rowMajor, .transposed: (index[0], index[1])
+        case .panels(let width, _): (index[1], index[0] * width + index[2])
+        }
+      guard column < arrangement.columns else { return 0 }
+      let (tap, channel) = (row / arrangement.channels, row % arrangement.channels)
+      return x[
+        tap * arrangement.tapStride + channel * arrangement.channelStride + column * arrangement.columnStride]
+    }
+  }
+}
