@@ -56,7 +56,8 @@ let package = Package(
       dependencies: [
         "LangevinTensor", "LangevinCPU", "LangevinOpenCL", "LangevinNN", "LangevinDiffusion",
         "LangevinModels", "CSPNG", .product(name: "Logging", package: "swift-log"),
-      ]),
+      ],
+      resources: [.copy("Resources")]),
     .executableTarget(
       name: "LangevinTool",
       dependencies: [

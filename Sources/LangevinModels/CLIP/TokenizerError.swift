@@ -1,0 +1,16 @@
+/// What can be wrong with a tokenizer's files.
+public enum TokenizerError: Error, Sendable, Equatable, CustomStringConvertible {
+  case missingFile(path: String)
+  case malformed(path: String, reason: String)
+  /// A tokenizer of another kind than CLIP's.
+  case unsupported(path: String, found: String)
+
+  /// One line that names the file.
+  public var description: String {
+    switch self {
+    case .missingFile(let path): "\(path): no such file"
+    case .malformed(let path, let reason): "\(path): malformed tokenizer: \(reason)"
+    case .unsupported(let path, let found): "\(path): \(found) is not supported (CLIP's byte-level BPE is)"
+    }
+  }
+}
