@@ -41,14 +41,34 @@ public final class SafetensorsFile: WeightSource {
   ///
   /// Throws `CheckpointError.missingTensor`, `.unsupportedDType`, or what the device throws.
   public func load(_ name: String, on device: Device) throws -> Tensor {
+    try load(name, rows: nil, on: device)
+  }
+
+  /// Copies rows of the first axis, or all of them.
+  func load(_ name: String, rows: Range<Int>?, on device: Device) throws -> Tensor {
     guard let entry = entries[name] else { throw CheckpointError.missingTensor(path: url.path, name: name) }
     guard let dtype = entry.dtype.dtype else {
       throw CheckpointError.unsupportedDType(path: url.path, tensor: name, dtype: entry.dtype.rawValue)
     }
-    let range = dataOffset + entry.range.lowerBound..<dataOffset + entry.range.upperBound
+    var shape = Shape(entry.shape)
+    var range = dataOffset + entry.range.lowerBound..<dataOffset + entry.range.upperBound
+    if let rows {
+      precondition(shape.rank > 0 && rows.lowerBound >= 0 && rows.upperBound <= shape[0])
+      let stride = entry.range.count / max(shape[0], 1)
+      range = range.lowerBound + rows.lowerBound * stride..<range.lowerBound + rows.upperBound * stride
+      shape = shape.replacing(axis: 0, with: rows.count)
+    }
     defer { mapping.release(range) }
     let bytes = UnsafeRawBufferPointer(rebasing: mapping.bytes[range])
-    return try Tensor(bytes: bytes, TensorSpec(Shape(entry.shape), dtype), on: device)
+    return try Tensor(bytes: bytes, TensorSpec(shape, dtype), on: device)
+  }
+
+  /// The value of an int64 tensor of one element; nil where there is none of this name.
+  func integer(_ name: String) -> Int64? {
+    guard let entry = entries[name], entry.dtype == .i64, entry.range.count == 8 else { return nil }
+    return Int64(
+      littleEndian: mapping.bytes.loadUnaligned(
+        fromByteOffset: dataOffset + entry.range.lowerBound, as: Int64.self))
   }
 }
 

@@ -41,15 +41,15 @@ struct SafetensorsHeader: Sendable, Equatable {
     guard bytes.first == UInt8(ascii: "{") else {
       throw CheckpointError.malformed(path: path, reason: "the header does not begin with '{'")
     }
-    let members: [JSONValue.Member]
+    let members: [StrictJSON.Member]
     do {
-      guard case .object(let found) = try JSONValue(parsing: bytes) else {
-        throw JSONValue.ParseError.invalid("it is no object")
+      guard case .object(let found) = try StrictJSON(parsing: bytes) else {
+        throw StrictJSON.ParseError.invalid("it is no object")
       }
       members = found
-    } catch JSONValue.ParseError.duplicateKey(let key) {
+    } catch StrictJSON.ParseError.duplicateKey(let key) {
       throw CheckpointError.duplicateKey(path: path, key: key)
-    } catch JSONValue.ParseError.invalid(let reason) {
+    } catch StrictJSON.ParseError.invalid(let reason) {
       throw CheckpointError.malformed(path: path, reason: "header: \(reason)")
     }
 
@@ -76,7 +76,7 @@ struct SafetensorsHeader: Sendable, Equatable {
     self.metadata = metadata
   }
 
-  private static func metadata(_ value: JSONValue, path: String) throws -> [String: String] {
+  private static func metadata(_ value: StrictJSON, path: String) throws -> [String: String] {
     guard case .object(let members) = value else {
       throw CheckpointError.malformed(path: path, reason: "\(metadataKey) is not an object")
     }
@@ -90,7 +90,7 @@ struct SafetensorsHeader: Sendable, Equatable {
     return result
   }
 
-  private static func entry(_ name: String, _ value: JSONValue, path: String) throws -> Entry {
+  private static func entry(_ name: String, _ value: StrictJSON, path: String) throws -> Entry {
     func fail(_ reason: String) -> CheckpointError {
       .malformed(path: path, reason: "tensor '\(name)': \(reason)")
     }

@@ -55,26 +55,26 @@ public enum SafetensorsWriter {
     _ tensors: [(name: String, dtype: ElementType, shape: [Int], byteCount: Int)], metadata: [String: String],
     path: String
   ) throws -> [UInt8] {
-    var members: [JSONValue.Member] = []
+    var members: [StrictJSON.Member] = []
     var seen: Set<String> = [SafetensorsHeader.metadataKey]
     if !metadata.isEmpty {
-      let pairs = metadata.sorted { $0.key < $1.key }.map { JSONValue.Member($0.key, .string($0.value)) }
-      members.append(JSONValue.Member(SafetensorsHeader.metadataKey, .object(pairs)))
+      let pairs = metadata.sorted { $0.key < $1.key }.map { StrictJSON.Member($0.key, .string($0.value)) }
+      members.append(StrictJSON.Member(SafetensorsHeader.metadataKey, .object(pairs)))
     }
     var offset = 0
     for (name, dtype, shape, byteCount) in tensors {
       guard seen.insert(name).inserted else { throw CheckpointError.duplicateKey(path: path, key: name) }
       members.append(
-        JSONValue.Member(
+        StrictJSON.Member(
           name,
           .object([
-            JSONValue.Member("dtype", .string(dtype.rawValue)),
-            JSONValue.Member("shape", .integers(shape)),
-            JSONValue.Member("data_offsets", .integers([offset, offset + byteCount])),
+            StrictJSON.Member("dtype", .string(dtype.rawValue)),
+            StrictJSON.Member("shape", .integers(shape)),
+            StrictJSON.Member("data_offsets", .integers([offset, offset + byteCount])),
           ])))
       offset += byteCount
     }
-    var json = Array(JSONValue.object(members).text.utf8)
+    var json = Array(StrictJSON.object(members).text.utf8)
     json += [UInt8](repeating: 0x20, count: (8 - json.count % 8) % 8)
     let length = UInt64(json.count)
     return (0..<8).map { UInt8(truncatingIfNeeded: length >> (8 * UInt64($0))) } + json

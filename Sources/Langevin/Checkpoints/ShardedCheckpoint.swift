@@ -74,13 +74,13 @@ public final class ShardedCheckpoint: WeightSource {
 /// Small JSON files of a model folder.
 enum JSONFile {
   /// Throws `CheckpointError.missingFile`, `.unreadable`, `.malformed` or `.duplicateKey`.
-  static func read(_ url: URL) throws -> JSONValue {
+  static func read(_ url: URL) throws -> StrictJSON {
     let mapping = try FileMapping(path: url.path)
     do {
-      return try JSONValue(parsing: [UInt8](mapping.bytes))
-    } catch JSONValue.ParseError.duplicateKey(let key) {
+      return try StrictJSON(parsing: [UInt8](mapping.bytes))
+    } catch StrictJSON.ParseError.duplicateKey(let key) {
       throw CheckpointError.duplicateKey(path: url.path, key: key)
-    } catch JSONValue.ParseError.invalid(let reason) {
+    } catch StrictJSON.ParseError.invalid(let reason) {
       throw CheckpointError.malformed(path: url.path, reason: reason)
     }
   }

@@ -3,20 +3,20 @@ import Foundation
 /// A JSON document (RFC 8259) which keeps the order of keys and the spelling of numbers.
 ///
 /// Foundation's parsers accept duplicate keys without a word, and a safetensors header may not have any.
-enum JSONValue: Equatable, Sendable {
+enum StrictJSON: Equatable, Sendable {
   case null
   case bool(Bool)
   /// As spelled in the document.
   case number(String)
   case string(String)
-  case array([JSONValue])
+  case array([StrictJSON])
   case object([Member])
 
   struct Member: Equatable, Sendable {
     var key: String
-    var value: JSONValue
+    var value: StrictJSON
 
-    init(_ key: String, _ value: JSONValue) {
+    init(_ key: String, _ value: StrictJSON) {
       self.key = key
       self.value = value
     }
@@ -28,7 +28,7 @@ enum JSONValue: Equatable, Sendable {
   }
 
   /// The value of a key of an object; nil where this is no object or has no such key.
-  subscript(key: String) -> JSONValue? {
+  subscript(key: String) -> StrictJSON? {
     guard case .object(let members) = self else { return nil }
     return members.first { $0.key == key }?.value
   }
@@ -47,10 +47,10 @@ enum JSONValue: Equatable, Sendable {
 
   // MARK: Writing
 
-  static func integer(_ value: Int) -> JSONValue { .number(String(value)) }
-  static func real(_ value: Double) -> JSONValue { .number("\(value)") }
-  static func integers(_ values: [Int]) -> JSONValue { .array(values.map(integer)) }
-  static func strings(_ values: [String]) -> JSONValue { .array(values.map { .string($0) }) }
+  static func integer(_ value: Int) -> StrictJSON { .number(String(value)) }
+  static func real(_ value: Double) -> StrictJSON { .number("\(value)") }
+  static func integers(_ values: [Int]) -> StrictJSON { .array(values.map(integer)) }
+  static func strings(_ values: [String]) -> StrictJSON { .array(values.map { .string($0) }) }
 
   /// Compact UTF-8.
   var data: Data { Data(text.utf8) }
@@ -83,7 +83,7 @@ enum JSONValue: Equatable, Sendable {
   }
 }
 
-extension JSONValue {
+extension StrictJSON {
   /// Parses UTF-8 strictly: no byte order mark, no comments, no trailing commas, no duplicate keys, no lone
   /// surrogates, nothing but white space after the document.
   ///
@@ -104,7 +104,7 @@ private struct JSONParser {
 
   init(bytes: [UInt8]) { self.bytes = bytes }
 
-  func fail(_ reason: String) -> JSONValue.ParseError { .invalid("\(reason) at byte \(position)") }
+  func fail(_ reason: String) -> StrictJSON.ParseError { .invalid("\(reason) at byte \(position)") }
 
   var next: UInt8? { position < bytes.count ? bytes[position] : nil }
 
@@ -118,14 +118,14 @@ private struct JSONParser {
     return true
   }
 
-  mutating func document() throws -> JSONValue {
+  mutating func document() throws -> StrictJSON {
     let value = try self.value(depth: 0)
     skipSpace()
     guard next == nil else { throw fail("text after the end of the JSON document") }
     return value
   }
 
-  mutating func value(depth: Int) throws -> JSONValue {
+  mutating func value(depth: Int) throws -> StrictJSON {
     guard depth < maximumDepth else { throw fail("JSON nested too deeply") }
     skipSpace()
     switch next {
@@ -141,15 +141,15 @@ private struct JSONParser {
     }
   }
 
-  mutating func word(_ word: String, _ value: JSONValue) throws -> JSONValue {
+  mutating func word(_ word: String, _ value: StrictJSON) throws -> StrictJSON {
     guard bytes[position...].starts(with: word.utf8) else { throw fail("a JSON value is expected") }
     position += word.utf8.count
     return value
   }
 
-  mutating func object(depth: Int) throws -> JSONValue {
+  mutating func object(depth: Int) throws -> StrictJSON {
     position += 1
-    var members: [JSONValue.Member] = []
+    var members: [StrictJSON.Member] = []
     var seen: Set<String> = []
     skipSpace()
     if take("}") { return .object([]) }
@@ -157,19 +157,19 @@ private struct JSONParser {
       skipSpace()
       guard next == UInt8(ascii: "\"") else { throw fail("a key is expected") }
       let key = try string()
-      guard seen.insert(key).inserted else { throw JSONValue.ParseError.duplicateKey(key) }
+      guard seen.insert(key).inserted else { throw StrictJSON.ParseError.duplicateKey(key) }
       skipSpace()
       guard take(":") else { throw fail("':' is expected") }
-      members.append(JSONValue.Member(key, try value(depth: depth + 1)))
+      members.append(StrictJSON.Member(key, try value(depth: depth + 1)))
       skipSpace()
     } while take(",")
     guard take("}") else { throw fail("',' or '}' is expected") }
     return .object(members)
   }
 
-  mutating func array(depth: Int) throws -> JSONValue {
+  mutating func array(depth: Int) throws -> StrictJSON {
     position += 1
-    var values: [JSONValue] = []
+    var values: [StrictJSON] = []
     skipSpace()
     if take("]") { return .array([]) }
     repeat {
@@ -186,7 +186,7 @@ private struct JSONParser {
     guard position > start else { throw fail("a digit is expected") }
   }
 
-  mutating func number() throws -> JSONValue {
+  mutating func number() throws -> StrictJSON {
     let start = position
     _ = take("-")
     if take("0") {

@@ -1,0 +1,62 @@
+import LangevinNN
+import LangevinTensor
+
+/// Tensors of a file under other names, in other shapes, or as rows of larger tensors.
+final class RenamedWeights: WeightSource {
+  /// Where a tensor lies.
+  struct Place: Sendable, Equatable {
+    let key: String
+    /// A third of the first axis, where query, key and value are stored as one.
+    var third: Int?
+    /// A 1x1 convolution's weight [O, I, 1, 1], wanted as a linear layer's [O, I].
+    var isLinear = false
+  }
+
+  let names: [String]
+  private let file: SafetensorsFile
+  private let places: [String: Place]
+
+  /// Checks that every tensor is there.
+  ///
+  /// Throws `CheckpointError.missingTensor`, `.malformed`.
+  init(_ table: [(name: String, place: Place)], in file: SafetensorsFile) throws {
+    for (_, place) in table {
+      guard let shape = file.shape(of: place.key) else {
+        throw CheckpointError.missingTensor(path: file.url.path, name: place.key)
+      }
+      if place.third != nil, shape.rank == 0 || shape[0] % 3 != 0 {
+        throw CheckpointError.malformed(
+          path: file.url.path,
+          reason: "tensor '\(place.key)' \(shape) does not divide into query, key and value")
+      }
+    }
+    names = table.map(\.name)
+    places = Dictionary(table.map { ($0.name, $0.place) }) { first, _ in first }
+    self.file = file
+    precondition(places.count == names.count, "a name appears twice in the table")
+  }
+
+  var description: String { file.description }
+
+  private func shape(_ shape: Shape, at place: Place) -> Shape {
+    if let extent = place.third.map({ _ in shape[0] / 3 }) { return shape.replacing(axis: 0, with: extent) }
+    if place.isLinear, shape.rank > 2, shape.dimensions[2...].allSatisfy({ $0 == 1 }) {
+      return [shape[0], shape[1]]
+    }
+    return shape
+  }
+
+  func spec(of name: String) -> TensorSpec? {
+    guard let place = places[name], let spec = file.spec(of: place.key) else { return nil }
+    return TensorSpec(shape(spec.shape, at: place), spec.dtype)
+  }
+
+  func load(_ name: String, on device: Device) throws -> Tensor {
+    guard let place = places[name], let whole = file.shape(of: place.key) else {
+      throw CheckpointError.missingTensor(path: file.url.path, name: name)
+    }
+    let target = shape(whole, at: place)
+    let rows = place.third.map { $0 * target[0]..<($0 + 1) * target[0] }
+    return try file.load(place.key, rows: rows, on: device).reshaped(target)
+  }
+}

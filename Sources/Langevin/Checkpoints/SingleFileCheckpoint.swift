@@ -1,0 +1,130 @@
+import Foundation
+import LangevinNN
+import LangevinTensor
+
+/// A Stable Diffusion 1.x or 2.x checkpoint in one file, under the keys of the original implementation.
+///
+/// The architecture is read from the shapes, and what shapes do not tell follows the family: 1.x has 8 heads
+/// at every level of its UNet, 2.x heads of 64.
+public struct SingleFileCheckpoint {
+  /// Of the original implementation; it shows in the text encoder.
+  public enum Family: String, Sendable {
+    case stableDiffusion1 = "Stable Diffusion 1.x"
+    case stableDiffusion2 = "Stable Diffusion 2.x"
+  }
+
+  public let family: Family
+  public let checkpoint: Checkpoint
+  /// The file's keys that no part of the model reads: the schedule's buffers, averaged copies.
+  let spare: [String]
+
+  /// - Parameters:
+  ///   - url: a safetensors file.
+  ///   - prediction: what the UNet predicts; by default `epsilon` for 1.x and, as diffusers decides, for 2.x
+  ///     `v_prediction` unless the file records the 875,000 training steps of 2-base.
+  ///
+  /// Throws `CheckpointError`: what opening the file throws, `unsupported`, `missingTensor`, `unknownTensors`.
+  public init(url: URL, prediction: String? = nil) throws {
+    let file = try SafetensorsFile(url: url)
+    guard let textFamily = SingleFileText.family(of: file),
+      file.shape(of: SingleFileUNet.prefix + "input_blocks.0.0.weight") != nil
+    else {
+      throw CheckpointError.unsupported(
+        path: url.path, found: Self.kind(of: file),
+        supported: ["Stable Diffusion 1.x and 2.x in the original key layout"])
+    }
+    family = textFamily == .openCLIP ? .stableDiffusion2 : .stableDiffusion1
+    let text = try SingleFileText(file, family: textFamily)
+    let unet = try SingleFileUNet(file)
+    let vae = try SingleFileVAE(file)
+    guard unet.inChannels == vae.latentChannels, unet.outChannels == vae.latentChannels else {
+      let kinds = [8: " (instruct-pix2pix)", 9: " (inpainting)"]
+      throw CheckpointError.unsupported(
+        path: url.path, found: "a UNet with \(unet.inChannels) input channels\(kinds[unet.inChannels] ?? "")",
+        supported: ["\(vae.latentChannels) input and output channels"])
+    }
+    guard unet.contextWidth == text.width else {
+      throw CheckpointError.malformed(
+        path: url.path,
+        reason: "the UNet takes text \(unet.contextWidth) wide, the text encoder gives \(text.width)")
+    }
+
+    let isBase = family == .stableDiffusion1 || file.integer("global_step") == 875_000
+    let predicted = prediction ?? (isBase ? "epsilon" : "v_prediction")
+    let pixels = family == .stableDiffusion2 && predicted == "v_prediction" ? 768 : 512
+    let unetTable = unet.table.map {
+      (name: $0.name, place: RenamedWeights.Place(key: SingleFileUNet.prefix + $0.key))
+    }
+    let vaeTable = vae.table.map {
+      (name: $0.name, place: RenamedWeights.Place(key: SingleFileVAE.prefix + $0.key, isLinear: $0.isLinear))
+    }
+    let used = Set((unetTable + vaeTable + text.table).map(\.place.key))
+    spare = file.names.filter { !used.contains($0) }
+    let unknown = spare.filter { !Self.isSpare($0) && !text.spare.contains($0) }
+    guard unknown.isEmpty else {
+      throw CheckpointError.unknownTensors(path: url.path, names: unknown.sorted())
+    }
+
+    checkpoint = Checkpoint(
+      url: url,
+      unet: Checkpoint.Component(
+        config: unet.config(
+          heads: try Self.heads(of: unet, family: family, path: url.path), sampleSize: pixels / vae.scale
+        ).data,
+        weights: try RenamedWeights(unetTable, in: file)),
+      vae: Checkpoint.Component(
+        config: vae.config(sampleSize: pixels).data, weights: try RenamedWeights(vaeTable, in: file)),
+      textEncoder: Checkpoint.Component(
+        config: text.config().data, weights: try RenamedWeights(text.table, in: file)),
+      scheduler: Self.scheduler(prediction: predicted).data,
+      tokenizer: .clip(padding: family == .stableDiffusion1 ? "<|endoftext|>" : "!"))
+  }
+
+  private static func heads(of unet: SingleFileUNet, family: Family, path: String) throws -> StrictJSON {
+    guard family == .stableDiffusion2 else { return .integer(8) }
+    if let width = unet.widths.first(where: { $0 % 64 != 0 }) {
+      throw CheckpointError.unsupported(
+        path: path, found: "a UNet level \(width) channels wide", supported: ["multiples of 64 in 2.x"])
+    }
+    return .integers(unet.widths.map { $0 / 64 })
+  }
+
+  /// What is known of a file that is no Stable Diffusion 1.x or 2.x.
+  private static func kind(of file: SafetensorsFile) -> String {
+    if file.names.contains(where: { $0.hasPrefix("conditioner.embedders.") }) { return "Stable Diffusion XL" }
+    if file.names.contains(where: { $0.contains("joint_blocks.") }) { return "Stable Diffusion 3" }
+    if file.names.contains(where: { $0.hasPrefix("lora_") || $0.contains(".lora_") }) { return "a LoRA" }
+    if file.names.contains(where: { $0.hasPrefix("control_model.") }) { return "a ControlNet" }
+    guard let first = file.names.sorted().first else { return "a file without tensors" }
+    return "a file with keys such as '\(first)'"
+  }
+
+  /// The training schedule of both families.
+  private static func scheduler(prediction: String) -> StrictJSON {
+    .object([
+      StrictJSON.Member("_class_name", .string("DDIMScheduler")),
+      StrictJSON.Member("beta_end", .real(0.012)),
+      StrictJSON.Member("beta_schedule", .string("scaled_linear")),
+      StrictJSON.Member("beta_start", .real(0.00085)),
+      StrictJSON.Member("clip_sample", .bool(false)),
+      StrictJSON.Member("num_train_timesteps", .integer(1000)),
+      StrictJSON.Member("prediction_type", .string(prediction)),
+      StrictJSON.Member("set_alpha_to_one", .bool(false)),
+      StrictJSON.Member("steps_offset", .integer(1)),
+      StrictJSON.Member("timestep_spacing", .string("leading")),
+    ])
+  }
+
+  private static func isSpare(_ key: String) -> Bool {
+    // Moving averages of the weights, and what training the autoencoder left behind.
+    key.hasPrefix("model_ema.") || key.hasPrefix("first_stage_model.loss.") || buffers.contains(key)
+  }
+
+  /// The schedule, which the scheduler's configuration gives again.
+  private static let buffers: Set<String> = [
+    "alphas_cumprod", "alphas_cumprod_prev", "betas", "global_step", "log_one_minus_alphas_cumprod", "logvar",
+    "lvlb_weights", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
+    "posterior_variance", "scale_factor", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
+  ]
+}
