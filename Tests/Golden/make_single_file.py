@@ -6,6 +6,8 @@ For each layout a table, one tensor of the file per line: key, shape, component,
 where query, key and value are fused, `-` where nothing reads it); and diffusers' configurations. The file's keys
 are written down here from the original implementation's module tree; diffusers' own conversion then says which
 name each becomes, and every parameter of diffusers' models must be reached.
+
+Also writer.safetensors, the bytes that the Swift writer must produce, which Python's safetensors must read.
 """
 
 import json
@@ -14,6 +16,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders import single_file_utils as single
+from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel
 
 out = Path(__file__).resolve().parent / "Fixtures" / "single-file"
@@ -155,6 +158,8 @@ def layout(name, unet, vae, text, open_clip_layers):
     (out / f"{name}.tsv").write_text("".join(
         f"{k}\t{','.join(map(str, s))}\t{p}\t{' '.join(n) or '-'}\n" for k, s, p, n in rows))
     configs = {"unet": dict(unet.config), "vae": dict(vae.config), "text": text.config.to_dict()}
+    for config in configs.values():
+        config.pop("_use_default_values", None)
     (out / f"{name}.json").write_text(json.dumps(configs, indent=1, sort_keys=True) + "\n")
     print(name, len(rows), "tensors")
 
@@ -188,3 +193,13 @@ layout("small1", unet((32, 64, 96), (0, 1, 1), 1, 48, sample_size=256, attention
        vae((32, 64), 1, 512), text(48, 2, "quick_gelu", 300, 80), None)
 layout("small2", unet((64, 128), (1, 0), 3, 64, sample_size=192, attention_head_dim=[1, 2], use_linear_projection=True),
        vae((32, 32, 64), 2, 768), text(64, 3, "gelu", 300), 4)
+
+header = (b'{"__metadata__":{"k":"a\\"\\\\\\u000a"},"y":{"dtype":"I32","shape":[1],"data_offsets":[0,4]},'
+          b'"x":{"dtype":"F32","shape":[1,2],"data_offsets":[4,12]}}')
+header += b" " * (-len(header) % 8)
+data = torch.tensor([7], dtype=torch.int32).numpy().tobytes() + torch.tensor([1.0, -2.0]).numpy().tobytes()
+path = out / "writer.safetensors"
+path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+with safe_open(path, framework="pt") as file:
+    assert file.metadata() == {"k": 'a"\\\n'} and set(file.keys()) == {"x", "y"}
+    assert file.get_tensor("x").tolist() == [[1.0, -2.0]] and file.get_tensor("y").tolist() == [7]

@@ -1,16 +1,13 @@
 """Makes Fixtures/tokenizer: what transformers.CLIPTokenizer gives for a few hundred texts.
 
-    python Tests/Golden/make_tokenizer.py [EMOJI_TOKENIZER_FOLDER]
+    python Tests/Golden/make_tokenizer.py
 
 Needs transformers 5. The full vocabulary is derived from Sources/Langevin/Resources/clip-merges.txt as OpenAI's
-code derives it. The folder of the small vocabulary is copied beside the fixture when it is given, else the copy
-that is there is used.
+code derives it; the small one is that of Fixtures/tiny-sd/tokenizer.
 """
 
 import json
 import random
-import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -114,9 +111,6 @@ def texts():
 
 def main():
     out.mkdir(parents=True, exist_ok=True)
-    if len(sys.argv) > 1:
-        for name in ["tokenizer.json", "tokenizer_config.json"]:
-            shutil.copyfile(Path(sys.argv[1]) / name, out / name)
     merges = [l for l in merges_file.read_text(encoding="utf-8").split("\n")[1:] if l]
     assert len(merges) == 49152 - 256 - 2
     chars = alphabet()
@@ -135,8 +129,8 @@ def main():
                        for t in cases[:40]],
         })
 
-    emoji = CLIPTokenizer.from_pretrained(out)
-    add("emoji", emoji, emoji.model_max_length, {}, sample)
+    emoji = CLIPTokenizer.from_pretrained(here / "Fixtures" / "tiny-sd" / "tokenizer")
+    add("emoji", emoji, 32, {}, sample)
     for name, files in layouts.items():
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
