@@ -242,7 +242,8 @@ private let badHeaders: [BadHeader] = [
     let url = try folder.write(safetensors(header, data: 8_388_608), "large.safetensors")
     let file = try SafetensorsFile(url: url)
     let tensor = try file.load("x", on: host)
-    let maps = try String(contentsOfFile: "/proc/self/smaps", encoding: .utf8).split(separator: "\n")
+    let smaps = try #require(try FileHandle(forReadingAtPath: "/proc/self/smaps")?.readToEnd())
+    let maps = String(decoding: smaps, as: UTF8.self).split(separator: "\n")
     let entry = try #require(
       maps.firstIndex { $0.hasSuffix(url.lastPathComponent) && $0.contains(folder.url.path) })
     let line = try #require(maps[entry...].first { $0.hasPrefix("Rss:") })

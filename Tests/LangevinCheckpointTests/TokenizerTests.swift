@@ -51,7 +51,7 @@ private let small = fixtures.appendingPathComponent("tiny-sd/tokenizer")
       #expect(tokenizer.encode(text) == ids, "\(text.debugDescription)")
     }
     for (text, ids) in zip(golden.texts, layout.padded) {
-      #expect(tokenizer(text, length: layout.length) == ids, "\(text.debugDescription)")
+      #expect(tokenizer(text, length: layout.length).ids == ids, "\(text.debugDescription)")
     }
     if name == "plain" {
       let derived = try CLIPTokenizer(merges: merges)
@@ -60,19 +60,19 @@ private let small = fixtures.appendingPathComponent("tiny-sd/tokenizer")
     if name == "sd2-new" {
       let derived = try CLIPTokenizer(merges: merges, padding: "!")
       #expect(derived.paddingToken == 0)
-      #expect(derived("a cat!", length: 8) == [49406, 320, 2368, 0, 49407, 0, 0, 0])
+      #expect(derived("a cat!", length: 8).ids == [49406, 320, 2368, 0, 49407, 0, 0, 0])
     }
   }
 
   @Test func truncation() throws {
     let tokenizer = try CLIPTokenizer(merges: merges)
-    let whole = tokenizer.sequence("A cat", length: 4)
+    let whole = tokenizer("A cat", length: 4)
     #expect(whole.ids == [49406, 320, 2368, 49407])
     #expect(whole.truncated == nil && whole.textCount == 2)
-    let cut = tokenizer.sequence("A cat on  a Café", length: 4)
+    let cut = tokenizer("A cat on  a Café", length: 4)
     #expect(cut.ids == [49406, 320, 2368, 49407])
     #expect(cut.truncated == "on a café" && cut.textCount == 2)
-    let none = tokenizer.sequence("cat", length: 2)
+    let none = tokenizer("cat", length: 2)
     #expect(none.ids == [49406, 49407] && none.truncated == "cat")
     #expect(tokenizer.decode(tokenizer.encode("Two 猫 and 😀")) == "two 猫 and 😀")
   }
@@ -81,9 +81,9 @@ private let small = fixtures.appendingPathComponent("tiny-sd/tokenizer")
   @Test func absurdlyLongPrompts() throws {
     let tokenizer = try CLIPTokenizer(merges: merges)
     let letters = String(repeating: "abracadabra", count: 20_000)
-    #expect(tokenizer(letters, length: 77).count == 77)
+    #expect(tokenizer(letters, length: 77).ids.count == 77)
     let words = String(repeating: "a cat, ", count: 300_000)
-    let sequence = tokenizer.sequence(words, length: 77)
+    let sequence = tokenizer(words, length: 77)
     #expect(sequence.textCount == 75)
     #expect((sequence.truncated ?? "").utf8.count < 400)
   }

@@ -106,15 +106,10 @@ public struct CLIPTokenizer: Sendable {
     return ids
   }
 
-  /// A text as a sequence of `length` tokens: start, text, end, padding.
+  /// A text as a sequence of `length` tokens: start, text, end, padding; and what did not fit.
   ///
   /// - Parameter length: at least 2.
-  public func callAsFunction(_ text: String, length: Int) -> [Int32] { sequence(text, length: length).ids }
-
-  /// A text as a sequence of `length` tokens, with what did not fit.
-  ///
-  /// - Parameter length: at least 2.
-  public func sequence(_ text: String, length: Int) -> Sequence {
+  public func callAsFunction(_ text: String, length: Int) -> Sequence {
     precondition(length >= 2)
     // Enough of the rest to show what was cut.
     let ids = encode(text, limit: length + 64)
