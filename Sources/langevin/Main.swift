@@ -1,2 +1,34 @@
 import ArgumentParser
-@main struct Langevin: ParsableCommand {}
+import Foundation
+import Langevin
+import Logging
+
+/// The command-line tool.
+@main struct LangevinCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "langevin",
+    abstract: "Generates pictures with diffusion models on OpenCL devices or the CPU.",
+    version: "0.1.0", subcommands: [Generate.self, Devices.self])
+
+  /// Every failure is one line on standard error: 64 for a command line that is wrong, 130 for an interrupt,
+  /// 1 for everything else.
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      let isVerbose = (command as? Generate)?.verbose ?? false
+      LoggingSystem.bootstrap { _ in ErrorStreamLog(isVerbose: isVerbose) }
+      try command.run()
+    } catch let interrupted as Interrupted {
+      Output.note("langevin: \(interrupted)")
+      Foundation.exit(130)
+    } catch  where exitCode(for: error) == .success {
+      exit(withError: error)
+    } catch  where exitCode(for: error) == .validationFailure {
+      Output.error(message(for: error))
+      Foundation.exit(ExitCode.validationFailure.rawValue)
+    } catch {
+      Output.error("\(error)")
+      Foundation.exit(1)
+    }
+  }
+}

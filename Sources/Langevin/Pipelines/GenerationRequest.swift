@@ -66,9 +66,13 @@ public enum GenerationProgress: Sendable {
   case loading(String)
   /// Text that did not fit into the text encoder's positions.
   case truncated(prompt: String, rest: String)
+  /// An image's sampling begins.
+  case sampling(image: Int, steps: Int)
   /// A step of image `image` (from 0) is done; `step` counts from 1.
   case step(Int, of: Int, image: Int)
   case decoding(image: Int)
+  /// An image is ready; those that follow may still fail or be stopped.
+  case finished(Picture, image: Int, seed: UInt64)
 }
 
 /// Why a picture could not be generated.

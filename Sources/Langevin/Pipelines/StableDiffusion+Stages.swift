@@ -30,28 +30,31 @@ extension StableDiffusion {
     return try AutoencoderKL(vaeConfig, weights, withEncoder: withEncoder)
   }
 
-  /// The final latent [1, h, w, C] of each image. Images run one after the other: the memory is that of one, and
-  /// image k is what it would be alone.
-  func denoise(
-    _ plan: Plan, context: Tensor, vae: AutoencoderKL, progress: (GenerationProgress) throws -> Void
-  ) throws -> [Tensor] {
-    try progress(.loading("unet"))
-    let unet = try UNet2DConditionModel(
-      unetConfig, Weights(checkpoint.unet.weights, on: device, as: precision))
+  /// The UNet, guided where the plan is.
+  func loadDenoiser(_ plan: Plan, context: Tensor) throws -> NetworkDenoiser {
+    let weights = Weights(checkpoint.unet.weights, on: device, as: precision)
+    let unet = try UNet2DConditionModel(unetConfig, weights)
     let dtype = precision
     let network: Network = { x, timestep in
       let timesteps = [Float](repeating: timestep, count: x.shape[0])
       return try unet(x.cast(to: dtype), timesteps: timesteps, context: context).cast(to: .float32)
     }
     let guidance = ClassifierFreeGuidance(scale: plan.request.guidance, network)
-    let denoiser = NetworkDenoiser(
+    return NetworkDenoiser(
       schedule.prediction, plan.isGuided ? { x, timestep in try guidance(x, timestep) } : network)
+  }
 
-    return try plan.seeds.enumerated().map { index, seed in
-      var noise = NoiseSource(plan.request.noise, seeds: [seed], on: device)
-      let start = try self.start(plan, image: index, vae: vae, noise: &noise)
-      var before = start
-      return try plan.request.sampler.sample(
+  /// The final latent [1, h, w, C] of one image.
+  func sample(
+    _ plan: Plan, image: Int, with denoiser: NetworkDenoiser, vae: AutoencoderKL,
+    progress: (GenerationProgress) throws -> Void
+  ) throws -> Tensor {
+    var noise = NoiseSource(plan.request.noise, seeds: [plan.seeds[image]], on: device)
+    let start = try self.start(plan, image: image, vae: vae, noise: &noise)
+    var before = start
+    // The sampler takes its closure as optional, which counts as escaping.
+    return try withoutActuallyEscaping(progress) { progress in
+      try plan.request.sampler.sample(
         denoiser, from: start, along: plan.steps, config: schedule, eta: plan.request.eta, noise: &noise
       ) { step, count, latent in
         if try latent.nonFiniteCount() > 0 {
@@ -59,13 +62,14 @@ extension StableDiffusion {
           throw try locate(stage: "step \(step) of \(count)") { _ = try denoiser.denoised(before, at: level) }
         }
         before = latent
-        try progress(.step(step, of: count, image: index))
+        try progress(.step(step, of: count, image: image))
       }
     }
   }
 
   /// The latent [1, h, w, C] at the first level of the schedule.
-  private func start(_ plan: Plan, image: Int, vae: AutoencoderKL, noise: inout NoiseSource) throws -> Tensor {
+  private func start(_ plan: Plan, image: Int, vae: AutoencoderKL, noise: inout NoiseSource) throws -> Tensor
+  {
     if let initial = plan.request.initialLatents {
       return try plan.steps.initial(noise: initial.tensor(on: device).rows(image..<image + 1))
     }
@@ -75,7 +79,8 @@ extension StableDiffusion {
     let sized = picture.resized(width: plan.width, height: plan.height)
     let input = try sized.tensor(on: device).cast(to: vaeConfig.forceUpcast ? .float32 : precision)
     let posterior = try vae.encode(input)
-    let sample = try posterior.sample(noise: noise.normal(plan.latentShape, for: .posterior)).cast(to: .float32)
+    let sample = try posterior.sample(noise: noise.normal(plan.latentShape, for: .posterior)).cast(
+      to: .float32)
     let clean = try sample.affine(
       scale: vaeConfig.scalingFactor, offset: -vaeConfig.shiftFactor * vaeConfig.scalingFactor)
     return try plan.steps.addingNoise(noise.normal(plan.latentShape, for: .initial), to: clean)
@@ -102,6 +107,7 @@ extension StableDiffusion {
       guard case .nonFinite(let operation, let output, _) = error else { throw error }
       return .nonFinite(stage: stage, operation: "\(operation) with output \(output)")
     }
-    return .nonFinite(stage: stage, operation: "the sampler's update, or a device that does not repeat itself")
+    return .nonFinite(
+      stage: stage, operation: "the sampler's update, or a device that does not repeat itself")
   }
 }

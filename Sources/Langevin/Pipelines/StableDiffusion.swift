@@ -6,7 +6,8 @@ import LangevinTensor
 
 /// Stable Diffusion 1.x and 2.x (arXiv:2112.10752) from a checkpoint to pictures, on one device.
 ///
-/// The text encoder is let go before the UNet is loaded, and the UNet before decoding.
+/// The text encoder is let go before the UNet is loaded, and the UNet before the last image is decoded. Images
+/// run one after the other: the memory is that of one, and image k is what it would be alone.
 public struct StableDiffusion: Sendable {
   public let device: Device
   /// Storage of weights and activations of text encoder and UNet; the autoencoder keeps float32 where its
@@ -21,17 +22,25 @@ public struct StableDiffusion: Sendable {
 
   /// Reads configurations and tokenizer; weights are loaded by `generate`.
   ///
-  /// Throws `TokenizerError`, `ModelError`, `DiffusionError` or a decoding error of a config.
+  /// Throws `TokenizerError`, `ModelError`, `DiffusionError`, or `CheckpointError.malformed` for a config.
   public init(_ checkpoint: Checkpoint, on device: Device, precision: DType = .float32) throws {
     self.checkpoint = checkpoint
     self.device = device
     self.precision = precision
     tokenizer = try checkpoint.tokenizer.load()
-    let decoder = JSONDecoder()
-    textConfig = try decoder.decode(CLIPTextConfig.self, from: checkpoint.textEncoder.config)
-    unetConfig = try decoder.decode(UNet2DConditionConfig.self, from: checkpoint.unet.config)
-    vaeConfig = try decoder.decode(AutoencoderKLConfig.self, from: checkpoint.vae.config)
+    textConfig = try StableDiffusion.config(checkpoint.textEncoder)
+    unetConfig = try StableDiffusion.config(checkpoint.unet)
+    vaeConfig = try StableDiffusion.config(checkpoint.vae)
     schedule = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
+  }
+
+  private static func config<Config: Decodable>(_ component: Checkpoint.Component) throws -> Config {
+    do {
+      return try JSONDecoder().decode(Config.self, from: component.config)
+    } catch let error as DecodingError {
+      throw CheckpointError.malformed(
+        path: component.weights.description, reason: "the config.json beside it: \(error.reason)")
+    }
   }
 
   /// Width and height are multiples of this.
@@ -50,11 +59,23 @@ public struct StableDiffusion: Sendable {
     let context = try encodePrompts(request, guided: plan.isGuided, progress: progress)
     try progress(.loading("autoencoder"))
     let vae = try loadAutoencoder(withEncoder: request.image != nil)
-    let latents = try denoise(plan, context: context, vae: vae, progress: progress)
+    try progress(.loading("unet"))
+    var denoiser = Optional(try loadDenoiser(plan, context: context))
+    var latents: [Tensor] = []
     var pictures: [Picture] = []
-    for (index, latent) in latents.enumerated() {
-      try progress(.decoding(image: index))
-      pictures.append(try decode(latent, with: vae))
+    for (image, seed) in plan.seeds.enumerated() {
+      try progress(.sampling(image: image, steps: plan.steps.steps.count))
+      let latent = try denoiser.map {
+        try sample(plan, image: image, with: $0, vae: vae, progress: progress)
+      }
+      guard let latent else { break }
+      // Decoding needs memory too, and this was the UNet's last turn.
+      if image == plan.seeds.count - 1 { denoiser = nil }
+      try progress(.decoding(image: image))
+      let picture = try decode(latent, with: vae)
+      latents.append(latent)
+      pictures.append(picture)
+      try progress(.finished(picture, image: image, seed: seed))
     }
     return GenerationResult(
       pictures: pictures, seeds: plan.seeds, latents: try HostLatents(Tensor.concatenated(latents, axis: 0)))
@@ -103,6 +124,18 @@ public struct StableDiffusion: Sendable {
           initial.shape == expected && initial.values.count == expected.count,
           "the initial latents have shape \(initial.shape), expected \(expected)")
       }
+    }
+  }
+}
+
+extension DecodingError {
+  /// What is wrong, without Swift's types.
+  fileprivate var reason: String {
+    switch self {
+    case .keyNotFound(let key, _): "it has no \(key.stringValue)"
+    case .typeMismatch(_, let context), .valueNotFound(_, let context), .dataCorrupted(let context):
+      "\(context.codingPath.map(\.stringValue).joined(separator: ".")): \(context.debugDescription)"
+    @unknown default: "it cannot be decoded"
     }
   }
 }

@@ -1,0 +1,18 @@
+import Foundation
+
+/// The small model that ships with the package: emoji of 64x64 pixels. See its model card,
+/// `Resources/emoji-diffusion/README.md`.
+public enum DefaultModel {
+  /// The model's folder, in the package's resources beside the executable.
+  ///
+  /// Throws `CheckpointError.missingFile` where the executable was moved without them.
+  public static var url: URL {
+    get throws {
+      let path = "langevin_Langevin.resources/Resources/emoji-diffusion"
+      let executable = Bundle.main.executableURL?.resolvingSymlinksInPath().deletingLastPathComponent()
+      let candidates = [executable, Bundle.main.bundleURL].compactMap { $0?.appendingPathComponent(path) }
+      for url in candidates where FileManager.default.fileExists(atPath: url.path) { return url }
+      throw CheckpointError.missingFile(path: candidates.first?.path ?? path)
+    }
+  }
+}

@@ -1,0 +1,162 @@
+import CSPNG
+import Foundation
+
+extension Picture {
+  /// A decoded PNG file and the texts that it carries.
+  public struct PNG: Sendable, Equatable {
+    public var picture: Picture
+    /// By keyword; of two texts with one keyword the last.
+    public var texts: [String: String]
+  }
+
+  /// Pixels a side that are read at most.
+  private static let sideLimit: UInt32 = 1 << 15
+
+  /// Reads a PNG file of any colour type and depth; transparency is laid over white, and of 16 bits the upper
+  /// eight are kept.
+  ///
+  /// Throws `ImageError.missingFile`, `.unreadable` or `.malformed`.
+  public static func readPNG(_ url: URL) throws -> PNG {
+    guard FileManager.default.fileExists(atPath: url.path) else {
+      throw ImageError.missingFile(path: url.path)
+    }
+    let data: Data
+    do {
+      data = try Data(contentsOf: url)
+    } catch {
+      throw ImageError.unreadable(path: url.path, reason: "it is a folder, or access is denied")
+    }
+    return try decode(data, path: url.path)
+  }
+
+  static func decode(_ data: Data, path: String) throws -> PNG {
+    guard let context = spng_ctx_new(0) else {
+      throw ImageError.malformed(path: path, reason: "out of memory")
+    }
+    defer { spng_ctx_free(context) }
+    func check(_ code: Int32) throws {
+      if code != 0 {
+        let reason = "not a PNG file that can be read: \(String(cString: spng_strerror(code)))"
+        throw ImageError.malformed(path: path, reason: reason)
+      }
+    }
+    return try data.withUnsafeBytes { bytes in
+      try check(spng_set_image_limits(context, sideLimit, sideLimit))
+      try check(spng_set_png_buffer(context, bytes.baseAddress, bytes.count))
+      var header = spng_ihdr()
+      try check(spng_get_ihdr(context, &header))
+      let format = Int32(SPNG_FMT_RGBA8.rawValue)
+      var size = 0
+      try check(spng_decoded_image_size(context, format, &size))
+      var rgba = [UInt8](repeating: 0, count: size)
+      try check(spng_decode_image(context, &rgba, size, format, Int32(SPNG_DECODE_TRNS.rawValue)))
+      try check(spng_decode_chunks(context))
+      let picture = Picture(
+        unchecked: overWhite(rgba), width: Int(header.width), height: Int(header.height))
+      return PNG(picture: picture, texts: texts(context))
+    }
+  }
+
+  private static func overWhite(_ rgba: [UInt8]) -> [UInt8] {
+    var result = [UInt8](repeating: 0, count: rgba.count / 4 * 3)
+    for pixel in 0..<rgba.count / 4 {
+      let alpha = Int(rgba[pixel * 4 + 3])
+      for channel in 0..<3 {
+        let over = Int(rgba[pixel * 4 + channel]) * alpha + 255 * (255 - alpha)
+        result[pixel * 3 + channel] = UInt8((over + 127) / 255)
+      }
+    }
+    return result
+  }
+
+  private static func texts(_ context: OpaquePointer) -> [String: String] {
+    var count: UInt32 = 0
+    guard spng_get_text(context, nil, &count) == 0, count > 0 else { return [:] }
+    var entries = [spng_text](repeating: spng_text(), count: Int(count))
+    guard spng_get_text(context, &entries, &count) == 0 else { return [:] }
+    var result: [String: String] = [:]
+    for entry in entries.prefix(Int(count)) {
+      guard let text = entry.text else { continue }
+      let bytes = UnsafeRawBufferPointer(start: text, count: entry.length)
+      let keyword = withUnsafeBytes(of: entry.keyword) {
+        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      // tEXt and zTXt are Latin-1, iTXt is UTF-8.
+      result[keyword] =
+        entry.type == Int32(SPNG_ITXT.rawValue)
+        ? String(decoding: bytes, as: UTF8.self)
+        : String(String.UnicodeScalarView(bytes.map { Unicode.Scalar($0) }))
+    }
+    return result
+  }
+
+  /// Writes a PNG file, which appears under its name only when it is complete.
+  ///
+  /// Texts that Latin-1 can hold become tEXt chunks, the others iTXt, as other writers do. Throws
+  /// `ImageError.unwritable`.
+  public func writePNG(to url: URL, texts: [(keyword: String, text: String)] = []) throws {
+    guard let context = spng_ctx_new(Int32(SPNG_CTX_ENCODER.rawValue)) else {
+      throw ImageError.unwritable(path: url.path, reason: "out of memory")
+    }
+    defer { spng_ctx_free(context) }
+    func check(_ code: Int32) throws {
+      if code != 0 {
+        throw ImageError.unwritable(path: url.path, reason: String(cString: spng_strerror(code)))
+      }
+    }
+    try check(spng_set_option(context, SPNG_ENCODE_TO_BUFFER, 1))
+    var header = spng_ihdr()
+    header.width = UInt32(width)
+    header.height = UInt32(height)
+    header.bit_depth = 8
+    header.color_type = UInt8(SPNG_COLOR_TYPE_TRUECOLOR.rawValue)
+    try check(spng_set_ihdr(context, &header))
+    let chunks = texts.map { TextChunk($0.keyword, $0.text) }
+    defer { for chunk in chunks { chunk.free() } }
+    if !chunks.isEmpty {
+      var entries = chunks.map(\.entry)
+      try check(spng_set_text(context, &entries, UInt32(entries.count)))
+    }
+    try check(
+      spng_encode_image(
+        context, pixels, pixels.count, Int32(SPNG_FMT_PNG.rawValue), Int32(SPNG_ENCODE_FINALIZE.rawValue)))
+    var size = 0
+    var code: Int32 = 0
+    guard let buffer = spng_get_png_buffer(context, &size, &code) else { return try check(code) }
+    defer { Foundation.free(buffer) }
+    try OutputFile.write(UnsafeRawBufferPointer(start: buffer, count: size), to: url)
+  }
+}
+
+/// The library's form of a text, with the memory that it points to.
+private struct TextChunk {
+  let entry: spng_text
+  private let text: UnsafeMutablePointer<CChar>
+  private let empty: UnsafeMutablePointer<CChar>
+
+  init(_ keyword: String, _ value: String) {
+    // A NUL would end the text early.
+    let scalars = value.unicodeScalars.filter { $0 != "\0" }
+    let isLatin1 = scalars.allSatisfy { $0.value < 256 }
+    let bytes =
+      isLatin1 ? scalars.map { UInt8($0.value) } : Array(String(String.UnicodeScalarView(scalars)).utf8)
+    text = .allocate(capacity: bytes.count + 1)
+    for (index, byte) in bytes.enumerated() { text[index] = CChar(bitPattern: byte) }
+    text[bytes.count] = 0
+    empty = .allocate(capacity: 1)
+    empty[0] = 0
+    var entry = spng_text()
+    withUnsafeMutableBytes(of: &entry.keyword) { $0.copyBytes(from: Array(keyword.utf8).prefix(79)) }
+    entry.type = Int32((isLatin1 ? SPNG_TEXT : SPNG_ITXT).rawValue)
+    entry.length = bytes.count
+    entry.text = text
+    entry.language_tag = empty
+    entry.translated_keyword = empty
+    self.entry = entry
+  }
+
+  func free() {
+    text.deallocate()
+    empty.deallocate()
+  }
+}

@@ -1,0 +1,133 @@
+import ArgumentParser
+import Foundation
+import Langevin
+
+/// Storage of weights and activations.
+enum Precision: String, CaseIterable, ExpressibleByArgument {
+  case f32, f16
+  var dtype: DType { self == .f32 ? .float32 : .float16 }
+}
+
+enum PredictionOption: String, CaseIterable, ExpressibleByArgument {
+  case epsilon
+  case v = "v_prediction"
+  case sample
+}
+
+extension Sampler: ExpressibleByArgument {
+  /// As A1111's metadata calls it.
+  var metadataName: String {
+    switch self {
+    case .ddpm: "DDPM"
+    case .ddim: "DDIM"
+    case .euler: "Euler"
+    case .eulerAncestral: "Euler a"
+    case .dpmpp2M: "DPM++ 2M"
+    case .dpmpp2MKarras: "DPM++ 2M Karras"
+    }
+  }
+}
+
+extension NoiseKind: ExpressibleByArgument {
+  /// As A1111's metadata calls it, where it has it.
+  var metadataName: String {
+    switch self {
+    case .philox: "Philox"
+    case .torch: "CPU"
+    case .torchCUDA: "NV"
+    }
+  }
+}
+
+extension DeviceChoice {
+  /// Throws one line that lists what there is.
+  static func parse(_ text: String) throws -> DeviceChoice {
+    let devices = OpenCLDevices.all()
+    let known = ["auto", "cpu"] + devices.map { "opencl:\($0.index) (\($0.name))" }
+    guard let choice = DeviceChoice(text) else {
+      throw ValidationError("unknown device '\(text)'; there are: \(known.joined(separator: ", "))")
+    }
+    if case .openCL(let index?) = choice, !devices.contains(where: { $0.index == index }) {
+      let reason = devices.isEmpty ? "no OpenCL device was found; " : ""
+      throw ValidationError(
+        "there is no device \(text); \(reason)there are: \(known.joined(separator: ", "))")
+    }
+    return choice
+  }
+}
+
+extension Generate {
+  /// The files that picture k is written to.
+  func outputs(seed: UInt64) throws -> [URL] {
+    guard let output else {
+      return (0..<count).map { URL(fileURLWithPath: "langevin-\(seed &+ UInt64($0)).png") }
+    }
+    let url = URL(fileURLWithPath: output)
+    guard url.pathExtension.lowercased() == "png", !output.hasSuffix("/") else {
+      throw ValidationError("--output must end in .png, got '\(output)'")
+    }
+    guard count > 1 else { return [url] }
+    let stem = url.deletingPathExtension()
+    return (0..<count).map { index in
+      stem.deletingLastPathComponent()
+        .appendingPathComponent("\(stem.lastPathComponent)-\(index).\(url.pathExtension)")
+    }
+  }
+
+  /// Tensor `latents` of a safetensors file, in whatever floating-point type.
+  func readLatents(_ path: String) throws -> HostLatents {
+    let file = try SafetensorsFile(url: URL(fileURLWithPath: path))
+    let latents = try file.load("latents", on: Device(CPUBackend()))
+    guard latents.dtype.isFloatingPoint else {
+      throw CheckpointError.malformed(
+        path: path, reason: "the tensor 'latents' is \(latents.dtype), not floating point")
+    }
+    let values = try latents.floats()
+    guard values.allSatisfy(\.isFinite) else {
+      throw CheckpointError.malformed(path: path, reason: "the tensor 'latents' holds NaN or infinity")
+    }
+    return HostLatents(values: values, shape: latents.shape)
+  }
+
+  func request(seed: UInt64) throws -> GenerationRequest {
+    var request = GenerationRequest(prompt: prompt)
+    request.negativePrompt = negative
+    request.guidance = guidance
+    request.steps = steps
+    request.sampler = sampler
+    request.eta = eta
+    request.seed = seed
+    request.noise = rng
+    request.width = width
+    request.height = height
+    request.count = count
+    request.image = try image.map { try Picture.readPNG(URL(fileURLWithPath: $0)).picture }
+    if let strength { request.strength = strength }
+    request.initialLatents = try initLatents.map(readLatents)
+    return request
+  }
+
+  /// What a picture's PNG says of itself.
+  func parameters(_ request: GenerationRequest, picture: Picture, seed: UInt64, model: URL)
+    -> PictureParameters
+  {
+    var fields: [PictureParameters.Field] = [
+      .init("Steps", "\(steps)"), .init("Sampler", sampler.metadataName),
+      .init("CFG scale", Output.number(guidance)),
+      .init("Seed", "\(seed)"), .init("Size", "\(picture.width)x\(picture.height)"),
+      .init("Model", model.deletingPathExtension().lastPathComponent),
+    ]
+    if request.image != nil { fields.append(.init("Denoising strength", Output.number(request.strength))) }
+    if eta != 0 { fields.append(.init("Eta", Output.number(eta))) }
+    fields += [
+      .init("RNG", rng.metadataName), .init("Precision", precision.rawValue),
+      .init("Version", "langevin \(LangevinCommand.configuration.version)"),
+    ]
+    return PictureParameters(prompt: prompt, negativePrompt: negative, fields: fields)
+  }
+}
+
+extension Output {
+  /// Without a trailing `.0`.
+  static func number(_ value: Double) -> String { Int(exactly: value).map { "\($0)" } ?? "\(value)" }
+}

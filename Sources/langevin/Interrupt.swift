@@ -1,0 +1,39 @@
+import Foundation
+import Synchronization
+
+/// The run was stopped by the user.
+struct Interrupted: Error, CustomStringConvertible {
+  /// What was finished before.
+  var kept: [String] = []
+
+  var description: String {
+    kept.isEmpty
+      ? "stopped; nothing was finished, no file was written"
+      : "stopped; kept \(kept.joined(separator: ", ")); the unfinished picture was discarded"
+  }
+}
+
+/// Ctrl-C and SIGTERM: the first sets a flag that the next step looks at, the second ends the process at once.
+enum Interrupt {
+  private static let requested = Atomic(false)
+
+  static func install() {
+    // A first read here, as a global's initialisation is not for signal handlers.
+    _ = requested.load(ordering: .relaxed)
+    var action = sigaction()
+    action.__sigaction_handler.sa_handler = { _ in
+      Interrupt.requested.store(true, ordering: .relaxed)
+      let notice: StaticString = "\nlangevin: stopping after this step; once more stops at once\n"
+      _ = write(STDERR_FILENO, notice.utf8Start, notice.utf8CodeUnitCount)
+    }
+    // After the first signal the default action is back.
+    action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND)) | Int32(SA_RESTART)
+    sigaction(SIGINT, &action, nil)
+    sigaction(SIGTERM, &action, nil)
+  }
+
+  /// Throws `Interrupted` once a signal has come.
+  static func check() throws {
+    if requested.load(ordering: .relaxed) { throw Interrupted() }
+  }
+}

@@ -1,0 +1,63 @@
+import Foundation
+import Logging
+
+/// Results go to standard output, everything meant for a person to standard error.
+enum Output {
+  static func result(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }
+  static func note(_ line: String) { text(line + "\n") }
+  static func warning(_ line: String) { text("langevin: warning: \(line)\n") }
+  static func error(_ line: String) { text("langevin: error: \(line)\n") }
+  static func text(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+
+  /// Pretty-printed with sorted keys.
+  static func json(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    result(String(decoding: try encoder.encode(value), as: UTF8.self))
+  }
+
+  /// As the user would type it: relative to the working folder where it lies within.
+  static func path(_ url: URL) -> String {
+    let path = url.absoluteURL.standardizedFileURL.path
+    let folder = FileManager.default.currentDirectoryPath + "/"
+    return path.hasPrefix(folder) ? String(path.dropFirst(folder.count)) : path
+  }
+
+  /// `1.5 GiB`, `32 KiB`.
+  static func bytes(_ count: Int) -> String {
+    var value = Double(count)
+    var unit = 0
+    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 && unit < units.count - 1 {
+      value /= 1024
+      unit += 1
+    }
+    let isWhole = value == value.rounded() || unit == 0
+    return (isWhole ? "\(Int(value))" : String(format: "%.1f", value)) + " " + units[unit]
+  }
+}
+
+/// Shows the library's warnings in the tool's own form, and more where asked.
+struct ErrorStreamLog: LogHandler {
+  let isVerbose: Bool
+  var metadata = Logger.Metadata()
+  var logLevel: Logger.Level
+
+  init(isVerbose: Bool) {
+    self.isVerbose = isVerbose
+    logLevel = isVerbose ? .debug : .warning
+  }
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+
+  func log(event: LogEvent) {
+    if event.level >= .warning {
+      Output.warning("\(event.message)")
+    } else {
+      Output.note("langevin: \(event.message)")
+    }
+  }
+}

@@ -1,0 +1,60 @@
+import Foundation
+import Langevin
+
+/// Shows where a run is: a bar on a terminal, now and then a line elsewhere.
+struct ProgressDisplay {
+  let isShown: Bool
+  let isTerminal: Bool
+  let count: Int
+  private var stepSeconds: [Double] = []
+  private var lastLine = ContinuousClock.now
+  private var barIsOpen = false
+
+  /// `count`: how many pictures.
+  init(isShown: Bool, count: Int) {
+    self.isShown = isShown
+    self.count = count
+    isTerminal = isatty(STDERR_FILENO) == 1
+  }
+
+  mutating func line(_ text: String) {
+    guard isShown else { return }
+    close()
+    Output.note(text)
+  }
+
+  /// A step that took so many seconds is done.
+  mutating func step(_ step: Int, of total: Int, image: Int, seconds: Double) {
+    stepSeconds.append(seconds)
+    guard isShown else { return }
+    // The first step also builds kernels and warms caches.
+    let steady = stepSeconds.count > 1 ? stepSeconds.dropFirst() : stepSeconds[...]
+    let pace = steady.suffix(20).reduce(0, +) / Double(steady.suffix(20).count)
+    let left = pace * Double(total - step + (count - image - 1) * total)
+    let title = count > 1 ? "picture \(image + 1) of \(count), step" : "step"
+    let figures = String(format: "%.2f s/step, %@ left", pace, ProgressDisplay.duration(left))
+    if isTerminal {
+      let width = 24
+      let done = step * width / max(total, 1)
+      let bar = String(repeating: "#", count: done) + String(repeating: "-", count: width - done)
+      Output.text("\r\(title) \(step)/\(total) [\(bar)] \(figures)\u{1B}[K")
+      barIsOpen = true
+    } else if step == 1 || step == total || ContinuousClock.now - lastLine >= .seconds(1) {
+      Output.note("\(title) \(step)/\(total), \(figures)")
+      lastLine = .now
+    }
+  }
+
+  /// Ends the bar's line.
+  mutating func close() {
+    if barIsOpen { Output.text("\n") }
+    barIsOpen = false
+  }
+
+  private static func duration(_ seconds: Double) -> String {
+    let whole = Int(seconds.rounded(.up))
+    return whole >= 3600
+      ? String(format: "%d:%02d:%02d", whole / 3600, whole / 60 % 60, whole % 60)
+      : String(format: "%d:%02d", whole / 60, whole % 60)
+  }
+}
