@@ -67,11 +67,20 @@ let package = Package(
       path: "Sources/langevin"),
 
     .testTarget(
-      name: "LangevinCheckpointTests", dependencies: ["Langevin", "LangevinModels", "LangevinNN", "LangevinTensor"]),
+      name: "LangevinCheckpointTests",
+      dependencies: ["Langevin", "LangevinModels", "LangevinNN", "LangevinTensor"]),
+    .testTarget(
+      name: "LangevinOpenCLTests",
+      dependencies: [
+        "LangevinOpenCL", "LangevinCPU", "LangevinTensor", "OperationCases",
+        .product(name: "Logging", package: "swift-log"),
+      ]),
     .testTarget(name: "LangevinDiffusionTests", dependencies: ["LangevinDiffusion", "LangevinCPU"]),
     .testTarget(
       name: "LangevinModelsTests",
-      dependencies: ["Langevin", "LangevinCPU", "LangevinModels", "LangevinNN", "LangevinTensor"]),
+      dependencies: [
+        "Langevin", "LangevinCPU", "LangevinOpenCL", "LangevinModels", "LangevinNN", "LangevinTensor",
+      ]),
 
     // One table of operations, which each backend is tested with.
     .target(name: "OperationCases", dependencies: ["LangevinTensor"], path: "Tests/OperationCases"),

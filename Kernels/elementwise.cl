@@ -1,7 +1,6 @@
 // Element-wise operations over contiguous elements, each work-item CHUNK of them (a multiple of VW).
 //
 // Global size [ceil(count / CHUNK)]. The tail goes through the same vector function, padded with zeros.
-// FUNCTION  floatV f(floatV) for `map`, or the infix / built-in form for `binary`.
 
 floatV load_some(__global const T_t* p, ulong i, int left) {
   if (left >= VW) return LOADV(p, i);
@@ -26,31 +25,46 @@ void store_some(floatV v, __global T_t* p, ulong i, int left) {
        i += VW)
 #define LEFT ((int)min((ulong)VW, end_ - i))
 
-floatV tanh_v(floatV x) { return tanh(x); }
-floatV exp_v(floatV x) { return exp(x); }
-floatV log_v(floatV x) { return log(x); }
-floatV sqrt_v(floatV x) { return sqrt(x); }
-floatV rsqrt_v(floatV x) { return 1.0f / sqrt(x); }
-floatV sin_v(floatV x) { return sin(x); }
-floatV cos_v(floatV x) { return cos(x); }
-floatV square_v(floatV x) { return x * x; }
-floatV abs_v(floatV x) { return fabs(x); }
-floatV negate_v(floatV x) { return -x; }
-floatV reciprocal_v(floatV x) { return 1.0f / x; }
-floatV add_v(floatV a, floatV b) { return a + b; }
-floatV subtract_v(floatV a, floatV b) { return a - b; }
-floatV multiply_v(floatV a, floatV b) { return a * b; }
-floatV divide_v(floatV a, floatV b) { return a / b; }
-// A NaN on either side wins, unlike in fmin and fmax.
-floatV minimum_v(floatV a, floatV b) { return select(b, a, (a < b) | isnan(a)); }
-floatV maximum_v(floatV a, floatV b) { return select(b, a, (a > b) | isnan(a)); }
-
-#ifdef FUNCTION
-__kernel void map(
-    __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong count) {
-  FOR_CHUNK(count) store_some(FUNCTION(load_some(x, x0 + i, LEFT)), y, y0 + i, LEFT);
+// LangevinTensor's Unary and Binary, in the order of their cases. Chosen at run time: the choice is the same for
+// all elements and costs nothing beside the memory traffic, and one build serves them all.
+floatV unary(int function, floatV x) {
+  switch (function) {
+    case 0: return silu_v(x);
+    case 1: return gelu_v(x);
+    case 2: return gelu_tanh_v(x);
+    case 3: return quick_gelu_v(x);
+    case 4: return sigmoid_v(x);
+    case 5: return tanh(x);
+    case 6: return exp(x);
+    case 7: return log(x);
+    case 8: return sqrt(x);
+    case 9: return 1.0f / sqrt(x);
+    case 10: return sin(x);
+    case 11: return cos(x);
+    case 12: return x * x;
+    case 13: return fabs(x);
+    case 14: return -x;
+    default: return 1.0f / x;
+  }
 }
-#endif
+
+floatV binary_of(int function, floatV a, floatV b) {
+  switch (function) {
+    case 0: return a + b;
+    case 1: return a - b;
+    case 2: return a * b;
+    case 3: return a / b;
+    // A NaN on either side wins, unlike in fmin and fmax.
+    case 4: return select(b, a, (a < b) | isnan(a));
+    default: return select(b, a, (a > b) | isnan(a));
+  }
+}
+
+__kernel void map(
+    __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong count,
+    const int function) {
+  FOR_CHUNK(count) store_some(unary(function, load_some(x, x0 + i, LEFT)), y, y0 + i, LEFT);
+}
 
 __kernel void affine(
     __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong count,
@@ -68,19 +82,18 @@ __kernel void clamp_range(
   }
 }
 
-#ifdef BINARY
 // Both operands have the output's shape.
 __kernel void binary(
     __global const T_t* a, const ulong a0, __global const T_t* b, const ulong b0, __global T_t* y,
-    const ulong y0, const ulong count) {
+    const ulong y0, const ulong count, const int function) {
   FOR_CHUNK(count)
-  store_some(BINARY(load_some(a, a0 + i, LEFT), load_some(b, b0 + i, LEFT)), y, y0 + i, LEFT);
+  store_some(binary_of(function, load_some(a, a0 + i, LEFT), load_some(b, b0 + i, LEFT)), y, y0 + i, LEFT);
 }
 
 // Broadcast: axis k of the output has extent d[k] and strides s[k], t[k] in a and b (0 where stretched).
 __kernel void binary_strided(
     __global const T_t* a, const ulong a0, __global const T_t* b, const ulong b0, __global T_t* y,
-    const ulong y0, const ulong count, const int d1, const int d2, const int d3, const int d4, const int d5,
+    const ulong y0, const ulong count, const int function, const int d1, const int d2, const int d3, const int d4, const int d5,
     const ulong s0, const ulong s1, const ulong s2, const ulong s3, const ulong s4, const ulong s5,
     const ulong t0, const ulong t1, const ulong t2, const ulong t3, const ulong t4, const ulong t5) {
   const ulong begin = get_global_id(0) * (ulong)CHUNK;
@@ -94,17 +107,15 @@ __kernel void binary_strided(
     const ulong c1 = r % d1; r /= d1;
     const ulong p = a0 + r * s0 + c1 * s1 + c2 * s2 + c3 * s3 + c4 * s4 + c5 * s5;
     const ulong q = b0 + r * t0 + c1 * t1 + c2 * t2 + c3 * t3 + c4 * t4 + c5 * t5;
-    STORE(BINARY((floatV)(LOAD(a, p)), (floatV)(LOAD(b, q))).s0, y, y0 + i);
+    STORE(binary_of(function, (floatV)(LOAD(a, p)), (floatV)(LOAD(b, q))).s0, y, y0 + i);
   }
 }
-#endif
 
-// Up to 8 terms; TERMS of them are read.
+// Up to 8 terms; `terms` of them are read.
 #define TERM(n) __global const T_t *x##n, const ulong x##n##0, const float c##n
-#define ADD(n) if (n < TERMS) v += c##n * load_some(x##n, x##n##0 + i, LEFT)
-#ifdef TERMS
+#define ADD(n) if (n < terms) v += c##n * load_some(x##n, x##n##0 + i, LEFT)
 __kernel void linear_combination(
-    __global T_t* y, const ulong y0, const ulong count, TERM(0), TERM(1), TERM(2), TERM(3), TERM(4), TERM(5),
+    __global T_t* y, const ulong y0, const ulong count, const int terms, TERM(0), TERM(1), TERM(2), TERM(3), TERM(4), TERM(5),
     TERM(6), TERM(7)) {
   FOR_CHUNK(count) {
     floatV v = c0 * load_some(x0, x00 + i, LEFT);
@@ -112,7 +123,6 @@ __kernel void linear_combination(
     store_some(v, y, y0 + i, LEFT);
   }
 }
-#endif
 
 // x [rows, 2 * width] -> y [rows, width]. Global size [ceil(width / CHUNK), rows].
 __kernel void geglu(

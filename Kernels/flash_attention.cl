@@ -7,7 +7,7 @@
 //
 // Layouts: Q, y [N, queries, heads * D]; K packed [N * heads, padded_keys / 32, D, 32] and V packed
 // [N * heads, padded_keys, DP], both float32 and zero-padded (`arrange`), padded_keys a multiple of BK.
-// D head size; DP D rounded up to 16; MASK 0 | 1, CAUSAL 0 | 1; BQ (a multiple of MR), BK, MR.
+// D head size; DP D rounded up to 16; BQ (a multiple of MR), BK, MR. `masked` and `causal` are 0 or 1.
 
 #define LOWEST (-3.0e38f)
 #define FOR_ROWS _Pragma("unroll") for (int i = 0; i < MR; ++i)
@@ -16,7 +16,7 @@
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void flash_attention(
     __global const T_t* q, const ulong q0, __global const float* keys, __global const float* values,
     __global T_t* y, const ulong y0, __global const T_t* mask, const ulong mask0, const ulong mask_image,
-    const float scale, const int queries, const int key_count, const int padded_keys, const int heads) {
+    const int masked, const int causal, const float scale, const int queries, const int key_count, const int padded_keys, const int heads) {
   const int first = get_group_id(0) * BQ;
   const int pair = get_group_id(1);
   const int image = pair / heads, head = pair % heads;
@@ -41,7 +41,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void flash_attention(
     total[r] = 0.0f;
   }
 
-  const int end = CAUSAL ? min(key_count, first + count) : key_count;
+  const int end = causal ? min(key_count, first + count) : key_count;
   for (int block = 0; block < end; block += BK) {
     const int panels = min(BK / 32, (end - block + 31) / 32);
     for (int t = 0; t < tiles; ++t) {
@@ -67,15 +67,16 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void flash_attention(
 
     for (int r = 0; r < count; ++r) {
       float16* s = scores + r * (BK / 16);
-#if MASK
-      __global const T_t* m = mask + mask0 + image * mask_image + (ulong)(first + r) * key_count;
-      for (int j = block; j < min(block + panels * 32, key_count); ++j) {
-        const float masked = ((float*)s)[j - block] + LOAD(m, j) * LOG2E;
-        ((float*)s)[j - block] = masked < LOWEST ? LOWEST : masked;
+      if (masked) {
+        __global const T_t* m = mask + mask0 + image * mask_image + (ulong)(first + r) * key_count;
+        for (int j = block; j < min(block + panels * 32, key_count); ++j) {
+          // A finite mask stays finite in base 2; -INFINITY takes the key out altogether.
+          const float added = LOAD(m, j);
+          ((float*)s)[j - block] += added == -INFINITY ? added : max(added * LOG2E, LOWEST);
+        }
       }
-#endif
-      const int visible = CAUSAL ? min(end, first + r + 1) : end;
-      for (int j = max(0, visible - block); j < panels * 32; ++j) ((float*)s)[j] = LOWEST;
+      const int visible = causal ? min(end, first + r + 1) : end;
+      for (int j = max(0, visible - block); j < panels * 32; ++j) ((float*)s)[j] = -INFINITY;
       float16 m16 = s[0];
       for (int v = 1; v < 2 * panels; ++v) m16 = select(m16, s[v], s[v] > m16);
       const float8 m8 = select(m16.lo, m16.hi, m16.hi > m16.lo);
@@ -120,7 +121,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void flash_attention(
 
   for (int r = 0; r < count; ++r) {
     __global T_t* out = y + y0 + at + (ulong)(first + r) * width;
-    const float factor = 1.0f / total[r];
+    // A query that sees no key gives zeros.
+    const float factor = total[r] == 0.0f ? 0.0f : 1.0f / total[r];
     int d = 0;
     for (; d + 16 <= D; d += 16) STORE16(sum[r * (DP / 16) + d / 16] * factor, out, d);
     for (; d < D; ++d) STORE(((float*)sum)[r * DP + d] * factor, out, d);

@@ -6,15 +6,15 @@
 //   group_apply     y = act(x * scale + shift)
 // Never E[x^2] - mean^2, which cancels where the mean is large.
 // Row norms: one work-group of LOCAL items per row; LOCAL 1 on CPUs.
-// VW vector width, LOCAL work-group size (a power of two), CHUNK pixels per partial, ACTIVATION.
+// VW vector width, LOCAL work-group size (a power of two).
 
-#ifdef CHUNK
 // Global size [ceil(C / VW), chunks, N].
 __kernel void group_partial(
-    __global const T_t* x, const ulong x0, __global float* partial, const int pixels, const int channels) {
+    __global const T_t* x, const ulong x0, __global float* partial, const int pixels, const int channels,
+    const int chunk_size) {
   const int c = get_global_id(0) * VW, chunk = get_global_id(1), image = get_global_id(2);
   const int chunks = get_global_size(1);
-  const int first = chunk * CHUNK, count = min(CHUNK, pixels - first);
+  const int first = chunk * chunk_size, count = min(chunk_size, pixels - first);
   x += x0 + ((ulong)image * pixels + first) * channels + c;
   __global float* means = partial + ((ulong)image * chunks + chunk) * 2 * channels + c;
   __global float* squares = means + channels;
@@ -48,13 +48,13 @@ __kernel void group_partial(
 __kernel void group_combine(
     __global const float* partial, __global const T_t* gamma, const ulong gamma0, __global const T_t* beta,
     const ulong beta0, __global float* scale_shift, const int pixels, const int channels, const int chunks,
-    const float epsilon) {
+    const int chunk_size, const float epsilon) {
   const int group = get_global_id(0), image = get_global_id(1);
   const int width = channels / (int)get_global_size(0), c0 = group * width;
   float n = 0.0f, mean = 0.0f, square = 0.0f;
   for (int chunk = 0; chunk < chunks; ++chunk) {
     __global const float* means = partial + ((ulong)image * chunks + chunk) * 2 * channels;
-    const float m = (float)min(CHUNK, pixels - chunk * CHUNK);
+    const float m = (float)min(chunk_size, pixels - chunk * chunk_size);
     for (int c = c0; c < c0 + width; ++c) {
       const float delta = means[c] - mean, sum = n + m;
       mean += delta * (m / sum);
@@ -73,9 +73,9 @@ __kernel void group_combine(
 // Global size [ceil(C / VW), chunks, N].
 __kernel void group_apply(
     __global const T_t* x, const ulong x0, __global const float* scale_shift, __global T_t* y,
-    const ulong y0, const int pixels, const int channels) {
+    const ulong y0, const int pixels, const int channels, const int chunk_size, const int activation) {
   const int c = get_global_id(0) * VW, image = get_global_id(2);
-  const int first = get_global_id(1) * CHUNK, last = min(first + CHUNK, pixels);
+  const int first = get_global_id(1) * chunk_size, last = min(first + chunk_size, pixels);
   const ulong at = ((ulong)image * pixels) * channels + c;
   scale_shift += (ulong)image * 2 * channels + c;
   x += x0 + at;
@@ -84,20 +84,18 @@ __kernel void group_apply(
     const floatV scale = vloadV(scale_shift), shift = vloadV(scale_shift + channels);
     for (int p = first; p < last; ++p) {
       const floatV v = LOADV(x, (ulong)p * channels) * scale + shift;
-      STOREV(ACTIVATION(v), y, (ulong)p * channels);
+      STOREV(activate(activation, v), y, (ulong)p * channels);
     }
   } else {
     for (int p = first; p < last; ++p)
       for (int j = 0; j < channels - c; ++j) {
         const ulong i = (ulong)p * channels + j;
         const floatV v = (floatV)(LOAD(x, i) * scale_shift[j] + scale_shift[channels + j]);
-        STORE(ACTIVATION(v).s0, y, i);
+        STORE(activate(activation, v).s0, y, i);
       }
   }
 }
-#endif
 
-#ifdef LOCAL
 float lanes_sum(floatV v) {
   float t[VW];
   vstoreV(v, t);
@@ -143,11 +141,12 @@ float group_max(float v, __local float* scratch) {
 #define FOR_VECTORS(i) for (int i = get_local_id(0) * VW; i + VW <= width; i += LOCAL * VW)
 #define FOR_TAIL(i) for (int i = width / VW * VW + get_local_id(0); i < width; i += LOCAL)
 
-// MODE 0 layer norm, 1 RMS norm; AFFINE 0 | 1. Global size [LOCAL, rows].
+// Layer norm where `centred`, else RMS norm; gamma and, where centred, beta where `affine`.
+// Global size [LOCAL, rows].
 __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void row_norm(
     __global const T_t* x, const ulong x0, __global const T_t* gamma, const ulong gamma0,
     __global const T_t* beta, const ulong beta0, __global T_t* y, const ulong y0, const int width,
-    const float epsilon) {
+    const float epsilon, const int centred, const int affine) {
   __local float scratch[LOCAL];
   const ulong at = get_global_id(1) * (ulong)width;
   x += x0 + at;
@@ -156,13 +155,13 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void row_norm(
   beta += beta0;
   floatV s = (floatV)(0.0f);
   float tail = 0.0f, mean = 0.0f;
-#if MODE == 0
-  FOR_VECTORS(i) s += LOADV(x, i);
-  FOR_TAIL(i) tail += LOAD(x, i);
-  mean = group_sum(lanes_sum(s) + tail, scratch) / (float)width;
-  s = (floatV)(0.0f);
-  tail = 0.0f;
-#endif
+  if (centred) {
+    FOR_VECTORS(i) s += LOADV(x, i);
+    FOR_TAIL(i) tail += LOAD(x, i);
+    mean = group_sum(lanes_sum(s) + tail, scratch) / (float)width;
+    s = (floatV)(0.0f);
+    tail = 0.0f;
+  }
   FOR_VECTORS(i) {
     const floatV d = LOADV(x, i) - mean;
     s += d * d;
@@ -174,22 +173,14 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void row_norm(
   const float inverse = 1.0f / sqrt(group_sum(lanes_sum(s) + tail, scratch) / (float)width + epsilon);
   FOR_VECTORS(i) {
     floatV v = (LOADV(x, i) - mean) * inverse;
-#if AFFINE
-    v *= LOADV(gamma, i);
-#if MODE == 0
-    v += LOADV(beta, i);
-#endif
-#endif
+    if (affine) v *= LOADV(gamma, i);
+    if (affine && centred) v += LOADV(beta, i);
     STOREV(v, y, i);
   }
   FOR_TAIL(i) {
     float v = (LOAD(x, i) - mean) * inverse;
-#if AFFINE
-    v *= LOAD(gamma, i);
-#if MODE == 0
-    v += LOAD(beta, i);
-#endif
-#endif
+    if (affine) v *= LOAD(gamma, i);
+    if (affine && centred) v += LOAD(beta, i);
     STORE(v, y, i);
   }
 }
@@ -217,4 +208,3 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void softmax(
   FOR_VECTORS(i) STOREV(exp2_v((LOADV(x, i) - maximum) * LOG2E) * inverse, y, i);
   FOR_TAIL(i) STORE(exp2_v((floatV)((LOAD(x, i) - maximum) * LOG2E)).s0 * inverse, y, i);
 }
-#endif

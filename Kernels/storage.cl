@@ -68,9 +68,10 @@ ushort bf16_bits(float v) {
 #define vloadV(p) PASTE(vload, VW)(0, p)
 #define vstoreV(v, p) PASTE(vstore, VW)(v, 0, p)
 
-// 2^x: the nearest integer goes to the exponent, the rest through a polynomial. Below 2^-126 it stays there.
+// 2^x: the nearest integer goes to the exponent, the rest through a polynomial. Below 2^-126 it is 0.
 floatV exp2_v(floatV x) {
-  x = select(x, (floatV)(-126.0f), x < -126.0f);
+  const intV vanishes = x < -126.0f;
+  x = select(x, (floatV)(-126.0f), vanishes);
   x = select(x, (floatV)(127.5f), x > 127.5f);
   const floatV n = (x + 12582912.0f) - 12582912.0f;
   const floatV f = x - n;
@@ -84,18 +85,39 @@ floatV exp2_v(floatV x) {
   // Two factors, so that an exponent of 128 does not overflow on the way.
   const intV e = convert_intV(n);
   const intV half_e = e >> 1;
-  return p * as_floatV((half_e + 127) << 23) * as_floatV((e - half_e + 127) << 23);
+  p = p * as_floatV((half_e + 127) << 23) * as_floatV((e - half_e + 127) << 23);
+  return select(p, (floatV)(0.0f), vanishes);
 }
 
 #define LOG2E 1.44269504088896341f
 
-floatV sigmoid_v(floatV x) { return 1.0f / (1.0f + exp2_v(x * -LOG2E)); }
-floatV silu_v(floatV x) { return x / (1.0f + exp2_v(x * -LOG2E)); }
-floatV quick_gelu_v(floatV x) { return x / (1.0f + exp2_v(x * (-1.702f * LOG2E))); }
+// e^x to a few ULP: x - n ln 2 in two parts, so that large arguments lose nothing. 0 below the normal range.
+floatV exp_v(floatV x) {
+  const intV vanishes = x < -87.3f, overflows = x > 88.72f;
+  x = select(x, (floatV)(0.0f), vanishes | overflows);
+  const floatV n = (x * LOG2E + 12582912.0f) - 12582912.0f;
+  const floatV r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  floatV p = (floatV)(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const intV e = convert_intV(n);
+  const intV half_e = e >> 1;
+  p = p * as_floatV((half_e + 127) << 23) * as_floatV((e - half_e + 127) << 23);
+  p = select(p, (floatV)(0.0f), vanishes);
+  return select(p, (floatV)(INFINITY), overflows);
+}
+
+floatV sigmoid_v(floatV x) { return 1.0f / (1.0f + exp_v(-x)); }
+floatV silu_v(floatV x) { return x / (1.0f + exp_v(-x)); }
+floatV quick_gelu_v(floatV x) { return x / (1.0f + exp_v(-1.702f * x)); }
 
 // tanh(u) = 1 - 2 / (exp(2u) + 1), so 0.5 x (1 + tanh u) = x / (1 + exp(-2u)).
 floatV gelu_tanh_v(floatV x) {
-  return x / (1.0f + exp2_v(x * (1.0f + 0.044715f * x * x) * (-2.0f * 0.7978845608028654f * LOG2E)));
+  return x / (1.0f + exp_v(x * (1.0f + 0.044715f * x * x) * (-2.0f * 0.7978845608028654f)));
 }
 
 // Rational minimax approximation of erf on [-4, 4] (the coefficients that Eigen publishes).
@@ -118,5 +140,15 @@ floatV erf_v(floatV x) {
   return x * p / q;
 }
 floatV gelu_v(floatV x) { return 0.5f * x * (1.0f + erf_v(x * 0.70710678118654752f)); }
-floatV identity_v(floatV x) { return x; }
+
+// LangevinTensor's Activation, in the order of its cases: a run-time choice, so that it needs no build.
+floatV activate(int activation, floatV x) {
+  switch (activation) {
+    case 1: return silu_v(x);
+    case 2: return gelu_v(x);
+    case 3: return gelu_tanh_v(x);
+    case 4: return quick_gelu_v(x);
+    default: return x;
+  }
+}
 #endif

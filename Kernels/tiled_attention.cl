@@ -4,7 +4,7 @@
 // [ceil(queries / BQ) * LOCAL, images * heads]. Keys, then values, of BK positions are staged in the same
 // local memory. LANES = LOCAL / BQ items share a row: each holds every LANES-th column of its output.
 //
-// Layouts: Q, y [N, queries, heads * D]; K, V [N, keys, heads * D]. D head size; MASK, CAUSAL 0 | 1.
+// Layouts: Q, y [N, queries, heads * D]; K, V [N, keys, heads * D]. D head size; `masked`, `causal` 0 | 1.
 // Local memory: (BQ * D + BK * (D + 1) + BQ * BK + 2 * BQ) floats.
 
 #define LOWEST (-3.0e38f)
@@ -14,8 +14,8 @@
 __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention(
     __global const T_t* q, const ulong q0, __global const T_t* keys, const ulong keys0,
     __global const T_t* values, const ulong values0, __global T_t* y, const ulong y0,
-    __global const T_t* mask, const ulong mask0, const ulong mask_image, const float scale,
-    const int queries, const int key_count, const int heads) {
+    __global const T_t* mask, const ulong mask0, const ulong mask_image, const int masked,
+    const int causal, const float scale, const int queries, const int key_count, const int heads) {
   __local float query[BQ][D];
   __local float staged[BK][D + 1];
   __local float scores[BQ][BK];
@@ -40,7 +40,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
   // One item a row keeps the running maximum and total.
   float maximum = LOWEST, total = 0.0f;
 
-  const int end = CAUSAL ? min(key_count, first + BQ) : key_count;
+  const int end = causal ? min(key_count, first + BQ) : key_count;
   for (int block = 0; block < end; block += BK) {
     const int count = min(BK, end - block);
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -52,12 +52,13 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
     for (int k = lane; k < BK; k += LANES) {
       float s = 0.0f;
       for (int d = 0; d < D; ++d) s += query[row][d] * staged[k][d];
-#if MASK
-      if (k < count && first + row < queries)
-        s += LOAD(mask, mask0 + image * mask_image + (ulong)(first + row) * key_count + block + k) * LOG2E;
-      s = s < LOWEST ? LOWEST : s;
-#endif
-      if (k >= count || (CAUSAL && block + k > first + row)) s = LOWEST;
+      if (masked && k < count && first + row < queries) {
+        // A finite mask stays finite in base 2; -INFINITY takes the key out altogether.
+        const float added =
+            LOAD(mask, mask0 + image * mask_image + (ulong)(first + row) * key_count + block + k);
+        s += added == -INFINITY ? added : max(added * LOG2E, LOWEST);
+      }
+      if (k >= count || (causal && block + k > first + row)) s = -INFINITY;
       scores[row][k] = s;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -66,7 +67,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
       for (int k = 0; k < BK; ++k) now = max(now, scores[row][k]);
       float block_sum = 0.0f;
       for (int k = 0; k < BK; ++k) {
-        const float p = k < count ? exp2(scores[row][k] - now) : 0.0f;
+        const float p = exp2(scores[row][k] - now);
         scores[row][k] = p;
         block_sum += p;
       }
@@ -92,6 +93,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
   if (first + row < queries)
     for (int j = 0; j < COLUMNS; ++j) {
       const int d = lane + j * LANES;
-      if (d < D) STORE(sum[j] / totals[row], y, (ulong)(first + row) * width + d);
+      // A query that sees no key gives zeros.
+      if (d < D) STORE(totals[row] == 0.0f ? 0.0f : sum[j] / totals[row], y, (ulong)(first + row) * width + d);
     }
 }

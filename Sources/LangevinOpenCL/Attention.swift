@@ -27,8 +27,10 @@ extension OpenCLBackend {
       let packedKeys = try pack(
         k, [images * attention.heads, paddedKeys / 32, size, 32],
         Arrangement(
-          channels: size, rows: size, paddedRows: size, columns: keys, width: 32, tapStride: 0, channelStride: 1,
-          columnStride: width, batch: images * attention.heads, inner: attention.heads, outerStride: keys * width,
+          channels: size, rows: size, paddedRows: size, columns: keys, width: 32, tapStride: 0,
+          channelStride: 1,
+          columnStride: width, batch: images * attention.heads, inner: attention.heads,
+          outerStride: keys * width,
           innerStride: size))
       let packedValues = try pack(
         v, [images * attention.heads, paddedKeys, paddedSize],
@@ -40,13 +42,15 @@ extension OpenCLBackend {
         Launch(
           "flash_attention", .flashAttention,
           [
-            "T": q.dtype.kernelName, "VW": 16, "D": size, "DP": paddedSize, "MASK": attention.mask ? 1 : 0,
-            "CAUSAL": attention.causal ? 1 : 0, "BQ": blockQueries, "BK": blockKeys, "MR": 8,
+            "T": q.dtype.kernelName, "VW": 16, "D": size, "DP": paddedSize, "BQ": blockQueries,
+            "BK": blockKeys,
+            "MR": 8,
           ],
           global: [(queries + blockQueries - 1) / blockQueries, images * attention.heads], local: [1, 1],
           [
             .operand(q), .scratch(packedKeys), .scratch(packedValues), .operand(y), mask, .ulong(maskImage),
-            .float(attention.scale), .int(queries), .int(keys), .int(paddedKeys), .int(attention.heads),
+            .int(attention.mask ? 1 : 0), .int(attention.causal ? 1 : 0), .float(attention.scale),
+            .int(queries), .int(keys), .int(paddedKeys), .int(attention.heads),
           ]))
     case .gpu:
       // Query and staged rows share what the device has of local memory.
@@ -61,12 +65,13 @@ extension OpenCLBackend {
         Launch(
           "tiled_attention", .tiledAttention,
           [
-            "T": q.dtype.kernelName, "VW": 4, "D": size, "MASK": attention.mask ? 1 : 0,
-            "CAUSAL": attention.causal ? 1 : 0, "BQ": blockQueries, "BK": blockKeys, "LOCAL": items,
+            "T": q.dtype.kernelName, "VW": 4, "D": size, "BQ": blockQueries, "BK": blockKeys, "LOCAL": items,
           ],
-          global: [(queries + blockQueries - 1) / blockQueries * items, images * attention.heads], local: [items, 1],
+          global: [(queries + blockQueries - 1) / blockQueries * items, images * attention.heads],
+          local: [items, 1],
           [
-            .operand(q), .operand(k), .operand(v), .operand(y), mask, .ulong(maskImage), .float(attention.scale),
+            .operand(q), .operand(k), .operand(v), .operand(y), mask, .ulong(maskImage),
+            .int(attention.mask ? 1 : 0), .int(attention.causal ? 1 : 0), .float(attention.scale),
             .int(queries), .int(keys), .int(attention.heads),
           ]))
     }

@@ -117,6 +117,7 @@ final class BufferPool: @unchecked Sendable {
   private func outOfMemory(_ requested: Int, _ use: MemoryUse) -> TensorError {
     .outOfMemory(
       device: deviceName, requested: requested, inUse: use.inUse,
-      limit: min(limit, requested > context.description.maxAllocation ? context.description.maxAllocation : limit))
+      limit: min(
+        limit, requested > context.description.maxAllocation ? context.description.maxAllocation : limit))
   }
 }

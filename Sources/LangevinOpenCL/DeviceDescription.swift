@@ -38,7 +38,9 @@ struct DeviceHandle: @unchecked Sendable {
 
   func string(_ parameter: Int32) -> String {
     var size = 0
-    guard clGetDeviceInfo(id, cl_device_info(parameter), 0, nil, &size) == CL_SUCCESS, size > 0 else { return "" }
+    guard clGetDeviceInfo(id, cl_device_info(parameter), 0, nil, &size) == CL_SUCCESS, size > 0 else {
+      return ""
+    }
     var bytes = [UInt8](repeating: 0, count: size)
     guard clGetDeviceInfo(id, cl_device_info(parameter), size, &bytes, nil) == CL_SUCCESS else { return "" }
     return text(bytes)
@@ -52,7 +54,8 @@ struct DeviceHandle: @unchecked Sendable {
 
   func platformString(_ parameter: Int32) -> String {
     var size = 0
-    guard clGetPlatformInfo(platform, cl_platform_info(parameter), 0, nil, &size) == CL_SUCCESS, size > 0 else {
+    guard clGetPlatformInfo(platform, cl_platform_info(parameter), 0, nil, &size) == CL_SUCCESS, size > 0
+    else {
       return ""
     }
     var bytes = [UInt8](repeating: 0, count: size)
@@ -87,8 +90,9 @@ struct DeviceHandle: @unchecked Sendable {
   func describe(index: Int) -> DeviceDescription {
     let types = number(CL_DEVICE_TYPE, UInt64.self)
     let type =
-      if types & Int(CL_DEVICE_TYPE_GPU) != 0 { "gpu" } else if types & Int(CL_DEVICE_TYPE_CPU) != 0 { "cpu" }
-      else if types & Int(CL_DEVICE_TYPE_ACCELERATOR) != 0 { "accelerator" } else { "other" }
+      if types & Int(CL_DEVICE_TYPE_GPU) != 0 { "gpu" } else if types & Int(CL_DEVICE_TYPE_CPU) != 0 {
+        "cpu"
+      } else if types & Int(CL_DEVICE_TYPE_ACCELERATOR) != 0 { "accelerator" } else { "other" }
     let extensions = Set(string(CL_DEVICE_EXTENSIONS).split(separator: " ").map(String.init))
     var problem: String?
     if number(CL_DEVICE_AVAILABLE, cl_bool.self) == 0 { problem = "the driver says that it is not available" }
@@ -103,7 +107,8 @@ struct DeviceHandle: @unchecked Sendable {
       globalMemory: number(CL_DEVICE_GLOBAL_MEM_SIZE, cl_ulong.self),
       maxAllocation: number(CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong.self),
       localMemory: number(CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong.self),
-      maxWorkGroupSize: number(CL_DEVICE_MAX_WORK_GROUP_SIZE, Int.self), fp16: extensions.contains("cl_khr_fp16"),
+      maxWorkGroupSize: number(CL_DEVICE_MAX_WORK_GROUP_SIZE, Int.self),
+      fp16: extensions.contains("cl_khr_fp16"),
       fp64: extensions.contains("cl_khr_fp64"),
       subgroups: !extensions.isDisjoint(with: ["cl_khr_subgroups", "cl_intel_subgroups"])
         || number(CL_DEVICE_MAX_NUM_SUB_GROUPS, cl_uint.self) > 0,

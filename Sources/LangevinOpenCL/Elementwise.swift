@@ -10,20 +10,19 @@ extension OpenCLBackend {
 
   /// A launch over `count` contiguous elements.
   private func elementwise(
-    _ kernel: String, _ dtype: DType, count: Int, extra: [(String, String)] = [], _ arguments: [Argument]
+    _ kernel: String, _ dtype: DType, count: Int, _ arguments: [Argument]
   ) throws {
     let spread = spread
-    var launch = Launch(
-      kernel, .elementwise, [:], global: [(count + spread.chunk - 1) / spread.chunk], local: [spread.local], arguments)
-    launch.definitions =
-      [("T", dtype.kernelName), ("VW", "\(spread.vector)"), ("CHUNK", "\(spread.chunk)")] + extra
-    try self.launch(launch)
+    try launch(
+      Launch(
+        kernel, .elementwise, ["T": dtype.kernelName, "VW": spread.vector, "CHUNK": spread.chunk],
+        global: [(count + spread.chunk - 1) / spread.chunk], local: [spread.local], arguments))
   }
 
   func map(_ function: Unary, _ x: TensorView, _ y: TensorView) throws {
     try elementwise(
-      "map", x.dtype, count: y.shape.count, extra: [("FUNCTION", "\(function.rawValue)_v")],
-      [.operand(x), .operand(y), .ulong(y.shape.count)])
+      "map", x.dtype, count: y.shape.count,
+      [.operand(x), .operand(y), .ulong(y.shape.count), .int(function.kernelIndex)])
   }
 
   func affine(_ x: TensorView, _ y: TensorView, scale: Float, offset: Float) throws {
@@ -40,18 +39,20 @@ extension OpenCLBackend {
 
   func binary(_ function: Binary, _ a: TensorView, _ b: TensorView, _ y: TensorView) throws {
     let count = y.shape.count
-    let extra = [("BINARY", "\(function.rawValue)_v")]
     if a.shape.count == count, b.shape.count == count {
       try elementwise(
-        "binary", y.dtype, count: count, extra: extra, [.operand(a), .operand(b), .operand(y), .ulong(count)])
+        "binary", y.dtype, count: count,
+        [.operand(a), .operand(b), .operand(y), .ulong(count), .int(function.kernelIndex)])
       return
     }
     let walk = Walk(
       y.shape.dimensions, stretchedStrides(a.shape, to: y.shape), stretchedStrides(b.shape, to: y.shape))
-    var arguments: [Argument] = [.operand(a), .operand(b), .operand(y), .ulong(count)]
+    var arguments: [Argument] = [
+      .operand(a), .operand(b), .operand(y), .ulong(count), .int(function.kernelIndex),
+    ]
     arguments.append(ints: Array(walk.extents.dropFirst()))
     arguments.append(ulongs: walk.first + walk.second)
-    try elementwise("binary_strided", y.dtype, count: count, extra: extra, arguments)
+    try elementwise("binary_strided", y.dtype, count: count, arguments)
   }
 
   func linearCombination(_ coefficients: [Float], _ x: [TensorView], _ y: TensorView) throws {
@@ -59,8 +60,8 @@ extension OpenCLBackend {
       index < x.count ? [.operand(x[index]), .float(coefficients[index])] : [.none, .float(0)]
     }
     try elementwise(
-      "linear_combination", y.dtype, count: y.shape.count, extra: [("TERMS", "\(x.count)")],
-      [.operand(y), .ulong(y.shape.count)] + terms)
+      "linear_combination", y.dtype, count: y.shape.count,
+      [.operand(y), .ulong(y.shape.count), .int(x.count)] + terms)
   }
 
   func geglu(_ x: TensorView, _ y: TensorView) throws {
@@ -115,5 +116,43 @@ extension OpenCLBackend {
           .operand(y), .ulong(y.shape.count), .uint(UInt32(truncatingIfNeeded: noise.seed)),
           .uint(UInt32(truncatingIfNeeded: noise.seed >> 32)), .uint(noise.stream), .uint(noise.step),
         ]))
+  }
+}
+
+extension Unary {
+  /// The number of `unary` in elementwise.cl.
+  fileprivate var kernelIndex: Int {
+    switch self {
+    case .silu: 0
+    case .gelu: 1
+    case .geluTanh: 2
+    case .quickGelu: 3
+    case .sigmoid: 4
+    case .tanh: 5
+    case .exp: 6
+    case .log: 7
+    case .sqrt: 8
+    case .rsqrt: 9
+    case .sin: 10
+    case .cos: 11
+    case .square: 12
+    case .abs: 13
+    case .negate: 14
+    case .reciprocal: 15
+    }
+  }
+}
+
+extension Binary {
+  /// The number of `binary_of` in elementwise.cl.
+  fileprivate var kernelIndex: Int {
+    switch self {
+    case .add: 0
+    case .subtract: 1
+    case .multiply: 2
+    case .divide: 3
+    case .minimum: 4
+    case .maximum: 5
+    }
   }
 }

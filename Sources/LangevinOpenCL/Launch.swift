@@ -32,7 +32,8 @@ struct Launch {
   var arguments: [Argument]
 
   init(
-    _ kernel: String, _ source: KernelSource, _ definitions: KeyValuePairs<String, any CustomStringConvertible>,
+    _ kernel: String, _ source: KernelSource,
+    _ definitions: KeyValuePairs<String, any CustomStringConvertible>,
     global: [Int], local: [Int]? = nil, _ arguments: [Argument]
   ) {
     self.kernel = kernel
@@ -77,7 +78,9 @@ extension OpenCLBackend {
     }
     var global = launch.global
     if let local = launch.local {
-      for axis in global.indices { global[axis] = (global[axis] + local[axis] - 1) / local[axis] * local[axis] }
+      for axis in global.indices {
+        global[axis] = (global[axis] + local[axis] - 1) / local[axis] * local[axis]
+      }
     }
     let rank = cl_uint(global.count)
     try check(

@@ -59,7 +59,8 @@ extension OpenCLBackend {
   func copy(_ x: TensorView, _ y: TensorView) throws {
     try check(
       clEnqueueCopyBuffer(
-        context.queue, memory(of: x.storage), memory(of: y.storage), x.byteOffset, y.byteOffset, y.spec.byteCount, 0,
+        context.queue, memory(of: x.storage), memory(of: y.storage), x.byteOffset, y.byteOffset,
+        y.spec.byteCount, 0,
         nil, nil), "clEnqueueCopyBuffer")
   }
 
@@ -75,24 +76,23 @@ extension OpenCLBackend {
     let from = TensorView(storage: x.storage, offset: x.offset + xStart, spec: x.spec)
     let to = TensorView(storage: y.storage, offset: y.offset + yStart, spec: y.spec)
     let chunk = family == .cpu ? max(1, min(runs, 4096 / run)) : 1
-    let chunkSize = [1, 16, 256, 4096].last { $0 <= chunk } ?? 1
-    var arguments: [Argument] = [.operand(from), .operand(to), .ulong(runs), .int(run)]
+    var arguments: [Argument] = [.operand(from), .operand(to), .ulong(runs), .int(run), .int(chunk)]
     arguments.append(ints: Array(walk.extents.dropFirst()))
     arguments.append(ulongs: walk.first + walk.second)
     try launch(
       Launch(
-        "move", .move, moveDefinitions(y.dtype, chunk: chunkSize), global: [(runs + chunkSize - 1) / chunkSize],
+        "move", .move, moveDefinitions(y.dtype), global: [(runs + chunk - 1) / chunk],
         local: [family == .cpu ? 1 : 64], arguments))
   }
 
-  private func moveDefinitions(_ dtype: DType, chunk: Int) -> KeyValuePairs<String, any CustomStringConvertible> {
+  private func moveDefinitions(_ dtype: DType) -> KeyValuePairs<String, any CustomStringConvertible> {
     let notANumber =
       switch dtype {
       case .float32, .int32: "0x7fc00000u"
       case .float16: "0x7e00u"
       case .bfloat16: "0x7fc0u"
       }
-    return ["E": dtype.byteCount == 4 ? "uint" : "ushort", "CHUNK": chunk, "NAN_BITS": notANumber]
+    return ["E": dtype.byteCount == 4 ? "uint" : "ushort", "NAN_BITS": notANumber]
   }
 
   func transpose(_ permutation: [Int], _ x: TensorView, _ y: TensorView) throws {
@@ -103,7 +103,8 @@ extension OpenCLBackend {
 
   func broadcast(_ x: TensorView, to shape: Shape, _ y: TensorView) throws {
     try move(
-      x, y, extents: shape.dimensions, xStrides: stretchedStrides(x.shape, to: shape), yStrides: shape.strides)
+      x, y, extents: shape.dimensions, xStrides: stretchedStrides(x.shape, to: shape), yStrides: shape.strides
+    )
   }
 
   func slice(_ slice: Slice, _ x: TensorView, _ y: TensorView) throws {
@@ -117,7 +118,8 @@ extension OpenCLBackend {
     var start = 0
     for input in x {
       try move(
-        input, y, extents: input.shape.dimensions, xStrides: input.shape.strides, yStart: start * strides[axis],
+        input, y, extents: input.shape.dimensions, xStrides: input.shape.strides,
+        yStart: start * strides[axis],
         yStrides: strides)
       start += input.shape[axis]
     }
@@ -142,7 +144,7 @@ extension OpenCLBackend {
   func embedding(table: TensorView, ids: TensorView, _ y: TensorView) throws {
     try launch(
       Launch(
-        "embedding", .move, moveDefinitions(table.dtype, chunk: 1), global: [ids.shape.count], local: [1],
+        "embedding", .move, moveDefinitions(table.dtype), global: [ids.shape.count], local: [1],
         [
           .operand(table), .operand(ids), .operand(y), .int(table.shape[0]), .int(table.shape[1]),
         ]))
@@ -176,7 +178,8 @@ extension OpenCLBackend {
     arguments.append(ulongs: inner.first)
     try launch(
       Launch(
-        "reduce", .reduce, definitions, global: [y.shape.count, chunks], local: family == .cpu ? [1, 1] : nil,
+        "reduce", .reduce, definitions, global: [y.shape.count, chunks],
+        local: family == .cpu ? [1, 1] : nil,
         arguments))
     try launch(
       Launch(

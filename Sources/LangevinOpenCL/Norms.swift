@@ -9,8 +9,7 @@ extension OpenCLBackend {
     let pixels = x[0].shape.count / (images * channels)
     let vector = family == .cpu ? 16 : 4
     // Chunks small enough to share the work among the units, large enough to pay for a work-item.
-    let chunk = max(16, min(512, pixels * images / (context.description.computeUnits * 8)))
-    let chunkSize = [16, 32, 64, 128, 256, 512].last { $0 <= chunk } ?? 16
+    let chunkSize = max(16, min(512, pixels * images / (context.description.computeUnits * 8)))
     let chunks = (pixels + chunkSize - 1) / chunkSize
     let partial = try pool.allocate(images * chunks * 2 * channels * 4)
     let scaleShift = try pool.allocate(images * 2 * channels * 4)
@@ -20,23 +19,24 @@ extension OpenCLBackend {
       try self.launch(
         Launch(
           kernel, .norm,
-          [
-            "T": x[0].dtype.kernelName, "VW": vector, "CHUNK": chunkSize,
-            "ACTIVATION": norm.activation.kernelName,
-          ], global: global, local: local, arguments))
+          ["T": x[0].dtype.kernelName, "VW": vector, "LOCAL": rowLocal], global: global, local: local,
+          arguments))
     }
     try launch(
       "group_partial", global: blocks, local: local,
-      [.operand(x[0]), .scratch(partial), .int(pixels), .int(channels)])
+      [.operand(x[0]), .scratch(partial), .int(pixels), .int(channels), .int(chunkSize)])
     try launch(
       "group_combine", global: [norm.groups, images], local: family == .cpu ? [1, 1] : nil,
       [
         .scratch(partial), .operand(x[1]), .operand(x[2]), .scratch(scaleShift), .int(pixels), .int(channels),
-        .int(chunks), .float(norm.epsilon),
+        .int(chunks), .int(chunkSize), .float(norm.epsilon),
       ])
     try launch(
       "group_apply", global: blocks, local: local,
-      [.operand(x[0]), .scratch(scaleShift), .operand(y), .int(pixels), .int(channels)])
+      [
+        .operand(x[0]), .scratch(scaleShift), .operand(y), .int(pixels), .int(channels), .int(chunkSize),
+        .int(norm.activation.kernelIndex),
+      ])
   }
 
   func rowNorm(_ x: [TensorView], _ y: TensorView, epsilon: Float, affine: Bool, centred: Bool) throws {
@@ -45,14 +45,12 @@ extension OpenCLBackend {
     try launch(
       Launch(
         "row_norm", .norm,
-        [
-          "T": y.dtype.kernelName, "VW": family == .cpu ? 16 : 4, "LOCAL": local, "MODE": centred ? 0 : 1,
-          "AFFINE": affine ? 1 : 0,
-        ],
+        ["T": y.dtype.kernelName, "VW": family == .cpu ? 16 : 4, "LOCAL": local],
         global: [local, y.shape.count / width], local: [local, 1],
         [
-          .operand(x[0]), affine ? .operand(x[1]) : .none, affine && centred ? .operand(x[2]) : .none, .operand(y),
-          .int(width), .float(epsilon),
+          .operand(x[0]), affine ? .operand(x[1]) : .none, affine && centred ? .operand(x[2]) : .none,
+          .operand(y),
+          .int(width), .float(epsilon), .int(centred ? 1 : 0), .int(affine ? 1 : 0),
         ]))
   }
 
@@ -62,9 +60,7 @@ extension OpenCLBackend {
     try launch(
       Launch(
         "softmax", .norm,
-        [
-          "T": y.dtype.kernelName, "VW": family == .cpu ? 16 : 4, "LOCAL": local, "MODE": 0, "AFFINE": 0,
-        ],
+        ["T": y.dtype.kernelName, "VW": family == .cpu ? 16 : 4, "LOCAL": local],
         global: [local, y.shape.count / width], local: [local, 1], [.operand(x), .operand(y), .int(width)]))
   }
 

@@ -64,7 +64,9 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     }
   }
 
-  public func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
+  public func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer)
+    throws
+  {
     guard let base = bytes.baseAddress, !bytes.isEmpty else { return }
     try guarded("download after \(lastOperation)") {
       let blocking = cl_bool(CL_TRUE)

@@ -8,13 +8,17 @@ extension OpenCLBackend {
 
   /// Operands of an epilogue in the kernels' order, absent ones as `none`.
   private func epilogue(_ epilogue: Epilogue, _ x: [TensorView]) -> [Argument] {
+    let extras = (epilogue.bias ? 1 : 0) + (epilogue.perImage ? 2 : 0) + (epilogue.residual ? 4 : 0)
     var next = 2
     func take(_ present: Bool) -> Argument {
       guard present else { return .none }
       defer { next += 1 }
       return .operand(x[next])
     }
-    return [take(epilogue.bias), take(epilogue.perImage), take(epilogue.residual)]
+    return [
+      take(epilogue.bias), take(epilogue.perImage), take(epilogue.residual), .int(extras),
+      .int(epilogue.activation.kernelIndex),
+    ]
   }
 
   func matmul(_ matmul: MatMul, _ x: [TensorView], _ y: TensorView) throws {
@@ -26,7 +30,7 @@ extension OpenCLBackend {
     let rows = isBatched ? y.shape[-2] : y.shape.count / columns
     let product = Product(
       rows: rows, columns: columns, inner: inner, batch: isBatched ? y.shape.count / (rows * columns) : 1,
-      scale: matmul.scale, activation: matmul.epilogue.activation, flags: matmul.epilogue)
+      scale: matmul.scale)
     let extras = epilogue(matmul.epilogue, x)
     switch family {
     case .cpu:
@@ -40,7 +44,8 @@ extension OpenCLBackend {
       let right = try panels(b, matmul.right, rows: inner, columns: columns, batch: product.batch)
       try launch(panelProduct(product, left, right, y, extras, aStride: inner, conv: nil))
     case .gpu:
-      try launch(tiledProduct(product, a, b, y, extras, transposeLeft: matmul.transposeLeft, right: matmul.right))
+      try launch(
+        tiledProduct(product, a, b, y, extras, transposeLeft: matmul.transposeLeft, right: matmul.right))
     }
   }
 
@@ -48,8 +53,8 @@ extension OpenCLBackend {
     let input = x[0].shape
     let taps = conv.kernel.height * conv.kernel.width
     let product = Product(
-      rows: y.shape[0] * y.shape[1] * y.shape[2], columns: y.shape[3], inner: taps * input[3], batch: 1, scale: 1,
-      activation: conv.epilogue.activation, flags: conv.epilogue)
+      rows: y.shape[0] * y.shape[1] * y.shape[2], columns: y.shape[3], inner: taps * input[3], batch: 1,
+      scale: 1)
     let extras = epilogue(conv.epilogue, x)
     let isPointwise = taps == 1 && conv.stride == 1 && conv.padding == Padding2D(0) && !conv.epilogue.perImage
     let geometry = Geometry(input: input, output: y.shape, conv: conv)
@@ -69,21 +74,11 @@ extension OpenCLBackend {
   private struct Product {
     var rows, columns, inner, batch: Int
     var scale: Float
-    var activation: Activation
-    var flags: Epilogue
   }
 
   private struct Geometry {
     var input, output: Shape
     var conv: Conv2D
-  }
-
-  private func definitions(_ product: Product, _ dtype: DType, conv: Bool) -> [(String, String)] {
-    [
-      ("T", dtype.kernelName), ("CONV", conv ? "1" : "0"), ("BIAS", product.flags.bias ? "1" : "0"),
-      ("PER_IMAGE", product.flags.perImage ? "1" : "0"), ("RESIDUAL", product.flags.residual ? "1" : "0"),
-      ("ACTIVATION", product.activation.kernelName),
-    ]
   }
 
   private func panelProduct(
@@ -96,7 +91,8 @@ extension OpenCLBackend {
     let zeros = try zeros(channels)
     var arguments: [Argument] = [.operand(a), .operand(w), .operand(y)] + extras
     arguments += [
-      .scratch(zeros), .ulong(0), .float(product.scale), .int(product.rows), .int(product.columns), .int(channels),
+      .scratch(zeros), .ulong(0), .float(product.scale), .int(product.rows), .int(product.columns),
+      .int(channels),
       .ulong(aStride), .ulong(product.rows * product.inner),
       .ulong(panels * product.inner * OpenCLBackend.panelWidth), .ulong(product.rows * product.columns),
     ]
@@ -106,13 +102,13 @@ extension OpenCLBackend {
         conv.conv.kernel.width, conv.conv.stride, conv.conv.padding.top, conv.conv.padding.left,
       ])
     }
-    var launch = Launch(
-      "product", .panels, [:],
-      global: [(product.rows + rowsPerItem - 1) / rowsPerItem, panels, product.batch], local: [1, 1, 1], arguments)
-    launch.definitions =
-      definitions(product, a.dtype, conv: conv != nil)
-      + [("VW", "16"), ("MR", "8"), ("MB", "\(rowsPerItem)"), ("KC", "256")]
-    return launch
+    return Launch(
+      "product", .panels,
+      [
+        "T": a.dtype.kernelName, "CONV": conv == nil ? 0 : 1, "VW": 16, "MR": 8, "MB": rowsPerItem, "KC": 256,
+      ],
+      global: [(product.rows + rowsPerItem - 1) / rowsPerItem, panels, product.batch], local: [1, 1, 1],
+      arguments)
   }
 
   private func tiledProduct(
@@ -129,7 +125,8 @@ extension OpenCLBackend {
     var arguments: [Argument] = [.operand(a), .operand(weight), .operand(y)] + extras
     arguments += [.float(product.scale), .int(product.rows), .int(product.columns), .int(product.inner)]
     arguments.append(ulongs: [
-      aStrides.0, aStrides.1, wStrides.0, wStrides.1, product.rows * product.inner, product.inner * product.columns,
+      aStrides.0, aStrides.1, wStrides.0, wStrides.1, product.rows * product.inner,
+      product.inner * product.columns,
       product.rows * product.columns,
     ])
     if let conv {
@@ -138,21 +135,25 @@ extension OpenCLBackend {
         conv.conv.stride, conv.conv.padding.top, conv.conv.padding.left,
       ])
     }
-    var launch = Launch(
-      "product", .tiled, [:],
-      global: [(product.columns + 63) / 64 * 16, (product.rows + 63) / 64 * 16, product.batch], local: [16, 16, 1],
+    return Launch(
+      "product", .tiled,
+      [
+        "T": a.dtype.kernelName, "CONV": conv == nil ? 0 : 1, "VW": 4, "TX": 16, "TY": 16, "TM": 64, "TN": 64,
+        "TK": 16,
+      ],
+      global: [(product.columns + 63) / 64 * 16, (product.rows + 63) / 64 * 16, product.batch],
+      local: [16, 16, 1],
       arguments)
-    launch.definitions =
-      definitions(product, a.dtype, conv: conv != nil)
-      + [("VW", "4"), ("TX", "16"), ("TY", "16"), ("TM", "64"), ("TN", "64"), ("TK", "16")]
-    return launch
   }
 
   /// The right operand in panels of this backend's width: as it is, or packed into a temporary.
-  private func panels(_ b: TensorView, _ layout: MatrixLayout, rows: Int, columns: Int, batch: Int) throws -> TensorView {
+  private func panels(_ b: TensorView, _ layout: MatrixLayout, rows: Int, columns: Int, batch: Int) throws
+    -> TensorView
+  {
     if case .panels(let width, _) = layout {
       if width == OpenCLBackend.panelWidth { return b }
-      return try panels(try self.rows(fromPanels: b, columns: columns), .rowMajor, rows: rows, columns: columns, batch: 1)
+      return try panels(
+        try self.rows(fromPanels: b, columns: columns), .rowMajor, rows: rows, columns: columns, batch: 1)
     }
     let width = OpenCLBackend.panelWidth
     let packed = try temporary(TensorSpec([batch, (columns + width - 1) / width, rows, width], b.dtype))
@@ -161,7 +162,8 @@ extension OpenCLBackend {
       b, to: packed,
       Arrangement(
         channels: rows, rows: rows, paddedRows: rows, columns: columns, width: width, tapStride: 0,
-        channelStride: isTransposed ? 1 : columns, columnStride: isTransposed ? rows : 1, batch: batch, inner: 1,
+        channelStride: isTransposed ? 1 : columns, columnStride: isTransposed ? rows : 1, batch: batch,
+        inner: 1,
         outerStride: rows * columns, innerStride: 0))
     return packed
   }
@@ -171,7 +173,8 @@ extension OpenCLBackend {
     let (panels, inner, width) = (w.shape[0], w.shape[1], w.shape[2])
     let wide = try temporary(TensorSpec([inner, panels, width], w.dtype))
     try transpose([1, 0, 2], w, wide)
-    let flat = TensorView(storage: wide.storage, offset: 0, spec: TensorSpec([inner, panels * width], w.dtype))
+    let flat = TensorView(
+      storage: wide.storage, offset: 0, spec: TensorSpec([inner, panels * width], w.dtype))
     let result = try temporary(TensorSpec([inner, columns], w.dtype))
     try slice(Slice(starts: [0, 0], sizes: [inner, columns]), flat, result)
     return result
@@ -191,10 +194,13 @@ extension OpenCLBackend {
     try launch(
       Launch(
         "arrange", .arrange, ["T": x.dtype.kernelName, "TARGET": y.dtype.kernelName, "ROWS": rowsPerItem],
-        global: [(a.paddedRows + rowsPerItem - 1) / rowsPerItem, (a.columns + a.width - 1) / a.width, a.batch],
+        global: [
+          (a.paddedRows + rowsPerItem - 1) / rowsPerItem, (a.columns + a.width - 1) / a.width, a.batch,
+        ],
         local: family == .cpu ? [1, 1, 1] : nil,
         [
-          .operand(x), .operand(y), .int(max(a.channels, 1)), .int(a.rows), .int(a.paddedRows), .int(a.columns),
+          .operand(x), .operand(y), .int(max(a.channels, 1)), .int(a.rows), .int(a.paddedRows),
+          .int(a.columns),
           .int(a.width), .ulong(a.tapStride), .ulong(a.channelStride), .ulong(a.columnStride), .int(a.inner),
           .ulong(a.outerStride), .ulong(a.innerStride),
         ]))
@@ -207,7 +213,8 @@ extension OpenCLBackend {
       x, to: y,
       Arrangement(
         channels: w.channels, rows: w.taps * w.channels, paddedRows: w.taps * w.channels, columns: w.columns,
-        width: width, tapStride: w.tapStride, channelStride: w.channelStride, columnStride: w.columnStride, batch: 1,
+        width: width, tapStride: w.tapStride, channelStride: w.channelStride, columnStride: w.columnStride,
+        batch: 1,
         inner: 1, outerStride: 0, innerStride: 0))
   }
 
@@ -218,14 +225,14 @@ extension OpenCLBackend {
 }
 
 extension Activation {
-  /// The prelude's function.
-  var kernelName: String {
+  /// The prelude's number for `activate`.
+  var kernelIndex: Int {
     switch self {
-    case .identity: "identity_v"
-    case .silu: "silu_v"
-    case .gelu: "gelu_v"
-    case .geluTanh: "gelu_tanh_v"
-    case .quickGelu: "quick_gelu_v"
+    case .identity: 0
+    case .silu: 1
+    case .gelu: 2
+    case .geluTanh: 3
+    case .quickGelu: 4
     }
   }
 }

@@ -13,9 +13,11 @@ struct ProgramCache: Sendable {
   static var standard: ProgramCache {
     let environment = ProcessInfo.processInfo.environment
     let base: URL? =
-      if let path = environment["XDG_CACHE_HOME"], path.hasPrefix("/") { URL(fileURLWithPath: path) }
-      else if let home = environment["HOME"] { URL(fileURLWithPath: home).appendingPathComponent(".cache") }
-      else { nil }
+      if let path = environment["XDG_CACHE_HOME"], path.hasPrefix("/") {
+        URL(fileURLWithPath: path)
+      } else if let home = environment["HOME"] {
+        URL(fileURLWithPath: home).appendingPathComponent(".cache")
+      } else { nil }
     return ProgramCache(directory: base?.appendingPathComponent("langevin/programs"))
   }
 
@@ -47,13 +49,16 @@ struct ProgramCache: Sendable {
   static func encode(_ binary: [UInt8], key: String) -> [UInt8] {
     let key = Array(key.utf8)
     let numbers = [UInt64(key.count), UInt64(binary.count), hash(key + binary)]
-    return magic + numbers.flatMap { n in (0..<8).map { UInt8(truncatingIfNeeded: n >> (8 * $0)) } } + key + binary
+    return magic + numbers.flatMap { n in (0..<8).map { UInt8(truncatingIfNeeded: n >> (8 * $0)) } } + key
+      + binary
   }
 
   static func decode(_ file: [UInt8], key: String) -> [UInt8]? {
     let key = Array(key.utf8)
     guard file.count >= headerSize, Array(file[0..<16]) == magic else { return nil }
-    let numbers = (0..<3).map { n in (0..<8).reduce(UInt64(0)) { $0 | UInt64(file[16 + n * 8 + $1]) << (8 * $1) } }
+    let numbers = (0..<3).map { n in
+      (0..<8).reduce(UInt64(0)) { $0 | UInt64(file[16 + n * 8 + $1]) << (8 * $1) }
+    }
     guard numbers[0] == UInt64(key.count), numbers[1] == UInt64(max(0, file.count - headerSize - key.count)),
       Array(file.dropFirst(headerSize).prefix(key.count)) == key,
       hash(Array(file.dropFirst(headerSize))) == numbers[2]

@@ -72,7 +72,8 @@ final class Programs {
     guard built == CL_SUCCESS else {
       let log = buildLog(program)
       clReleaseProgram(program)
-      throw OpenCLError.build(program: name, options: options, log: log.isEmpty ? OpenCLError.name(of: built) : log)
+      throw OpenCLError.build(
+        program: name, options: options, log: log.isEmpty ? OpenCLError.name(of: built) : log)
     }
     return program
   }
@@ -105,7 +106,8 @@ final class Programs {
     let code = bytes.withUnsafeMutableBufferPointer { buffer -> cl_int in
       var pointer = buffer.baseAddress
       return clGetProgramInfo(
-        program, cl_program_info(CL_PROGRAM_BINARIES), MemoryLayout<UnsafeMutablePointer<UInt8>?>.size, &pointer, nil)
+        program, cl_program_info(CL_PROGRAM_BINARIES), MemoryLayout<UnsafeMutablePointer<UInt8>?>.size,
+        &pointer, nil)
     }
     return code == CL_SUCCESS ? bytes : nil
   }

@@ -31,7 +31,8 @@ extension Operation {
       }
       if epilogue.perImage {
         guard let images else { throw fail("perImage belongs to conv2d") }
-        try require(inputs[next].shape == [images, output[-1]], "perImage must be [\(images), \(output[-1])]")
+        try require(
+          inputs[next].shape == [images, output[-1]], "perImage must be [\(images), \(output[-1])]")
         next += 1
       }
       if epilogue.residual { try require(inputs[next].shape == output, "residual must be \(output)") }
@@ -63,10 +64,13 @@ extension Operation {
       let x = inputs[0].shape
       try require(x.rank == 4, "x must be [N, H, W, C]")
       try require(conv.weight != .transposed, "the weight cannot be transposed")
-      try require(conv.stride > 0 && conv.kernel.height > 0 && conv.kernel.width > 0, "kernel and stride must be positive")
+      try require(
+        conv.stride > 0 && conv.kernel.height > 0 && conv.kernel.width > 0,
+        "kernel and stride must be positive")
       let (k, columns) = try rightExtent(conv.weight, inputs[1].shape, fail)
       let taps = conv.kernel.height * conv.kernel.width
-      try require(k == taps * x[3], "the weight has \(k) rows, \(taps) taps of \(x[3]) channels need \(taps * x[3])")
+      try require(
+        k == taps * x[3], "the weight has \(k) rows, \(taps) taps of \(x[3]) channels need \(taps * x[3])")
       let height = x[1] + conv.padding.top + conv.padding.bottom - conv.kernel.height
       let width = x[2] + conv.padding.left + conv.padding.right - conv.kernel.width
       try require(height >= 0 && width >= 0, "the picture is smaller than the kernel")
@@ -80,7 +84,9 @@ extension Operation {
       let (q, k, v) = (inputs[0].shape, inputs[1].shape, inputs[2].shape)
       try require(q.rank == 3 && k.rank == 3 && v == k, "Q must be [N, T, C] and K, V alike [N, S, C]")
       try require(q[0] == k[0] && q[2] == k[2], "Q and K differ in images or channels")
-      try require(attention.heads > 0 && q[2] % attention.heads == 0, "\(q[2]) channels do not split into \(attention.heads) heads")
+      try require(
+        attention.heads > 0 && q[2] % attention.heads == 0,
+        "\(q[2]) channels do not split into \(attention.heads) heads")
       try require(k[1] > 0, "needs at least one key")
       try require(!attention.causal || q[1] == k[1], "causal attention needs as many keys as queries")
       if attention.mask {
@@ -94,8 +100,11 @@ extension Operation {
       try floats()
       let x = inputs[0].shape
       try require(x.rank >= 2, "x must be [N, ..., C]")
-      try require(norm.groups > 0 && x[-1] % norm.groups == 0, "\(x[-1]) channels do not split into \(norm.groups) groups")
-      try require(norm.activation == .identity || norm.activation == .silu, "the activation must be identity or silu")
+      try require(
+        norm.groups > 0 && x[-1] % norm.groups == 0,
+        "\(x[-1]) channels do not split into \(norm.groups) groups")
+      try require(
+        norm.activation == .identity || norm.activation == .silu, "the activation must be identity or silu")
       try vector(1, x[-1], "gamma")
       try vector(2, x[-1], "beta")
       return inputs[0]
@@ -138,7 +147,9 @@ extension Operation {
     case .binary:
       try expect(2)
       try floats()
-      guard let shape = inputs[0].shape.broadcast(with: inputs[1].shape) else { throw fail("shapes do not broadcast") }
+      guard let shape = inputs[0].shape.broadcast(with: inputs[1].shape) else {
+        throw fail("shapes do not broadcast")
+      }
       return like(shape)
 
     case .linearCombination(let coefficients):
@@ -162,7 +173,9 @@ extension Operation {
 
     case .embedding:
       try expect(2)
-      try require(inputs[0].dtype.isFloatingPoint && inputs[1].dtype == .int32, "needs a floating-point table and int32 ids")
+      try require(
+        inputs[0].dtype.isFloatingPoint && inputs[1].dtype == .int32,
+        "needs a floating-point table and int32 ids")
       try require(inputs[0].shape.rank == 2, "the table must be [V, C]")
       return like(Shape(inputs[1].shape.dimensions + [inputs[0].shape[1]]))
 
@@ -182,11 +195,15 @@ extension Operation {
     case .slice(let slice):
       try expect(1)
       let x = inputs[0].shape
-      try require(slice.starts.count == x.rank && slice.sizes.count == x.rank, "starts and sizes need \(x.rank) numbers")
+      try require(
+        slice.starts.count == x.rank && slice.sizes.count == x.rank, "starts and sizes need \(x.rank) numbers"
+      )
       try require(x.rank <= 6, "at most 6 axes")
       for axis in 0..<x.rank {
         let (start, size) = (slice.starts[axis], slice.sizes[axis])
-        try require(start >= 0 && size >= 0 && start + size <= x[axis], "axis \(axis) has no elements \(start)..<\(start + size)")
+        try require(
+          start >= 0 && size >= 0 && start + size <= x[axis],
+          "axis \(axis) has no elements \(start)..<\(start + size)")
       }
       return like(Shape(slice.sizes))
 
@@ -197,7 +214,8 @@ extension Operation {
       for input in inputs {
         try require(input.dtype == inputs[0].dtype, "its inputs differ in dtype")
         try require(
-          input.shape.rank == first.rank && input.shape.replacing(axis: axis, with: 0) == first.replacing(axis: axis, with: 0),
+          input.shape.rank == first.rank
+            && input.shape.replacing(axis: axis, with: 0) == first.replacing(axis: axis, with: 0),
           "shapes differ off axis \(axis)")
       }
       return like(first.replacing(axis: axis, with: inputs.reduce(0) { $0 + $1.shape[axis] }))
@@ -206,7 +224,8 @@ extension Operation {
       try expect(1)
       try floats()
       let x = inputs[0].shape
-      try require(pad.before.count == x.rank && pad.after.count == x.rank, "before and after need \(x.rank) numbers")
+      try require(
+        pad.before.count == x.rank && pad.after.count == x.rank, "before and after need \(x.rank) numbers")
       try require((pad.before + pad.after).allSatisfy { $0 >= 0 }, "padding cannot be negative")
       try require(x.rank <= 6, "at most 6 axes")
       return like(Shape((0..<x.rank).map { x[$0] + pad.before[$0] + pad.after[$0] }))
@@ -237,7 +256,9 @@ extension Operation {
       try expect(1)
       try floats()
       let rows = arrangement.taps * arrangement.channels
-      try require(inputs[0].shape.count == rows * arrangement.columns, "the weight does not hold \(rows) x \(arrangement.columns) elements")
+      try require(
+        inputs[0].shape.count == rows * arrangement.columns,
+        "the weight does not hold \(rows) x \(arrangement.columns) elements")
       switch arrangement.layout {
       case .rowMajor: return like([rows, arrangement.columns])
       case .transposed: throw fail("the layout cannot be transposed")

@@ -230,7 +230,10 @@ public struct LayerNorm: Sendable, Hashable {
 
 /// `gelu` is exact (erf), `geluTanh` its tanh approximation, `quickGelu` x * sigmoid(1.702 x).
 public enum Unary: String, Sendable, Hashable, CaseIterable {
-  case silu, gelu, geluTanh = "gelu_tanh", quickGelu = "quick_gelu", sigmoid, tanh, exp, log, sqrt, rsqrt,
+  case silu, gelu
+  case geluTanh = "gelu_tanh"
+  case quickGelu = "quick_gelu"
+  case sigmoid, tanh, exp, log, sqrt, rsqrt,
     sin, cos, square, abs, negate, reciprocal
 }
 

@@ -1,7 +1,9 @@
 /// The operations as methods. Each throws `TensorError.invalidOperands` where shapes or dtypes do not fit.
 extension Tensor {
   /// For layers and tests that build an `Operation` themselves.
-  public static func apply(_ operation: Operation, _ inputs: [Tensor], on device: Device? = nil) throws -> Tensor {
+  public static func apply(_ operation: Operation, _ inputs: [Tensor], on device: Device? = nil) throws
+    -> Tensor
+  {
     guard let device = device ?? inputs.first?.device else {
       preconditionFailure("an operation without inputs needs a device")
     }
@@ -14,7 +16,9 @@ extension Tensor {
 
   // MARK: Constants
 
-  public static func fill(_ value: Float, _ shape: Shape, dtype: DType = .float32, on device: Device) throws -> Tensor {
+  public static func fill(_ value: Float, _ shape: Shape, dtype: DType = .float32, on device: Device) throws
+    -> Tensor
+  {
     try device.apply(.fill(value, TensorSpec(shape, dtype)), [])
   }
 
@@ -37,7 +41,9 @@ extension Tensor {
   public static func + (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: 1, offset: b)) }
   public static func - (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: 1, offset: -b)) }
   public static func * (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: b, offset: 0)) }
-  public static func / (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: 1 / b, offset: 0)) }
+  public static func / (a: Tensor, b: Float) throws -> Tensor {
+    try a.apply(.affine(scale: 1 / b, offset: 0))
+  }
 
   /// `scale * self + offset`.
   public func affine(scale: Float, offset: Float) throws -> Tensor {

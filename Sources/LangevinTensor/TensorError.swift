@@ -26,7 +26,8 @@ public enum TensorError: Error, Sendable, Equatable, CustomStringConvertible {
     case .deviceFailure(let device, let operation, let reason): "\(device): \(operation): \(reason)"
     case .nonFinite(let operation, let output, let count):
       "\(operation) gave \(count) values that are NaN or infinite in its output \(output)"
-    case .valueCount(let expected, let got, let shape): "\(got) values for shape \(shape), which holds \(expected)"
+    case .valueCount(let expected, let got, let shape):
+      "\(got) values for shape \(shape), which holds \(expected)"
     }
   }
 

@@ -1,0 +1,33 @@
+import LangevinCPU
+import LangevinOpenCL
+import LangevinTensor
+import OperationCases
+import Testing
+
+@Suite(.serialized) struct AgreementTests {
+  /// Without a device nothing below would run, and nothing would fail.
+  @Test func poclIsHere() {
+    #expect(
+      OpenCLDevices.all().contains { $0.platform == "Portable Computing Language" && $0.problem == nil })
+  }
+
+  @Test(arguments: TestDevice.all, [DType.float32, .float16, .bfloat16])
+  func edgeCasesAgreeWithFloat64(test: TestDevice, dtype: DType) throws {
+    let device = try test.open()
+    for row in OperationCases.edge {
+      #expect(device.backend.supports(row.operation(dtype), inputs: row.specs(dtype)), "\(row)")
+      let agreement = try Agreement.check(row, on: device, dtype: dtype, seed: 1)
+      #expect(agreement.passes, "\(agreement)")
+    }
+  }
+
+  @Test(arguments: TestDevice.own)
+  func modelCasesAgreeWithTheCPU(test: TestDevice) throws {
+    let device = try test.open()
+    let cpu = Device(CPUBackend())
+    for row in OperationCases.model {
+      let agreement = try Agreement.check(row, on: device, dtype: .float32, seed: 2, reference: .device(cpu))
+      #expect(agreement.passes, "\(agreement)")
+    }
+  }
+}
