@@ -14,14 +14,12 @@ let package = Package(
   targets: [
     // System libraries, found with pkg-config.
     .systemLibrary(name: "COpenCL", pkgConfig: "OpenCL", providers: [.apt(["ocl-icd-opencl-dev"])]),
-    .systemLibrary(
-      name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CSPNG", pkgConfig: "spng", providers: [.apt(["libspng-dev"])]),
 
     // The runtime. Arrows: Kernels -> OpenCL -> Tensor <- CPU; Tensor <- NN <- Models; Tensor <- Diffusion.
     .target(name: "LangevinTensor"),
     .target(name: "CVectorMath"),
-    .target(name: "LangevinCPU", dependencies: ["LangevinTensor", "COpenBLAS", "CVectorMath"]),
+    .target(name: "LangevinCPU", dependencies: ["LangevinTensor", "CVectorMath"]),
     .target(
       name: "LangevinKernels", path: "Kernels",
       resources: [

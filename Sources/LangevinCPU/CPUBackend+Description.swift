@@ -1,9 +1,13 @@
-import COpenBLAS
 import Glibc
 
 extension CPUBackend {
-  /// The kernels that OpenBLAS chose for this processor, such as `SkylakeX`.
-  public static var blasCore: String { String(cString: openblas_get_corename()) }
+  /// The processor whose kernels OpenBLAS runs, such as `SkylakeX`; why there is none, where it does not load.
+  public static var blasCore: String {
+    switch BLAS.shared {
+    case .success(let blas): blas.core
+    case .failure(let error): error.description
+    }
+  }
   /// Cores that this process may run on.
   public static var cores: Int { sysconf(Int32(_SC_NPROCESSORS_ONLN)) }
   /// The machine's physical memory in bytes.

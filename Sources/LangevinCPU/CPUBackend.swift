@@ -1,4 +1,3 @@
-import COpenBLAS
 import CVectorMath
 import Glibc
 import LangevinTensor
@@ -14,8 +13,6 @@ public final class CPUBackend: Backend {
   public init(memoryLimit: Int? = nil) {
     let physical = sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE))
     pool = MemoryPool(device: name, limit: memoryLimit ?? physical)
-    // Products are split over the cores here, so that each piece is finished while in its core's cache.
-    openblas_set_num_threads(1)
   }
 
   public func weightLayout(columns: Int) -> MatrixLayout { .rowMajor }
@@ -46,11 +43,18 @@ public final class CPUBackend: Backend {
     func arithmetic(_ body: ([FloatArray], MutableFloatArray) throws -> Void) throws {
       try asFloats(operation, inputs, output, body)
     }
+    /// For operations made of products. Throws where OpenBLAS does not load.
+    func products(_ body: ([FloatArray], MutableFloatArray) throws -> Void) throws {
+      if case .failure(let error) = BLAS.shared {
+        throw TensorError.deviceFailure(device: name, operation: operation.name, reason: error.description)
+      }
+      try asFloats(operation, inputs, output, body)
+    }
     let (x, y) = (try inputs.map { try raw($0, operation) }, try raw(output, operation))
     switch operation {
-    case .matmul(let matmul): try arithmetic { try self.matmul(matmul, $0, $1) }
-    case .conv2d(let conv): try arithmetic { try conv2d(conv, $0, $1) }
-    case .attention(let attention): try arithmetic { try self.attention(attention, $0, $1) }
+    case .matmul(let matmul): try products { try self.matmul(matmul, $0, $1) }
+    case .conv2d(let conv): try products { try conv2d(conv, $0, $1) }
+    case .attention(let attention): try products { try self.attention(attention, $0, $1) }
     case .groupNorm(let norm): try arithmetic { try groupNorm(norm, $0, $1) }
     case .layerNorm(let norm): try arithmetic { layerNorm(norm, $0, $1) }
     case .rmsNorm(let epsilon): try arithmetic { rmsNorm(epsilon, $0, $1) }

@@ -1,9 +1,9 @@
-import COpenBLAS
+import CVectorMath
 import Dispatch
 import Synchronization
 
 /// Cores that this process may run on, by its affinity mask.
-let coreCount = max(Int(openblas_get_num_procs()), 1)
+let coreCount = Int(vm_core_count())
 
 /// Workers that `parallelFor` uses for this much work: what per-worker scratch is sized by.
 func workerCount(_ count: Int, grain: Int) -> Int {

@@ -1,4 +1,3 @@
-import COpenBLAS
 import CVectorMath
 import LangevinTensor
 
@@ -108,10 +107,10 @@ func sgemm(
   _ b: UnsafePointer<Float>, _ ldb: Int, _ transposeB: Bool,
   _ beta: Float, _ c: UnsafeMutablePointer<Float>, _ ldc: Int
 ) {
-  cblas_sgemm(
-    CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
-    blasint(m), blasint(n), blasint(k), alpha, a, blasint(max(lda, 1)), b, blasint(max(ldb, 1)), beta, c,
-    blasint(max(ldc, 1)))
+  BLAS.loaded.sgemm(
+    BLAS.rowMajor, transposeA ? BLAS.transpose : BLAS.noTranspose, transposeB ? BLAS.transpose : BLAS.noTranspose,
+    Int32(m), Int32(n), Int32(k), alpha, a, Int32(max(lda, 1)), b, Int32(max(ldb, 1)), beta, c,
+    Int32(max(ldc, 1)))
 }
 
 /// What is added to a product's rows, and the activation after it.

@@ -13,6 +13,11 @@ typedef enum : int32_t {
 
 typedef enum : int32_t { VM_ADD, VM_SUBTRACT, VM_MULTIPLY, VM_DIVIDE, VM_MINIMUM, VM_MAXIMUM } vm_binary_function;
 
+// What the processor has, and how many of its cores are ours (features.c).
+int vm_has_avx2(void);
+int vm_has_avx512(void);
+int vm_core_count(void);
+
 // Point-wise (pointwise.c).
 void vm_unary(vm_unary_function function, const float *x, float *out, size_t n);
 // a and b advance by 0 or 1.
