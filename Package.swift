@@ -83,6 +83,8 @@ let package = Package(
     // One table of operations, which each backend is tested with.
     .target(name: "OperationCases", dependencies: ["LangevinTensor"], path: "Tests/OperationCases"),
     .testTarget(name: "LangevinCPUTests", dependencies: ["LangevinTensor", "LangevinCPU", "OperationCases"]),
+    .testTarget(
+      name: "LangevinToolTests", dependencies: ["Langevin", "LangevinOpenCL", "LangevinTool"]),
   ],
   swiftLanguageModes: [.v6]
 )

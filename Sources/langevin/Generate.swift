@@ -90,13 +90,15 @@ struct Generate: ParsableCommand {
     let device = try choice.open(
       fallback: !noFallback, memoryLimit: deviceMemory.map { $0 << 20 }, notice: { Output.warning($0) })
     let pipeline = try StableDiffusion(checkpoint, on: device, precision: precision.dtype)
-    display.line("seed \(seed), \(device.label), \(url.lastPathComponent)")
-
     var run = Run(start: start)
     let result: GenerationResult
     do {
+      var title = Optional("seed \(seed), \(device.label), \(url.lastPathComponent)")
       result = try pipeline.generate(request) { event in
         try Interrupt.check()
+        // Only once the request is known to be good.
+        title.map { display.line($0) }
+        title = nil
         try self.handle(event, request, outputs, url, &run, &display)
       }
     } catch var interrupted as Interrupted {

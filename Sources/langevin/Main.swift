@@ -24,11 +24,18 @@ import Logging
     } catch  where exitCode(for: error) == .success {
       exit(withError: error)
     } catch  where exitCode(for: error) == .validationFailure {
-      Output.error(message(for: error))
+      Output.error(oneLine(message(for: error)))
       Foundation.exit(ExitCode.validationFailure.rawValue)
     } catch {
       Output.error("\(error)")
       Foundation.exit(1)
     }
+  }
+
+  /// The parser lists choices on lines of their own.
+  private static func oneLine(_ message: String) -> String {
+    let lines = message.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
+    let choices = lines.dropFirst().map { $0.hasPrefix("- ") ? String($0.dropFirst(2)) : $0 }
+    return (lines.first ?? "") + (choices.isEmpty ? "" : " " + choices.joined(separator: ", "))
   }
 }

@@ -1,0 +1,201 @@
+import Foundation
+import Langevin
+import Testing
+
+/// What the tool makes.
+struct GenerateTests {
+  let scratch: Scratch
+
+  init() throws { scratch = try Scratch() }
+
+  private struct Report: Decodable {
+    struct Output: Decodable {
+      let path: String
+      let seed: UInt64
+    }
+    struct Fallbacks: Decodable { let operations: Int }
+    struct Memory: Decodable { let devicePeakBytes, processPeakBytes: Int }
+    struct Seconds: Decodable { let steps: [Double] }
+    let outputs: [Output]
+    let device: String
+    let fallbacks: Fallbacks
+    let memory: Memory
+    let seconds: Seconds
+  }
+
+  private func generate(_ arguments: [String]) throws {
+    let outcome = try Tool.generate(arguments, in: scratch.folder)
+    #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(arguments): \(outcome.errors)")
+  }
+
+  private func picture(_ name: String) throws -> Picture { try Picture.readPNG(scratch.url(name)).picture }
+
+  private func latents(_ name: String) throws -> (values: [Float], shape: Shape) {
+    let tensor = try SafetensorsFile(url: scratch.url(name)).load("latents", on: Device(CPUBackend()))
+    #expect(tensor.dtype == .float32)
+    return (try tensor.floats(), tensor.shape)
+  }
+
+  private func worst(_ a: [Float], _ b: [Float]) throws -> Float {
+    #expect(a.count == b.count && !a.isEmpty)
+    return zip(a, b).map { abs($0 - $1) }.reduce(0, max)
+  }
+
+  @Test func everyDeviceGivesTheSameLatents() throws {
+    let devices = ["cpu", try Tool.pocl()]
+    for (sampler, rng) in [("ddim", "philox"), ("euler-a", "torch")] {
+      for (index, device) in devices.enumerated() {
+        try generate([
+          "--device", device, "--no-fallback", "--steps", "4", "--seed", "7", "--sampler", sampler, "--rng",
+          rng,
+          "--output", "\(index).png", "--save-latents", "\(index).safetensors",
+        ])
+      }
+      let (cpu, pocl) = (try latents("0.safetensors"), try latents("1.safetensors"))
+      #expect(cpu.shape == [1, 4, 8, 8] && pocl.shape == cpu.shape)
+      let scale = cpu.values.map(abs).reduce(0, max)
+      let difference = try worst(cpu.values, pocl.values)
+      #expect(difference <= 1e-3 * scale, "\(sampler): \(difference) of \(scale)")
+      let shown = try picture("0.png")
+      #expect(shown.width == 64 && shown.height == 64 && Set(shown.pixels).count > 16)
+      // A rounding at the edge of a grey level.
+      let levels = zip(shown.pixels, try picture("1.png").pixels).map { abs(Int($0) - Int($1)) }.max()
+      #expect(try #require(levels) <= 1)
+    }
+  }
+
+  @Test func imagesOfABatchAreThoseOfTheirSeeds() throws {
+    let common = ["--device", "cpu", "--steps", "2", "--sampler", "ddpm"]
+    try generate(
+      common + ["--seed", "41", "--count", "3", "--output", "b.png", "--save-latents", "b.safetensors"])
+    let batch = try latents("b.safetensors")
+    #expect(batch.shape == [3, 4, 8, 8])
+    for index in 0..<3 {
+      try generate(
+        common + ["--seed", "\(41 + index)", "--output", "s.png", "--save-latents", "s.safetensors"])
+      #expect(try picture("s.png") == picture("b-\(index).png"))
+      #expect(try latents("s.safetensors").values == Array(batch.values[index * 256..<(index + 1) * 256]))
+    }
+    #expect(try picture("b-0.png") != picture("b-1.png"))
+  }
+
+  @Test func settingsAreInTheFileAndInTheReport() throws {
+    let outcome = try Tool.run(
+      [
+        "generate", "grinning face, café", "--negative", "sad: 悲", "--quiet", "--json", "--device", "cpu",
+        "--steps",
+        "2", "--seed", "5", "--guidance", "3", "--sampler", "euler-a", "--rng", "torch-cuda", "--width", "72",
+      ], in: scratch.folder)
+    #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
+    let report = try JSONDecoder().decode(Report.self, from: Data(outcome.output.utf8))
+    #expect(report.outputs.map(\.path) == ["langevin-5.png"] && report.outputs.map(\.seed) == [5])
+    #expect(report.device == "cpu" && report.fallbacks.operations == 0 && report.seconds.steps.count == 2)
+    #expect(
+      report.memory.devicePeakBytes > 1 << 20
+        && report.memory.processPeakBytes > report.memory.devicePeakBytes)
+    let text = try #require(try Picture.readPNG(scratch.url("langevin-5.png")).texts["parameters"])
+    let parameters = PictureParameters(parsing: text)
+    #expect(parameters.prompt == "grinning face, café" && parameters.negativePrompt == "sad: 悲")
+    for (name, value) in [
+      ("Steps", "2"), ("Sampler", "Euler a"), ("CFG scale", "3"), ("Seed", "5"), ("Size", "72x64"),
+      ("RNG", "NV"),
+      ("Model", "emoji-diffusion"),
+    ] {
+      #expect(parameters[name] == value)
+    }
+  }
+
+  @Test func imagesAreTakenUp() throws {
+    let grey = try Picture(width: 90, height: 70, pixels: [UInt8](repeating: 128, count: 90 * 70 * 3))
+    try grey.writePNG(to: scratch.url("in.png"))
+    let common = [
+      "--device", "cpu", "--steps", "10", "--seed", "1", "--image", "in.png", "--width", "64", "--height",
+      "64",
+    ]
+    try generate(common + ["--strength", "0.1", "--output", "weak.png"])
+    try generate(common + ["--strength", "0.9", "--output", "strong.png"])
+    func distance(_ name: String) throws -> Int {
+      try picture(name).pixels.map { abs(Int($0) - 128) }.reduce(0, +)
+    }
+    #expect(try distance("weak.png") * 2 < distance("strong.png"))
+  }
+
+  @Test func savedLatentsCanStartARun() throws {
+    try generate([
+      "--device", "cpu", "--steps", "2", "--seed", "1", "--save-latents", "a.safetensors", "--output",
+      "a.png",
+    ])
+    for seed in ["1", "2"] {
+      try generate([
+        "--device", "cpu", "--steps", "2", "--seed", seed, "--init-latents", "a.safetensors", "--output",
+        "\(seed).png",
+      ])
+    }
+    // DDIM draws nothing else, so the seed no longer matters.
+    #expect(try picture("1.png") == picture("2.png"))
+    #expect(try picture("1.png") != picture("a.png"))
+  }
+
+  @Test func aLongPromptSaysWhatIsCut() throws {
+    let words = (0..<100).map { "word\($0)" }.joined(separator: " ")
+    let outcome = try Tool.run(
+      ["generate", words, "--quiet", "--device", "cpu", "--steps", "1", "--output", "p.png"],
+      in: scratch.folder)
+    #expect(outcome.status == 0)
+    #expect(outcome.errorLines.count == 1 && outcome.errors.contains("warning: the prompt is longer"))
+    #expect(outcome.errors.contains("word 9 9") || outcome.errors.contains("word99"), "\(outcome.errors)")
+  }
+
+  @Test(arguments: [SIGINT, SIGTERM])
+  func anInterruptedBatchKeepsWhatIsFinished(signal: Int32) throws {
+    let arguments = [
+      "generate", "grinning face", "--device", "cpu", "--steps", "4", "--count", "2000", "--output", "p.png",
+    ]
+    let running = try Tool.start(arguments, in: scratch.folder)
+    try wait { try scratch.files().contains("p-0.png") }
+    kill(running.process.processIdentifier, signal)
+    let outcome = try running.finish()
+    #expect(outcome.status == 130)
+    let files = try scratch.files()
+    #expect(
+      !files.isEmpty && files.count < 2000 && files.allSatisfy { $0.hasSuffix(".png") && $0.hasPrefix("p-") })
+    for file in files { #expect(try picture(file).width == 64) }
+    #expect(outcome.errors.contains("kept") && outcome.errors.contains("p-0.png"))
+  }
+
+  @Test func anInterruptBeforeTheFirstPictureLeavesNothing() throws {
+    let arguments = [
+      "generate", "grinning face", "--device", "cpu", "--steps", "1000", "--output", "p.png",
+      "--save-latents", "l.safetensors",
+    ]
+    let running = try Tool.start(arguments, in: scratch.folder)
+    try wait { running.errors.contains("step 1/1000") }
+    kill(running.process.processIdentifier, SIGINT)
+    let outcome = try running.finish()
+    #expect(outcome.status == 130 && outcome.errors.contains("no file was written"))
+    #expect(try scratch.files().isEmpty)
+  }
+
+  private func wait(until condition: () throws -> Bool) throws {
+    let end = ContinuousClock.now + .seconds(60)
+    while try !condition() {
+      try #require(ContinuousClock.now < end, "nothing happened within a minute")
+      usleep(20_000)
+    }
+  }
+
+  @Test func devicesAreListedWithWhatWasProbed() throws {
+    let name = try Tool.pocl()
+    let text = try Tool.run(["devices"], in: scratch.folder)
+    #expect(text.status == 0 && text.output.contains("cpu: OpenBLAS") && text.output.contains("\(name): "))
+    struct Listing: Decodable {
+      let opencl: [DeviceDescription]
+    }
+    let json = try Tool.run(["devices", "--json"], in: scratch.folder)
+    let listing = try JSONDecoder().decode(Listing.self, from: Data(json.output.utf8))
+    let pocl = try #require(listing.opencl.first { "opencl:\($0.index)" == name })
+    #expect(
+      pocl.problem == nil && pocl.computeUnits > 0 && pocl.globalMemory > 0
+        && pocl.version.hasPrefix("OpenCL"))
+  }
+}

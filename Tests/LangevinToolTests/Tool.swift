@@ -1,0 +1,134 @@
+import Foundation
+import Langevin
+import Testing
+
+/// A folder that goes away with the test.
+final class Scratch: Sendable {
+  let folder: URL
+
+  init() throws {
+    folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "langevin-test-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+  }
+
+  deinit { try? FileManager.default.removeItem(at: folder) }
+
+  func url(_ name: String) -> URL { folder.appendingPathComponent(name) }
+
+  /// Sorted, hidden ones too.
+  func files() throws -> [String] {
+    try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
+  }
+
+  /// A copy of the shipped model.
+  func model() throws -> URL {
+    let copy = url("model")
+    try FileManager.default.copyItem(at: DefaultModel.url, to: copy)
+    return copy
+  }
+}
+
+/// The built tool, run as a process.
+struct Tool {
+  struct Outcome {
+    let status: Int32
+    let output: String
+    let errors: String
+    var errorLines: [String] { errors.split(separator: "\n").map(String.init) }
+  }
+
+  /// A process whose two streams go to files.
+  struct Running {
+    let process: Process
+    let logs: Scratch
+
+    var errors: String { (try? String(contentsOf: logs.url("err"), encoding: .utf8)) ?? "" }
+
+    func finish() throws -> Outcome {
+      process.waitUntilExit()
+      #expect(process.terminationReason == .exit, "the tool died of a signal: \(errors)")
+      return Outcome(
+        status: process.terminationStatus, output: try String(contentsOf: logs.url("out"), encoding: .utf8),
+        errors: errors)
+    }
+  }
+
+  static func start(_ arguments: [String], in folder: URL, environment: [String: String] = [:]) throws
+    -> Running
+  {
+    let logs = try Scratch()
+    let process = Process()
+    process.executableURL = Bundle.main.bundleURL.appendingPathComponent("langevin")
+    process.arguments = arguments
+    process.currentDirectoryURL = folder
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    for (name, stream) in [("out", \Process.standardOutput), ("err", \Process.standardError)] {
+      FileManager.default.createFile(atPath: logs.url(name).path, contents: nil)
+      process[keyPath: stream] = try FileHandle(forWritingTo: logs.url(name))
+    }
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    return Running(process: process, logs: logs)
+  }
+
+  static func run(_ arguments: [String], in folder: URL, environment: [String: String] = [:]) throws
+    -> Outcome
+  {
+    try start(arguments, in: folder, environment: environment).finish()
+  }
+
+  /// `generate "grinning face" --quiet` with these arguments.
+  static func generate(_ arguments: [String], in folder: URL, environment: [String: String] = [:]) throws
+    -> Outcome
+  {
+    try run(["generate", "grinning face", "--quiet"] + arguments, in: folder, environment: environment)
+  }
+
+  /// Checks that a run failed with one line on standard error that has these words, and wrote nothing.
+  static func expectFailure(
+    _ arguments: [String], status: Int32 = 1, words: [String], environment: [String: String] = [:],
+    in scratch: Scratch, location: SourceLocation = #_sourceLocation
+  ) throws {
+    let before = try scratch.files()
+    let outcome = try generate(arguments, in: scratch.folder, environment: environment)
+    #expect(outcome.status == status, "\(outcome.errors)", sourceLocation: location)
+    #expect(outcome.errorLines.count == 1, "\(outcome.errors)", sourceLocation: location)
+    #expect(outcome.errors.hasPrefix("langevin: error: "), "\(outcome.errors)", sourceLocation: location)
+    for word in words {
+      #expect(outcome.errors.contains(word), "no '\(word)' in: \(outcome.errors)", sourceLocation: location)
+    }
+    #expect(outcome.output.isEmpty, sourceLocation: location)
+    #expect(try scratch.files() == before, sourceLocation: location)
+  }
+
+  /// The name of PoCL's device. A machine without PoCL fails the tests rather than skipping them.
+  static func pocl() throws -> String {
+    let device = OpenCLDevices.all().first { $0.platform == "Portable Computing Language" }
+    let found = try #require(device, "PoCL is missing: apt install pocl-opencl-icd")
+    return "opencl:\(found.index)"
+  }
+}
+
+/// Edits safetensors files byte by byte, past every check of the library's own writer.
+struct SafetensorsEdit {
+  var header: [String: Any]
+  var data: Data
+  let url: URL
+
+  init(_ url: URL) throws {
+    self.url = url
+    let file = try Data(contentsOf: url)
+    let length = file.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    header = try #require(try JSONSerialization.jsonObject(with: file[8..<8 + length]) as? [String: Any])
+    data = Data(file[(8 + length)...])
+  }
+
+  func entry(_ name: String) throws -> [String: Any] { try #require(header[name] as? [String: Any]) }
+
+  func save() throws {
+    let json = try JSONSerialization.data(withJSONObject: header)
+    let length = (0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) }
+    try (Data(length) + json + data).write(to: url)
+  }
+}
