@@ -28,8 +28,14 @@ enum Interrupt {
     }
     // After the first signal the default action is back.
     action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND)) | Int32(SA_RESTART)
-    sigaction(SIGINT, &action, nil)
-    sigaction(SIGTERM, &action, nil)
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    for signal in [SIGINT, SIGTERM] {
+      sigaction(signal, &action, nil)
+      sigaddset(&signals, signal)
+    }
+    // A parent's thread may have had them blocked, which is inherited.
+    pthread_sigmask(SIG_UNBLOCK, &signals, nil)
   }
 
   /// Throws `Interrupted` once a signal has come.

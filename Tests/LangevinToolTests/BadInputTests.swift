@@ -159,7 +159,7 @@ struct BadInputTests {
     let latents = try Tensor([Float](repeating: 0, count: 8), [1, 4, 1, 2], on: Device(CPUBackend()))
     try SafetensorsWriter.write([("latents", latents)], to: file)
     try Tool.expectFailure(
-      ["--init-latents", file.path, "--device", "cpu"], words: ["[1, 4, 1, 2]", "expected [1, 4, 8, 8]"],
+      ["--init-latents", file.path, "--device", "cpu"], words: ["[1, 4, 1, 2]", "expected [1, 4, 16, 16]"],
       in: scratch)
   }
 
@@ -186,7 +186,7 @@ struct BadInputTests {
     let range = try #require(try edit.entry(name)["data_offsets"] as? [Int])
     edit.data.replaceSubrange(range[0]..<range[0] + 2, with: [0x00, 0x7E])
     try edit.save()
-    try fail(model, words: ["the text encoder", "layerNorm"])
+    try fail(model, words: ["the text encoder", "layer_norm"])
   }
 
   // MARK: Devices

@@ -64,7 +64,7 @@ struct Tool {
     process.currentDirectoryURL = folder
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     for (name, stream) in [("out", \Process.standardOutput), ("err", \Process.standardError)] {
-      FileManager.default.createFile(atPath: logs.url(name).path, contents: nil)
+      try #require(FileManager.default.createFile(atPath: logs.url(name).path, contents: nil))
       process[keyPath: stream] = try FileHandle(forWritingTo: logs.url(name))
     }
     process.standardInput = FileHandle.nullDevice

@@ -1,9 +1,9 @@
 extension Picture {
-  /// Another size by antialiased bicubic interpolation, bit-equal to Pillow's `Image.BICUBIC`.
+  /// Another size by antialiased bicubic interpolation, bit-equal to Pillow's `Image.BICUBIC`, across first.
   ///
-  /// Separable with a = -0.5 (Keys, 1981), across first; where it shrinks, the support widens with the ratio.
-  /// Taps outside the picture are dropped and the rest renormalised; weights have 22 bits after the point, and
-  /// the picture between the two passes has 8 bits.
+  /// Separable with a = -0.5 (Keys, 1981); where it shrinks, the support widens with the ratio. Taps outside the
+  /// picture are dropped and the rest renormalised; weights have 22 bits after the point, and the picture between
+  /// the two passes has 8 bits. Pillow 13 goes down before across for some sizes, earlier versions never do.
   public func resized(width: Int, height: Int) -> Picture {
     precondition(width > 0 && height > 0)
     var result = self

@@ -1,0 +1,42 @@
+# make picture [PROMPT="…"] draws a picture; make test runs the tests. Both install what is missing first.
+
+PROMPT ?= grinning face
+PICTURE ?= picture.png
+SWIFT ?= swift
+# One set of flags, so that the picture's and the tests' objects are the same. Tests look inside modules.
+BUILD = -c release -Xswiftc -enable-testing
+PACKAGES = ocl-icd-opencl-dev opencl-headers libopenblas-dev pocl-opencl-icd libspng-dev pkg-config
+SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
+
+.PHONY: picture test lint format deps
+export PROMPT PICTURE
+
+picture: deps
+	$(SWIFT) build $(BUILD) --product langevin
+	"$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" generate "$$PROMPT" \
+	  --guidance 3 --steps 40 --seed 1 --output "$$PICTURE"
+
+# Builds first: the tests run the tool as a process.
+test: deps
+	$(SWIFT) build $(BUILD) --build-tests
+	$(SWIFT) test $(BUILD) --skip-build
+
+lint:
+	$(SWIFT) format lint --strict --recursive $(SOURCES)
+
+format:
+	$(SWIFT) format --in-place --parallel --recursive $(SOURCES)
+
+# Debian and Ubuntu: only what is not there yet, so that a machine that has it all needs no network.
+deps:
+	@command -v $(firstword $(SWIFT)) > /dev/null || \
+	  { echo "a Swift toolchain (6.0 or later) is needed: https://www.swift.org/install/linux" >&2; exit 1; }
+	@command -v dpkg-query > /dev/null || \
+	  { echo "not Debian or Ubuntu: make sure that these are installed: $(PACKAGES)" >&2; exit 0; }; \
+	missing=$$(for package in $(PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' "$$package" 2> /dev/null | grep -q "ok installed" || echo "$$package"; done); \
+	[ -n "$$missing" ] || exit 0; \
+	sudo=; if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+	echo "installing" $$missing; \
+	$$sudo apt-get update -qq && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
