@@ -85,7 +85,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void flash_attention(
       const float before = maximum[r];
       const float now = max(before, max(m2.x, m2.y));
       float16 row_sum = (float16)(0.0f);
-      for (int v = 0; v < 2 * panels; ++v) row_sum += s[v] = exp2_v(s[v] - now);
+      for (int v = 0; v < 2 * panels; ++v) row_sum += s[v] = exp2_falling_v(s[v] - now);
       const float8 r8 = row_sum.lo + row_sum.hi;
       const float4 r4 = r8.lo + r8.hi;
       const float correction = exp2(before - now);

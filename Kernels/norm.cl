@@ -202,9 +202,9 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void softmax(
   const float maximum = group_max(max(lanes_max(m), tail), scratch);
   floatV s = (floatV)(0.0f);
   tail = 0.0f;
-  FOR_VECTORS(i) s += exp2_v((LOADV(x, i) - maximum) * LOG2E);
-  FOR_TAIL(i) tail += exp2_v((floatV)((LOAD(x, i) - maximum) * LOG2E)).s0;
+  FOR_VECTORS(i) s += exp2_falling_v((LOADV(x, i) - maximum) * LOG2E);
+  FOR_TAIL(i) tail += exp2_falling_v((floatV)((LOAD(x, i) - maximum) * LOG2E)).s0;
   const float inverse = 1.0f / group_sum(lanes_sum(s) + tail, scratch);
-  FOR_VECTORS(i) STOREV(exp2_v((LOADV(x, i) - maximum) * LOG2E) * inverse, y, i);
-  FOR_TAIL(i) STORE(exp2_v((floatV)((LOAD(x, i) - maximum) * LOG2E)).s0 * inverse, y, i);
+  FOR_VECTORS(i) STOREV(exp2_falling_v((LOADV(x, i) - maximum) * LOG2E) * inverse, y, i);
+  FOR_TAIL(i) STORE(exp2_falling_v((floatV)((LOAD(x, i) - maximum) * LOG2E)).s0 * inverse, y, i);
 }

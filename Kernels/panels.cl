@@ -1,7 +1,8 @@
 // Products on CPU devices: y = epilogue(scale * A W), W packed in panels of 32 columns.
 //
 // Mapping: one work-item (work-group size 1, no local memory) computes MB rows x 32 columns; global size
-// [ceil(rows / MB), panels, batch]. Tiles of MR rows x 32 columns stay in vector registers over KC steps of
+// [panels of a group, ceil(rows / MB), groups * batches]: work-items run in this order, so that a group of
+// panels, which fits a core's cache, serves all rows before the next one, and rows serve a whole group. Tiles of MR rows x 32 columns stay in vector registers over KC steps of
 // the inner extent; between blocks of KC they rest in a private scratch, so a panel's block is read from
 // the nearest caches MB / MR times. A's rows are read in place through pointers: for a convolution they
 // are set anew for each tap, and point to `zeros` where the tap falls on padding (the indirect
@@ -27,16 +28,18 @@
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
     __global const T_t* a, const ulong a0, __global const T_t* w, const ulong w0, __global T_t* y,
     const ulong y0, EPILOGUE_PARAMETERS, __global const T_t* zeros, const ulong zeros0, const float scale,
-    const int rows, const int columns, const int channels, const ulong a_stride, const ulong a_batch,
+    const int batches, const int rows, const int columns, const int channels, const ulong a_stride, const ulong a_batch,
     const ulong w_batch, const ulong y_batch
 #if CONV
     , const int height, const int width, const int out_height, const int out_width, const int kernel_height,
     const int kernel_width, const int step, const int pad_top, const int pad_left
 #endif
 ) {
-  const int first = get_group_id(0) * MB;
-  const int panel = get_group_id(1);
-  const ulong batch = get_group_id(2);
+  const int groups = get_num_groups(2) / batches;
+  const int panel = get_group_id(2) % groups * get_num_groups(0) + get_group_id(0);
+  const int first = get_group_id(1) * MB;
+  const ulong batch = get_group_id(2) / groups;
+  if (panel * NR >= columns) return;
   const int count = min(MB, rows - first);
   const int tiles = (count + MR - 1) / MR;
 #if CONV

@@ -68,13 +68,11 @@ ushort bf16_bits(float v) {
 #define vloadV(p) PASTE(vload, VW)(0, p)
 #define vstoreV(v, p) PASTE(vstore, VW)(v, 0, p)
 
-// 2^x: the nearest integer goes to the exponent, the rest through a polynomial. Below 2^-126 it is 0.
-floatV exp2_v(floatV x) {
-  const intV vanishes = x < -126.0f;
-  x = select(x, (floatV)(-126.0f), vanishes);
-  x = select(x, (floatV)(127.5f), x > 127.5f);
-  const floatV n = (x + 12582912.0f) - 12582912.0f;
-  const floatV f = x - n;
+// 2^x for x <= 0, in softmax: the integer part is added to the polynomial's exponent bits. 0 below 2^-126.
+floatV exp2_falling_v(floatV x) {
+  const floatV clamped = select(x, (floatV)(-126.0f), x < -126.0f);
+  const floatV shifted = clamped + 12582912.0f;
+  const floatV f = clamped - (shifted - 12582912.0f);
   floatV p = (floatV)(1.535336188319500e-4f);
   p = p * f + 1.339887440266574e-3f;
   p = p * f + 9.618437357674640e-3f;
@@ -82,11 +80,7 @@ floatV exp2_v(floatV x) {
   p = p * f + 2.402264791363012e-1f;
   p = p * f + 6.931472028550421e-1f;
   p = p * f + 1.0f;
-  // Two factors, so that an exponent of 128 does not overflow on the way.
-  const intV e = convert_intV(n);
-  const intV half_e = e >> 1;
-  p = p * as_floatV((half_e + 127) << 23) * as_floatV((e - half_e + 127) << 23);
-  return select(p, (floatV)(0.0f), vanishes);
+  return select(as_floatV(as_intV(p) + (as_intV(shifted) << 23)), (floatV)(0.0f), x < -126.0f);
 }
 
 #define LOG2E 1.44269504088896341f

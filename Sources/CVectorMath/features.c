@@ -5,7 +5,7 @@
 
 #if defined(__x86_64__)
 int vm_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-int vm_has_avx512(void) { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
+int vm_has_avx512(void) { return __builtin_cpu_supports("x86-64-v4"); }
 #else
 int vm_has_avx2(void) { return 0; }
 int vm_has_avx512(void) { return 0; }

@@ -93,18 +93,6 @@ void vm_softmax(const float *x, float *out, size_t n) {
   vm_scale(out, 1.0f / sum, out, n);
 }
 
-float vm_softmax_block(float *scores, size_t count, size_t n, float *maximum, float *sum) {
-  // The first maximum is finite, so that a row of nothing but -infinity gives zeros and not inf - inf.
-  float blockMaximum = vm_maximum(scores, count);
-  float next = maximum_inline(*maximum, blockMaximum);
-  float factor = expf(*maximum - next);
-  float blockSum = exp_and_sum(scores, next, scores, count);
-  for (size_t i = count; i < n; i++) scores[i] = 0;
-  *sum = *sum * factor + blockSum;
-  *maximum = next;
-  return factor;
-}
-
 VECTORISED
 static void normalise(
     const float *x, float mean, float scale, const float *gamma, const float *beta, float *out, size_t n) {

@@ -10,7 +10,8 @@ struct BLAS: Sendable {
   /// cblas_sgemm: order, transA, transB, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc.
   typealias SGEMM =
     @convention(c) (
-      Int32, Int32, Int32, Int32, Int32, Int32, Float, UnsafePointer<Float>?, Int32, UnsafePointer<Float>?, Int32,
+      Int32, Int32, Int32, Int32, Int32, Int32, Float, UnsafePointer<Float>?, Int32, UnsafePointer<Float>?,
+      Int32,
       Float, UnsafeMutablePointer<Float>?, Int32
     ) -> Void
   static let rowMajor: Int32 = 101
@@ -36,7 +37,8 @@ struct BLAS: Sendable {
   private init() throws(LoadError) {
     var library = try Library()
     let wanted = vm_has_avx512() != 0 ? "SkylakeX" : vm_has_avx2() != 0 ? "Haswell" : nil
-    if let wanted, ["Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Generic"].contains(library.core) {
+    if let wanted, ["Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Generic"].contains(library.core)
+    {
       library.close()
       setenv("OPENBLAS_CORETYPE", wanted, 0)
       defer { unsetenv("OPENBLAS_CORETYPE") }
@@ -66,7 +68,8 @@ struct BLAS: Sendable {
       }
       self.handle = handle
       sgemm = unsafeBitCast(try symbol("cblas_sgemm"), to: SGEMM.self)
-      setThreads = unsafeBitCast(try symbol("openblas_set_num_threads"), to: (@convention(c) (Int32) -> Void).self)
+      setThreads = unsafeBitCast(
+        try symbol("openblas_set_num_threads"), to: (@convention(c) (Int32) -> Void).self)
       typealias Name = @convention(c) () -> UnsafePointer<CChar>?
       let name = unsafeBitCast(try symbol("openblas_get_corename"), to: Name.self)()
       core = name.map { String(cString: $0) } ?? "unknown"

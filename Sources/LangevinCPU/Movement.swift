@@ -91,26 +91,38 @@ extension CPUBackend {
   }
 
   func arrangeWeight(_ arrangement: WeightArrangement, _ x: RawArray, _ y: RawArray) {
-    let (rows, columns) = (arrangement.taps * arrangement.channels, arrangement.columns)
-    let strides = [arrangement.tapStride, arrangement.channelStride, arrangement.columnStride]
-    switch arrangement.layout {
-    case .rowMajor, .transposed:
-      let logical: Shape = [arrangement.taps, arrangement.channels, columns]
-      copyStrided(
-        x, strides: strides, offset: 0, RawArray(pointer: y.pointer, spec: TensorSpec(logical, y.spec.dtype)))
-    case .panels(let width, _):
-      fill(0, y)
-      let panels = (columns + width - 1) / width
-      parallelFor(panels * rows, grain: max(elementGrain / width, 1)) { _, range in
-        for row in range {
-          let (panel, k) = (row / rows, row % rows)
-          let (tap, channel) = (k / arrangement.channels, k % arrangement.channels)
-          let source = tap * strides[0] + channel * strides[1] + panel * width * strides[2]
-          let count = min(width, columns - panel * width)
-          if y.spec.dtype.byteCount == 2 {
-            for j in 0..<count { y.shorts[row * width + j] = x.shorts[source + j * strides[2]] }
-          } else {
-            for j in 0..<count { y.words[row * width + j] = x.words[source + j * strides[2]] }
+    if y.spec.dtype.byteCount == 2 {
+      arrange(arrangement, x.shorts, y.shorts)
+    } else {
+      arrange(arrangement, x.words, y.words)
+    }
+  }
+
+  /// By blocks of channels: what is read of a column is a run (for a convolution all its taps), and 16 columns at
+  /// a time fill whole cache lines of the output.
+  private func arrange<Element: FixedWidthInteger & Sendable>(
+    _ arrangement: WeightArrangement, _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>
+  ) {
+    let (taps, channels, columns) = (arrangement.taps, arrangement.channels, arrangement.columns)
+    var width = columns
+    if case .panels(let panelWidth, _) = arrangement.layout { width = panelWidth }
+    let channelBlock = 32
+    let blocks = (channels + channelBlock - 1) / channelBlock
+    let panelSize = taps * channels * width
+    if columns % width != 0 { y.update(repeating: 0, count: (columns + width - 1) / width * panelSize) }
+    parallelFor(blocks, grain: 1) { _, range in
+      for block in range {
+        let inner = block * channelBlock..<min((block + 1) * channelBlock, channels)
+        for first in stride(from: 0, to: columns, by: 16) {
+          for tap in 0..<taps {
+            for channel in inner {
+              let source = x + tap * arrangement.tapStride + channel * arrangement.channelStride
+              let row = (tap * channels + channel) * width
+              for column in first..<min(first + 16, columns) {
+                y[column / width * panelSize + row + column % width] =
+                  source[column * arrangement.columnStride]
+              }
+            }
           }
         }
       }

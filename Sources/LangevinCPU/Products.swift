@@ -108,7 +108,8 @@ func sgemm(
   _ beta: Float, _ c: UnsafeMutablePointer<Float>, _ ldc: Int
 ) {
   BLAS.loaded.sgemm(
-    BLAS.rowMajor, transposeA ? BLAS.transpose : BLAS.noTranspose, transposeB ? BLAS.transpose : BLAS.noTranspose,
+    BLAS.rowMajor, transposeA ? BLAS.transpose : BLAS.noTranspose,
+    transposeB ? BLAS.transpose : BLAS.noTranspose,
     Int32(m), Int32(n), Int32(k), alpha, a, Int32(max(lda, 1)), b, Int32(max(ldb, 1)), beta, c,
     Int32(max(ldc, 1)))
 }

@@ -13,8 +13,8 @@ extension OpenCLBackend {
     switch family {
     case .cpu:
       // Blocks sized so that scores, outputs and a block of keys rest in the nearest caches.
-      let blockKeys = 128
-      let blockQueries = size > 256 ? 16 : 32
+      let blockKeys = 256
+      let blockQueries = 32
       let paddedKeys = (keys + 31) / 32 * 32
       let paddedSize = (size + 15) / 16 * 16
       let width = attention.heads * size

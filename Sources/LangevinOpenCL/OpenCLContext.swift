@@ -19,6 +19,11 @@ final class OpenCLContext: @unchecked Sendable {
     if let problem = description.problem {
       throw OpenCLError.unusable(device: "opencl:\(index) (\(description.name))", reason: problem)
     }
+    if description.isCPU {
+      // Its buffers are the driver's malloc. Large blocks must go back to the system as soon as they are freed:
+      // by default glibc keeps up to 32 MiB each in its heap, 0.9 GiB of 5 for Stable Diffusion 1.5.
+      mallopt(M_MMAP_THRESHOLD, 1 << 17)
+    }
     var code: cl_int = 0
     var device: cl_device_id? = handle.id
     let context = clCreateContext(nil, 1, &device, nil, nil, &code)

@@ -88,10 +88,13 @@ extension OpenCLBackend {
     let rowsPerItem = 64
     let channels = conv.map { $0.input[3] } ?? product.inner
     let panels = (product.columns + OpenCLBackend.panelWidth - 1) / OpenCLBackend.panelWidth
+    // Panels whose columns of the weight fit in half of a core's second-level cache.
+    let group = max(1, min(panels, (3 << 18) / max(1, product.inner * OpenCLBackend.panelWidth * 4)))
     let zeros = try zeros(channels)
     var arguments: [Argument] = [.operand(a), .operand(w), .operand(y)] + extras
     arguments += [
-      .scratch(zeros), .ulong(0), .float(product.scale), .int(product.rows), .int(product.columns),
+      .scratch(zeros), .ulong(0), .float(product.scale), .int(product.batch), .int(product.rows),
+      .int(product.columns),
       .int(channels),
       .ulong(aStride), .ulong(product.rows * product.inner),
       .ulong(panels * product.inner * OpenCLBackend.panelWidth), .ulong(product.rows * product.columns),
@@ -105,9 +108,12 @@ extension OpenCLBackend {
     return Launch(
       "product", .panels,
       [
-        "T": a.dtype.kernelName, "CONV": conv == nil ? 0 : 1, "VW": 16, "MR": 8, "MB": rowsPerItem, "KC": 256,
+        "T": a.dtype.kernelName, "CONV": conv == nil ? 0 : 1, "VW": 16, "MR": 8, "MB": rowsPerItem, "KC": 512,
       ],
-      global: [(product.rows + rowsPerItem - 1) / rowsPerItem, panels, product.batch], local: [1, 1, 1],
+      global: [
+        group, (product.rows + rowsPerItem - 1) / rowsPerItem, (panels + group - 1) / group * product.batch,
+      ],
+      local: [1, 1, 1],
       arguments)
   }
 

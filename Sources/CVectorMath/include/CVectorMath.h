@@ -33,9 +33,6 @@ void vm_accumulate(const float *x, float c, float *out, size_t n);
 
 // Rows (rows.c).
 void vm_softmax(const float *x, float *out, size_t n);
-// One block of an online softmax: replaces `count` scores by exp(score - maximum) and zeroes the rest up to
-// `n`; updates the row's maximum and sum, and returns what earlier sums are to be multiplied by.
-float vm_softmax_block(float *scores, size_t count, size_t n, float *maximum, float *sum);
 void vm_layer_norm(const float *x, const float *gamma, const float *beta, float epsilon, float *out, size_t n);
 void vm_rms_norm(const float *x, const float *gamma, float epsilon, float *out, size_t n);
 double vm_sum(const float *x, size_t n);
@@ -61,5 +58,18 @@ void vm_int_to_float(const int32_t *x, float *out, size_t n);
 // Toward zero; out of range gives the nearest end, NaN gives 0.
 void vm_float_to_int(const float *x, int32_t *out, size_t n);
 size_t vm_count_non_finite(const float *x, size_t n);
+
+// Attention (attention.c). Keys are packed in panels of 32, [ceil(count / 32), size, 32], zero past the last.
+void vm_pack_keys(const float *keys, size_t stride, size_t count, size_t size, float *packed);
+// scores [rows, 32 * panels] = scale * q [rows, size] keys^T; q's rows are `stride` apart.
+void vm_attention_scores(
+    const float *q, size_t stride, size_t rows, const float *keys, size_t panels, size_t size, float scale,
+    float *scores);
+// One block of an online softmax: replaces `count` scores by exp(score - maximum) and zeroes the rest up to `n`,
+// a multiple of 16; updates the row's maximum and sum, and returns what earlier sums are to be multiplied by.
+float vm_softmax_block(float *scores, size_t count, size_t n, float *maximum, float *sum);
+// out [rows, stride] += scores [rows, count of width] values [count, stride]; stride is a multiple of 16.
+void vm_attention_values(
+    const float *scores, size_t width, size_t rows, const float *values, size_t count, size_t stride, float *out);
 
 #endif
