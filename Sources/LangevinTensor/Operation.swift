@@ -1,6 +1,6 @@
 /// Everything a backend may be asked to compute: the profiler's label, the kernel cache's key and the
-/// test table's row. A new case is added here, in `Operation+Inference.swift`, in each backend and in the
-/// case table of the tests; the compiler names each place, since every switch over it is exhaustive.
+/// test table's row. A new case is added here, in `Operation+Inference.swift`, in each of the two backends and in
+/// the tests' float64 reference; the compiler names each place, since these switches over it are exhaustive.
 ///
 /// Shapes: N images, H x W pixels, C channels (last), T and S tokens. All floating-point inputs of an
 /// operation share one dtype, which is the output's too unless said otherwise.
@@ -53,35 +53,61 @@ public enum Operation: Sendable, Hashable {
   /// How many elements are NaN or infinite -> int32 [1].
   case nonFiniteCount
 
-  /// A short name for tables and messages.
+  /// The cases without their payloads; the raw value is the name in tables and messages.
+  public enum Kind: String, Sendable, Hashable, CaseIterable {
+    case matmul, conv2d, attention
+    case groupNorm = "group_norm"
+    case layerNorm = "layer_norm"
+    case rmsNorm = "rms_norm"
+    case softmax, unary, affine, clamp, geglu, binary
+    case linearCombination = "linear_combination"
+    case reduce, embedding, transpose, broadcast, slice, concatenate, pad
+    case upsampleNearest = "upsample_nearest"
+    case cast
+    case normalNoise = "normal_noise"
+    case fill
+    case arrangeWeight = "arrange_weight"
+    case nonFiniteCount = "non_finite_count"
+  }
+
+  public var kind: Kind {
+    switch self {
+    case .matmul: .matmul
+    case .conv2d: .conv2d
+    case .attention: .attention
+    case .groupNorm: .groupNorm
+    case .layerNorm: .layerNorm
+    case .rmsNorm: .rmsNorm
+    case .softmax: .softmax
+    case .unary: .unary
+    case .affine: .affine
+    case .clamp: .clamp
+    case .geglu: .geglu
+    case .binary: .binary
+    case .linearCombination: .linearCombination
+    case .reduce: .reduce
+    case .embedding: .embedding
+    case .transpose: .transpose
+    case .broadcast: .broadcast
+    case .slice: .slice
+    case .concatenate: .concatenate
+    case .pad: .pad
+    case .upsampleNearest: .upsampleNearest
+    case .cast: .cast
+    case .normalNoise: .normalNoise
+    case .fill: .fill
+    case .arrangeWeight: .arrangeWeight
+    case .nonFiniteCount: .nonFiniteCount
+    }
+  }
+
+  /// A short name for tables and messages: the function's, where one case stands for several.
   public var name: String {
     switch self {
-    case .matmul: "matmul"
-    case .conv2d: "conv2d"
-    case .attention: "attention"
-    case .groupNorm: "group_norm"
-    case .layerNorm: "layer_norm"
-    case .rmsNorm: "rms_norm"
-    case .softmax: "softmax"
     case .unary(let function): function.rawValue
-    case .affine: "affine"
-    case .clamp: "clamp"
-    case .geglu: "geglu"
     case .binary(let function): function.rawValue
-    case .linearCombination: "linear_combination"
     case .reduce(let reduce): "reduce_\(reduce.kind.rawValue)"
-    case .embedding: "embedding"
-    case .transpose: "transpose"
-    case .broadcast: "broadcast"
-    case .slice: "slice"
-    case .concatenate: "concatenate"
-    case .pad: "pad"
-    case .upsampleNearest: "upsample_nearest"
-    case .cast: "cast"
-    case .normalNoise: "normal_noise"
-    case .fill: "fill"
-    case .arrangeWeight: "arrange_weight"
-    case .nonFiniteCount: "non_finite_count"
+    default: kind.rawValue
     }
   }
 }

@@ -28,18 +28,13 @@ import Testing
     switch test.operation(.float32) {
     case .matmul, .conv2d: return x * (second?[-1] ?? 0) < 600_000_000
     case .attention: return x * (second?[1] ?? 0) < 600_000_000
-    case .groupNorm, .layerNorm, .rmsNorm, .softmax, .unary, .affine, .clamp, .geglu, .binary,
-      .linearCombination,
-      .reduce, .embedding, .transpose, .broadcast, .slice, .concatenate, .pad, .upsampleNearest, .cast,
-      .normalNoise, .fill, .arrangeWeight, .nonFiniteCount:
-      return x < 3_000_000
+    default: return x < 3_000_000
     }
   }
 
   @Test func everyOperationHasACase() {
-    let covered = Set(OperationCases.all.map { OperationCases.row(of: $0.operation(.float32)) })
-    #expect(OperationCases.required.subtracting(covered).isEmpty)
-    #expect(covered.subtracting(OperationCases.required).isEmpty)
+    let covered = Set(OperationCases.all.map { $0.operation(.float32).name })
+    #expect(OperationCases.required.subtracting(covered) == [])
   }
 
   @Test func casesHaveNamesOfTheirOwn() {

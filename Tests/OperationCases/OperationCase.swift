@@ -109,36 +109,15 @@ public enum OperationCases {
   public static var edge: [OperationCase] { all.filter { $0.size == .edge } }
   public static var model: [OperationCase] { all.filter { $0.size == .model } }
 
-  /// Which rows of the table an operation needs, by name; a new operation does not compile until it is here
-  /// and does not pass until the table has a row for it.
-  public static let required: Set<String> = {
-    var names: Set<String> = []
-    let one = TensorSpec([1])
-    let all: [Operation] =
-      [
-        .matmul(MatMul()), .conv2d(Conv2D(kernel: Extent2D(height: 1, width: 1))),
-        .attention(Attention(heads: 1, scale: 1)), .groupNorm(GroupNorm(groups: 1, epsilon: 1)),
-        .layerNorm(LayerNorm(epsilon: 1)), .rmsNorm(epsilon: 1), .softmax, .affine(scale: 1, offset: 0),
-        .clamp(lower: 0, upper: 1), .geglu, .linearCombination([1]), .embedding, .transpose([]),
-        .broadcast([]),
-        .slice(Slice(starts: [], sizes: [])), .concatenate(axis: 0), .pad(Pad(before: [], after: [])),
-        .upsampleNearest(factor: 1), .cast(.float32),
-        .normalNoise(NormalNoise(seed: 0, stream: 0, step: 0, shape: [1])), .fill(0, one),
-        .arrangeWeight(.linear(1, 1, layout: .rowMajor)), .nonFiniteCount,
-      ] + Unary.allCases.map { .unary($0) } + Binary.allCases.map { .binary($0) }
-      + Reduce.Kind.allCases.map { .reduce(Reduce($0, axes: [])) }
-    for operation in all { names.insert(row(of: operation)) }
-    return names
-  }()
-
-  /// The name under which the table must have an operation. The switch is exhaustive so that the compiler
-  /// leads here; add the new case to `required` too.
-  public static func row(of operation: Operation) -> String {
-    switch operation {
-    case .matmul, .conv2d, .attention, .groupNorm, .layerNorm, .rmsNorm, .softmax, .unary, .affine, .clamp,
-      .geglu, .binary, .linearCombination, .reduce, .embedding, .transpose, .broadcast, .slice, .concatenate,
-      .pad, .upsampleNearest, .cast, .normalNoise, .fill, .arrangeWeight, .nonFiniteCount:
-      operation.name
-    }
-  }
+  /// The names under which the table must have rows: every kind of operation, and each function of those that
+  /// stand for several.
+  public static let required = Set(
+    Operation.Kind.allCases.flatMap { kind -> [String] in
+      switch kind {
+      case .unary: Unary.allCases.map { Operation.unary($0).name }
+      case .binary: Binary.allCases.map { Operation.binary($0).name }
+      case .reduce: Reduce.Kind.allCases.map { Operation.reduce(Reduce($0, axes: [])).name }
+      default: [kind.rawValue]
+      }
+    })
 }

@@ -2,6 +2,9 @@ import Glibc
 import LangevinTensor
 
 /// Every operation in float64, written straight from its definition and independently of the backends.
+///
+/// The one exhaustive switch of the tests: who adds a case here adds its rows to `OperationCases` too, without
+/// which `everyOperationHasACase` fails.
 public enum Reference {
   /// The operation's value, not rounded except where rounding is its meaning (`cast`, constants).
   /// Throws `TensorError.invalidOperands` where shapes do not fit.
