@@ -1,0 +1,218 @@
+"""PyTorch with diffusers beside langevin: the same Stable Diffusion folder, interleaved in one run.
+
+    python peers.py --model DIR --langevin PATH [--devices cpu,opencl:0] [--steps 3] [--rounds 2] [--python PYTHON]
+                    [--micro] [--json FILE]
+
+A run is a whole process: it loads the model, encodes the prompt, takes guided DDIM steps (batch 2, float32) and
+decodes the picture. Every process's times are taken by this one, from just before it is started, and its memory is
+the kernel's count. Steps after the first are compared by their medians; ranges are over all rounds. The model's files
+are read once before the first round, so that every process finds them in the file cache. PYTHON is an interpreter
+with torch and diffusers (default: this one). --micro adds torch's rows for the shapes of the Operations benchmark.
+DIR may come from Tests/Golden/make_sd15.py.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+PROMPT = "a photograph of an astronaut riding a horse"
+GUIDANCE = 7.5
+TORCH = "torch"
+MATMULS = [(1024, 1024, 1024), (4096, 320, 320), (4096, 2560, 320), (1024, 5120, 640), (256, 1280, 1280),
+           (4096, 4096, 40)]
+CONVOLUTIONS = [(2, 320, 320, 64), (2, 640, 640, 32), (2, 1280, 1280, 16), (2, 1280, 1280, 8), (2, 960, 320, 64),
+                (1, 512, 512, 128), (1, 128, 128, 512)]
+ATTENTIONS = [(4096, 4096, 40), (1024, 1024, 80), (256, 256, 160), (4096, 77, 40)]
+
+
+# The torch side: this file again, in an interpreter that has it.
+
+def torch_generate(model, steps):
+    """Prints a line a step in langevin's form, and the steps' and decoder's seconds as JSON."""
+    import torch
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        model, torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    marks = []
+
+    def ended(_, step, __, values):
+        marks.append(time.monotonic())
+        print(f"step {step + 1}/{steps}", file=sys.stderr, flush=True)
+        return values
+
+    pipeline(PROMPT, num_inference_steps=steps, guidance_scale=GUIDANCE, callback_on_step_end=ended,
+             generator=torch.Generator().manual_seed(1))
+    decoded = time.monotonic()
+    print(json.dumps({"steps": [b - a for a, b in zip(marks, marks[1:])], "decode": decoded - marks[-1]}))
+
+
+def torch_micro():
+    """Prints the median milliseconds and GFLOP/s of products, convolutions and attention as JSON."""
+    import torch
+    import torch.nn.functional as F
+
+    def median(run):
+        run()
+        seconds = []
+        while len(seconds) < 5 or (sum(seconds) < 1 and len(seconds) < 100):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
+
+    rows = []
+
+    def row(name, flop, *runs):
+        seconds = min(median(run) for run in runs)
+        rows.append({"name": name, "ms": seconds * 1e3, "gflops": flop / seconds / 1e9})
+
+    with torch.inference_mode():
+        for m, n, k in MATMULS:
+            a, b = torch.randn(m, k), torch.randn(k, n)
+            row(f"matmul {m}x{n}x{k}", 2 * m * n * k, lambda: torch.mm(a, b))
+        for images, inputs, outputs, size in CONVOLUTIONS:
+            x, w = torch.randn(images, inputs, size, size), torch.randn(outputs, inputs, 3, 3)
+            xl, wl = (t.to(memory_format=torch.channels_last) for t in (x, w))
+            # The layout that suits torch better.
+            row(f"conv3x3 {images}x{inputs}->{outputs}@{size}", 18 * images * size * size * inputs * outputs,
+                lambda: F.conv2d(x, w, padding=1), lambda: F.conv2d(xl, wl, padding=1))
+        for queries, keys, size in ATTENTIONS:
+            q, k, v = (torch.randn(2, 8, tokens, size) for tokens in (queries, keys, keys))
+            row(f"attention 2x8x{queries}x{keys}x{size}", 64 * queries * keys * size,
+                lambda: F.scaled_dot_product_attention(q, k, v))
+    print(json.dumps({"threads": torch.get_num_threads(), "version": torch.__version__, "rows": rows}))
+
+
+# The measuring side.
+
+def high_water(pid):
+    """The most memory a process has had resident so far, in bytes; its children's is not in it."""
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", text).group(1)) * 1024
+
+
+def measure(command, steps):
+    """Runs a process that reports its steps on standard error; returns what was seen from outside."""
+    with tempfile.TemporaryFile("w+") as output:
+        start = time.monotonic()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True)
+        seen, log = {}, []
+        for line in process.stderr:
+            log.append(line)
+            match = re.search(rf"step (\d+)/{steps}\b", line)
+            if match:
+                seen[int(match.group(1))] = time.monotonic() - start
+                until_steps = high_water(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0 or 1 not in seen or steps not in seen:
+            sys.exit(f"{' '.join(command)} failed with status {process.returncode}:\n{''.join(log)}")
+        output.seek(0)
+        report = json.loads(output.read())
+    return {"first": seen[1], "until_steps": until_steps, "peak": usage.ru_maxrss * 1024, "report": report}
+
+
+def run(kind, arguments, folder):
+    if kind == TORCH:
+        result = measure([arguments.python, __file__, "--child-generate", "--model", arguments.model,
+                          "--steps", str(arguments.steps)], arguments.steps)
+        report = result.pop("report")
+        return result | {"steps": report["steps"], "decode": report["decode"]}
+    result = measure(
+        [arguments.langevin, "generate", PROMPT, "--model", arguments.model, "--device", kind, "--no-fallback",
+         "--sampler", "ddim", "--guidance", str(GUIDANCE), "--steps", str(arguments.steps), "--seed", "1",
+         "--json", "--output", os.path.join(folder, "picture.png")], arguments.steps)
+    report = result.pop("report")
+    return result | {"steps": report["seconds"]["steps"][1:], "decode": report["seconds"]["decode"],
+                     "name": report["deviceName"], "device_peak": report["memory"]["devicePeakBytes"]}
+
+
+def cell(values, base, digits):
+    """Median, range, and the ratio of medians to the base's."""
+    middle = statistics.median(values)
+    text = f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return text if base is values else f"{text}, {middle / statistics.median(base):.2f}x"
+
+
+def table(results, kinds):
+    rows = [
+        ("start to end of first step, s", lambda r: [r["first"]], 2),
+        ("guided step, s", lambda r: r["steps"], 3),
+        ("decode, s", lambda r: [r["decode"]], 2),
+        ("peak memory to the last step, GiB", lambda r: [r["until_steps"] / 2**30], 2),
+        ("peak memory of the whole process, GiB", lambda r: [r["peak"] / 2**30], 2),
+    ]
+    print(f"| median (range), ratio to torch | {' | '.join(kinds)} |")
+    print("|---" * (len(kinds) + 1) + "|")
+    for title, values, digits in rows:
+        columns = [[v for r in results[kind] for v in values(r)] for kind in kinds]
+        print(f"| {title} | {' | '.join(cell(c, columns[0], digits) for c in columns)} |")
+    print()
+    for kind in kinds[1:]:
+        peak = max(r["device_peak"] for r in results[kind]) / 2**30
+        print(f"{kind}: {results[kind][0]['name']}, {peak:.2f} GiB of it in the device's tensors")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", required=True, help="a diffusers folder")
+    parser.add_argument("--langevin", help="the tool's binary, of a release build")
+    parser.add_argument("--devices", default="cpu,opencl:0", help="of langevin, separated by commas")
+    parser.add_argument("--steps", type=int, default=3, help="a run, at least 2")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--python", default=sys.executable, help="an interpreter with torch and diffusers")
+    parser.add_argument("--micro", action="store_true", help="torch's rows for single operations too")
+    parser.add_argument("--json", help="write every measurement there")
+    parser.add_argument("--child-generate", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child-micro", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child_generate:
+        return torch_generate(arguments.model, arguments.steps)
+    if arguments.child_micro:
+        return torch_micro()
+    if not arguments.langevin:
+        parser.error("--langevin is needed")
+    if arguments.steps < 2:
+        parser.error("--steps must be at least 2: the first is not counted")
+
+    for path in sorted(pathlib.Path(arguments.model).rglob("*")):
+        if path.is_file():
+            with open(path, "rb") as file:
+                while file.read(1 << 24):
+                    pass
+    kinds = [TORCH] + arguments.devices.split(",")
+    results = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(arguments.rounds):
+            for kind in kinds:
+                result = run(kind, arguments, folder)
+                results[kind].append(result)
+                print(f"round {turn + 1}, {kind}: first step after {result['first']:.2f} s, then "
+                      f"{statistics.median(result['steps']):.3f} s each", file=sys.stderr, flush=True)
+    print(f"{arguments.model}, {arguments.steps} steps, {arguments.rounds} rounds, "
+          f"{len(os.sched_getaffinity(0))} cores\n")
+    table(results, kinds)
+    if arguments.micro:
+        output = subprocess.run([arguments.python, __file__, "--child-micro", "--model", arguments.model], check=True,
+                                stdout=subprocess.PIPE, text=True).stdout
+        micro = json.loads(output)
+        results["micro"] = micro
+        print(f"\n| torch {micro['version']}, {micro['threads']} threads | ms | GFLOP/s |\n|---|---|---|")
+        for row in micro["rows"]:
+            print(f"| {row['name']} | {row['ms']:.2f} | {row['gflops']:.0f} |")
+    if arguments.json:
+        pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
