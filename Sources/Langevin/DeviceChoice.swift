@@ -38,6 +38,7 @@ public enum DeviceChoice: Sendable, Hashable, CustomStringConvertible {
   /// - Parameters:
   ///   - fallback: whether operations without a kernel may run on the CPU backend; they are counted.
   ///   - memoryLimit: bytes that the device may use, where less than it has.
+  ///   - logger: told of damaged or refused entries of the program cache.
   ///   - notice: told in one line when `automatic` found no OpenCL device and took the CPU.
   ///
   /// Throws `OpenCLError` where the device asked for is not there or cannot be used.
