@@ -1,4 +1,5 @@
 # make picture [PROMPT="…"] draws a picture; make test runs the tests. Both install what is missing first.
+# make docs compiles the documentation.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
@@ -8,7 +9,7 @@ BUILD = -c release -Xswiftc -enable-testing
 PACKAGES = ocl-icd-opencl-dev opencl-headers libopenblas-dev pocl-opencl-icd libspng-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: picture test lint format deps
+.PHONY: picture test lint format docs deps
 export PROMPT PICTURE
 
 picture: deps
@@ -26,6 +27,16 @@ lint:
 
 format:
 	$(SWIFT) format --in-place --parallel --recursive $(SOURCES)
+
+# Needs nothing but the toolchain; a warning is an error.
+docs: deps
+	rm -rf .build/documentation .build/*/symbolgraph && mkdir -p .build/documentation
+	@# It also fails on the test runners, which have no module; what counts is the graph that cp wants.
+	$(SWIFT) package dump-symbol-graph --minimum-access-level public || true
+	cp .build/*/symbolgraph/Langevin.symbols.json .build/documentation/
+	docc convert Sources/Langevin/Langevin.docc --additional-symbol-graph-dir .build/documentation \
+	  --fallback-display-name Langevin --fallback-bundle-identifier langevin --warnings-as-errors \
+	  --output-path .build/Langevin.doccarchive
 
 # Debian and Ubuntu: only what is not there yet, so that a machine that has it all needs no network.
 deps:
