@@ -27,6 +27,39 @@ import Testing
     }
   }
 
+  @Test(arguments: TestDevice.all)
+  func masksThatHideEverything(test: TestDevice) throws {
+    let device = try test.open()
+    let q = try Tensor([Float](repeating: 1, count: 8), [1, 2, 4], on: device)
+    let hidden = try Tensor([0, 0, -.infinity, -.infinity] as [Float], [2, 2], on: device)
+    #expect(try q.attention(keys: q, values: q, heads: 1, mask: hidden).floats() == [1, 1, 1, 1, 0, 0, 0, 0])
+    let zero = try Tensor([0, 0] as [Float], [1, 1, 2], on: device)
+    let values = try Tensor([1, 2, 3, 4] as [Float], [1, 2, 2], on: device)
+    let lowest = -Float.greatestFiniteMagnitude
+    let finite = try Tensor([lowest, lowest] as [Float], [1, 2], on: device)
+    #expect(try zero.attention(keys: values, values: values, heads: 1, mask: finite).floats() == [2, 3])
+  }
+
+  /// A device that drops NaN would turn a broken model into a plausible picture.
+  @Test(arguments: TestDevice.all)
+  func notANumberPassesThrough(test: TestDevice) throws {
+    let device = try test.open()
+    let x = try Tensor([.nan, 1, -.infinity, .infinity] as [Float], [4], on: device)
+    for function in Unary.allCases { #expect(try x.map(function).floats()[0].isNaN, "\(function)") }
+    #expect(try x.map(.exp).floats()[2...] == [0, .infinity])
+    #expect(try x.map(.sigmoid).floats()[2...] == [0, 1])
+    #expect(try x.map(.silu).floats()[3] == .infinity)
+    #expect(try x.clamped(-2, 2).floats()[0].isNaN)
+    #expect(try x.minimum(x.affine(scale: 0, offset: 0)).floats()[0].isNaN)
+    #expect(try x.reduced(.maximum, axes: [0]).floats()[0].isNaN)
+    #expect(try x.nonFiniteCount() == 3)
+    let row = try Tensor((0..<40).map { $0 == 7 ? Float.nan : 1 }, [2, 20], on: device)
+    #expect(try row.softmax().floats()[..<20].allSatisfy(\.isNaN))
+    #expect(try row.layerNorm(epsilon: 1e-5).floats()[..<20].allSatisfy(\.isNaN))
+    let image = try row.reshaped([1, 2, 20])
+    #expect(try image.attention(keys: image, values: image, heads: 1).floats().contains { $0.isNaN })
+  }
+
   @Test func memoryIsCountedAndReused() throws {
     let backend = try OpenCLBackend(index: 0)
     let device = Device(backend)
@@ -70,11 +103,10 @@ import Testing
   @Test func failingBuildShowsTheCompilersLog() throws {
     let backend = try OpenCLBackend(index: 0)
     #expect {
-      _ = try backend.programs.kernel(
-        "map", .elementwise, options: "-DT=f32 -DVW=16 -DCHUNK=16 -DFUNCTION=no_such_thing")
+      _ = try backend.programs.kernel("map", .elementwise, options: "-DT=no_such_type -DVW=16 -DCHUNK=16")
     } throws: { error in
       guard case OpenCLError.build("elementwise", _, let log) = error else { return false }
-      return log.contains("no_such_thing")
+      return log.contains("no_such_type")
     }
   }
 
