@@ -15,7 +15,13 @@ public final class CPUBackend: Backend {
     pool = MemoryPool(device: name, limit: memoryLimit ?? physical)
   }
 
-  public func weightLayout(columns: Int) -> MatrixLayout { .rowMajor }
+  /// BLAS packs either form, so a Linear weight stays as it lies in the file.
+  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
+    switch use {
+    case .linear: .transposed
+    case .convolution: .rowMajor
+    }
+  }
   public var memory: MemoryUse { pool.use }
 
   public func allocate(byteCount: Int) throws -> any Storage { try pool.allocate(byteCount: byteCount) }

@@ -47,7 +47,7 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
 
   public var memory: MemoryUse { pool.use }
 
-  public func weightLayout(columns: Int) -> MatrixLayout {
+  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
     family == .cpu ? .panels(width: 32, columns: columns) : .rowMajor
   }
 

@@ -40,13 +40,21 @@ public struct MemoryUse: Sendable, Hashable {
   }
 }
 
+/// What a constant right operand is for.
+public enum WeightUse: Sendable, Hashable {
+  /// `matmul`, from PyTorch's Linear weight, which is `.transposed` as it lies in the file.
+  case linear
+  /// `conv2d`; never `.transposed`.
+  case convolution
+}
+
 /// A device that computes. Calls take effect in the order in which they are made; `execute` and `upload` may
 /// return before the work is done, and an error of theirs may surface at `download` or `synchronize`.
 public protocol Backend: AnyObject, Sendable {
   /// As the user names it: `cpu`, `opencl:0`.
   var name: String { get }
   /// The form in which a constant right operand of `matmul` and `conv2d` is fastest.
-  func weightLayout(columns: Int) -> MatrixLayout
+  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout
   var memory: MemoryUse { get }
 
   /// Throws `TensorError.outOfMemory`.

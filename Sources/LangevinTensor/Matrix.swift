@@ -24,14 +24,18 @@ public struct Matrix: Sendable {
 
   /// From PyTorch's Linear weight [outputs, inputs].
   public init(linear weight: Tensor) throws {
-    let layout = weight.device.backend.weightLayout(columns: weight.shape[0])
+    let layout = weight.device.backend.weightLayout(.linear, columns: weight.shape[0])
     let arrangement = WeightArrangement.linear(weight.shape[0], weight.shape[1], layout: layout)
+    if layout == .transposed {
+      self.init(weight, arrangement)
+      return
+    }
     self.init(try Tensor.apply(.arrangeWeight(arrangement), [weight]), arrangement)
   }
 
   /// From PyTorch's Conv2d weight [outputs, inputs, height, width].
   public init(convolution weight: Tensor) throws {
-    let layout = weight.device.backend.weightLayout(columns: weight.shape[0])
+    let layout = weight.device.backend.weightLayout(.convolution, columns: weight.shape[0])
     let arrangement = WeightArrangement.convolution(
       weight.shape[0], weight.shape[1], taps: weight.shape[2] * weight.shape[3], layout: layout)
     self.init(try Tensor.apply(.arrangeWeight(arrangement), [weight]), arrangement)

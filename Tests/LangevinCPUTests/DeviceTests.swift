@@ -13,7 +13,7 @@ private final class Bare: Backend {
     self.supported = supported
   }
 
-  func weightLayout(columns: Int) -> MatrixLayout { .rowMajor }
+  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
   var memory: MemoryUse { cpu.memory }
   func allocate(byteCount: Int) throws -> any Storage { try cpu.allocate(byteCount: byteCount) }
   func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {

@@ -14,7 +14,7 @@ final class HostBackend: Backend {
   let name = "host"
   let memory = MemoryUse()
 
-  func weightLayout(columns: Int) -> MatrixLayout { .rowMajor }
+  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
   func allocate(byteCount: Int) throws -> any Storage { Block(byteCount: byteCount) }
 
   func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
