@@ -7,12 +7,6 @@ public enum DefaultModel {
   ///
   /// Throws `CheckpointError.missingFile` where the executable was moved without them.
   public static var url: URL {
-    get throws {
-      let path = "langevin_Langevin.resources/Resources/emoji-diffusion"
-      let executable = Bundle.main.executableURL?.resolvingSymlinksInPath().deletingLastPathComponent()
-      let candidates = [executable, Bundle.main.bundleURL].compactMap { $0?.appendingPathComponent(path) }
-      for url in candidates where FileManager.default.fileExists(atPath: url.path) { return url }
-      throw CheckpointError.missingFile(path: candidates.first?.path ?? path)
-    }
+    get throws { try PackageResource.url("emoji-diffusion") }
   }
 }

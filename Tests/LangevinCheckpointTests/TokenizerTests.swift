@@ -25,7 +25,9 @@ private let folder = fixtures.appendingPathComponent("tokenizer")
 private let small = fixtures.appendingPathComponent("tiny-sd/tokenizer")
 
 @Suite struct TokenizerTests {
-  let merges = ClipMerges.text
+  let merges: String
+
+  init() throws { merges = try ClipMerges.text }
 
   /// A folder as `transformers` would find it, with the full vocabulary.
   private func write(_ files: [String: String], to temporary: TemporaryFolder) throws {

@@ -6,9 +6,12 @@ import LangevinNN
 public struct Checkpoint: Sendable {
   /// A network: its diffusers-style config.json and its tensors under diffusers' names.
   public struct Component: Sendable {
+    /// The contents of config.json.
     public let config: Data
+    /// Under diffusers' names.
     public let weights: any WeightSource
 
+    /// A component of these parts; nothing is read yet.
     public init(config: Data, weights: any WeightSource) {
       self.config = config
       self.weights = weights
@@ -21,7 +24,7 @@ public struct Checkpoint: Sendable {
     /// CLIP's own vocabulary, filled up with this token.
     case clip(padding: String)
 
-    /// Throws `TokenizerError`.
+    /// Reads the tokenizer. Throws `TokenizerError`, and `CheckpointError` where a resource is missing.
     public func load() throws -> CLIPTokenizer {
       switch self {
       case .folder(let url): try CLIPTokenizer(folder: url)
@@ -40,6 +43,7 @@ public struct Checkpoint: Sendable {
   public let textEncoder: Component
   /// A diffusers scheduler_config.json.
   public let scheduler: Data
+  /// CLIP's; read by `TokenizerSource.load`.
   public let tokenizer: TokenizerSource
 
   /// Opens a diffusers folder or a single-file checkpoint.

@@ -3,12 +3,17 @@ import Foundation
 /// The merges of CLIP's vocabulary, for single-file checkpoints, which carry no tokenizer.
 public enum ClipMerges {
   /// One pair per line, after a `#version` line; 48,894 pairs. See `Resources/NOTICE.md`.
-  public static let text: String = {
-    guard
-      let url = Bundle.module.url(
-        forResource: "clip-merges", withExtension: "txt", subdirectory: "Resources"),
-      let data = try? Data(contentsOf: url)
-    else { preconditionFailure("the resource clip-merges.txt is missing from the package's bundle") }
-    return String(decoding: data, as: UTF8.self)
-  }()
+  ///
+  /// Throws `CheckpointError.missingFile` where the executable was moved without the package's resources, and
+  /// `.unreadable`.
+  public static var text: String {
+    get throws {
+      let url = try PackageResource.url("clip-merges.txt")
+      do {
+        return String(decoding: try Data(contentsOf: url), as: UTF8.self)
+      } catch {
+        throw CheckpointError.unreadable(path: url.path, reason: "\(error.localizedDescription)")
+      }
+    }
+  }
 }
