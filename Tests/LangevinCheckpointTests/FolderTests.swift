@@ -40,6 +40,18 @@ private let tiny = fixtures.appendingPathComponent("tiny-sd")
     #expect(scheduler2["beta_end"] == scheduler["beta_end"])
   }
 
+  /// As DPMSolverMultistepScheduler is saved: Python writes infinities bare.
+  @Test func infinitiesOfASchedulerAreRead() throws {
+    let url = file("scheduler/scheduler_config.json")
+    let text = try String(contentsOf: url, encoding: .utf8)
+    for (word, value) in [("-Infinity", -Double.infinity), ("Infinity", .infinity)] {
+      let edited = text.replacingOccurrences(of: "{", with: "{\n  \"lambda_min_clipped\": \(word),")
+      try edited.write(to: url, atomically: true, encoding: .utf8)
+      #expect(try NoiseSchedule(json: Checkpoint.open(model).scheduler).lambdaMinClipped == value)
+    }
+    #expect(throws: StrictJSON.ParseError.self) { try StrictJSON(parsing: Array("[-Infinity]".utf8)) }
+  }
+
   /// The single file holds the same weights under the original keys.
   @Test func singleFileEqualsFolder() throws {
     let folder = try Checkpoint.open(model)

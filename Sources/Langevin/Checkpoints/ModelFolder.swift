@@ -66,8 +66,10 @@ enum ModelFolder {
         }
       }
     }
-    for name in ["diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.fp16.bin"] {
-      if let url = file(name) { throw CheckpointError.pickle(path: url.path) }
+    for stem in ["diffusion_pytorch_model", "pytorch_model"] {
+      for name in ["\(stem).bin", "\(stem).fp16.bin"] {
+        if let url = file(name) { throw CheckpointError.pickle(path: url.path) }
+      }
     }
     throw CheckpointError.missingFile(path: folder.appendingPathComponent("*.safetensors").path)
   }

@@ -4,7 +4,9 @@ import LangevinTensor
 
 /// Several safetensors files and the index (`*.safetensors.index.json`) that says which tensor is in which.
 public final class ShardedCheckpoint: WeightSource {
+  /// The index.
   public let url: URL
+  /// In the index's order.
   public let names: [String]
 
   private let shards: [SafetensorsFile]
@@ -58,8 +60,10 @@ public final class ShardedCheckpoint: WeightSource {
     self.places = places
   }
 
+  /// The index's path.
   public var description: String { url.path }
 
+  /// Shape and dtype; nil where there is no such tensor, or its dtype has no equal here.
   public func spec(of name: String) -> TensorSpec? { places[name].flatMap { shards[$0].spec(of: name) } }
 
   /// Copies a tensor to a device.
@@ -71,13 +75,13 @@ public final class ShardedCheckpoint: WeightSource {
   }
 }
 
-/// Small JSON files of a model folder.
+/// Small JSON files of a model folder, as Python writes them: a scheduler's has `"lambda_min_clipped": -Infinity`.
 enum JSONFile {
   /// Throws `CheckpointError.missingFile`, `.unreadable`, `.malformed` or `.duplicateKey`.
   static func read(_ url: URL) throws -> StrictJSON {
     let mapping = try FileMapping(path: url.path)
     do {
-      return try StrictJSON(parsing: [UInt8](mapping.bytes))
+      return try StrictJSON(parsing: [UInt8](mapping.bytes), nonFinite: true)
     } catch StrictJSON.ParseError.duplicateKey(let key) {
       throw CheckpointError.duplicateKey(path: url.path, key: key)
     } catch StrictJSON.ParseError.invalid(let reason) {

@@ -87,10 +87,10 @@ extension StrictJSON {
   /// Parses UTF-8 strictly: no byte order mark, no comments, no trailing commas, no duplicate keys, no lone
   /// surrogates, nothing but white space after the document.
   ///
-  /// Throws `ParseError`.
-  init(parsing bytes: [UInt8]) throws {
+  /// `nonFinite` also takes the `NaN`, `Infinity` and `-Infinity` that Python's json writes. Throws `ParseError`.
+  init(parsing bytes: [UInt8], nonFinite: Bool = false) throws {
     guard String(validating: bytes, as: UTF8.self) != nil else { throw ParseError.invalid("it is not UTF-8") }
-    var parser = JSONParser(bytes: bytes)
+    var parser = JSONParser(bytes: bytes, allowsNonFinite: nonFinite)
     self = try parser.document()
   }
 }
@@ -98,11 +98,15 @@ extension StrictJSON {
 /// A recursive-descent parser over validated UTF-8.
 private struct JSONParser {
   let bytes: [UInt8]
+  let allowsNonFinite: Bool
   var position = 0
   /// Deep nesting would exhaust the stack.
   let maximumDepth = 64
 
-  init(bytes: [UInt8]) { self.bytes = bytes }
+  init(bytes: [UInt8], allowsNonFinite: Bool) {
+    self.bytes = bytes
+    self.allowsNonFinite = allowsNonFinite
+  }
 
   func fail(_ reason: String) -> StrictJSON.ParseError { .invalid("\(reason) at byte \(position)") }
 
@@ -135,6 +139,8 @@ private struct JSONParser {
     case UInt8(ascii: "t"): return try word("true", .bool(true))
     case UInt8(ascii: "f"): return try word("false", .bool(false))
     case UInt8(ascii: "n"): return try word("null", .null)
+    case UInt8(ascii: "N") where allowsNonFinite: return try word("NaN", .number("NaN"))
+    case UInt8(ascii: "I") where allowsNonFinite: return try word("Infinity", .number("Infinity"))
     case .some(let byte) where byte == UInt8(ascii: "-") || (byte >= 48 && byte <= 57): return try number()
     case nil: throw fail("the JSON document ends early")
     default: throw fail("a JSON value is expected")
@@ -188,7 +194,9 @@ private struct JSONParser {
 
   mutating func number() throws -> StrictJSON {
     let start = position
-    _ = take("-")
+    if take("-"), allowsNonFinite, next == UInt8(ascii: "I") {
+      return try word("Infinity", .number("-Infinity"))
+    }
     if take("0") {
       if let byte = next, byte >= 48 && byte <= 57 { throw fail("a number begins with 0") }
     } else {
