@@ -129,6 +129,7 @@ extension NoiseSchedule {
   /// The training timestep at which the logarithm of sigma would be `log(sigma)`, between its neighbours by
   /// linear interpolation.
   private func timestep(of sigma: Double, in logarithms: [Double]) -> Double {
+    guard logarithms.count > 1 else { return 0 }
     let target = log(max(sigma, 1e-10))
     let low = min(logarithms.lastIndex { $0 <= target } ?? 0, logarithms.count - 2)
     let weight = (logarithms[low] - target) / (logarithms[low] - logarithms[low + 1])

@@ -7,6 +7,7 @@ import Foundation
 /// fields that its own class in diffusers has, and takes that class's default where the file has none, as
 /// `DDIMScheduler.from_config(pipeline.scheduler.config)` does.
 public struct NoiseSchedule: Sendable, Hashable {
+  /// How the betas grow from `betaStart` to `betaEnd`.
   public enum BetaSchedule: String, Sendable, CaseIterable, Decodable {
     case linear
     /// Linear in the square root; latent diffusion's.
@@ -32,30 +33,43 @@ public struct NoiseSchedule: Sendable, Hashable {
     case large = "fixed_large"
   }
 
+  /// How many timesteps the training had, 1...1000000.
   public var trainTimesteps = 1000
+  /// The variance that the first training timestep adds.
   public var betaStart = 0.0001
+  /// The variance that the last training timestep adds.
   public var betaEnd = 0.02
+  /// How it grows between them.
   public var betaSchedule = BetaSchedule.linear
   /// Overrides the three fields above; one beta a training timestep.
   public var trainedBetas: [Double]?
   /// arXiv:2305.08891, algorithm 1.
   public var rescaleBetasZeroSNR = false
+  /// What the network's output means.
   public var prediction = Prediction.epsilon
   /// Nil: leading for DDPM and DDIM, linspace for the others.
   public var timestepSpacing: Spacing?
+  /// Added to every timestep of leading spacing.
   public var stepsOffset = 0
   /// DDIM's last step arrives at no noise rather than at timestep 0's.
   public var setAlphaToOne = true
   /// Nil: true. DDPM and DDIM only.
   public var clipSample: Bool?
+  /// Where the denoised sample is clipped to.
   public var clipSampleRange = 1.0
+  /// Of the noise that DDPM adds.
   public var variance = Variance.small
+  /// Euler and DPM++ only.
   public var finalSigma = FinalSigma.zero
   /// arXiv:2206.00364, eq. 5. Euler and DPM++ only.
   public var useKarrasSigmas = false
+  /// Karras: the least sigma / alpha; nil for that of the timesteps.
   public var sigmaMin: Double?
+  /// Karras: the greatest sigma / alpha; nil for that of the timesteps.
   public var sigmaMax: Double?
+  /// DPM++: the last step is of first order where there are fewer than 15.
   public var lowerOrderFinal = true
+  /// DPM++: the last step is of first order.
   public var eulerAtFinal = false
   /// DPM++ leaves out timesteps whose log(alpha / sigma) is less.
   public var lambdaMinClipped = -Double.infinity
@@ -94,9 +108,9 @@ public struct NoiseSchedule: Sendable, Hashable {
   }
 
   private func betas() throws -> [Float] {
-    guard trainTimesteps > 0 else {
+    guard (1...1_000_000).contains(trainTimesteps) else {
       throw DiffusionError.configuration(
-        field: "num_train_timesteps", reason: "\(trainTimesteps) is not positive")
+        field: "num_train_timesteps", reason: "\(trainTimesteps) is not within 1 and 1000000")
     }
     var betas: [Float]
     if let trainedBetas {

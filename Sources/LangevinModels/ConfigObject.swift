@@ -7,6 +7,7 @@ public enum JSONValue: Sendable, Hashable, Decodable, CustomStringConvertible {
   case array([JSONValue])
   case object([String: JSONValue])
 
+  /// Decodes any JSON value.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     if container.decodeNil() {
@@ -43,13 +44,16 @@ public enum JSONValue: Sendable, Hashable, Decodable, CustomStringConvertible {
 public struct ConfigObject: Sendable, Decodable {
   /// For messages: the class that the file configures.
   public let model: String
+  /// As in the file, by key.
   public let values: [String: JSONValue]
 
+  /// A configuration of these values.
   public init(model: String, values: [String: JSONValue]) {
     self.model = model
     self.values = values
   }
 
+  /// Decodes a JSON object; its `_class_name` or `model_type` names the model.
   public init(from decoder: any Decoder) throws {
     values = try decoder.singleValueContainer().decode([String: JSONValue].self)
     if case .string(let name)? = values["_class_name"] ?? values["model_type"] {
@@ -150,8 +154,9 @@ public struct ConfigObject: Sendable, Decodable {
     return list
   }
 
+  /// Nil also for what no model has, so that products of a few numbers cannot overflow.
   private static func int(_ value: JSONValue) -> Int? {
-    guard case .number(let number) = value else { return nil }
+    guard case .number(let number) = value, abs(number) <= 0x1p24 else { return nil }
     return Int(exactly: number)
   }
 }

@@ -33,9 +33,28 @@ import Testing
     (#""in_channels": -4"#, "in_channels"), (#""in_channels": 4.5"#, "in_channels"),
     (#""in_channels": "four""#, "in_channels"), (#""up_block_types": ["UpBlock2D"]"#, "up_block_types"),
     (#""flip_sin_to_cos": 1"#, "flip_sin_to_cos"), (#""conv_in_kernel": 4"#, "conv_in_kernel"),
+    (#""sample_size": 4611686018427387904"#, "sample_size"),
+    (#""block_out_channels": [4611686018427387904]"#, "block_out_channels"),
   ])
   func invalidUNet(json: String, key: String) throws {
     try expectRefusal(of: UNet2DConditionConfig.self, json, unsupported: false, key)
+  }
+
+  /// What would overflow, or shift past the width of an integer.
+  @Test func absurdNumbers() throws {
+    let types = [String](repeating: "\"DownBlock2D\"", count: 70).joined(separator: ", ")
+    try expectRefusal(
+      of: UNet2DConditionConfig.self, "\"down_block_types\": [\(types)]", unsupported: false,
+      "down_block_types")
+    let widths = [String](repeating: "32", count: 70).joined(separator: ", ")
+    try expectRefusal(
+      of: AutoencoderKLConfig.self, "\"block_out_channels\": [\(widths)]", unsupported: false,
+      "block_out_channels")
+    try expectRefusal(
+      of: CLIPTextConfig.self, #""eos_token_id": 4294967296"#, unsupported: false, "eos_token_id")
+    try expectRefusal(
+      of: CLIPTextConfig.self, #""max_position_embeddings": 1"#, unsupported: false,
+      "max_position_embeddings")
   }
 
   @Test func otherRefusals() throws {

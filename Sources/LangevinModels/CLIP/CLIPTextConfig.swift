@@ -2,14 +2,21 @@ import LangevinTensor
 
 /// The architecture of a CLIP text encoder, as transformers' config.json gives it.
 public struct CLIPTextConfig: Sendable, Hashable, Decodable {
+  /// Rows of the token table.
   public var vocabularySize = 49408
+  /// Channels C of a token.
   public var hiddenSize = 512
+  /// Channels inside the perceptron.
   public var intermediateSize = 2048
+  /// Transformer layers.
   public var layerCount = 12
+  /// Attention heads, which divide `hiddenSize`.
   public var headCount = 8
+  /// Tokens T at most, at least 2.
   public var maxPositions = 77
   /// Of the perceptron: `.quickGelu` (OpenAI's models), `.gelu` (OpenCLIP's) or `.geluTanh`.
   public var activation = Activation.quickGelu
+  /// Added to the variances.
   public var layerNormEpsilon: Float = 1e-5
   /// 2 in old files, which means: the largest id of the prompt.
   public var endOfTextToken = 49407
@@ -17,6 +24,7 @@ public struct CLIPTextConfig: Sendable, Hashable, Decodable {
   /// CLIP ViT-B/32's text encoder.
   public init() {}
 
+  /// Decodes config.json. Throws `ModelError`.
   public init(from decoder: any Decoder) throws { try self.init(ConfigObject(from: decoder)) }
 
   /// Throws `ModelError.unsupported` and `.invalidConfig`.
@@ -36,6 +44,9 @@ public struct CLIPTextConfig: Sendable, Hashable, Decodable {
     try config.require("hidden_act", in: activations.map { .string($0.0) })
     let name = try config.string("hidden_act", default: "quick_gelu")
     activation = activations.first { $0.0 == name }?.1 ?? .quickGelu
+    guard maxPositions >= 2 else {
+      throw config.invalid("max_position_embeddings", "room for a start and an end token")
+    }
     guard hiddenSize % headCount == 0 else {
       throw config.invalid("num_attention_heads", "a divisor of hidden_size \(hiddenSize)")
     }

@@ -3,32 +3,47 @@
 public struct UNet2DConditionConfig: Sendable, Hashable, Decodable {
   /// The latent's usual height and width.
   public var sampleSize = 64
+  /// Channels of the latent.
   public var inChannels = 4
+  /// Channels of the output.
   public var outChannels = 4
+  /// Width of each block.
   public var blockOutChannels = [320, 640, 1280, 1280]
+  /// ResNet blocks on the way down; on the way up there is one more.
   public var layersPerBlock = [2, 2, 2, 2]
   /// Whether the block on the way down has attention.
   public var downAttention = [true, true, true, false]
   /// Whether the block on the way up has attention; in the file's order, the smallest picture first.
   public var upAttention = [false, true, true, true]
+  /// Attention heads, which divide the width.
   public var headCounts = [8, 8, 8, 8]
+  /// Transformer blocks behind each ResNet block.
   public var transformerLayers = [1, 1, 1, 1]
+  /// Width of the text that is attended to.
   public var crossAttentionChannels = [768, 768, 768, 768]
+  /// Whether the first attention of a transformer block looks at the text instead of the pixels.
   public var onlyCrossAttention = [false, false, false, false]
   /// 0 means one row below and one column to the right.
   public var downsamplePadding = 1
+  /// Groups of every group norm, which divide the widths.
   public var normGroups = 32
+  /// Added to the variances of the ResNet blocks.
   public var normEpsilon: Float = 1e-5
+  /// Whether the cosines of the timestep come before the sines.
   public var flipSinToCos = true
+  /// Taken from the divisor of the sinusoids' exponents.
   public var frequencyShift = 0.0
   /// Nil: four times the first of `blockOutChannels`.
   public var timeEmbeddingChannels: Int?
+  /// Side of the first convolution, odd.
   public var convInKernel = 3
+  /// Side of the last convolution, odd.
   public var convOutKernel = 3
 
   /// Stable Diffusion 1.x.
   public init() {}
 
+  /// Decodes config.json. Throws `ModelError`.
   public init(from decoder: any Decoder) throws { try self.init(ConfigObject(from: decoder)) }
 
   /// Throws `ModelError.unsupported` and `.invalidConfig`.
@@ -44,7 +59,8 @@ public struct UNet2DConditionConfig: Sendable, Hashable, Decodable {
     upAttention = try UNet2DConditionConfig.attention(
       upTypes, key: "up_block_types", plain: "UpBlock2D", cross: "CrossAttnUpBlock2D", config)
     blockOutChannels = try config.ints("block_out_channels", default: blockOutChannels)
-    guard count > 0, upTypes.count == count else {
+    guard (1...16).contains(count) else { throw config.invalid("down_block_types", "1 to 16 blocks") }
+    guard upTypes.count == count else {
       throw config.invalid("up_block_types", "as many as down_block_types")
     }
     guard blockOutChannels.count == count else {

@@ -1,26 +1,36 @@
 /// The architecture of a KL autoencoder, as diffusers' config.json gives it.
 public struct AutoencoderKLConfig: Sendable, Hashable, Decodable {
+  /// Channels of a picture that is encoded.
   public var inChannels = 3
+  /// Channels of a decoded picture.
   public var outChannels = 3
   /// From the largest picture to the smallest.
   public var blockOutChannels = [128, 256, 512, 512]
+  /// ResNet blocks of the encoder; the decoder has one more.
   public var layersPerBlock = 2
+  /// Channels of the latent.
   public var latentChannels = 4
+  /// Groups of every group norm, which divide the widths.
   public var normGroups = 32
   /// The picture's usual height and width.
   public var sampleSize = 512
   /// A diffusion model works on `(latent - shiftFactor) * scalingFactor`.
   public var scalingFactor: Float = 0.18215
+  /// Taken from the latent before it is scaled.
   public var shiftFactor: Float = 0
   /// The weights overflow in float16.
   public var forceUpcast = true
+  /// Whether a 1x1 convolution follows the encoder.
   public var usesQuantConv = true
+  /// Whether a 1x1 convolution comes before the decoder.
   public var usesPostQuantConv = true
+  /// Whether the middle attends over all pixels.
   public var midBlockHasAttention = true
 
   /// Stable Diffusion 1.x and 2.x.
   public init() {}
 
+  /// Decodes config.json. Throws `ModelError`.
   public init(from decoder: any Decoder) throws { try self.init(ConfigObject(from: decoder)) }
 
   /// Throws `ModelError.unsupported` and `.invalidConfig`.
@@ -36,6 +46,7 @@ public struct AutoencoderKLConfig: Sendable, Hashable, Decodable {
     inChannels = try config.int("in_channels", default: 3)
     outChannels = try config.int("out_channels", default: 3)
     blockOutChannels = try config.ints("block_out_channels", default: [64])
+    guard blockOutChannels.count <= 16 else { throw config.invalid("block_out_channels", "1 to 16 numbers") }
     for key in ["down_block_types", "up_block_types"] {
       guard try config.strings(key, default: [""]).count == blockOutChannels.count else {
         throw config.invalid(key, "\(blockOutChannels.count), as many as block_out_channels")
