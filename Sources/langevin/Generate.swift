@@ -81,7 +81,7 @@ struct Generate: ParsableCommand {
     // What can be found wrong at once comes before what takes time.
     let outputs = try outputs(seed: seed)
     let latentsURL = saveLatents.map { URL(fileURLWithPath: $0) }
-    try OutputFile.check(outputs[0])
+    for url in outputs { try OutputFile.check(url) }
     if let latentsURL { try OutputFile.check(latentsURL) }
     let request = try request(seed: seed)
     let url = try model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
@@ -95,7 +95,8 @@ struct Generate: ParsableCommand {
     do {
       var title = Optional("seed \(seed), \(device.label), \(url.lastPathComponent)")
       result = try pipeline.generate(request) { event in
-        try Interrupt.check()
+        // A finished picture is written first.
+        if case .finished = event {} else { try Interrupt.check() }
         // Only once the request is known to be good.
         title.map { display.line($0) }
         title = nil

@@ -42,15 +42,18 @@ extension NoiseKind: ExpressibleByArgument {
 extension DeviceChoice {
   /// Throws one line that lists what there is.
   static func parse(_ text: String) throws -> DeviceChoice {
-    let devices = OpenCLDevices.all()
-    let known = ["auto", "cpu"] + devices.map { "opencl:\($0.index) (\($0.name))" }
-    guard let choice = DeviceChoice(text) else {
-      throw ValidationError("unknown device '\(text)'; there are: \(known.joined(separator: ", "))")
+    func known(_ devices: [DeviceDescription]) -> String {
+      (["auto", "cpu"] + devices.map { "opencl:\($0.index) (\($0.name))" }).joined(separator: ", ")
     }
-    if case .openCL(let index?) = choice, !devices.contains(where: { $0.index == index }) {
+    guard let choice = DeviceChoice(text) else {
+      throw ValidationError("unknown device '\(text)'; there are: \(known(OpenCLDevices.all()))")
+    }
+    // Drivers are asked only where one is wanted by number: loading them takes time, and may fail.
+    guard case .openCL(let index?) = choice else { return choice }
+    let devices = OpenCLDevices.all()
+    if !devices.contains(where: { $0.index == index }) {
       let reason = devices.isEmpty ? "no OpenCL device was found; " : ""
-      throw ValidationError(
-        "there is no device \(text); \(reason)there are: \(known.joined(separator: ", "))")
+      throw ValidationError("there is no device \(text); \(reason)there are: \(known(devices))")
     }
     return choice
   }
