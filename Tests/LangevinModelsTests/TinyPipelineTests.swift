@@ -9,8 +9,10 @@ import Testing
 /// The networks of Fixtures/tiny-sd together: prompt to latent to picture, as StableDiffusionPipeline does it.
 @Suite struct TinyPipelineTests {
   private struct Run: Decodable {
+    let prompt, negativePrompt: String
     let steps: Int
-    let guidance: Float
+    let guidance: Double
+    let seed: UInt64
   }
 
   private let folder = Fixture.root.appending(path: "tiny-sd")
@@ -19,7 +21,7 @@ import Testing
   func guidedTrajectory(setting: Setting) throws {
     let (device, dtype) = (setting.device, setting.dtype)
     let io = try SafetensorsFile(url: folder.appending(path: "io.safetensors"))
-    let run = try JSONDecoder().decode(Run.self, from: data("trajectory.json"))
+    let run = try trajectory
     // Rounding is multiplied by the guidance and carried through the steps.
     let tolerance: Float = dtype == .float32 ? 1e-3 : 2e-2
     func expect(_ result: Tensor, _ name: String) throws {
@@ -46,7 +48,7 @@ import Testing
       let pair = try Tensor.concatenated([latent, latent], axis: 0).cast(to: dtype)
       let both = try unet(pair, timesteps: [Float(t), Float(t)], context: context).cast(to: .float32)
       let noise = try Tensor.combination([
-        (1 - run.guidance, both.rows(0..<1)), (run.guidance, both.rows(1..<2)),
+        (Float(1 - run.guidance), both.rows(0..<1)), (Float(run.guidance), both.rows(1..<2)),
       ])
       latent = try ddim(latent, noise, from: alphas[t], to: alphas[max(t - ratio, 0)])
     }
@@ -56,6 +58,32 @@ import Testing
       config("vae"), weights("vae/diffusion_pytorch_model", setting), withEncoder: false)
     let expected = try io.load("expected_latents", on: device).transposed([0, 2, 3, 1])
     try expect(vae.decode((expected / vae.config.scalingFactor).cast(to: dtype)), "expected_picture")
+  }
+
+  /// The same through the pipeline: folder, tokenizer, scheduler_config.json, torch's noise, sampler and picture.
+  @Test(arguments: Setting.all)
+  func pipelineFromPromptToPicture(setting: Setting) throws {
+    let io = try SafetensorsFile(url: folder.appending(path: "io.safetensors"))
+    let run = try trajectory
+    var request = GenerationRequest(prompt: run.prompt)
+    request.negativePrompt = run.negativePrompt
+    request.guidance = run.guidance
+    request.steps = run.steps
+    request.seed = run.seed
+    request.noise = .torch
+    let pipeline = try StableDiffusion(
+      Checkpoint.open(folder), on: setting.device, precision: setting.dtype)
+    let result = try pipeline.generate(request)
+
+    let isSingle = setting.dtype == .float32
+    let expected = try io.load("expected_latents", on: setting.device)
+    #expect(result.latents.shape == expected.shape)
+    let error = relativeError(result.latents.values, try expected.floats())
+    #expect(error < (isSingle ? 1e-3 : 2e-2), "latents differ by \(error)")
+    let picture = try Picture(io.load("expected_picture", on: setting.device).transposed([0, 2, 3, 1]))
+    let levels = zip(result.pictures[0].pixels, picture.pixels).map { abs(Int($0) - Int($1)) }
+    // A rounding at the edge of a grey level; 2e-2 of the range from black to white.
+    #expect(try #require(levels.max()) <= (isSingle ? 1 : 5))
   }
 
   /// arXiv:2010.02502, eq. 12, with eta 0.
@@ -74,6 +102,14 @@ import Testing
       let root = first + (last - first) * Double(i) / 999
       product *= 1 - root * root
       return product
+    }
+  }
+
+  private var trajectory: Run {
+    get throws {
+      let decoder = JSONDecoder()
+      decoder.keyDecodingStrategy = .convertFromSnakeCase
+      return try decoder.decode(Run.self, from: data("trajectory.json"))
     }
   }
 
