@@ -9,7 +9,7 @@ extension CPUBackend {
     }
   }
   /// Cores that this process may run on.
-  public static var cores: Int { sysconf(Int32(_SC_NPROCESSORS_ONLN)) }
+  public static var cores: Int { coreCount }
   /// The machine's physical memory in bytes.
   public static var physicalMemory: Int { sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) }
 }

@@ -4,6 +4,7 @@ import Foundation
 extension Picture {
   /// A decoded PNG file and the texts that it carries.
   public struct PNG: Sendable, Equatable {
+    /// Without its transparency.
     public var picture: Picture
     /// By keyword; of two texts with one keyword the last.
     public var texts: [String: String]
@@ -122,7 +123,10 @@ extension Picture {
         context, pixels, pixels.count, Int32(SPNG_FMT_PNG.rawValue), Int32(SPNG_ENCODE_FINALIZE.rawValue)))
     var size = 0
     var code: Int32 = 0
-    guard let buffer = spng_get_png_buffer(context, &size, &code) else { return try check(code) }
+    guard let buffer = spng_get_png_buffer(context, &size, &code) else {
+      try check(code)
+      throw ImageError.unwritable(path: url.path, reason: "the encoder gave no data")
+    }
     defer { Foundation.free(buffer) }
     try OutputFile.write(UnsafeRawBufferPointer(start: buffer, count: size), to: url)
   }
