@@ -24,6 +24,7 @@ public enum DeviceChoice: Sendable, Hashable, CustomStringConvertible {
     }
   }
 
+  /// As `init` reads it.
   public var description: String {
     switch self {
     case .automatic: "auto"

@@ -38,14 +38,18 @@ public enum Prediction: String, Sendable, CaseIterable, Decodable {
 
 /// A network and what its output means.
 public struct NetworkDenoiser: Denoiser {
+  /// What the output means.
   public var prediction: Prediction
+  /// Called once a step.
   public var network: Network
 
+  /// A denoiser from a network that was trained to predict this.
   public init(_ prediction: Prediction, _ network: @escaping Network) {
     self.prediction = prediction
     self.network = network
   }
 
+  /// One call of the network. Throws `DiffusionError.noSignal`, and what the network throws.
   public func denoised(_ x: Tensor, at level: NoiseLevel) throws -> Tensor {
     let factors = try prediction.coefficients(level)
     let output = try network(x, level.timestep).cast(to: .float32)
@@ -56,14 +60,18 @@ public struct NetworkDenoiser: Denoiser {
 
 /// Keeps another denoiser's guess within -limit...limit (`clip_sample`), for models of pixels.
 public struct Clipped<Base: Denoiser>: Denoiser {
+  /// The denoiser whose guess is clipped.
   public var base: Base
+  /// In the latent's own units.
   public var limit: Float
 
+  /// Clips to -limit...limit.
   public init(_ base: Base, limit: Float = 1) {
     self.base = base
     self.limit = limit
   }
 
+  /// The base's guess, clipped. Throws what the base throws.
   public func denoised(_ x: Tensor, at level: NoiseLevel) throws -> Tensor {
     try base.denoised(x, at: level).clamped(-limit, limit)
   }

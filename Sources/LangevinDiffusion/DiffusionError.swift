@@ -16,6 +16,7 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
   case seedCount(images: Int, seeds: Int)
   case guidanceBatch(expected: Int, got: Int)
 
+  /// One line that names the setting.
   public var description: String {
     switch self {
     case .configuration(let field, let reason): "scheduler_config.json: \(field): \(reason)"

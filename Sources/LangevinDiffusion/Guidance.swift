@@ -7,12 +7,15 @@ import LangevinTensor
 /// [negative; prompt] in that order. At a scale of 1 or less there is nothing to guide: it is called on x
 /// alone and must be conditioned on the prompt alone.
 public struct ClassifierFreeGuidance {
+  /// Conditioned on [negative; prompt].
   public var network: Network
+  /// The weight w of the paper: 1 is the prompt alone, more goes further.
   public var scale: Double
   /// Share of the output whose standard deviation is brought back to the unguided one's: phi of
   /// arXiv:2305.08891, eq. 16. 0 is off; the paper uses 0.7.
   public var rescale: Double
 
+  /// Guidance of this scale around a network.
   public init(scale: Double, rescale: Double = 0, _ network: @escaping Network) {
     self.scale = scale
     self.rescale = rescale

@@ -57,6 +57,7 @@ extension NoiseSchedule: Decodable {
     "DEISMultistepScheduler", "UniPCMultistepScheduler", "DPMSolverSDEScheduler",
   ]
 
+  /// Decodes scheduler_config.json. Throws `DiffusionError` and `DecodingError`; see `init(json:)`.
   public init(from decoder: any Decoder) throws {
     self.init()
     let fields = try decoder.container(keyedBy: Key.self)

@@ -27,7 +27,9 @@ public enum NoiseUse: Sendable, Hashable {
 /// as PyTorch's tensors are, then transposed; calls must come in the order in which diffusers draws: the
 /// posterior if there is one, the initial noise, then each step's.
 public struct NoiseSource: Sendable {
+  /// Whose numbers these are.
   public let kind: NoiseKind
+  /// One an image.
   public let seeds: [UInt64]
   let device: Device
   private var torch: [TorchGenerator] = []

@@ -7,9 +7,12 @@ import LangevinTensor
 public struct NoiseLevel: Sendable, Hashable {
   /// What the network is told; may lie between the training's timesteps.
   public var timestep: Float
+  /// The weight of the signal.
   public var alpha: Double
+  /// The weight of the noise.
   public var sigma: Double
 
+  /// A level of these weights.
   public init(timestep: Float, alpha: Double, sigma: Double) {
     self.timestep = timestep
     self.alpha = alpha
@@ -38,9 +41,12 @@ public struct Schedule: Sendable, Hashable {
   /// One call of the denoiser. `to` need not be the next step's `from`: diffusers' DDIM steps back by a fixed
   /// number of timesteps from wherever it is.
   public struct Step: Sendable, Hashable {
+    /// Where the denoiser is called.
     public var from: NoiseLevel
+    /// Where the step ends.
     public var to: NoiseLevel
 
+    /// A step between two levels.
     public init(from: NoiseLevel, to: NoiseLevel) {
       self.from = from
       self.to = to
@@ -49,10 +55,12 @@ public struct Schedule: Sendable, Hashable {
 
   /// The standard deviation of the latent that sampling starts from.
   public var initialScale: Double
+  /// The noisiest first.
   public var steps: [Step]
   /// How many steps of the full schedule come before `steps`.
   public var skipped: Int
 
+  /// A schedule of these steps.
   public init(initialScale: Double = 1, steps: [Step], skipped: Int = 0) {
     self.initialScale = initialScale
     self.steps = steps

@@ -10,9 +10,11 @@ import LangevinTensor
 /// (4 channels, 1/8 size) has 65,536 elements. GPUs compute the sine and logarithm approximately, so agreement
 /// with one is to about 1e-6.
 public struct TorchCUDAGenerator: Sendable {
+  /// As given to torch.manual_seed.
   public let seed: UInt64
   private var draws: UInt32 = 0
 
+  /// A generator that has drawn nothing yet.
   public init(seed: UInt64) { self.seed = seed }
 
   /// The float32 numbers of `torch.randn(count, device="cuda")`.

@@ -8,6 +8,7 @@ public struct TorchGenerator: Sendable {
   /// The second number of a pair, kept by the path for short tensors.
   private var spare: Double?
 
+  /// A generator that has drawn nothing yet.
   public init(seed: UInt64) { twister = MersenneTwister(seed: UInt32(truncatingIfNeeded: seed)) }
 
   /// The float32 numbers of `torch.randn(count)`, which differ with `count` and not only in how many they are:

@@ -8,6 +8,7 @@ public enum ModelError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The model was loaded without the part that this call needs.
   case notLoaded(model: String, part: String)
 
+  /// One line that names the key, its value and what is expected.
   public var description: String {
     switch self {
     case .unsupported(let model, let key, let value, let supported):

@@ -10,11 +10,16 @@ public struct MultiHeadAttention: Sendable {
 
   /// The checkpoint's names of the four projections.
   public struct Names: Sendable {
+    /// Of Q.
     public var query: String
+    /// Of K.
     public var key: String
+    /// Of V.
     public var value: String
+    /// Of the projection after the heads.
     public var output: String
 
+    /// Names of a checkpoint's own.
     public init(query: String, key: String, value: String, output: String) {
       self.query = query
       self.key = key

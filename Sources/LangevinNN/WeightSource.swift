@@ -22,6 +22,7 @@ public enum WeightError: Error, Sendable, Equatable, CustomStringConvertible {
   /// A parameter that is not of floating point.
   case unsupportedDType(name: String, source: String)
 
+  /// One line that names file and tensor.
   public var description: String {
     switch self {
     case .missing(let name, let source): return "\(source): tensor \(name) is missing"

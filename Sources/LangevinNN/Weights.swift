@@ -38,9 +38,12 @@ public struct Weights: Sendable {
 
   /// How parameters, and hence activations, are stored.
   public var dtype: DType { checkpoint.dtype }
+  /// Where parameters are stored.
   public var device: Device { checkpoint.device }
 
+  /// The path one name further down; nothing is looked up yet.
   public subscript(name: String) -> Weights { Weights(checkpoint, path: fullName(name)) }
+  /// As `self["\(index)"]`.
   public subscript(index: Int) -> Weights { self[String(index)] }
 
   private func fullName(_ name: String) -> String { path.isEmpty ? name : path + "." + name }

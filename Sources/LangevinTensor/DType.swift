@@ -10,6 +10,7 @@ public enum DType: String, Sendable, Hashable, CaseIterable, Codable {
     }
   }
 
+  /// Whether arithmetic takes it.
   public var isFloatingPoint: Bool { self != .int32 }
 }
 
@@ -22,5 +23,6 @@ public enum BFloat16 {
     return UInt16(truncatingIfNeeded: (bits &+ 0x7fff &+ ((bits >> 16) & 1)) >> 16)
   }
 
+  /// Exact.
   public static func float(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
 }

@@ -2,6 +2,7 @@ import Synchronization
 
 /// Where tensors live: a backend, what it may fall back to, and what was counted on the way.
 public final class Device: Sendable {
+  /// What computes.
   public let backend: any Backend
   /// Runs what `backend` has no kernel for; nil makes that an error.
   public let fallback: (any Backend)?
@@ -14,12 +15,15 @@ public final class Device: Sendable {
     var observer: (@Sendable (OperationEvent) -> Void)?
   }
 
+  /// A device over a backend, strict unless a fallback is given.
   public init(_ backend: any Backend, fallback: (any Backend)? = nil) {
     self.backend = backend
     self.fallback = fallback
   }
 
+  /// The backend's: `cpu`, `opencl:0`.
   public var name: String { backend.name }
+  /// What ran elsewhere so far.
   public var fallbacks: FallbackCount { state.withLock { $0.fallbacks } }
 
   /// While on, every operation's output is searched for NaN and infinity, and the first throws
@@ -91,18 +95,24 @@ public final class Device: Sendable {
 
 /// One operation, as the observer sees it.
 public struct OperationEvent: Sendable {
+  /// With its parameters.
   public let operation: Operation
+  /// In the operation's order.
   public let inputs: [TensorSpec]
+  /// As shape inference gave it.
   public let output: TensorSpec
 }
 
 /// What ran elsewhere than on the chosen device.
 public struct FallbackCount: Sendable, Hashable {
+  /// How many.
   public private(set) var operations = 0
   /// Copied to the fallback and back.
   public private(set) var bytes = 0
+  /// How many by `Operation.name`.
   public private(set) var byName: [String: Int] = [:]
 
+  /// Nothing counted yet.
   public init() {}
 
   mutating func add(_ name: String, bytes copied: Int) {

@@ -1,12 +1,16 @@
 /// The extent of a tensor along each axis, outermost first. Elements are contiguous in row-major order.
 public struct Shape: Sendable, Hashable, ExpressibleByArrayLiteral, CustomStringConvertible {
+  /// Not negative in tensors; `reshaped` takes one -1.
   public let dimensions: [Int]
 
+  /// A shape of these extents.
   public init(_ dimensions: [Int]) { self.dimensions = dimensions }
+  /// As in `[N, H, W, C]`.
   public init(arrayLiteral elements: Int...) { self.dimensions = elements }
 
   /// Number of elements; 1 for a scalar's empty shape.
   public var count: Int { dimensions.reduce(1, *) }
+  /// Number of axes.
   public var rank: Int { dimensions.count }
 
   /// The extent of an axis; a negative axis counts from the end.
@@ -40,19 +44,25 @@ public struct Shape: Sendable, Hashable, ExpressibleByArrayLiteral, CustomString
     return Shape(result)
   }
 
+  /// `[2, 3]`.
   public var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }
 }
 
 /// What shape inference knows of a tensor.
 public struct TensorSpec: Sendable, Hashable, CustomStringConvertible {
+  /// Extents.
   public let shape: Shape
+  /// Storage of an element.
   public let dtype: DType
 
+  /// A tensor of this shape and storage.
   public init(_ shape: Shape, _ dtype: DType = .float32) {
     self.shape = shape
     self.dtype = dtype
   }
 
+  /// Bytes of all elements.
   public var byteCount: Int { shape.count * dtype.byteCount }
+  /// `float32[2, 3]`.
   public var description: String { "\(dtype.rawValue)\(shape)" }
 }

@@ -16,6 +16,7 @@ extension Tensor {
 
   // MARK: Constants
 
+  /// A tensor of one value.
   public static func fill(_ value: Float, _ shape: Shape, dtype: DType = .float32, on device: Device) throws
     -> Tensor
   {
@@ -31,16 +32,26 @@ extension Tensor {
 
   // MARK: Arithmetic with broadcasting
 
+  /// `a + b`.
   public static func + (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.add), b) }
+  /// `a - b`.
   public static func - (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.subtract), b) }
+  /// `a b`, element by element.
   public static func * (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.multiply), b) }
+  /// `a / b`.
   public static func / (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.divide), b) }
+  /// The lesser of two; a NaN wins.
   public func minimum(_ other: Tensor) throws -> Tensor { try apply(.binary(.minimum), other) }
+  /// The greater of two; a NaN wins.
   public func maximum(_ other: Tensor) throws -> Tensor { try apply(.binary(.maximum), other) }
 
+  /// `a + b`.
   public static func + (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: 1, offset: b)) }
+  /// `a - b`.
   public static func - (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: 1, offset: -b)) }
+  /// `a b`.
   public static func * (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: b, offset: 0)) }
+  /// `a (1 / b)`.
   public static func / (a: Tensor, b: Float) throws -> Tensor {
     try a.apply(.affine(scale: 1 / b, offset: 0))
   }
@@ -49,10 +60,13 @@ extension Tensor {
   public func affine(scale: Float, offset: Float) throws -> Tensor {
     try apply(.affine(scale: scale, offset: offset))
   }
+  /// Within lower...upper; a NaN stays one.
   public func clamped(_ lower: Float, _ upper: Float) throws -> Tensor {
     try apply(.clamp(lower: lower, upper: upper))
   }
+  /// A function of each element.
   public func map(_ function: Unary) throws -> Tensor { try apply(.unary(function)) }
+  /// `x sigmoid(x)`; arXiv:1702.03118.
   public func silu() throws -> Tensor { try map(.silu) }
 
   /// `sum_i c_i x_i` in one pass.
@@ -62,9 +76,12 @@ extension Tensor {
 
   // MARK: Shape
 
+  /// Axis i of the result is axis `permutation[i]`.
   public func transposed(_ permutation: [Int]) throws -> Tensor { try apply(.transpose(permutation)) }
+  /// Stretches axes of extent 1; axes align at the end.
   public func broadcast(to shape: Shape) throws -> Tensor { try apply(.broadcast(shape)) }
 
+  /// The block that begins at `starts`.
   public func sliced(starts: [Int], sizes: [Int]) throws -> Tensor {
     try apply(.slice(Slice(starts: starts, sizes: sizes)))
   }
@@ -80,12 +97,14 @@ extension Tensor {
     return try sliced(starts: starts, sizes: sizes)
   }
 
+  /// At least one tensor, alike off `axis`; a negative axis counts from the end.
   public static func concatenated(_ tensors: [Tensor], axis: Int) throws -> Tensor {
     if tensors.count == 1 { return tensors[0] }
     return try tensors[0].device.apply(
       .concatenate(axis: axis < 0 ? axis + tensors[0].shape.rank : axis), tensors)
   }
 
+  /// One number an axis, before and after.
   public func padded(before: [Int], after: [Int], value: Float = 0) throws -> Tensor {
     try apply(.pad(Pad(before: before, after: after, value: value)))
   }
@@ -93,12 +112,14 @@ extension Tensor {
   /// [N, H, W, C] -> [N, fH, fW, C].
   public func upsampledNearest(_ factor: Int) throws -> Tensor { try apply(.upsampleNearest(factor: factor)) }
 
+  /// Rounds to nearest even between floating-point types; to int32 toward zero.
   public func cast(to dtype: DType) throws -> Tensor {
     dtype == self.dtype ? self : try apply(.cast(dtype))
   }
 
   // MARK: Reductions and normalisation
 
+  /// Reduced axes stay, with extent 1; negative axes count from the end.
   public func reduced(_ kind: Reduce.Kind, axes: [Int]) throws -> Tensor {
     try apply(.reduce(Reduce(kind, axes: axes.map { $0 < 0 ? $0 + shape.rank : $0 }.sorted())))
   }
@@ -106,22 +127,27 @@ extension Tensor {
   /// How many elements are NaN or infinite. Waits for the tensor.
   public func nonFiniteCount() throws -> Int { Int(try apply(.nonFiniteCount).int32s()[0]) }
 
+  /// Along the last axis.
   public func softmax() throws -> Tensor { try apply(.softmax) }
 
+  /// self [N, ..., C], gamma and beta [C]; the activation is `.identity` or `.silu`.
   public func groupNorm(
     _ gamma: Tensor, _ beta: Tensor, groups: Int, epsilon: Float, activation: Activation = .identity
   ) throws -> Tensor {
     try apply(.groupNorm(GroupNorm(groups: groups, epsilon: epsilon, activation: activation)), gamma, beta)
   }
 
+  /// self [..., C], gamma and beta [C].
   public func layerNorm(_ gamma: Tensor, _ beta: Tensor, epsilon: Float) throws -> Tensor {
     try apply(.layerNorm(LayerNorm(epsilon: epsilon)), gamma, beta)
   }
 
+  /// self [..., C], without gain and bias.
   public func layerNorm(epsilon: Float) throws -> Tensor {
     try apply(.layerNorm(LayerNorm(epsilon: epsilon, affine: false)))
   }
 
+  /// self [..., C], gamma [C].
   public func rmsNorm(_ gamma: Tensor, epsilon: Float) throws -> Tensor {
     try apply(.rmsNorm(epsilon: epsilon), gamma)
   }

@@ -1,13 +1,18 @@
 /// An immutable array of numbers on a device: a value over reference-counted memory, contiguous in row-major
 /// order. Reshapes and slices along the first axis share memory; everything else computes a new tensor.
 public struct Tensor: Sendable {
+  /// Shape and dtype.
   public let spec: TensorSpec
+  /// Where the memory is.
   public let device: Device
   let storage: any Storage
   let offset: Int
 
+  /// Extents, outermost first.
   public var shape: Shape { spec.shape }
+  /// Storage of an element.
   public var dtype: DType { spec.dtype }
+  /// As a backend sees it.
   public var view: TensorView { TensorView(storage: storage, offset: offset, spec: spec) }
 
   init(spec: TensorSpec, device: Device, storage: any Storage, offset: Int) {

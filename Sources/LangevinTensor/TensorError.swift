@@ -11,6 +11,7 @@ public enum TensorError: Error, Sendable, Equatable, CustomStringConvertible {
   case nonFinite(operation: String, output: TensorSpec, count: Int)
   case valueCount(expected: Int, got: Int, shape: Shape)
 
+  /// One line with operation, operands and reason.
   public var description: String {
     switch self {
     case .invalidOperands(let operation, let inputs, let reason):

@@ -4,9 +4,11 @@ import LangevinTensor
 
 /// A safetensors file, mapped into memory and checked in full before anything is read from it.
 public final class SafetensorsFile: WeightSource {
+  /// The file.
   public let url: URL
   /// The `__metadata__` of the header.
   public let metadata: [String: String]
+  /// In the order of their bytes.
   public let names: [String]
 
   private let mapping: FileMapping
@@ -27,8 +29,10 @@ public final class SafetensorsFile: WeightSource {
     dataOffset = header.dataOffset
   }
 
+  /// The path.
   public var description: String { url.path }
 
+  /// Shape and dtype; nil where there is no such tensor, or its dtype has no equal here.
   public func spec(of name: String) -> TensorSpec? {
     guard let entry = entries[name], let dtype = entry.dtype.dtype else { return nil }
     return TensorSpec(Shape(entry.shape), dtype)

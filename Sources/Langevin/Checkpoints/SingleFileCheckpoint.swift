@@ -13,7 +13,9 @@ public struct SingleFileCheckpoint {
     case stableDiffusion2 = "Stable Diffusion 2.x"
   }
 
+  /// Which of the two the file is.
   public let family: Family
+  /// The file's parts under diffusers' names.
   public let checkpoint: Checkpoint
   /// The file's keys that no part of the model reads: the schedule's buffers, averaged copies.
   let spare: [String]

@@ -2,7 +2,9 @@ import LangevinTensor
 
 /// An RGB picture of 8 bits a channel.
 public struct Picture: Sendable, Equatable {
+  /// In pixels, at least 1.
   public let width: Int
+  /// In pixels, at least 1.
   public let height: Int
   /// Rows from the top, three bytes (red, green, blue) a pixel.
   public let pixels: [UInt8]
@@ -57,6 +59,7 @@ public enum ImageError: Error, Sendable, Equatable, CustomStringConvertible {
   case shape(String)
   case notFinite
 
+  /// One line that names the file.
   public var description: String {
     switch self {
     case .missingFile(let path): "\(path): no such file"

@@ -11,20 +11,28 @@ public struct PictureParameters: Sendable, Equatable, CustomStringConvertible {
   /// The PNG keyword.
   public static let keyword = "parameters"
 
+  /// One setting, such as `Steps: 30`.
   public struct Field: Sendable, Equatable {
+    /// As A1111 spells it: `CFG scale`.
     public var name: String
+    /// Without quotes.
     public var value: String
 
+    /// A setting of this name and value.
     public init(_ name: String, _ value: String) {
       self.name = name
       self.value = value
     }
   }
 
+  /// May have several lines.
   public var prompt: String
+  /// Empty where there is none.
   public var negativePrompt: String
+  /// In the order in which they are written; `Steps` comes first.
   public var fields: [Field]
 
+  /// Parameters of these parts.
   public init(prompt: String, negativePrompt: String = "", fields: [Field]) {
     self.prompt = prompt
     self.negativePrompt = negativePrompt
@@ -34,6 +42,7 @@ public struct PictureParameters: Sendable, Equatable, CustomStringConvertible {
   /// The value of the first field of this name.
   public subscript(name: String) -> String? { fields.first { $0.name == name }?.value }
 
+  /// The text that goes into the file.
   public var description: String {
     let negative = negativePrompt.isEmpty ? "" : "\nNegative prompt: \(negativePrompt)"
     let settings = fields.map { "\($0.name): \(PictureParameters.quoted($0.value))" }.joined(separator: ", ")

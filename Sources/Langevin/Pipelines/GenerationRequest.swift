@@ -3,21 +3,27 @@ import LangevinTensor
 
 /// What to generate. Everything is checked before any network is loaded.
 public struct GenerationRequest: Sendable {
+  /// What to draw.
   public var prompt: String
   /// What to steer away from; used where guidance is above 1.
   public var negativePrompt = ""
   /// The scale of classifier-free guidance (arXiv:2207.12598); 1 or less runs the prompt alone.
   public var guidance = 7.5
+  /// Sampling steps, 1...10000; with `image` only the last `strength` of them run.
   public var steps = 30
+  /// Which way from noise to the latent.
   public var sampler = Sampler.ddim
   /// DDIM's share of fresh noise, 0...1 (arXiv:2010.02502, eq. 16).
   public var eta = 0.0
   /// Image k of a batch has seed + k.
   public var seed: UInt64 = 0
+  /// Whose random numbers.
   public var noise = NoiseKind.philox
   /// Pixels; nil for the size that the model was made for, or that of `image`.
   public var width: Int?
+  /// Pixels, as `width`.
   public var height: Int?
+  /// How many images, 1...10000.
   public var count = 1
   /// Starts from this picture instead of from noise.
   public var image: Picture?
@@ -26,6 +32,7 @@ public struct GenerationRequest: Sendable {
   /// Replaces the initial noise: [count, C, h, w].
   public var initialLatents: HostLatents?
 
+  /// A request with the defaults of every other setting.
   public init(prompt: String) { self.prompt = prompt }
 }
 
@@ -33,8 +40,10 @@ public struct GenerationRequest: Sendable {
 public struct HostLatents: Sendable, Equatable {
   /// Float32, [count, C, h, w].
   public var values: [Float]
+  /// [count, C, h, w].
   public var shape: Shape
 
+  /// Latents of these values; a request checks that their number fits the shape.
   public init(values: [Float], shape: Shape) {
     self.values = values
     self.shape = shape
@@ -54,7 +63,9 @@ public struct HostLatents: Sendable, Equatable {
 
 /// What a pipeline made.
 public struct GenerationResult: Sendable {
+  /// In the order of the seeds.
   public var pictures: [Picture]
+  /// One an image.
   public var seeds: [UInt64]
   /// Before decoding.
   public var latents: HostLatents
@@ -81,6 +92,7 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
   /// NaN or infinity, with the first operation that gave it, where it could be found by repeating the step.
   case nonFinite(stage: String, operation: String)
 
+  /// One line that says what to change.
   public var description: String {
     switch self {
     case .badRequest(let reason): reason

@@ -9,6 +9,7 @@ import LangevinTensor
 /// The text encoder is let go before the UNet is loaded, and the UNet before the last image is decoded. Images
 /// run one after the other: the memory is that of one, and image k is what it would be alone.
 public struct StableDiffusion: Sendable {
+  /// Where everything is computed.
   public let device: Device
   /// Storage of weights and activations of text encoder and UNet; the autoencoder keeps float32 where its
   /// config forces it. Latents and sampler arithmetic are float32 always.

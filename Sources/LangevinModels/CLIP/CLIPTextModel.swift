@@ -3,12 +3,14 @@ import LangevinTensor
 
 /// CLIP's text encoder. arXiv:2103.00020.
 public struct CLIPTextModel: Sendable {
+  /// What the encoder was built from.
   public let config: CLIPTextConfig
   let tokens: Embedding
   let positions: Tensor
   let layers: [CLIPEncoderLayer]
   let finalNorm: LayerNormalization
 
+  /// What a prompt becomes.
   public struct Output: Sendable {
     /// After the final layer norm [N, T, C].
     public let lastHiddenState: Tensor

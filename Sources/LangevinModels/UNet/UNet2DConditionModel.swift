@@ -3,6 +3,7 @@ import LangevinTensor
 
 /// The denoising network of Stable Diffusion 1.x and 2.x. arXiv:2112.10752.
 public struct UNet2DConditionModel: Sendable {
+  /// What the network was built from.
   public let config: UNet2DConditionConfig
   let convIn: Convolution
   let timeEmbedding: TimestepEmbedding

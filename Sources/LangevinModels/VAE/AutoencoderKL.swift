@@ -3,6 +3,7 @@ import LangevinTensor
 
 /// The autoencoder between pictures and latents. arXiv:2112.10752, section 3.1.
 public struct AutoencoderKL: Sendable {
+  /// What the autoencoder was built from.
   public let config: AutoencoderKLConfig
   let encoder: VAEEncoder?
   let quantConv: Convolution?
@@ -66,6 +67,7 @@ public struct AutoencoderKL: Sendable {
 
 /// Independent normal numbers, one for each element of a latent.
 public struct DiagonalGaussian: Sendable {
+  /// [N, h, w, C].
   public let mean: Tensor
   /// Clamped to -30...20.
   public let logVariance: Tensor
