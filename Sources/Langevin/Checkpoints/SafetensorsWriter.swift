@@ -16,37 +16,13 @@ public enum SafetensorsWriter {
         ($0.name, ElementType($0.tensor.dtype), $0.tensor.shape.dimensions, $0.tensor.spec.byteCount)
       },
       metadata: metadata, path: url.path)
-    let temporary = url.deletingLastPathComponent()
-      .appendingPathComponent(".\(url.lastPathComponent).\(getpid()).\(UInt32.random(in: 0 ... .max)).part")
-    func fail(_ code: Int32) -> CheckpointError {
-      .unwritable(path: url.path, reason: String(cString: strerror(code)))
-    }
-    let descriptor = open(temporary.path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw fail(errno) }
-    var isOpen = true
     do {
-      func put(_ bytes: UnsafeRawBufferPointer) throws {
-        var rest = bytes[...]
-        while !rest.isEmpty {
-          let written = Foundation.write(
-            descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
-          if written < 0 {
-            if errno == EINTR { continue }
-            throw fail(errno)
-          }
-          rest = rest.dropFirst(written)
-        }
+      try OutputFile.write(to: url) { put in
+        try header.withUnsafeBytes(put)
+        for (_, tensor) in tensors { try tensor.withBytes(put) }
       }
-      try header.withUnsafeBytes(put)
-      for (_, tensor) in tensors { try tensor.withBytes(put) }
-      guard fsync(descriptor) == 0 else { throw fail(errno) }
-      isOpen = false
-      guard close(descriptor) == 0 else { throw fail(errno) }
-      guard rename(temporary.path, url.path) == 0 else { throw fail(errno) }
-    } catch {
-      if isOpen { close(descriptor) }
-      unlink(temporary.path)
-      throw error
+    } catch ImageError.unwritable(let path, let reason) {
+      throw CheckpointError.unwritable(path: path, reason: reason)
     }
   }
 

@@ -19,23 +19,37 @@ public enum OutputFile {
   ///
   /// Throws `ImageError.unwritable`; nothing is left behind then.
   public static func write(_ bytes: UnsafeRawBufferPointer, to url: URL) throws {
+    try write(to: url) { put in try put(bytes) }
+  }
+
+  /// Writes, piece by piece, what `body` gives to `put`.
+  ///
+  /// Throws `ImageError.unwritable` and what `body` throws; nothing is left behind then.
+  static func write(
+    to url: URL, _ body: (_ put: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
+  ) throws {
     let (descriptor, temporary) = try create(beside: url)
-    func failed() -> ImageError {
-      let reason = String(cString: strerror(errno))
-      close(descriptor)
+    func failed() -> ImageError { .unwritable(path: url.path, reason: String(cString: strerror(errno))) }
+    var isOpen = true
+    do {
+      try body { bytes in
+        var rest = bytes[...]
+        while !rest.isEmpty {
+          let count = Foundation.write(
+            descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+          if count < 0 && errno == EINTR { continue }
+          guard count >= 0 else { throw failed() }
+          rest = rest.dropFirst(count)
+        }
+      }
+      guard fsync(descriptor) == 0 else { throw failed() }
+      isOpen = false
+      guard close(descriptor) == 0, rename(temporary, url.path) == 0 else { throw failed() }
+    } catch {
+      if isOpen { close(descriptor) }
       unlink(temporary)
-      return .unwritable(path: url.path, reason: reason)
+      throw error
     }
-    var rest = bytes[...]
-    while !rest.isEmpty {
-      let count = Foundation.write(
-        descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
-      if count < 0 && errno == EINTR { continue }
-      guard count >= 0 else { throw failed() }
-      rest = rest.dropFirst(count)
-    }
-    guard fsync(descriptor) == 0, rename(temporary, url.path) == 0 else { throw failed() }
-    close(descriptor)
   }
 
   private static func create(beside url: URL) throws -> (descriptor: Int32, path: String) {
