@@ -70,6 +70,7 @@ public enum Operation: Sendable, Hashable {
     case nonFiniteCount = "non_finite_count"
   }
 
+  /// Which case it is.
   public var kind: Kind {
     switch self {
     case .matmul: .matmul
@@ -135,6 +136,7 @@ public struct Epilogue: Sendable, Hashable {
   public var perImage: Bool
   /// The output's shape.
   public var residual: Bool
+  /// Applied to the sum.
   public var activation: Activation
 
   public init(
@@ -146,14 +148,18 @@ public struct Epilogue: Sendable, Hashable {
     self.activation = activation
   }
 
+  /// How many of them there are.
   public var inputCount: Int { (bias ? 1 : 0) + (perImage ? 1 : 0) + (residual ? 1 : 0) }
 }
 
 /// A [..., M, K] (or [..., K, M] when transposed) times B. B of rank 2 (or panels) serves all of A's rows;
 /// B with A's leading axes is a batched product. Output [..., M, N].
 public struct MatMul: Sendable, Hashable {
+  /// A is stored as its transpose.
   public var transposeLeft: Bool
+  /// How B is stored.
   public var right: MatrixLayout
+  /// Of the product, before anything is added.
   public var scale: Float
   public var epilogue: Epilogue
 
@@ -171,9 +177,13 @@ public struct MatMul: Sendable, Hashable {
 /// x [N, H, W, C] with W of logical shape [kernelHeight * kernelWidth * C, outputChannels], taps outermost;
 /// layout `.rowMajor` or `.panels`. Output [N, H', W', outputChannels].
 public struct Conv2D: Sendable, Hashable {
+  /// Taps along each side.
   public var kernel: Extent2D
+  /// Pixels between neighbouring windows, along both sides.
   public var stride: Int
+  /// Zeros around x.
   public var padding: Padding2D
+  /// Not `.transposed`.
   public var weight: MatrixLayout
   public var epilogue: Epilogue
 
@@ -189,6 +199,7 @@ public struct Conv2D: Sendable, Hashable {
   }
 }
 
+/// Pixels along each side.
 public struct Extent2D: Sendable, Hashable {
   public var height: Int
   public var width: Int
@@ -218,9 +229,13 @@ public struct Padding2D: Sendable, Hashable {
 
 /// The mask is additive, [T, S] or [N, T, S]; `causal` hides keys after the query (T = S).
 public struct Attention: Sendable, Hashable {
+  /// They divide the channels.
   public var heads: Int
+  /// Of Q K^T.
   public var scale: Float
+  /// A query sees no key after itself.
   public var causal: Bool
+  /// Whether there is a fourth input.
   public var mask: Bool
 
   public init(heads: Int, scale: Float, causal: Bool = false, mask: Bool = false) {
@@ -233,7 +248,9 @@ public struct Attention: Sendable, Hashable {
 
 /// `activation` is `.identity` or `.silu`.
 public struct GroupNorm: Sendable, Hashable {
+  /// They divide the channels.
   public var groups: Int
+  /// Added to the variance.
   public var epsilon: Float
   public var activation: Activation
 
@@ -244,8 +261,11 @@ public struct GroupNorm: Sendable, Hashable {
   }
 }
 
+/// Over the last axis.
 public struct LayerNorm: Sendable, Hashable {
+  /// Added to the variance.
   public var epsilon: Float
+  /// Whether gamma and beta are inputs.
   public var affine: Bool
 
   public init(epsilon: Float, affine: Bool = true) {
@@ -263,12 +283,14 @@ public enum Unary: String, Sendable, Hashable, CaseIterable {
     sin, cos, square, abs, negate, reciprocal
 }
 
+/// NaN wins in `minimum` and `maximum`.
 public enum Binary: String, Sendable, Hashable, CaseIterable {
   case add, subtract, multiply, divide, minimum, maximum
 }
 
 /// Reduced axes stay, with extent 1.
 public struct Reduce: Sendable, Hashable {
+  /// NaN wins in `minimum` and `maximum`.
   public enum Kind: String, Sendable, Hashable, CaseIterable { case sum, mean, minimum, maximum }
   public var kind: Kind
   /// Distinct, ascending, not negative.
@@ -291,9 +313,11 @@ public struct Slice: Sendable, Hashable {
   }
 }
 
+/// One number an axis, before and after; none is negative.
 public struct Pad: Sendable, Hashable {
   public var before: [Int]
   public var after: [Int]
+  /// What the padding is filled with.
   public var value: Float
 
   public init(before: [Int], after: [Int], value: Float = 0) {
@@ -307,7 +331,9 @@ public struct Pad: Sendable, Hashable {
 /// (i, stream, step, 0) and the seed as key; see `NoiseFunction`.
 public struct NormalNoise: Sendable, Hashable {
   public var seed: UInt64
+  /// Which of the independent sequences of a seed.
   public var stream: UInt32
+  /// Which tensor of the sequence.
   public var step: UInt32
   public var shape: Shape
 
@@ -325,6 +351,7 @@ public struct WeightArrangement: Sendable, Hashable {
   public var taps: Int
   public var channels: Int
   public var columns: Int
+  /// In elements of the source, as the two below.
   public var tapStride: Int
   public var channelStride: Int
   public var columnStride: Int

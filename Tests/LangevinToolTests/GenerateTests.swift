@@ -64,13 +64,15 @@ struct GenerateTests {
     }
   }
 
-  @Test func imagesOfABatchAreThoseOfTheirSeeds() throws {
-    let common = ["--device", "cpu", "--steps", "2", "--sampler", "ddpm"]
+  @Test(arguments: ["cpu", "opencl"]) func imagesOfABatchAreThoseOfTheirSeeds(device: String) throws {
+    let common = [
+      "--device", device == "cpu" ? device : try Tool.pocl(), "--steps", "2", "--sampler", "ddpm",
+    ]
     try generate(
-      common + ["--seed", "41", "--count", "3", "--output", "b.png", "--save-latents", "b.safetensors"])
+      common + ["--seed", "41", "--count", "4", "--output", "b.png", "--save-latents", "b.safetensors"])
     let batch = try latents("b.safetensors")
-    #expect(batch.shape == [3, 4, 16, 16])
-    for index in 0..<3 {
+    #expect(batch.shape == [4, 4, 16, 16])
+    for index in 0..<4 {
       try generate(
         common + ["--seed", "\(41 + index)", "--output", "s.png", "--save-latents", "s.safetensors"])
       #expect(try picture("s.png") == picture("b-\(index).png"))
