@@ -93,7 +93,8 @@ __kernel void binary(
 // Broadcast: axis k of the output has extent d[k] and strides s[k], t[k] in a and b (0 where stretched).
 __kernel void binary_strided(
     __global const T_t* a, const ulong a0, __global const T_t* b, const ulong b0, __global T_t* y,
-    const ulong y0, const ulong count, const int function, const int d1, const int d2, const int d3, const int d4, const int d5,
+    const ulong y0, const ulong count, const int function, const int d1, const int d2, const int d3,
+    const int d4, const int d5,
     const ulong s0, const ulong s1, const ulong s2, const ulong s3, const ulong s4, const ulong s5,
     const ulong t0, const ulong t1, const ulong t2, const ulong t3, const ulong t4, const ulong t5) {
   const ulong begin = get_global_id(0) * (ulong)CHUNK;
@@ -115,7 +116,8 @@ __kernel void binary_strided(
 #define TERM(n) __global const T_t *x##n, const ulong x##n##0, const float c##n
 #define ADD(n) if (n < terms) v += c##n * load_some(x##n, x##n##0 + i, LEFT)
 __kernel void linear_combination(
-    __global T_t* y, const ulong y0, const ulong count, const int terms, TERM(0), TERM(1), TERM(2), TERM(3), TERM(4), TERM(5),
+    __global T_t* y, const ulong y0, const ulong count, const int terms, TERM(0), TERM(1), TERM(2),
+    TERM(3), TERM(4), TERM(5),
     TERM(6), TERM(7)) {
   FOR_CHUNK(count) {
     floatV v = c0 * load_some(x0, x00 + i, LEFT);
@@ -124,12 +126,15 @@ __kernel void linear_combination(
   }
 }
 
-// x [rows, 2 * width] -> y [rows, width]. Global size [ceil(width / CHUNK), rows].
+// x [rows, 2 * width] -> y [rows, width]. Global size [rows * chunks], with ceil(width / CHUNK) chunks a row.
 __kernel void geglu(
-    __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong width) {
-  x += x0 + get_global_id(1) * 2 * width;
-  y += y0 + get_global_id(1) * width;
-  FOR_CHUNK(width)
+    __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong rows,
+    const ulong width, const ulong chunks) {
+  const ulong row = get_global_id(0) / chunks, begin = get_global_id(0) % chunks * CHUNK;
+  if (row >= rows) return;
+  x += x0 + row * 2 * width;
+  y += y0 + row * width;
+  for (ulong i = begin, end_ = min(begin + CHUNK, width); i < end_; i += VW)
   store_some(load_some(x, i, LEFT) * gelu_v(load_some(x, width + i, LEFT)), y, i, LEFT);
 }
 

@@ -6,7 +6,7 @@
 // in registers, then the rows' maxima, exponentials and sums, then MR rows x up to 48 value columns.
 //
 // Layouts: Q, y [N, queries, heads * D]; K packed [N * heads, padded_keys / 32, D, 32] and V packed
-// [N * heads, padded_keys, DP], both float32 and zero-padded (`arrange`), padded_keys a multiple of BK.
+// [N * heads, padded_keys, DP], both float32 and zero-padded (`arrange`), padded_keys a multiple of 32.
 // D head size; DP D rounded up to 16; BQ (a multiple of MR), BK, MR. `masked` and `causal` are 0 or 1.
 
 #define LOWEST (-3.0e38f)
@@ -16,7 +16,8 @@
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void flash_attention(
     __global const T_t* q, const ulong q0, __global const float* keys, __global const float* values,
     __global T_t* y, const ulong y0, __global const T_t* mask, const ulong mask0, const ulong mask_image,
-    const int masked, const int causal, const float scale, const int queries, const int key_count, const int padded_keys, const int heads) {
+    const int masked, const int causal, const float scale, const int queries, const int key_count, const int
+    padded_keys, const int heads) {
   const int first = get_group_id(0) * BQ;
   const int pair = get_group_id(1);
   const int image = pair / heads, head = pair % heads;

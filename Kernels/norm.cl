@@ -142,13 +142,13 @@ float group_max(float v, __local float* scratch) {
 #define FOR_TAIL(i) for (int i = width / VW * VW + get_local_id(0); i < width; i += LOCAL)
 
 // Layer norm where `centred`, else RMS norm; gamma and, where centred, beta where `affine`.
-// Global size [LOCAL, rows].
+// Global size [rows * LOCAL].
 __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void row_norm(
     __global const T_t* x, const ulong x0, __global const T_t* gamma, const ulong gamma0,
     __global const T_t* beta, const ulong beta0, __global T_t* y, const ulong y0, const int width,
     const float epsilon, const int centred, const int affine) {
   __local float scratch[LOCAL];
-  const ulong at = get_global_id(1) * (ulong)width;
+  const ulong at = get_group_id(0) * (ulong)width;
   x += x0 + at;
   y += y0 + at;
   gamma += gamma0;
@@ -185,11 +185,11 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void row_norm(
   }
 }
 
-// Global size [LOCAL, rows]. The exponentials are computed twice rather than stored rounded.
+// Global size [rows * LOCAL]. The exponentials are computed twice rather than stored rounded.
 __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void softmax(
     __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const int width) {
   __local float scratch[LOCAL];
-  const ulong at = get_global_id(1) * (ulong)width;
+  const ulong at = get_group_id(0) * (ulong)width;
   x += x0 + at;
   y += y0 + at;
   floatV m = (floatV)(-3.0e38f);

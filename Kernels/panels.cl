@@ -2,11 +2,11 @@
 //
 // Mapping: one work-item (work-group size 1, no local memory) computes MB rows x 32 columns; global size
 // [panels of a group, ceil(rows / MB), groups * batches]: work-items run in this order, so that a group of
-// panels, which fits a core's cache, serves all rows before the next one, and rows serve a whole group. Tiles of MR rows x 32 columns stay in vector registers over KC steps of
-// the inner extent; between blocks of KC they rest in a private scratch, so a panel's block is read from
-// the nearest caches MB / MR times. A's rows are read in place through pointers: for a convolution they
-// are set anew for each tap, and point to `zeros` where the tap falls on padding (the indirect
-// convolution of arXiv:1907.02129).
+// panels, which fits a core's cache, serves all rows before the next one, and rows serve a whole group.
+// Tiles of MR rows x 32 columns stay in vector registers over KC steps of the inner extent; between blocks
+// of KC they rest in a private scratch, so a panel's block is read from the nearest caches MB / MR times.
+// A's rows are read in place through pointers: for a convolution they are set anew for each tap, and point
+// to `zeros` where the tap falls on padding (the indirect convolution of arXiv:1907.02129).
 //
 // Layouts: A rows x [K] with a row stride, or x [N, H, W, C]; W [panels, taps * C, 32]; y [rows, columns].
 // MR 8 | 12, MB a multiple of MR, KC: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile.

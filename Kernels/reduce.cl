@@ -11,7 +11,7 @@
   {                                      \
     const float y_ = (v) - carry;        \
     const float t_ = acc + y_;           \
-    carry = (t_ - acc) - y_;             \
+    carry = isfinite(t_) ? (t_ - acc) - y_ : 0.0f; \
     acc = t_;                            \
   }
 #elif KIND == 1

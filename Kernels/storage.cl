@@ -80,7 +80,9 @@ floatV exp2_falling_v(floatV x) {
   p = p * f + 2.402264791363012e-1f;
   p = p * f + 6.931472028550421e-1f;
   p = p * f + 1.0f;
-  return select(as_floatV(as_intV(p) + (as_intV(shifted) << 23)), (floatV)(0.0f), x < -126.0f);
+  const floatV result = select(as_floatV(as_intV(p) + (as_intV(shifted) << 23)), (floatV)(0.0f), x < -126.0f);
+  // A NaN must not lose its bits to the integer addition.
+  return select(result, x, isnan(x));
 }
 
 #define LOG2E 1.44269504088896341f

@@ -53,13 +53,7 @@ extension OpenCLBackend {
             .int(queries), .int(keys), .int(paddedKeys), .int(attention.heads),
           ]))
     case .gpu:
-      // Query and staged rows share what the device has of local memory.
-      var (blockQueries, blockKeys) = (16, 32)
-      func bytes() -> Int {
-        4 * (blockQueries * size + blockKeys * (size + 1) + blockQueries * blockKeys + 2 * blockQueries)
-      }
-      while bytes() > context.description.localMemory, blockKeys > 4 { blockKeys /= 2 }
-      while bytes() > context.description.localMemory, blockQueries > 1 { blockQueries /= 2 }
+      let (blockQueries, blockKeys) = tiledBlocks(size: size)
       let items = 64
       try launch(
         Launch(
@@ -75,5 +69,24 @@ extension OpenCLBackend {
             .int(queries), .int(keys), .int(attention.heads),
           ]))
     }
+  }
+
+  /// Query and key rows that share a work-group's local memory.
+  private func tiledBlocks(size: Int) -> (queries: Int, keys: Int) {
+    var (queries, keys) = (16, 32)
+    while localBytes(queries, keys, size) > context.description.localMemory, keys > 4 { keys /= 2 }
+    while localBytes(queries, keys, size) > context.description.localMemory, queries > 1 { queries /= 2 }
+    return (queries, keys)
+  }
+
+  /// What `tiled_attention` declares.
+  private func localBytes(_ queries: Int, _ keys: Int, _ size: Int) -> Int {
+    4 * (queries * size + keys * (size + 1) + queries * keys + 2 * queries)
+  }
+
+  func supports(_ attention: Attention, size: Int) -> Bool {
+    guard family == .gpu else { return true }
+    let blocks = tiledBlocks(size: size)
+    return localBytes(blocks.queries, blocks.keys, size) <= context.description.localMemory
   }
 }

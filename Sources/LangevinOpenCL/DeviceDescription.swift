@@ -87,6 +87,13 @@ struct DeviceHandle: @unchecked Sendable {
     }
   }
 
+  /// "OpenCL <major>.<minor> <vendor's text>".
+  private func isVersion12(_ version: String) -> Bool {
+    let numbers =
+      version.split(separator: " ").dropFirst().first?.split(separator: ".").compactMap { Int($0) } ?? []
+    return numbers.count == 2 && (numbers[0] > 1 || numbers[1] >= 2)
+  }
+
   func describe(index: Int) -> DeviceDescription {
     let types = number(CL_DEVICE_TYPE, UInt64.self)
     let type =
@@ -98,6 +105,11 @@ struct DeviceHandle: @unchecked Sendable {
     if number(CL_DEVICE_AVAILABLE, cl_bool.self) == 0 { problem = "the driver says that it is not available" }
     if number(CL_DEVICE_COMPILER_AVAILABLE, cl_bool.self) == 0 { problem = "its driver has no compiler" }
     if number(CL_DEVICE_ENDIAN_LITTLE, cl_bool.self) == 0 { problem = "it is big-endian" }
+    if !isVersion12(string(CL_DEVICE_VERSION)) { problem = "it is older than OpenCL 1.2" }
+    let isCPU = type == "cpu"
+    if !isCPU, number(CL_DEVICE_MAX_WORK_GROUP_SIZE, Int.self) < 256 {
+      problem = "its work-groups hold fewer than 256 work-items"
+    }
     return DeviceDescription(
       index: index, platform: platformString(CL_PLATFORM_NAME),
       platformVersion: platformString(CL_PLATFORM_VERSION), name: string(CL_DEVICE_NAME),

@@ -66,12 +66,14 @@ extension OpenCLBackend {
 
   func geglu(_ x: TensorView, _ y: TensorView) throws {
     let width = y.shape[-1]
+    let rows = y.shape.count / width
     let spread = spread
+    let chunks = (width + spread.chunk - 1) / spread.chunk
     try launch(
       Launch(
         "geglu", .elementwise, ["T": x.dtype.kernelName, "VW": spread.vector, "CHUNK": spread.chunk],
-        global: [(width + spread.chunk - 1) / spread.chunk, y.shape.count / width], local: [spread.local, 1],
-        [.operand(x), .operand(y), .ulong(width)]))
+        global: [rows * chunks], local: [spread.local],
+        [.operand(x), .operand(y), .ulong(rows), .ulong(width), .ulong(chunks)]))
   }
 
   func fill(_ value: Float, _ spec: TensorSpec, _ y: TensorView) throws {

@@ -70,7 +70,11 @@ extension OpenCLBackend {
         try set(cl_mem?.none)
         try set(UInt64(0))
       case .scratch(let storage): try set(Optional(storage.memory))
-      case .int(let value): try set(Int32(clamping: value))
+      case .int(let value):
+        guard let value = Int32(exactly: value) else {
+          throw OpenCLError.tooLarge(kernel: launch.kernel, value: value)
+        }
+        try set(value)
       case .ulong(let value): try set(UInt64(value))
       case .uint(let value): try set(value)
       case .float(let value): try set(value)

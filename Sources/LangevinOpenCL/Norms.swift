@@ -9,7 +9,7 @@ extension OpenCLBackend {
     let pixels = x[0].shape.count / (images * channels)
     let vector = family == .cpu ? 16 : 4
     // Chunks small enough to share the work among the units, large enough to pay for a work-item.
-    let chunkSize = max(16, min(512, pixels * images / (context.description.computeUnits * 8)))
+    let chunkSize = max(16, min(512, pixels * images / (max(1, context.description.computeUnits) * 8)))
     let chunks = (pixels + chunkSize - 1) / chunkSize
     let partial = try pool.allocate(images * chunks * 2 * channels * 4)
     let scaleShift = try pool.allocate(images * 2 * channels * 4)
@@ -46,7 +46,7 @@ extension OpenCLBackend {
       Launch(
         "row_norm", .norm,
         ["T": y.dtype.kernelName, "VW": family == .cpu ? 16 : 4, "LOCAL": local],
-        global: [local, y.shape.count / width], local: [local, 1],
+        global: [y.shape.count / width * local], local: [local],
         [
           .operand(x[0]), affine ? .operand(x[1]) : .none, affine && centred ? .operand(x[2]) : .none,
           .operand(y),
@@ -61,9 +61,9 @@ extension OpenCLBackend {
       Launch(
         "softmax", .norm,
         ["T": y.dtype.kernelName, "VW": family == .cpu ? 16 : 4, "LOCAL": local],
-        global: [local, y.shape.count / width], local: [local, 1], [.operand(x), .operand(y), .int(width)]))
+        global: [y.shape.count / width * local], local: [local], [.operand(x), .operand(y), .int(width)]))
   }
 
   /// Work-items that share a row.
-  private var rowLocal: Int { family == .cpu ? 1 : min(64, context.description.maxWorkGroupSize) }
+  private var rowLocal: Int { family == .cpu ? 1 : 64 }
 }

@@ -84,17 +84,18 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   /// Gives the buffers that no tensor uses back to the driver.
   public func releaseCachedMemory() { pool.trim() }
 
-  /// Strided kernels walk over at most six axes.
+  /// Strided kernels walk over at most six axes, and a GPU's attention needs a head's rows in local memory.
   public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool {
     switch operation {
     case .reduce, .binary: inputs.allSatisfy { $0.shape.rank <= 6 }
     case .concatenate: inputs[0].shape.rank <= 6
+    case .attention(let attention): supports(attention, size: inputs[0].shape[2] / attention.heads)
     default: true
     }
   }
 
   public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
-    try guarded(operation.name) {
+    try guarded(operation.name, requested: output.spec.byteCount) {
       lastOperation = operation.name
       try dispatch(operation, inputs, output)
     }
@@ -132,11 +133,18 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   }
 
   /// Runs under the lock, and says on which device and in which operation an OpenCL call failed.
-  private func guarded(_ operation: @autoclosure () -> String, _ body: () throws -> Void) throws {
+  private func guarded(
+    _ operation: @autoclosure () -> String, requested: Int = 0, _ body: () throws -> Void
+  ) throws {
     lock.lock()
     defer { lock.unlock() }
     do {
       try body()
+    } catch OpenCLError.call(_, code: CL_MEM_OBJECT_ALLOCATION_FAILURE) {
+      // Drivers may put off a buffer's allocation to its first use.
+      let use = pool.use
+      throw TensorError.outOfMemory(
+        device: "\(name) (\(description.name))", requested: requested, inUse: use.inUse, limit: use.limit)
     } catch let error as OpenCLError {
       throw TensorError.deviceFailure(
         device: "\(name) (\(description.name))", operation: operation(), reason: "\(error)")

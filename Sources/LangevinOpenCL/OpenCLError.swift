@@ -5,6 +5,8 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
   case call(String, code: Int32)
   /// A program did not build; the log is the compiler's own.
   case build(program: String, options: String, log: String)
+  /// An extent that a kernel counts in 32 bits.
+  case tooLarge(kernel: String, value: Int)
   case noSuchDevice(index: Int, found: Int)
   case unusable(device: String, reason: String)
 
@@ -13,6 +15,7 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
     case .call(let name, let code): "\(name) failed: \(OpenCLError.name(of: code)) (\(code))"
     case .build(let program, let options, let log):
       "the kernel family '\(program)' does not build with \(options); the compiler says:\n\(log)"
+    case .tooLarge(let kernel, let value): "the kernel \(kernel) cannot count to \(value)"
     case .noSuchDevice(let index, let found):
       found == 0
         ? "there is no OpenCL device here; `langevin devices` says why"

@@ -87,7 +87,10 @@ final class Programs {
       var pointer = bytes.baseAddress
       return clCreateProgramWithBinary(context.context, 1, &device, &size, &pointer, &status, &code)
     }
-    guard let program, code == CL_SUCCESS, status == CL_SUCCESS else { return nil }
+    guard let program, code == CL_SUCCESS, status == CL_SUCCESS else {
+      logger.warning("the driver refuses a cached program; rebuilding it")
+      return nil
+    }
     guard clBuildProgram(program, 1, &device, options, nil, nil) == CL_SUCCESS else {
       logger.warning("the driver refuses a cached program; rebuilding it")
       clReleaseProgram(program)
