@@ -37,7 +37,9 @@ struct BLAS: Sendable {
   private init() throws(LoadError) {
     var library = try Library()
     let wanted = vm_has_avx512() != 0 ? "SkylakeX" : vm_has_avx2() != 0 ? "Haswell" : nil
-    if let wanted, ["Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Generic"].contains(library.core)
+    // What the user chose stays.
+    if let wanted, getenv("OPENBLAS_CORETYPE") == nil,
+      ["Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Generic"].contains(library.core)
     {
       library.close()
       setenv("OPENBLAS_CORETYPE", wanted, 0)
