@@ -56,10 +56,15 @@ let package = Package(
         "LangevinModels", "CSPNG", .product(name: "Logging", package: "swift-log"),
       ],
       resources: [.copy("Resources")]),
+    // Is a device right, and how fast is it: one table of operations, which each backend is held against, and
+    // the tools that measure.
+    .target(name: "LangevinValidation", dependencies: ["LangevinTensor"]),
+    .target(name: "LangevinMeasurement", dependencies: ["Langevin", "LangevinValidation"]),
     .executableTarget(
       name: "LangevinTool",
       dependencies: [
-        "Langevin", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Langevin", "LangevinValidation", "LangevinMeasurement",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Sources/langevin"),
@@ -70,7 +75,7 @@ let package = Package(
     .testTarget(
       name: "LangevinOpenCLTests",
       dependencies: [
-        "LangevinOpenCL", "LangevinCPU", "LangevinTensor", "OperationCases",
+        "LangevinOpenCL", "LangevinCPU", "LangevinTensor", "LangevinValidation",
         .product(name: "Logging", package: "swift-log"),
       ]),
     .testTarget(name: "LangevinDiffusionTests", dependencies: ["LangevinDiffusion", "LangevinCPU"]),
@@ -80,9 +85,7 @@ let package = Package(
         "Langevin", "LangevinCPU", "LangevinOpenCL", "LangevinModels", "LangevinNN", "LangevinTensor",
       ]),
 
-    // One table of operations, which each backend is tested with.
-    .target(name: "OperationCases", dependencies: ["LangevinTensor"], path: "Tests/OperationCases"),
-    .testTarget(name: "LangevinCPUTests", dependencies: ["LangevinTensor", "LangevinCPU", "OperationCases"]),
+    .testTarget(name: "LangevinCPUTests", dependencies: ["LangevinTensor", "LangevinCPU", "LangevinValidation"]),
     .testTarget(
       name: "LangevinToolTests", dependencies: ["Langevin", "LangevinOpenCL", "LangevinTool"]),
   ],

@@ -1,6 +1,6 @@
 import LangevinCPU
 import LangevinTensor
-import OperationCases
+import LangevinValidation
 import Testing
 
 @Suite struct AgreementTests {

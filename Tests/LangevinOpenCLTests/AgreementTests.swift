@@ -1,7 +1,7 @@
 import LangevinCPU
 import LangevinOpenCL
 import LangevinTensor
-import OperationCases
+import LangevinValidation
 import Testing
 
 @Suite(.serialized) struct AgreementTests {
