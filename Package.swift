@@ -85,7 +85,8 @@ let package = Package(
         "Langevin", "LangevinCPU", "LangevinOpenCL", "LangevinModels", "LangevinNN", "LangevinTensor",
       ]),
 
-    .testTarget(name: "LangevinCPUTests", dependencies: ["LangevinTensor", "LangevinCPU", "LangevinValidation"]),
+    .testTarget(
+      name: "LangevinCPUTests", dependencies: ["LangevinTensor", "LangevinCPU", "LangevinValidation"]),
     .testTarget(
       name: "LangevinToolTests", dependencies: ["Langevin", "LangevinOpenCL", "LangevinTool"]),
   ],
