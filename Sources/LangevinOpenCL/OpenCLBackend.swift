@@ -30,11 +30,14 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   private var zeroBuffer: OpenCLStorage?
 
   /// The device with this number in `OpenCLDevices.all`. `memoryLimit` (bytes) lowers what the device offers;
-  /// `family` overrides the device's own kind, which tests use to run GPU kernels on a CPU.
+  /// `family` overrides the device's own kind, which tests use to run GPU kernels on a CPU. `patch` changes a
+  /// family's source before it is built, by which tests break kernels on purpose.
+  ///
   /// Throws `OpenCLError`.
   public init(
     index: Int, family: KernelFamily? = nil, memoryLimit: Int? = nil, programCache: URL? = nil,
-    logger: Logger = Logger(label: "langevin.opencl")
+    logger: Logger = Logger(label: "langevin.opencl"),
+    patch: (@Sendable (KernelSource, String) -> String)? = nil
   ) throws {
     context = try OpenCLContext(index: index)
     description = context.description
@@ -42,7 +45,8 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     self.family = family ?? (description.isCPU ? .cpu : .gpu)
     pool = BufferPool(context: context, deviceName: "\(name) (\(description.name))", limit: memoryLimit)
     programs = Programs(
-      context: context, cache: programCache.map { ProgramCache(directory: $0) } ?? .standard, logger: logger)
+      context: context, cache: programCache.map { ProgramCache(directory: $0) } ?? .standard, logger: logger,
+      patch: patch)
   }
 
   public var memory: MemoryUse { pool.use }

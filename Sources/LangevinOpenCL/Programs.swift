@@ -7,13 +7,18 @@ final class Programs {
   private let context: OpenCLContext
   private let cache: ProgramCache
   private let logger: Logger
+  private let patch: (@Sendable (KernelSource, String) -> String)?
   private var programs: [String: cl_program] = [:]
   private var kernels: [String: cl_kernel] = [:]
 
-  init(context: OpenCLContext, cache: ProgramCache, logger: Logger) {
+  init(
+    context: OpenCLContext, cache: ProgramCache, logger: Logger,
+    patch: (@Sendable (KernelSource, String) -> String)? = nil
+  ) {
     self.context = context
     self.cache = cache
     self.logger = logger
+    self.patch = patch
   }
 
   deinit {
@@ -37,7 +42,7 @@ final class Programs {
   private func program(_ source: KernelSource, options: String) throws -> cl_program {
     let id = "\(source.rawValue) \(options)"
     if let program = programs[id] { return program }
-    let text = source.text
+    let text = patch?(source, source.text) ?? source.text
     let device = context.description
     let key = [
       source.rawValue, options, device.platform, device.platformVersion, device.name, device.driver,

@@ -54,7 +54,7 @@ public enum Operation: Sendable, Hashable {
   case nonFiniteCount
 
   /// The cases without their payloads; the raw value is the name in tables and messages.
-  public enum Kind: String, Sendable, Hashable, CaseIterable {
+  public enum Kind: String, Sendable, Hashable, CaseIterable, Codable {
     case matmul, conv2d, attention
     case groupNorm = "group_norm"
     case layerNorm = "layer_norm"
@@ -114,7 +114,7 @@ public enum Operation: Sendable, Hashable {
 }
 
 /// How the right operand of a product, logically [K, N], lies in memory.
-public enum MatrixLayout: Sendable, Hashable {
+public enum MatrixLayout: Sendable, Hashable, Codable {
   /// [K, N].
   case rowMajor
   /// [N, K], as PyTorch's Linear keeps it.
@@ -124,12 +124,12 @@ public enum MatrixLayout: Sendable, Hashable {
 }
 
 /// Applied last, before the store.
-public enum Activation: String, Sendable, Hashable, CaseIterable {
+public enum Activation: String, Sendable, Hashable, CaseIterable, Codable {
   case identity, silu, gelu, geluTanh, quickGelu
 }
 
 /// What is added to a product before the activation. Order of inputs: bias, perImage, residual.
-public struct Epilogue: Sendable, Hashable {
+public struct Epilogue: Sendable, Hashable, Codable {
   /// [N], one number a column.
   public var bias: Bool
   /// `conv2d` only: [images, N], one row an image (the time embedding).
@@ -154,13 +154,13 @@ public struct Epilogue: Sendable, Hashable {
 
 /// A [..., M, K] (or [..., K, M] when transposed) times B. B of rank 2 (or panels) serves all of A's rows;
 /// B with A's leading axes is a batched product. Output [..., M, N].
-public struct MatMul: Sendable, Hashable {
+public struct MatMul: Sendable, Hashable, Codable {
   /// A is stored as its transpose.
   public var transposeLeft: Bool
   /// How B is stored.
   public var right: MatrixLayout
   /// Of the product, before anything is added.
-  public var scale: Float
+  @CodableFloat public var scale: Float
   public var epilogue: Epilogue
 
   public init(
@@ -176,7 +176,7 @@ public struct MatMul: Sendable, Hashable {
 
 /// x [N, H, W, C] with W of logical shape [kernelHeight * kernelWidth * C, outputChannels], taps outermost;
 /// layout `.rowMajor` or `.panels`. Output [N, H', W', outputChannels].
-public struct Conv2D: Sendable, Hashable {
+public struct Conv2D: Sendable, Hashable, Codable {
   /// Taps along each side.
   public var kernel: Extent2D
   /// Pixels between neighbouring windows, along both sides.
@@ -200,7 +200,7 @@ public struct Conv2D: Sendable, Hashable {
 }
 
 /// Pixels along each side.
-public struct Extent2D: Sendable, Hashable {
+public struct Extent2D: Sendable, Hashable, Codable {
   public var height: Int
   public var width: Int
 
@@ -211,7 +211,7 @@ public struct Extent2D: Sendable, Hashable {
 }
 
 /// Rows and columns of zeros around a picture.
-public struct Padding2D: Sendable, Hashable {
+public struct Padding2D: Sendable, Hashable, Codable {
   public var top: Int
   public var left: Int
   public var bottom: Int
@@ -228,11 +228,11 @@ public struct Padding2D: Sendable, Hashable {
 }
 
 /// The mask is additive, [T, S] or [N, T, S]; `causal` hides keys after the query (T = S).
-public struct Attention: Sendable, Hashable {
+public struct Attention: Sendable, Hashable, Codable {
   /// They divide the channels.
   public var heads: Int
   /// Of Q K^T.
-  public var scale: Float
+  @CodableFloat public var scale: Float
   /// A query sees no key after itself.
   public var causal: Bool
   /// Whether there is a fourth input.
@@ -247,11 +247,11 @@ public struct Attention: Sendable, Hashable {
 }
 
 /// `activation` is `.identity` or `.silu`.
-public struct GroupNorm: Sendable, Hashable {
+public struct GroupNorm: Sendable, Hashable, Codable {
   /// They divide the channels.
   public var groups: Int
   /// Added to the variance.
-  public var epsilon: Float
+  @CodableFloat public var epsilon: Float
   public var activation: Activation
 
   public init(groups: Int, epsilon: Float, activation: Activation = .identity) {
@@ -262,9 +262,9 @@ public struct GroupNorm: Sendable, Hashable {
 }
 
 /// Over the last axis.
-public struct LayerNorm: Sendable, Hashable {
+public struct LayerNorm: Sendable, Hashable, Codable {
   /// Added to the variance.
-  public var epsilon: Float
+  @CodableFloat public var epsilon: Float
   /// Whether gamma and beta are inputs.
   public var affine: Bool
 
@@ -275,7 +275,7 @@ public struct LayerNorm: Sendable, Hashable {
 }
 
 /// `gelu` is exact (erf), `geluTanh` its tanh approximation, `quickGelu` x * sigmoid(1.702 x).
-public enum Unary: String, Sendable, Hashable, CaseIterable {
+public enum Unary: String, Sendable, Hashable, CaseIterable, Codable {
   case silu, gelu
   case geluTanh = "gelu_tanh"
   case quickGelu = "quick_gelu"
@@ -284,14 +284,14 @@ public enum Unary: String, Sendable, Hashable, CaseIterable {
 }
 
 /// NaN wins in `minimum` and `maximum`.
-public enum Binary: String, Sendable, Hashable, CaseIterable {
+public enum Binary: String, Sendable, Hashable, CaseIterable, Codable {
   case add, subtract, multiply, divide, minimum, maximum
 }
 
 /// Reduced axes stay, with extent 1.
-public struct Reduce: Sendable, Hashable {
+public struct Reduce: Sendable, Hashable, Codable {
   /// NaN wins in `minimum` and `maximum`.
-  public enum Kind: String, Sendable, Hashable, CaseIterable { case sum, mean, minimum, maximum }
+  public enum Kind: String, Sendable, Hashable, CaseIterable, Codable { case sum, mean, minimum, maximum }
   public var kind: Kind
   /// Distinct, ascending, not negative.
   public var axes: [Int]
@@ -303,7 +303,7 @@ public struct Reduce: Sendable, Hashable {
 }
 
 /// The block that begins at `starts` and extends over `sizes`.
-public struct Slice: Sendable, Hashable {
+public struct Slice: Sendable, Hashable, Codable {
   public var starts: [Int]
   public var sizes: [Int]
 
@@ -314,11 +314,11 @@ public struct Slice: Sendable, Hashable {
 }
 
 /// One number an axis, before and after; none is negative.
-public struct Pad: Sendable, Hashable {
+public struct Pad: Sendable, Hashable, Codable {
   public var before: [Int]
   public var after: [Int]
   /// What the padding is filled with.
-  public var value: Float
+  @CodableFloat public var value: Float
 
   public init(before: [Int], after: [Int], value: Float = 0) {
     self.before = before
@@ -329,7 +329,7 @@ public struct Pad: Sendable, Hashable {
 
 /// Philox 4x32-10 (Salmon et al. 2011): element 4i + j is word j of the block with counter
 /// (i, stream, step, 0) and the seed as key; see `NoiseFunction`.
-public struct NormalNoise: Sendable, Hashable {
+public struct NormalNoise: Sendable, Hashable, Codable {
   public var seed: UInt64
   /// Which of the independent sequences of a seed.
   public var stream: UInt32
@@ -347,7 +347,7 @@ public struct NormalNoise: Sendable, Hashable {
 
 /// Element (tap, channel, column) of the source lies at the sum of index times stride; it becomes row
 /// `tap * channels + channel` of a [taps * channels, columns] matrix in `layout` (not `.transposed`).
-public struct WeightArrangement: Sendable, Hashable {
+public struct WeightArrangement: Sendable, Hashable, Codable {
   public var taps: Int
   public var channels: Int
   public var columns: Int

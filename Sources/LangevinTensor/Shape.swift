@@ -49,7 +49,7 @@ public struct Shape: Sendable, Hashable, ExpressibleByArrayLiteral, CustomString
 }
 
 /// What shape inference knows of a tensor.
-public struct TensorSpec: Sendable, Hashable, CustomStringConvertible {
+public struct TensorSpec: Sendable, Hashable, Codable, CustomStringConvertible {
   /// Extents.
   public let shape: Shape
   /// Storage of an element.
