@@ -6,7 +6,7 @@ PICTURE ?= picture.png
 SWIFT ?= swift
 # One set of flags, so that the picture's and the tests' objects are the same. Tests look inside modules.
 BUILD = -c release -Xswiftc -enable-testing
-PACKAGES = ocl-icd-opencl-dev opencl-headers libopenblas-dev pocl-opencl-icd libspng-dev pkg-config
+PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd libspng-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
 .PHONY: picture test lint format docs deps

@@ -12,8 +12,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
   ],
   targets: [
-    // System libraries, found with pkg-config.
-    .systemLibrary(name: "COpenCL", pkgConfig: "OpenCL", providers: [.apt(["ocl-icd-opencl-dev"])]),
+    // OpenCL's headers, and its loader opened at run time; a system library, found with pkg-config.
+    .target(name: "COpenCL"),
     .systemLibrary(name: "CSPNG", pkgConfig: "spng", providers: [.apt(["libspng-dev"])]),
 
     // The runtime. Arrows: Kernels -> OpenCL -> Tensor <- CPU; Tensor <- NN <- Models; Tensor <- Diffusion.
