@@ -32,6 +32,7 @@ let package = Package(
         .embedInCode("noise.cl"),
         .embedInCode("norm.cl"),
         .embedInCode("panels.cl"),
+        .embedInCode("probe.cl"),
         .embedInCode("reduce.cl"),
         .embedInCode("storage.cl"),
         .embedInCode("tiled.cl"),
@@ -87,6 +88,11 @@ let package = Package(
 
     .testTarget(
       name: "LangevinCPUTests", dependencies: ["LangevinTensor", "LangevinCPU", "LangevinValidation"]),
+    .testTarget(
+      name: "LangevinMeasurementTests",
+      dependencies: [
+        "Langevin", "LangevinOpenCL", "LangevinCPU", "LangevinMeasurement", "LangevinValidation",
+      ]),
     .testTarget(
       name: "LangevinToolTests", dependencies: ["Langevin", "LangevinOpenCL", "LangevinTool"]),
   ],

@@ -3,7 +3,7 @@ public enum KernelSource: String, Sendable, CaseIterable {
   case panels, tiled, arrange
   case flashAttention = "flash_attention"
   case tiledAttention = "tiled_attention"
-  case norm, elementwise, cast, move, reduce, noise
+  case norm, elementwise, cast, move, reduce, noise, probe
 
   /// Prelude, epilogue where the family has one, and the family itself.
   public var text: String {
@@ -20,6 +20,7 @@ public enum KernelSource: String, Sendable, CaseIterable {
       case .move: [PackageResources.move_cl]
       case .reduce: [PackageResources.storage_cl, PackageResources.reduce_cl]
       case .noise: [PackageResources.noise_cl]
+      case .probe: [PackageResources.probe_cl]
       }
     return parts.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "\n")
   }

@@ -137,7 +137,7 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   }
 
   /// Runs under the lock, and says on which device and in which operation an OpenCL call failed.
-  private func guarded(
+  func guarded(
     _ operation: @autoclosure () -> String, requested: Int = 0, _ body: () throws -> Void
   ) throws {
     lock.lock()

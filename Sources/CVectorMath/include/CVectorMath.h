@@ -72,4 +72,9 @@ float vm_softmax_block(float *scores, size_t count, size_t n, float *maximum, fl
 void vm_attention_values(
     const float *scores, size_t width, size_t rows, const float *values, size_t count, size_t stride, float *out);
 
+// Probes of one core (peak.c). 24 * lanes * count FLOP in registers; lanes 4, 8 or 16. |a| < 1 keeps it finite.
+float vm_peak_multiply_add(int lanes, float a, float b, size_t count);
+// Reads n floats and returns some function of them.
+float vm_peak_read(const float *x, size_t n);
+
 #endif

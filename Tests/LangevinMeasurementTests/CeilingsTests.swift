@@ -1,0 +1,61 @@
+import Langevin
+import LangevinMeasurement
+import Testing
+
+@Suite(.serialized) struct CeilingsTests {
+  /// Every device here, none of which may be missing from a probe.
+  static let devices: [Device] =
+    [Device(CPUBackend())]
+    + OpenCLDevices.all().compactMap { try? Device(OpenCLBackend(index: $0.index)) }
+
+  @Test(arguments: devices) func productsStayBelowTheCeiling(device: Device) throws {
+    let clock = ContinuousClock()
+    // The probe's kernels are built the first time.
+    _ = try Ceilings.measure(on: device)
+    let start = clock.now
+    let ceilings = try Ceilings.measure(on: device)
+    #expect((clock.now - start) / .seconds(1) < 3, "the probe is meant to be short")
+
+    let size = 768
+    let x = try Tensor([Float](repeating: 0.5, count: size * size), [size, size], on: device)
+    let weight = try Matrix(linear: x)
+    var fastest = Double.infinity
+    for _ in 0..<8 {
+      let start = clock.now
+      _ = try x.matmul(weight)
+      try device.backend.synchronize()
+      fastest = min(fastest, (clock.now - start) / .seconds(1))
+    }
+    let product = 2 * Double(size * size * size) / fastest
+    // A machine that others use too slows down the probe as well as the product.
+    #expect(product < 1.2 * ceilings.flops)
+    #expect(ceilings.bandwidth > 1e9 && ceilings.bandwidth < 1e13)
+    #expect(ceilings.flops > 1e9 && ceilings.flops < 1e15)
+  }
+
+  @Test func aFractionIsOfTheCeilingThatBinds() throws {
+    let ceilings = Ceilings(flops: 100e9, bandwidth: 10e9)
+    #expect(ceilings.fraction(flops: 50e9, bytes: 1e9, seconds: 1) == 0.5)
+    #expect(ceilings.fraction(flops: 1e9, bytes: 8e9, seconds: 1) == 0.8)
+    #expect(ceilings.fraction(flops: 1e9, bytes: 8e9, seconds: 0) == 0)
+  }
+
+  @Test func aBackendWithoutProbeSaysSo() throws {
+    #expect(throws: MeasurementError.self) { try Ceilings.measure(on: Device(MuteBackend())) }
+  }
+}
+
+/// Computes nothing.
+private final class MuteBackend: Backend {
+  let name = "mute"
+  var memory: MemoryUse { MemoryUse() }
+  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
+  func allocate(byteCount: Int) throws -> any Storage {
+    throw TensorError.outOfMemory(device: name, requested: byteCount, inUse: 0, limit: 0)
+  }
+  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {}
+  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {}
+  func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { false }
+  func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {}
+  func synchronize() throws {}
+}
