@@ -5,6 +5,7 @@
 // panels, which fits a core's cache, serves all rows before the next one, and rows serve a whole group.
 // Tiles of MR rows x 32 columns stay in vector registers over KC steps of the inner extent; between blocks
 // of KC they rest in a private scratch, so a panel's block is read from the nearest caches MB / MR times.
+// The last block's sums are stored from the registers, unless an activation or a narrow panel follows.
 // A's rows are read in place through pointers: for a convolution they are set anew for each tap, and point
 // to `zeros` where the tap falls on padding (the indirect convolution of arXiv:1907.02129).
 //
@@ -59,8 +60,19 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
   a += a0 + batch * a_batch;
   w += w0 + batch * w_batch + (ulong)panel * taps * channels * NR;
 
+  const int column = panel * NR, left = columns - column;
+  y += y0;
+  const ulong y_first = batch * y_batch + (ulong)first * columns + column;
+  const int direct = left >= NR && activation == 0 && !(extras & 2) && channels > 0;
+  float16 bias_low = (float16)(0.0f), bias_high = (float16)(0.0f);
+  if (direct && (extras & 1)) {
+    bias_low = LOAD16(bias, bias0 + column);
+    bias_high = LOAD16(bias, bias0 + column + 16);
+  }
+
   float16 part[MB * 2];
-  for (int r = 0; r < MB * 2; ++r) part[r] = (float16)(0.0f);
+  // An empty sum has no first block to start it.
+  for (int r = 0; channels == 0 && r < MB * 2; ++r) part[r] = (float16)(0.0f);
 #if WIDEN
   float widened[MR * KC];
 #endif
@@ -71,6 +83,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
 #endif
     for (int k0 = 0; k0 < channels; k0 += KC) {
       const int depth = min(KC, channels - k0);
+      const int is_first = tap == 0 && k0 == 0;
+      const int is_last = tap == taps - 1 && k0 + KC >= channels;
       for (int t = 0; t < tiles; ++t) {
         __global const T_t* source[MR];
         ROW row[MR];
@@ -86,8 +100,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
 #else
           source[i] = a + (ulong)(first + min(t * MR + i, count - 1)) * a_stride + k0;
 #endif
-          acc0[i] = part[(t * MR + i) * 2];
-          acc1[i] = part[(t * MR + i) * 2 + 1];
+          acc0[i] = is_first ? (float16)(0.0f) : part[(t * MR + i) * 2];
+          acc1[i] = is_first ? (float16)(0.0f) : part[(t * MR + i) * 2 + 1];
         }
 #if WIDEN
         FOR_ROWS {
@@ -109,28 +123,39 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
             acc1[i] += x * w_high;
           }
         }
-        FOR_ROWS {
-          part[(t * MR + i) * 2] = acc0[i];
-          part[(t * MR + i) * 2 + 1] = acc1[i];
+        if (is_last && direct) {
+          FOR_ROWS {
+            if (t * MR + i < count) {
+              const ulong at = y_first + (ulong)(t * MR + i) * columns;
+              acc0[i] = scale * acc0[i] + bias_low;
+              acc1[i] = scale * acc1[i] + bias_high;
+              if (extras & 4) {
+                acc0[i] += LOAD16(residual, residual0 + at);
+                acc1[i] += LOAD16(residual, residual0 + at + 16);
+              }
+              STORE16(acc0[i], y, at);
+              STORE16(acc1[i], y, at + 16);
+            }
+          }
+        } else {
+          FOR_ROWS {
+            part[(t * MR + i) * 2] = acc0[i];
+            part[(t * MR + i) * 2 + 1] = acc1[i];
+          }
         }
       }
     }
   }
 
-  const int column = panel * NR;
+  if (direct) return;
   for (int r = 0; r < count; ++r) {
-    const int row = first + r;
 #if CONV
-    const int image = row / (out_height * out_width);
+    const int image = (first + r) / (out_height * out_width);
 #else
     const int image = 0;
 #endif
-    const ulong at = y0 + batch * y_batch + (ulong)row * columns + column;
-    const int left = columns - column;
-    // The residual lies as y does, but begins elsewhere.
-    const ulong from_start = at - y0;
-    __global T_t* out = y + y0;
-    EPILOGUE(scale * part[2 * r], out, from_start, column, image, columns, left);
-    if (left > 16) EPILOGUE(scale * part[2 * r + 1], out, from_start + 16, column + 16, image, columns, left - 16);
+    const ulong at = y_first + (ulong)r * columns;
+    EPILOGUE(scale * part[2 * r], y, at, column, image, columns, left);
+    if (left > 16) EPILOGUE(scale * part[2 * r + 1], y, at + 16, column + 16, image, columns, left - 16);
   }
 }

@@ -15,16 +15,19 @@ public final class CPUBackend: Backend {
     pool = MemoryPool(device: name, limit: memoryLimit ?? physical)
   }
 
-  /// BLAS packs either form, so a Linear weight stays as it lies in the file.
-  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
-    switch use {
-    case .linear: .transposed
-    case .convolution: .rowMajor
-    }
-  }
+  /// BLAS packs either form, so a Linear weight stays as it lies in the file, and a convolution's is only
+  /// reordered within each output's run.
+  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .transposed }
   public var memory: MemoryUse { pool.use }
 
   public func allocate(byteCount: Int) throws -> any Storage { try pool.allocate(byteCount: byteCount) }
+
+  /// A checkpoint's mapping serves as it is: loading is then a matter of page faults.
+  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
+    guard let start = bytes.baseAddress, Int(bitPattern: start) % 4 == 0 else { return nil }
+    return CPUStorage(
+      byteCount: bytes.count, borrowed: UnsafeMutableRawPointer(mutating: start), owner: owner)
+  }
 
   public func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
     guard let base = bytes.baseAddress else { return }

@@ -14,7 +14,8 @@ extension CPUBackend {
     let unpacked = try rowMajor(x[1], conv.weight, rows: k, columns: n)
     defer { withExtendedLifetime(unpacked) {} }
     let weight = unpacked.map { UnsafePointer($0.floats) } ?? x[1].pointer
-    let product = Product(m: m, n: n, k: k)
+    let isTransposed = conv.weight == .transposed
+    let product = Product(m: m, n: n, k: k, transposeRight: isTransposed)
     if conv.isPointwise { return product.computeInParallel(x[0].pointer, weight, y.pointer, epilogue) }
 
     let unfold = Unfold(conv, x[0], height: y.shape[1], width: y.shape[2])
@@ -37,7 +38,7 @@ extension CPUBackend {
     parallelFor(m, grain: grain) { worker, rows in
       let matrix = base + worker * grain * k
       unfold.rows(rows, into: matrix)
-      let chunk = Product(m: rows.count, n: n, k: k)
+      let chunk = Product(m: rows.count, n: n, k: k, transposeRight: isTransposed)
       chunk.compute(
         UnsafePointer(matrix) - rows.lowerBound * k, weight, y.pointer, epilogue, rows, 0..<n)
     }

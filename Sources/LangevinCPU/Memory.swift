@@ -2,21 +2,33 @@ import Glibc
 import LangevinTensor
 import Synchronization
 
-/// Memory of the CPU backend: 64-byte aligned, and back in its pool when the last tensor lets go of it.
+/// Memory of the CPU backend: 64-byte aligned, and back in its pool when the last tensor lets go of it; or
+/// memory of someone else's, which is only read.
 final class CPUStorage: Storage, @unchecked Sendable {
   let byteCount: Int
   let pointer: UnsafeMutableRawPointer
-  fileprivate let capacity: Int
-  private let pool: MemoryPool
+  private let origin: Origin
+
+  private enum Origin {
+    case pool(MemoryPool, capacity: Int)
+    case borrowed(owner: any AnyObject & Sendable)
+  }
 
   fileprivate init(byteCount: Int, capacity: Int, pointer: UnsafeMutableRawPointer, pool: MemoryPool) {
     self.byteCount = byteCount
-    self.capacity = capacity
     self.pointer = pointer
-    self.pool = pool
+    self.origin = .pool(pool, capacity: capacity)
   }
 
-  deinit { pool.release(pointer, capacity: capacity) }
+  init(byteCount: Int, borrowed pointer: UnsafeMutableRawPointer, owner: any AnyObject & Sendable) {
+    self.byteCount = byteCount
+    self.pointer = pointer
+    self.origin = .borrowed(owner: owner)
+  }
+
+  deinit {
+    if case .pool(let pool, let capacity) = origin { pool.release(pointer, capacity: capacity) }
+  }
 
   /// The memory as float32, for scratch.
   var floats: UnsafeMutablePointer<Float> { pointer.assumingMemoryBound(to: Float.self) }
@@ -36,7 +48,7 @@ final class MemoryPool: Sendable {
   /// Bytes kept at most.
   private let cacheLimit: Int
 
-  init(device: String, limit: Int, cacheLimit: Int = 256 << 20) {
+  init(device: String, limit: Int, cacheLimit: Int = 768 << 20) {
     self.device = device
     self.cacheLimit = cacheLimit
     self.state = Mutex(State(use: MemoryUse(limit: limit)))

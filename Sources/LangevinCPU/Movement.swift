@@ -106,6 +106,7 @@ extension CPUBackend {
     let (taps, channels, columns) = (arrangement.taps, arrangement.channels, arrangement.columns)
     var width = columns
     if case .panels(let panelWidth, _) = arrangement.layout { width = panelWidth }
+    if arrangement.layout == .transposed { return arrangeRuns(arrangement, x, y) }
     let channelBlock = 32
     let blocks = (channels + channelBlock - 1) / channelBlock
     let panelSize = taps * channels * width
@@ -124,6 +125,22 @@ extension CPUBackend {
               }
             }
           }
+        }
+      }
+    }
+  }
+
+  /// `.transposed`: each column is a run of the output, and for PyTorch's weights one of the source too.
+  private func arrangeRuns<Element: FixedWidthInteger & Sendable>(
+    _ arrangement: WeightArrangement, _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>
+  ) {
+    let (taps, channels, step) = (arrangement.taps, arrangement.channels, arrangement.channelStride)
+    parallelFor(arrangement.columns, grain: max(elementGrain / max(taps * channels, 1), 1)) { _, columns in
+      for column in columns {
+        for tap in 0..<taps {
+          let source = x + column * arrangement.columnStride + tap * arrangement.tapStride
+          let out = y + (column * taps + tap) * channels
+          for channel in 0..<channels { out[channel] = source[channel * step] }
         }
       }
     }

@@ -214,7 +214,12 @@ extension OpenCLBackend {
 
   func arrangeWeight(_ w: WeightArrangement, _ x: TensorView, _ y: TensorView) throws {
     var width = w.columns
-    if case .panels(let panelWidth, _) = w.layout { width = panelWidth }
+    switch w.layout {
+    case .rowMajor: break
+    // A column after another is a panel after another, one column wide.
+    case .transposed: width = 1
+    case .panels(let panelWidth, _): width = panelWidth
+    }
     try arrange(
       x, to: y,
       Arrangement(

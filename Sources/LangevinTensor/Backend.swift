@@ -44,7 +44,7 @@ public struct MemoryUse: Sendable, Hashable {
 public enum WeightUse: Sendable, Hashable {
   /// `matmul`, from PyTorch's Linear weight, which is `.transposed` as it lies in the file.
   case linear
-  /// `conv2d`; never `.transposed`.
+  /// `conv2d`, from PyTorch's weight [outputs, inputs, taps...].
   case convolution
 }
 
@@ -59,6 +59,9 @@ public protocol Backend: AnyObject, Sendable {
 
   /// Throws `TensorError.outOfMemory`.
   func allocate(byteCount: Int) throws -> any Storage
+  /// Host memory as a storage that is only read, without a copy, for as long as `owner` lives, which the storage
+  /// holds; nil where the device needs a copy of its own.
+  func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)?
   /// The bytes are copied before it returns.
   func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws
   /// Waits for the work that the bytes depend on.
@@ -69,4 +72,11 @@ public protocol Backend: AnyObject, Sendable {
   /// The output is allocated, does not overlap an input and is written in full.
   func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws
   func synchronize() throws
+}
+
+extension Backend {
+  /// Nil: most devices have memory of their own.
+  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
+    nil
+  }
 }

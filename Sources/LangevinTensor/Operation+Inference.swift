@@ -63,7 +63,6 @@ extension Operation {
       try floats()
       let x = inputs[0].shape
       try require(x.rank == 4, "x must be [N, H, W, C]")
-      try require(conv.weight != .transposed, "the weight cannot be transposed")
       try require(
         conv.stride > 0 && conv.kernel.height > 0 && conv.kernel.width > 0,
         "kernel and stride must be positive")
@@ -261,7 +260,7 @@ extension Operation {
         "the weight does not hold \(rows) x \(arrangement.columns) elements")
       switch arrangement.layout {
       case .rowMajor: return like([rows, arrangement.columns])
-      case .transposed: throw fail("the layout cannot be transposed")
+      case .transposed: return like([arrangement.columns, rows])
       case .panels(let width, let columns):
         try require(width > 0 && columns == arrangement.columns, "the panels do not fit the columns")
         return like([(columns + width - 1) / width, rows, width])

@@ -183,7 +183,7 @@ public struct Conv2D: Sendable, Hashable, Codable {
   public var stride: Int
   /// Zeros around x.
   public var padding: Padding2D
-  /// Not `.transposed`.
+  /// Of the matrix [taps * C, outputs].
   public var weight: MatrixLayout
   public var epilogue: Epilogue
 
@@ -346,7 +346,7 @@ public struct NormalNoise: Sendable, Hashable, Codable {
 }
 
 /// Element (tap, channel, column) of the source lies at the sum of index times stride; it becomes row
-/// `tap * channels + channel` of a [taps * channels, columns] matrix in `layout` (not `.transposed`).
+/// `tap * channels + channel` of a [taps * channels, columns] matrix in `layout`.
 public struct WeightArrangement: Sendable, Hashable, Codable {
   public var taps: Int
   public var channels: Int

@@ -39,6 +39,19 @@ public struct Tensor: Sendable {
     if !bytes.isEmpty { try device.backend.upload(bytes, to: storage, byteOffset: 0) }
   }
 
+  /// Uses raw elements where they lie, for as long as `owner` lives, if the device computes on host memory, and
+  /// copies them if not. They must not change. Throws `TensorError.valueCount` where their number is wrong.
+  public init(
+    adopting bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable, _ spec: TensorSpec,
+    on device: Device
+  ) throws {
+    if bytes.count == spec.byteCount, let storage = device.backend.adopt(bytes, owner: owner) {
+      self.init(spec: spec, device: device, storage: storage, offset: 0)
+    } else {
+      try self.init(bytes: bytes, spec, on: device)
+    }
+  }
+
   /// A float32 tensor of these values.
   public init(_ values: [Float], _ shape: Shape, on device: Device) throws {
     guard values.count == shape.count else {

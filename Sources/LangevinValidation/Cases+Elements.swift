@@ -210,7 +210,8 @@ extension OperationCases {
           name("embedding", table, ids), .embedding, [table, ids], kinds: [.normal, .ids(table[0])],
           dtypes: [.float32, .int32]))
     }
-    for layout in [MatrixLayout.rowMajor, .panels(width: 8, columns: 13), .panels(width: 32, columns: 13)] {
+    let panels = [8, 32].map { MatrixLayout.panels(width: $0, columns: 13) }
+    for layout in [MatrixLayout.rowMajor, .transposed] + panels {
       cases += [
         OperationCase(
           name("arrange_weight linear", layout), .arrangeWeight(.linear(13, 7, layout: layout)), [[13, 7]]),

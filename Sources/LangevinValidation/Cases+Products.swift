@@ -100,8 +100,10 @@ extension OperationCases {
   ) -> OperationCase {
     let k = kernel.0 * kernel.1 * x[3]
     let b: Shape =
-      if case .panels(let width, _) = weight { [(columns + width - 1) / width, k, width] } else {
-        [k, columns]
+      switch weight {
+      case .rowMajor: [k, columns]
+      case .transposed: [columns, k]
+      case .panels(let width, _): [(columns + width - 1) / width, k, width]
       }
     var shapes = [x, b]
     if epilogue.bias { shapes.append([columns]) }
@@ -137,6 +139,8 @@ extension OperationCases {
       convolution([0, 4, 4, 3], 5), convolution([1, 4, 4, 0], 5, epilogue: Epilogue(bias: true)),
       convolution([1, 31, 33, 16], 24), convolution([2, 40, 40, 8], 12, epilogue: Epilogue(bias: true)),
       convolution([1, 16, 16, 37], 35, weight: .panels(width: 16, columns: 35)),
+      convolution([1, 16, 16, 37], 35, weight: .transposed),
+      convolution([2, 3, 3, 40], 33, weight: .transposed),
       convolution(
         [2, 6, 6, 8], 10, epilogue: Epilogue(bias: true, perImage: true, residual: true), sliced: true),
       convolution([2, 6, 6, 8], 10, kernel: (1, 1), padding: Padding2D(0), sliced: true),

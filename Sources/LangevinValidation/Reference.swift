@@ -212,7 +212,8 @@ public enum Reference {
       let index = coordinates(i, shape)
       let (row, column) =
         switch arrangement.layout {
-        case .rowMajor, .transposed: (index[0], index[1])
+        case .rowMajor: (index[0], index[1])
+        case .transposed: (index[1], index[0])
         case .panels(let width, _): (index[1], index[0] * width + index[2])
         }
       guard column < arrangement.columns else { return 0 }

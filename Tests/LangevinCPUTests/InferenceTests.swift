@@ -52,8 +52,8 @@ private struct Refusal: Sendable, CustomTestStringConvertible {
       .conv2d(Conv2D(kernel: Extent2D(height: 1, width: 1), stride: 0)), [[1, 2, 2, 3], [3, 5]],
       "must be positive"),
     Refusal(
-      .conv2d(Conv2D(kernel: Extent2D(height: 1, width: 1), weight: .transposed)), [[1, 2, 2, 3], [5, 3]],
-      "cannot be transposed"),
+      .conv2d(Conv2D(kernel: Extent2D(height: 1, width: 1), weight: .transposed)), [[1, 2, 2, 3], [5, 4]],
+      "the weight has 4 rows"),
     Refusal(heads(3), [[1, 2, 8], [1, 2, 8], [1, 2, 8]], "8 channels do not split into 3 heads"),
     Refusal(heads(2), [[1, 2, 8], [2, 2, 8], [2, 2, 8]], "differ in images"),
     Refusal(heads(2), [[1, 2, 8], [1, 2, 8], [1, 3, 8]], "alike"),
@@ -95,7 +95,6 @@ private struct Refusal: Sendable, CustomTestStringConvertible {
     Refusal(.fill(0, TensorSpec([-1])), [], "cannot be negative"),
     Refusal(.normalNoise(NormalNoise(seed: 0, stream: 0, step: 0, shape: [-1])), [], "cannot be negative"),
     Refusal(.arrangeWeight(.linear(2, 3, layout: .rowMajor)), [[5]], "does not hold"),
-    Refusal(.arrangeWeight(.linear(2, 3, layout: .transposed)), [[6]], "cannot be transposed"),
     Refusal(.arrangeWeight(.linear(2, 3, layout: .panels(width: 4, columns: 3))), [[6]], "do not fit"),
     Refusal(.nonFiniteCount, specs: [int], "floating-point"),
   ]

@@ -41,7 +41,8 @@ public final class SafetensorsFile: WeightSource {
   /// The shape of a tensor of whatever dtype; nil where there is no such tensor.
   public func shape(of name: String) -> Shape? { entries[name].map { Shape($0.shape) } }
 
-  /// Copies a tensor to a device and gives its pages back to the system.
+  /// A tensor on a device: where it lies in the mapped file if the device computes on host memory (the file must
+  /// not change while the tensor lives), otherwise copied. Its pages go back to the system with it.
   ///
   /// Throws `CheckpointError.missingTensor`, `.unsupportedDType`, or what the device throws.
   public func load(_ name: String, on device: Device) throws -> Tensor {
@@ -62,9 +63,8 @@ public final class SafetensorsFile: WeightSource {
       range = range.lowerBound + rows.lowerBound * stride..<range.lowerBound + rows.upperBound * stride
       shape = shape.replacing(axis: 0, with: rows.count)
     }
-    defer { mapping.release(range) }
-    let bytes = UnsafeRawBufferPointer(rebasing: mapping.bytes[range])
-    return try Tensor(bytes: bytes, TensorSpec(shape, dtype), on: device)
+    let bytes = MappedBytes(mapping, range)
+    return try Tensor(adopting: bytes.bytes, owner: bytes, TensorSpec(shape, dtype), on: device)
   }
 
   /// The value of an int64 tensor of one element; nil where there is none of this name.
@@ -74,6 +74,21 @@ public final class SafetensorsFile: WeightSource {
       littleEndian: mapping.bytes.loadUnaligned(
         fromByteOffset: dataOffset + entry.range.lowerBound, as: Int64.self))
   }
+}
+
+/// A part of a mapped file; its pages leave resident memory when nobody uses it any more.
+private final class MappedBytes: Sendable {
+  private let mapping: FileMapping
+  private let range: Range<Int>
+
+  init(_ mapping: FileMapping, _ range: Range<Int>) {
+    self.mapping = mapping
+    self.range = range
+  }
+
+  var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: mapping.bytes[range]) }
+
+  deinit { mapping.release(range) }
 }
 
 /// A read-only private mapping of a whole file.
