@@ -92,6 +92,7 @@ let package = Package(
       name: "LangevinMeasurementTests",
       dependencies: [
         "Langevin", "LangevinOpenCL", "LangevinCPU", "LangevinMeasurement", "LangevinValidation",
+        "LangevinModels", "LangevinNN", "LangevinTensor",
       ]),
     .testTarget(
       name: "LangevinToolTests", dependencies: ["Langevin", "LangevinOpenCL", "LangevinTool"]),

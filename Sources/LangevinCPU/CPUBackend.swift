@@ -8,6 +8,7 @@ import LangevinTensor
 public final class CPUBackend: Backend {
   public let name = "cpu"
   let pool: MemoryPool
+  let log = RecordLog()
 
   /// `memoryLimit` in bytes; by default the machine's physical memory.
   public init(memoryLimit: Int? = nil) {
@@ -31,15 +32,16 @@ public final class CPUBackend: Backend {
 
   public func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
     guard let base = bytes.baseAddress else { return }
-    try memory(of: storage, "upload").advanced(by: byteOffset).copyMemory(from: base, byteCount: bytes.count)
+    let to = try memory(of: storage, "upload").advanced(by: byteOffset)
+    recordCopy(.upload, bytes.count) { to.copyMemory(from: base, byteCount: bytes.count) }
   }
 
   public func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer)
     throws
   {
     guard let base = bytes.baseAddress else { return }
-    base.copyMemory(
-      from: try memory(of: storage, "download").advanced(by: byteOffset), byteCount: bytes.count)
+    let from = try memory(of: storage, "download").advanced(by: byteOffset)
+    recordCopy(.download, bytes.count) { base.copyMemory(from: from, byteCount: bytes.count) }
   }
 
   public func synchronize() throws {}
@@ -49,6 +51,10 @@ public final class CPUBackend: Backend {
 
   public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
     guard output.shape.count > 0 else { return }
+    try record(operation, inputs, output) { try compute(operation, inputs, output) }
+  }
+
+  private func compute(_ operation: Operation, _ inputs: [TensorView], _ output: TensorView) throws {
     func arithmetic(_ body: ([FloatArray], MutableFloatArray) throws -> Void) throws {
       try asFloats(operation, inputs, output, body)
     }

@@ -39,6 +39,8 @@ final class CPUStorage: Storage, @unchecked Sendable {
 final class MemoryPool: Sendable {
   private struct State: @unchecked Sendable {
     var use: MemoryUse
+    /// The most in use since it was last taken.
+    var peak = 0
     /// Freed blocks by capacity.
     var free: [Int: [UnsafeMutableRawPointer]] = [:]
   }
@@ -58,6 +60,14 @@ final class MemoryPool: Sendable {
 
   var use: MemoryUse { state.withLock { $0.use } }
 
+  /// The most that was in use since the call before.
+  func takePeak() -> Int {
+    state.withLock { state in
+      defer { state.peak = state.use.inUse }
+      return state.peak
+    }
+  }
+
   /// Throws `TensorError.outOfMemory`.
   func allocate(byteCount: Int) throws -> CPUStorage {
     let capacity = MemoryPool.capacity(byteCount)
@@ -74,6 +84,7 @@ final class MemoryPool: Sendable {
       guard let pointer = take() else { return nil }
       state.use.inUse += capacity
       state.use.highWater = max(state.use.highWater, state.use.inUse)
+      state.peak = max(state.peak, state.use.inUse)
       return pointer
     }
     guard let pointer else {

@@ -65,24 +65,27 @@ public func dpmpp2M(
   var x = x
   var previous: (denoised: Tensor, logSNR: Double)?
   for (index, step) in schedule.steps.enumerated() {
-    let denoised = try denoiser.denoised(x, at: step.from)
-    let (from, to) = (step.from, step.to)
-    let carry = to.sigma / from.sigma
-    let gain = to.alpha - carry * from.alpha
-    // lambda of the paper; minus infinity from pure noise, infinity at no noise.
-    let lambda = -log(from.noiseToSignal)
-    let h = -log(to.noiseToSignal) - lambda
-    let last = index == schedule.steps.count - 1
-    if let previous, h.isFinite, !(last && firstOrderLast) {
-      let weight = h / (2 * (lambda - previous.logSNR))
-      x = try Tensor.combination([
-        (Float(carry), x), (Float(gain * (1 + weight)), denoised), (Float(-gain * weight), previous.denoised),
-      ])
-    } else {
-      x = try Tensor.combination([(Float(carry), x), (Float(gain), denoised)])
+    try stage("step \(index + 1)") {
+      let denoised = try stage("denoise") { try denoiser.denoised(x, at: step.from) }
+      let (from, to) = (step.from, step.to)
+      let carry = to.sigma / from.sigma
+      let gain = to.alpha - carry * from.alpha
+      // lambda of the paper; minus infinity from pure noise, infinity at no noise.
+      let lambda = -log(from.noiseToSignal)
+      let h = -log(to.noiseToSignal) - lambda
+      let last = index == schedule.steps.count - 1
+      var terms = [(Float(carry), x), (Float(gain), denoised)]
+      if let previous, h.isFinite, !(last && firstOrderLast) {
+        let weight = h / (2 * (lambda - previous.logSNR))
+        terms = [
+          (Float(carry), x), (Float(gain * (1 + weight)), denoised),
+          (Float(-gain * weight), previous.denoised),
+        ]
+      }
+      x = try stage("update") { try Tensor.combination(terms) }
+      previous = lambda.isFinite ? (denoised, lambda) : nil
+      try progress?(index + 1, schedule.steps.count, x)
     }
-    previous = lambda.isFinite ? (denoised, lambda) : nil
-    try progress?(index + 1, schedule.steps.count, x)
   }
   return x
 }
@@ -96,33 +99,37 @@ private func ancestral(
 ) throws -> Tensor {
   var x = x
   for (index, step) in schedule.steps.enumerated() {
-    let denoised = try denoiser.denoised(x, at: step.from)
-    let (from, to) = (step.from, step.to)
-    let ratio = from.alpha * to.sigma / (to.alpha * from.sigma)
-    let posterior = eta * to.sigma * max(0, 1 - ratio * ratio).squareRoot()
-    let direction = max(0, to.sigma * to.sigma - posterior * posterior).squareRoot() / from.sigma
+    try stage("step \(index + 1)") {
+      let denoised = try stage("denoise") { try denoiser.denoised(x, at: step.from) }
+      let (from, to) = (step.from, step.to)
+      let ratio = from.alpha * to.sigma / (to.alpha * from.sigma)
+      let posterior = eta * to.sigma * max(0, 1 - ratio * ratio).squareRoot()
+      let direction = max(0, to.sigma * to.sigma - posterior * posterior).squareRoot() / from.sigma
 
-    var terms = [(Float(direction), x)]
-    if let clip {
-      terms.append((Float(-direction * from.alpha), denoised))
-      terms.append((Float(to.alpha), try denoised.clamped(Float(-clip), Float(clip))))
-    } else {
-      terms.append((Float(to.alpha - direction * from.alpha), denoised))
+      var terms = [(Float(direction), x)]
+      if let clip {
+        terms.append((Float(-direction * from.alpha), denoised))
+        terms.append((Float(to.alpha), try denoised.clamped(Float(-clip), Float(clip))))
+      } else {
+        terms.append((Float(to.alpha - direction * from.alpha), denoised))
+      }
+      let spread: Double
+      switch variance {
+      case .small: spread = posterior
+      case .large:
+        // beta of the step; the reference adds nothing after timestep 0.
+        let kept = from.alpha / to.alpha
+        spread = from.timestep > 0 ? max(0, 1 - kept * kept).squareRoot() : 0
+      }
+      x = try stage("update") {
+        if spread > 0 {
+          let fresh = try noise.normal(x.shape, for: .step(schedule.skipped + index))
+          terms.append((Float(spread), fresh))
+        }
+        return try Tensor.combination(terms)
+      }
+      try progress?(index + 1, schedule.steps.count, x)
     }
-    let spread: Double
-    switch variance {
-    case .small: spread = posterior
-    case .large:
-      // beta of the step; the reference adds nothing after timestep 0.
-      let kept = from.alpha / to.alpha
-      spread = from.timestep > 0 ? max(0, 1 - kept * kept).squareRoot() : 0
-    }
-    if spread > 0 {
-      let fresh = try noise.normal(x.shape, for: .step(schedule.skipped + index))
-      terms.append((Float(spread), fresh))
-    }
-    x = try Tensor.combination(terms)
-    try progress?(index + 1, schedule.steps.count, x)
   }
   return x
 }

@@ -9,11 +9,13 @@ struct ResnetBlock2D: Sendable {
   let norm2: GroupNormalization
   let conv2: Convolution
   let shortcut: Convolution?
+  let path: String
 
   /// `timeChannels` is nil in autoencoders.
   init(
     _ weights: Weights, inputs: Int, outputs: Int, timeChannels: Int? = nil, groups: Int, epsilon: Float
   ) throws {
+    path = weights.layerPath
     norm1 = try GroupNormalization(weights["norm1"], channels: inputs, groups: groups, epsilon: epsilon)
     conv1 = try Convolution(weights["conv1"], inputs: inputs, outputs: outputs, kernel: 3)
     timeProjection = try timeChannels.map {
@@ -29,9 +31,11 @@ struct ResnetBlock2D: Sendable {
   /// x [N, H, W, inputs], time [N, timeChannels] with SiLU already applied -> [N, H, W, outputs].
   func callAsFunction(_ x: Tensor, time: Tensor? = nil) throws -> Tensor {
     precondition((time == nil) == (timeProjection == nil))
-    let shift = try timeProjection.flatMap { projection in try time.map { try projection($0) } }
-    let h = try norm2(conv1(norm1(x, activation: .silu), perImage: shift), activation: .silu)
-    return try conv2(h, residual: shortcut?(x) ?? x)
+    return try layer(path) {
+      let shift = try timeProjection.flatMap { projection in try time.map { try projection($0) } }
+      let h = try norm2(conv1(norm1(x, activation: .silu), perImage: shift), activation: .silu)
+      return try conv2(h, residual: shortcut?(x) ?? x)
+    }
   }
 }
 
@@ -52,10 +56,12 @@ struct Downsample2D: Sendable {
 /// Doubles height and width by repeating pixels, then a 3x3 convolution.
 struct Upsample2D: Sendable {
   let conv: Convolution
+  let path: String
 
   init(_ weights: Weights, channels: Int) throws {
+    path = weights.layerPath
     conv = try Convolution(weights["conv"], inputs: channels, outputs: channels, kernel: 3)
   }
 
-  func callAsFunction(_ x: Tensor) throws -> Tensor { try conv(x.upsampledNearest(2)) }
+  func callAsFunction(_ x: Tensor) throws -> Tensor { try layer(path) { try conv(x.upsampledNearest(2)) } }
 }

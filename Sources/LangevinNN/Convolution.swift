@@ -7,6 +7,7 @@ public struct Convolution: Sendable {
   let kernel: Extent2D
   let stride: Int
   let padding: Padding2D
+  let path: String
 
   /// Loads `weight` [outputs, inputs, kernel, kernel] and `bias` [outputs].
   ///
@@ -16,6 +17,7 @@ public struct Convolution: Sendable {
   ) throws {
     self.kernel = Extent2D(height: kernel, width: kernel)
     self.stride = stride
+    path = weights.layerPath
     self.padding = padding ?? Padding2D((kernel - 1) / 2)
     weight = try weights.convolution(inputs: inputs, outputs: outputs, kernel: self.kernel)
     bias = try weights.tensor("bias", [outputs])
@@ -28,11 +30,13 @@ public struct Convolution: Sendable {
     _ x: Tensor, perImage: Tensor? = nil, residual: Tensor? = nil, activation: Activation = .identity
   ) throws -> Tensor {
     let isProduct = kernel == Extent2D(height: 1, width: 1) && stride == 1 && padding == Padding2D(0)
-    if isProduct && perImage == nil {
-      return try x.matmul(weight, bias: bias, residual: residual, activation: activation)
+    return try layer(path) {
+      if isProduct && perImage == nil {
+        return try x.matmul(weight, bias: bias, residual: residual, activation: activation)
+      }
+      return try x.conv2d(
+        weight, kernel: kernel, stride: stride, padding: padding, bias: bias, perImage: perImage,
+        residual: residual, activation: activation)
     }
-    return try x.conv2d(
-      weight, kernel: kernel, stride: stride, padding: padding, bias: bias, perImage: perImage,
-      residual: residual, activation: activation)
   }
 }

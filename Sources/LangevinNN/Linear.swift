@@ -4,9 +4,11 @@ import LangevinTensor
 public struct Linear: Sendable {
   let weight: Matrix
   let bias: Tensor?
+  let path: String
 
   /// Loads `weight` [outputs, inputs] and, where there is one, `bias` [outputs].
   public init(_ weights: Weights, inputs: Int, outputs: Int, bias: Bool = true) throws {
+    path = weights.layerPath
     weight = try weights.linear(inputs: inputs, outputs: outputs)
     self.bias = bias ? try weights.tensor("bias", [outputs]) : nil
   }
@@ -15,6 +17,6 @@ public struct Linear: Sendable {
   public func callAsFunction(
     _ x: Tensor, residual: Tensor? = nil, activation: Activation = .identity
   ) throws -> Tensor {
-    try x.matmul(weight, bias: bias, residual: residual, activation: activation)
+    try layer(path) { try x.matmul(weight, bias: bias, residual: residual, activation: activation) }
   }
 }

@@ -7,6 +7,7 @@ public struct MultiHeadAttention: Sendable {
   let value: Linear
   let output: Linear
   let heads: Int
+  let path: String
 
   /// The checkpoint's names of the four projections.
   public struct Names: Sendable {
@@ -50,6 +51,7 @@ public struct MultiHeadAttention: Sendable {
     value = try Linear(weights[names.value], inputs: source, outputs: channels, bias: bias)
     output = try Linear(weights[names.output], inputs: channels, outputs: channels)
     self.heads = heads
+    path = weights.layerPath
   }
 
   /// x [N, T, channels], context [N, S, contextChannels] (x itself when nil) -> [N, T, channels], plus the residual.
@@ -57,7 +59,10 @@ public struct MultiHeadAttention: Sendable {
     _ x: Tensor, context: Tensor? = nil, causal: Bool = false, residual: Tensor? = nil
   ) throws -> Tensor {
     let source = context ?? x
-    let mixed = try query(x).attention(keys: key(source), values: value(source), heads: heads, causal: causal)
-    return try output(mixed, residual: residual)
+    return try layer(path) {
+      let mixed = try query(x).attention(
+        keys: key(source), values: value(source), heads: heads, causal: causal)
+      return try output(mixed, residual: residual)
+    }
   }
 }

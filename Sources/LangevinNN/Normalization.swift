@@ -6,18 +6,22 @@ public struct GroupNormalization: Sendable {
   let beta: Tensor
   let groups: Int
   let epsilon: Float
+  let path: String
 
   /// Loads `weight` and `bias`, both [channels].
   public init(_ weights: Weights, channels: Int, groups: Int, epsilon: Float) throws {
     gamma = try weights.tensor("weight", [channels])
     beta = try weights.tensor("bias", [channels])
     self.groups = groups
+    path = weights.layerPath
     self.epsilon = epsilon
   }
 
   /// [N, ..., channels]; the activation is `.identity` or `.silu`.
   public func callAsFunction(_ x: Tensor, activation: Activation = .identity) throws -> Tensor {
-    try x.groupNorm(gamma, beta, groups: groups, epsilon: epsilon, activation: activation)
+    try layer(path) {
+      try x.groupNorm(gamma, beta, groups: groups, epsilon: epsilon, activation: activation)
+    }
   }
 }
 
@@ -26,14 +30,18 @@ public struct LayerNormalization: Sendable {
   let gamma: Tensor
   let beta: Tensor
   let epsilon: Float
+  let path: String
 
   /// Loads `weight` and `bias`, both [channels].
   public init(_ weights: Weights, channels: Int, epsilon: Float = 1e-5) throws {
     gamma = try weights.tensor("weight", [channels])
     beta = try weights.tensor("bias", [channels])
     self.epsilon = epsilon
+    path = weights.layerPath
   }
 
   /// [..., channels].
-  public func callAsFunction(_ x: Tensor) throws -> Tensor { try x.layerNorm(gamma, beta, epsilon: epsilon) }
+  public func callAsFunction(_ x: Tensor) throws -> Tensor {
+    try layer(path) { try x.layerNorm(gamma, beta, epsilon: epsilon) }
+  }
 }

@@ -15,25 +15,37 @@ public struct Weights: Sendable {
     let names: Set<String>
     let device: Device
     let dtype: DType
+    let component: String
     let used = Mutex<Set<String>>([])
 
-    init(_ source: any WeightSource, on device: Device, as dtype: DType) {
+    init(_ source: any WeightSource, on device: Device, as dtype: DType, component: String) {
       self.source = source
       self.names = Set(source.names)
       self.device = device
       self.dtype = dtype
+      self.component = component
     }
   }
 
   /// The root of a checkpoint; parameters are stored on `device` as `dtype`, whatever the file has.
-  public init(_ source: any WeightSource, on device: Device, as dtype: DType = .float32) {
-    checkpoint = Checkpoint(source, on: device, as: dtype)
+  ///
+  /// `component` is what the network is called among others (`unet`): its layers' paths begin with it.
+  public init(
+    _ source: any WeightSource, on device: Device, as dtype: DType = .float32, component: String = ""
+  ) {
+    checkpoint = Checkpoint(source, on: device, as: dtype, component: component)
     path = ""
   }
 
   private init(_ checkpoint: Checkpoint, path: String) {
     self.checkpoint = checkpoint
     self.path = path
+  }
+
+  /// The path of the layer that loads itself from here, as `LayerPath` has it: the component's name, then `path`.
+  public var layerPath: String {
+    let component = checkpoint.component
+    return component.isEmpty ? path : path.isEmpty ? component : component + "." + path
   }
 
   /// How parameters, and hence activations, are stored.
@@ -66,7 +78,7 @@ public struct Weights: Sendable {
   /// Throws as `tensor` does.
   public func linear(_ name: String = "weight", inputs: Int, outputs: Int) throws -> Matrix {
     let weight = try tensor(name, anyOf: [[outputs, inputs], [outputs, inputs, 1, 1]])
-    return try Matrix(linear: weight.reshaped([outputs, inputs]))
+    return try layer(layerPath) { try Matrix(linear: weight.reshaped([outputs, inputs])) }
   }
 
   /// Loads PyTorch's Conv2d weight [outputs, inputs, height, width], for a 1x1 kernel also [outputs, inputs].
@@ -78,7 +90,7 @@ public struct Weights: Sendable {
     let shape: Shape = [outputs, inputs, kernel.height, kernel.width]
     let isPointwise = kernel == Extent2D(height: 1, width: 1)
     let weight = try tensor(name, anyOf: isPointwise ? [shape, [outputs, inputs]] : [shape])
-    return try Matrix(convolution: weight.reshaped(shape))
+    return try layer(layerPath) { try Matrix(convolution: weight.reshaped(shape)) }
   }
 
   private func tensor(_ name: String, anyOf shapes: [Shape]) throws -> Tensor {
@@ -98,7 +110,9 @@ public struct Weights: Sendable {
         name: full, expected: shapes[0], got: spec.shape, source: source.description)
     }
     checkpoint.used.withLock { _ = $0.insert(full) }
-    return try source.load(full, on: checkpoint.device).cast(to: checkpoint.dtype)
+    return try layer(layerPath) {
+      try source.load(full, on: checkpoint.device).cast(to: checkpoint.dtype)
+    }
   }
 
   // MARK: Completeness

@@ -30,6 +30,8 @@ final class BufferPool: @unchecked Sendable {
 
   private struct State: @unchecked Sendable {
     var use = MemoryUse()
+    /// The most in use since it was last taken.
+    var peak = 0
     /// Ascending by capacity.
     var free: [(capacity: Int, memory: cl_mem)] = []
   }
@@ -53,6 +55,14 @@ final class BufferPool: @unchecked Sendable {
     }
   }
 
+  /// The most that was in use since the call before.
+  func takePeak() -> Int {
+    state.withLock { state in
+      defer { state.peak = state.use.inUse }
+      return state.peak
+    }
+  }
+
   /// Throws `TensorError.outOfMemory`.
   func allocate(_ byteCount: Int) throws -> OpenCLStorage {
     // Whole cache lines, and a little more for large ones so that near sizes share buffers.
@@ -63,7 +73,7 @@ final class BufferPool: @unchecked Sendable {
       {
         let entry = state.free.remove(at: index)
         state.use.cached -= entry.capacity
-        BufferPool.take(entry.capacity, &state.use)
+        BufferPool.take(entry.capacity, &state)
         return (entry.memory, entry.capacity)
       }
       guard state.use.inUse + wanted <= limit, wanted <= context.description.maxAllocation else {
@@ -72,13 +82,13 @@ final class BufferPool: @unchecked Sendable {
       let target = max(state.use.highWater, state.use.inUse + wanted) + BufferPool.slack
       trim(&state, to: max(0, min(target, limit) - state.use.inUse - wanted))
       if let memory = create(wanted) {
-        BufferPool.take(wanted, &state.use)
+        BufferPool.take(wanted, &state)
         return (memory, wanted)
       }
       trim(&state, to: 0)
       clFinish(context.queue)
       guard let memory = create(wanted) else { throw outOfMemory(byteCount, state.use) }
-      BufferPool.take(wanted, &state.use)
+      BufferPool.take(wanted, &state)
       return (memory, wanted)
     }
     return OpenCLStorage(byteCount: byteCount, memory: memory, capacity: capacity, pool: self)
@@ -103,9 +113,10 @@ final class BufferPool: @unchecked Sendable {
     }
   }
 
-  private static func take(_ capacity: Int, _ use: inout MemoryUse) {
-    use.inUse += capacity
-    use.highWater = max(use.highWater, use.inUse)
+  private static func take(_ capacity: Int, _ state: inout State) {
+    state.use.inUse += capacity
+    state.use.highWater = max(state.use.highWater, state.use.inUse)
+    state.peak = max(state.peak, state.use.inUse)
   }
 
   private func create(_ byteCount: Int) -> cl_mem? {

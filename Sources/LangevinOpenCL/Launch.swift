@@ -49,11 +49,19 @@ struct Launch {
     // Contraction changes bits, which the noise must not.
     return ((source == .noise ? [] : ["-cl-mad-enable"]) + defines).joined(separator: " ")
   }
+
+  /// `T=f32 VW=16 global=4,128 local=1,1`, for records.
+  func variant(global: [Int]) -> String {
+    func list(_ sizes: [Int]) -> String { sizes.map(String.init).joined(separator: ",") }
+    let parts = definitions.map { "\($0.0)=\($0.1)" } + ["global=" + list(global)]
+    return (parts + (local.map { ["local=" + list($0)] } ?? [])).joined(separator: " ")
+  }
 }
 
 extension OpenCLBackend {
   /// Sets the arguments and puts the kernel on the queue. Called under the lock.
   func launch(_ launch: Launch) throws {
+    let start = recorder == nil ? 0 : HostClock.now
     let kernel = try programs.kernel(launch.kernel, launch.source, options: launch.options)
     var slot: cl_uint = 0
     func set<T: BitwiseCopyable>(_ value: T) throws {
@@ -87,9 +95,11 @@ extension OpenCLBackend {
       }
     }
     let rank = cl_uint(global.count)
-    try check(
-      clEnqueueNDRangeKernel(context.queue, kernel, rank, nil, global, launch.local, 0, nil, nil),
-      "clEnqueueNDRangeKernel(\(launch.kernel), \(launch.global))")
+    try recorded(launch.kernel, launch.variant(global: global), since: start) { event in
+      try check(
+        clEnqueueNDRangeKernel(context.queue, kernel, rank, nil, global, launch.local, 0, nil, event),
+        "clEnqueueNDRangeKernel(\(launch.kernel), \(launch.global))")
+    }
   }
 
   func memory(of storage: any Storage) -> cl_mem {

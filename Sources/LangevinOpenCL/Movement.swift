@@ -57,11 +57,12 @@ struct Walk {
 extension OpenCLBackend {
   /// A whole contiguous tensor.
   func copy(_ x: TensorView, _ y: TensorView) throws {
-    try check(
-      clEnqueueCopyBuffer(
-        context.queue, memory(of: x.storage), memory(of: y.storage), x.byteOffset, y.byteOffset,
-        y.spec.byteCount, 0,
-        nil, nil), "clEnqueueCopyBuffer")
+    try recorded("copy", y.dtype.rawValue, since: recorder == nil ? 0 : HostClock.now) { event in
+      try check(
+        clEnqueueCopyBuffer(
+          context.queue, memory(of: x.storage), memory(of: y.storage), x.byteOffset, y.byteOffset,
+          y.spec.byteCount, 0, nil, event), "clEnqueueCopyBuffer")
+    }
   }
 
   /// y[yStart + sum c_i yStrides_i] = x[xStart + sum c_i xStrides_i] for every c within `extents`.

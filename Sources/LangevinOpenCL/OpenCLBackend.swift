@@ -26,6 +26,9 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   let programs: Programs
   /// Guards kernels, whose arguments are state, and the order of commands.
   private let lock = NSRecursiveLock()
+  /// Set while recording; guarded by the lock.
+  var recorder: LaunchRecorder?
+  let log = RecordLog()
   private var lastOperation = "nothing"
   private var zeroBuffer: OpenCLStorage?
 
@@ -61,10 +64,12 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     guard let base = bytes.baseAddress, !bytes.isEmpty else { return }
     try guarded("upload") {
       let blocking = cl_bool(CL_TRUE)
-      try check(
-        clEnqueueWriteBuffer(
-          context.queue, memory(of: storage), blocking, byteOffset, bytes.count, base, 0, nil, nil),
-        "clEnqueueWriteBuffer")
+      try recordedCopy(.upload, bytes.count) {
+        try check(
+          clEnqueueWriteBuffer(
+            context.queue, memory(of: storage), blocking, byteOffset, bytes.count, base, 0, nil, nil),
+          "clEnqueueWriteBuffer")
+      }
     }
   }
 
@@ -74,10 +79,12 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     guard let base = bytes.baseAddress, !bytes.isEmpty else { return }
     try guarded("download after \(lastOperation)") {
       let blocking = cl_bool(CL_TRUE)
-      try check(
-        clEnqueueReadBuffer(
-          context.queue, memory(of: storage), blocking, byteOffset, bytes.count, base, 0, nil, nil),
-        "clEnqueueReadBuffer")
+      try recordedCopy(.download, bytes.count) {
+        try check(
+          clEnqueueReadBuffer(
+            context.queue, memory(of: storage), blocking, byteOffset, bytes.count, base, 0, nil, nil),
+          "clEnqueueReadBuffer")
+      }
     }
   }
 
@@ -101,6 +108,7 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
     try guarded(operation.name, requested: output.spec.byteCount) {
       lastOperation = operation.name
+      recorder?.begin(operation, inputs, output, log.nextOperation())
       try dispatch(operation, inputs, output)
     }
   }

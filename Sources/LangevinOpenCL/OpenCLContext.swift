@@ -1,12 +1,25 @@
 import COpenCL
 import LangevinTensor
+import Synchronization
 
 /// One device's context and its in-order queue. One context per device: a shared one serialises some drivers.
 final class OpenCLContext: @unchecked Sendable {
   let handle: DeviceHandle
   let description: DeviceDescription
   let context: cl_context
-  let queue: cl_command_queue
+  private let queues: Mutex<Queues>
+
+  private struct Queues: @unchecked Sendable {
+    let ordinary: cl_command_queue
+    /// Made when it is first wanted.
+    var profiling: cl_command_queue?
+    var isProfiling = false
+  }
+
+  /// The queue that commands go to now. Each is finished before the other takes its place.
+  var queue: cl_command_queue {
+    queues.withLock { $0.isProfiling ? $0.profiling ?? $0.ordinary : $0.ordinary }
+  }
 
   /// Throws `OpenCLError`.
   init(index: Int) throws {
@@ -35,12 +48,33 @@ final class OpenCLContext: @unchecked Sendable {
       throw OpenCLError.call("clCreateCommandQueue", code: code)
     }
     self.context = context
-    self.queue = queue
+    queues = Mutex(Queues(ordinary: queue))
+  }
+
+  /// Finishes the queue in use and turns to the one whose commands are timed, or back: profiling slows the queue
+  /// of some drivers, so it has one of its own.
+  ///
+  /// Throws `OpenCLError`.
+  func useProfilingQueue(_ isProfiling: Bool) throws {
+    try check(clFinish(queue), "clFinish")
+    try queues.withLock { queues in
+      if isProfiling && queues.profiling == nil {
+        var code: cl_int = 0
+        let properties = cl_command_queue_properties(CL_QUEUE_PROFILING_ENABLE)
+        queues.profiling = clCreateCommandQueue(context, handle.id, properties, &code)
+        try check(code, "clCreateCommandQueue")
+      }
+      queues.isProfiling = isProfiling
+    }
   }
 
   deinit {
-    clFinish(queue)
-    clReleaseCommandQueue(queue)
+    queues.withLock { queues in
+      for queue in [queues.ordinary, queues.profiling].compactMap({ $0 }) {
+        clFinish(queue)
+        clReleaseCommandQueue(queue)
+      }
+    }
     clReleaseContext(context)
   }
 }

@@ -72,6 +72,33 @@ public protocol Backend: AnyObject, Sendable {
   /// The output is allocated, does not overlap an input and is written in full.
   func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws
   func synchronize() throws
+
+  /// Begins to record every kernel and copy, from nothing, after the work so far is done. Recording may slow
+  /// the backend; while it is off it costs no more than a check.
+  ///
+  /// A backend that cannot record throws `TensorError.deviceFailure`.
+  func startRecording() throws
+  /// Waits for the work so far and hands over its kernels, in the order in which they were launched, once.
+  func takeRecords() throws -> [KernelRecord]
+  /// Hands over the copies between host and device so far, once.
+  func takeTransfers() throws -> [TransferRecord]
+  /// Waits for the work so far, and records no more.
+  func stopRecording() throws
+}
+
+extension Backend {
+  private var cannotRecord: TensorError {
+    .deviceFailure(device: name, operation: "recording", reason: "the backend does not record its kernels")
+  }
+
+  /// Throws: recording is a backend's own.
+  public func startRecording() throws { throw cannotRecord }
+  /// Throws: recording is a backend's own.
+  public func takeRecords() throws -> [KernelRecord] { throw cannotRecord }
+  /// Throws: recording is a backend's own.
+  public func takeTransfers() throws -> [TransferRecord] { throw cannotRecord }
+  /// Throws: recording is a backend's own.
+  public func stopRecording() throws { throw cannotRecord }
 }
 
 extension Backend {

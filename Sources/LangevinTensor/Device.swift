@@ -55,7 +55,7 @@ public final class Device: Sendable {
       }
     }
     let (audit, observer) = state.withLock { ($0.audit, $0.observer) }
-    observer?(OperationEvent(operation: operation, inputs: specs, output: spec))
+    observer?(OperationEvent(operation: operation, inputs: specs, output: spec, path: LayerPath.current))
     if audit { try check(operation, output) }
     return output
   }
@@ -101,6 +101,8 @@ public struct OperationEvent: Sendable {
   public let inputs: [TensorSpec]
   /// As shape inference gave it.
   public let output: TensorSpec
+  /// The layer that computes; empty outside layers.
+  public let path: String
 }
 
 /// What ran elsewhere than on the chosen device.

@@ -1,6 +1,7 @@
 /// Everything a backend may be asked to compute: the profiler's label, the kernel cache's key and the
-/// test table's row. A new case is added here, in `Operation+Inference.swift`, in each of the two backends and in
-/// the tests' float64 reference; the compiler names each place, since these switches over it are exhaustive.
+/// test table's row. A new case is added here, in `Operation+Inference.swift` and `Operation+Work.swift`, in
+/// each of the two backends and in the tests' float64 reference; the compiler names each place, since these
+/// switches over it are exhaustive.
 ///
 /// Shapes: N images, H x W pixels, C channels (last), T and S tokens. All floating-point inputs of an
 /// operation share one dtype, which is the output's too unless said otherwise.

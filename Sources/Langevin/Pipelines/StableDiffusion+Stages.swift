@@ -15,25 +15,30 @@ extension StableDiffusion {
       if let rest = sequence.truncated { try progress(.truncated(prompt: prompt, rest: rest)) }
       return sequence.ids
     }
-    let weights = Weights(checkpoint.textEncoder.weights, on: device, as: precision)
-    let encoder = try CLIPTextModel(textConfig, weights)
-    let context = try encoder(sequences).lastHiddenState
-    if try context.nonFiniteCount() > 0 {
-      throw try locate(stage: "the text encoder") { _ = try encoder(sequences) }
+    let weights = Weights(
+      checkpoint.textEncoder.weights, on: device, as: precision, component: "text_encoder")
+    let encoder = try stage("load text encoder") { try CLIPTextModel(textConfig, weights) }
+    return try stage("text encoder") {
+      let context = try encoder(sequences).lastHiddenState
+      if try context.nonFiniteCount() > 0 {
+        throw try locate(stage: "the text encoder") { _ = try encoder(sequences) }
+      }
+      return context
     }
-    return context
   }
 
   func loadAutoencoder(withEncoder: Bool) throws -> AutoencoderKL {
     let dtype = vaeConfig.forceUpcast ? .float32 : precision
-    let weights = Weights(checkpoint.vae.weights, on: device, as: dtype)
-    return try AutoencoderKL(vaeConfig, weights, withEncoder: withEncoder)
+    let weights = Weights(checkpoint.vae.weights, on: device, as: dtype, component: "vae")
+    return try stage("load autoencoder") {
+      try AutoencoderKL(vaeConfig, weights, withEncoder: withEncoder)
+    }
   }
 
   /// The UNet, guided where the plan is.
   func loadDenoiser(_ plan: Plan, context: Tensor) throws -> NetworkDenoiser {
-    let weights = Weights(checkpoint.unet.weights, on: device, as: precision)
-    let unet = try UNet2DConditionModel(unetConfig, weights)
+    let weights = Weights(checkpoint.unet.weights, on: device, as: precision, component: "unet")
+    let unet = try stage("load unet") { try UNet2DConditionModel(unetConfig, weights) }
     let dtype = precision
     let network: Network = { x, timestep in
       let timesteps = [Float](repeating: timestep, count: x.shape[0])
@@ -50,14 +55,14 @@ extension StableDiffusion {
     progress: (GenerationProgress) throws -> Void
   ) throws -> Tensor {
     var noise = NoiseSource(plan.request.noise, seeds: [plan.seeds[image]], on: device)
-    let start = try self.start(plan, image: image, vae: vae, noise: &noise)
+    let start = try stage("start") { try self.start(plan, image: image, vae: vae, noise: &noise) }
     var before = start
     // The sampler takes its closure as optional, which counts as escaping.
     return try withoutActuallyEscaping(progress) { progress in
       try plan.request.sampler.sample(
         denoiser, from: start, along: plan.steps, config: schedule, eta: plan.request.eta, noise: &noise
       ) { step, count, latent in
-        if try latent.nonFiniteCount() > 0 {
+        if try stage("check", { try latent.nonFiniteCount() }) > 0 {
           let level = plan.steps.steps[step - 1].from
           throw try locate(stage: "step \(step) of \(count)") { _ = try denoiser.denoised(before, at: level) }
         }
@@ -87,13 +92,15 @@ extension StableDiffusion {
   }
 
   func decode(_ latent: Tensor, with vae: AutoencoderKL) throws -> Picture {
-    let own = try latent.affine(scale: 1 / vaeConfig.scalingFactor, offset: vaeConfig.shiftFactor)
-      .cast(to: vaeConfig.forceUpcast ? .float32 : precision)
-    let decoded = try vae.decode(own).cast(to: .float32)
-    if try decoded.nonFiniteCount() > 0 {
-      throw try locate(stage: "the autoencoder's decoder") { _ = try vae.decode(own) }
+    try stage("decoder") {
+      let own = try latent.affine(scale: 1 / vaeConfig.scalingFactor, offset: vaeConfig.shiftFactor)
+        .cast(to: vaeConfig.forceUpcast ? .float32 : precision)
+      let decoded = try vae.decode(own).cast(to: .float32)
+      if try decoded.nonFiniteCount() > 0 {
+        throw try locate(stage: "the autoencoder's decoder") { _ = try vae.decode(own) }
+      }
+      return try Picture(decoded)
     }
-    return try Picture(decoded)
   }
 
   /// Repeats a computation with every operation's output checked, and returns the error that names the first

@@ -9,6 +9,7 @@ public struct CLIPTextModel: Sendable {
   let positions: Tensor
   let layers: [CLIPEncoderLayer]
   let finalNorm: LayerNormalization
+  let path: String
 
   /// What a prompt becomes.
   public struct Output: Sendable {
@@ -21,6 +22,7 @@ public struct CLIPTextModel: Sendable {
   /// Loads the encoder; keys may begin with `text_model.` or not. Throws `WeightError`.
   public init(_ config: CLIPTextConfig, _ weights: Weights) throws {
     self.config = config
+    path = weights.layerPath
     let root = weights.contains("text_model") ? weights["text_model"] : weights
     tokens = try Embedding(
       root["embeddings"]["token_embedding"], count: config.vocabularySize, channels: config.hiddenSize)
@@ -41,9 +43,8 @@ public struct CLIPTextModel: Sendable {
     let length = ids[0].count
     let rows = try ids.enumerated().map { Int32($0 * length + (try endOfText($1))) }
     let flat = try hidden.reshaped([ids.count * length, config.hiddenSize])
-    return Output(
-      lastHiddenState: hidden,
-      pooled: try flat.embedding(Tensor(rows, [rows.count], on: flat.device)))
+    let pooled = try layer(path) { try flat.embedding(Tensor(rows, [rows.count], on: flat.device)) }
+    return Output(lastHiddenState: hidden, pooled: pooled)
   }
 
   /// Hidden states [N, T, C] after the final layer norm, without running the last `skipLast` layers: 1 gives
@@ -56,9 +57,11 @@ public struct CLIPTextModel: Sendable {
     }
     let length = ids[0].count
     let numbers = try Tensor(ids.flatMap { $0 }, [ids.count, length], on: tokens.table.device)
-    var h = try tokens(numbers) + positions.rows(0..<length)
-    for layer in layers.dropLast(skipLast) { h = try layer(h) }
-    return try finalNorm(h)
+    return try layer(path) {
+      var h = try tokens(numbers) + positions.rows(0..<length)
+      for layer in layers.dropLast(skipLast) { h = try layer(h) }
+      return try finalNorm(h)
+    }
   }
 
   private func check(_ ids: [[Int32]]) throws {
@@ -92,8 +95,10 @@ struct CLIPEncoderLayer: Sendable {
   let expand: Linear
   let contract: Linear
   let activation: Activation
+  let path: String
 
   init(_ config: CLIPTextConfig, _ weights: Weights) throws {
+    path = weights.layerPath
     let (channels, epsilon) = (config.hiddenSize, config.layerNormEpsilon)
     norm1 = try LayerNormalization(weights["layer_norm1"], channels: channels, epsilon: epsilon)
     attention = try MultiHeadAttention(
@@ -106,7 +111,9 @@ struct CLIPEncoderLayer: Sendable {
 
   /// [N, T, C] -> [N, T, C].
   func callAsFunction(_ x: Tensor) throws -> Tensor {
-    let h = try attention(norm1(x), causal: true, residual: x)
-    return try contract(expand(norm2(h), activation: activation), residual: h)
+    try layer(path) {
+      let h = try attention(norm1(x), causal: true, residual: x)
+      return try contract(expand(norm2(h), activation: activation), residual: h)
+    }
   }
 }

@@ -16,8 +16,10 @@ struct TimestepEmbedding: Sendable {
   let sinusoid: Sinusoid
   let dtype: DType
   let device: Device
+  let path: String
 
   init(_ weights: Weights, sinusoid: Sinusoid, outputs: Int) throws {
+    path = weights.layerPath
     linear1 = try Linear(weights["linear_1"], inputs: sinusoid.channels, outputs: outputs)
     linear2 = try Linear(weights["linear_2"], inputs: outputs, outputs: outputs)
     self.sinusoid = sinusoid
@@ -27,8 +29,10 @@ struct TimestepEmbedding: Sendable {
   /// One timestep an image -> [N, outputs], with SiLU applied: all its users want it so.
   func callAsFunction(_ timesteps: [Float]) throws -> Tensor {
     let values = timesteps.flatMap { sinusoid($0) }
-    let x = try Tensor(values, [timesteps.count, sinusoid.channels], on: device).cast(to: dtype)
-    return try linear2(linear1(x, activation: .silu), activation: .silu)
+    return try layer(path) {
+      let x = try Tensor(values, [timesteps.count, sinusoid.channels], on: device).cast(to: dtype)
+      return try linear2(linear1(x, activation: .silu), activation: .silu)
+    }
   }
 }
 

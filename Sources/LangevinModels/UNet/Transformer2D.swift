@@ -8,6 +8,7 @@ struct Transformer2D: Sendable {
   let projectIn: Linear
   let blocks: [TransformerBlock]
   let projectOut: Linear
+  let path: String
 
   struct Shape: Sendable, Hashable {
     var channels: Int
@@ -22,6 +23,7 @@ struct Transformer2D: Sendable {
   /// The projections may be stored as Linear or as 1x1 convolutions: over channels-last pixels they are the same.
   init(_ weights: Weights, _ shape: Shape) throws {
     let channels = shape.channels
+    path = weights.layerPath
     norm = try GroupNormalization(weights["norm"], channels: channels, groups: shape.groups, epsilon: 1e-6)
     projectIn = try Linear(weights["proj_in"], inputs: channels, outputs: channels)
     blocks = try (0..<shape.depth).map { try TransformerBlock(weights["transformer_blocks"][$0], shape) }
@@ -31,9 +33,11 @@ struct Transformer2D: Sendable {
   /// x [N, H, W, C], context [N, S, contextChannels] -> [N, H, W, C].
   func callAsFunction(_ x: Tensor, context: Tensor) throws -> Tensor {
     let pixels = try x.reshaped([x.shape[0], x.shape[1] * x.shape[2], x.shape[3]])
-    var h = try projectIn(norm(pixels))
-    for block in blocks { h = try block(h, context: context) }
-    return try projectOut(h, residual: pixels).reshaped(x.shape)
+    return try layer(path) {
+      var h = try projectIn(norm(pixels))
+      for block in blocks { h = try block(h, context: context) }
+      return try projectOut(h, residual: pixels).reshaped(x.shape)
+    }
   }
 }
 
@@ -45,10 +49,12 @@ struct TransformerBlock: Sendable {
   let norm3: LayerNormalization
   let feedForward: FeedForward
   let onlyCrossAttention: Bool
+  let path: String
 
   init(_ weights: Weights, _ shape: Transformer2D.Shape) throws {
     let channels = shape.channels
     onlyCrossAttention = shape.onlyCrossAttention
+    path = weights.layerPath
     norm1 = try LayerNormalization(weights["norm1"], channels: channels)
     attention1 = try MultiHeadAttention(
       weights["attn1"], channels: channels, contextChannels: onlyCrossAttention ? shape.contextChannels : nil,
@@ -63,8 +69,10 @@ struct TransformerBlock: Sendable {
 
   /// x [N, T, C], context [N, S, contextChannels] -> [N, T, C].
   func callAsFunction(_ x: Tensor, context: Tensor) throws -> Tensor {
-    var h = try attention1(norm1(x), context: onlyCrossAttention ? context : nil, residual: x)
-    h = try attention2(norm2(h), context: context, residual: h)
-    return try feedForward(norm3(h), residual: h)
+    try layer(path) {
+      var h = try attention1(norm1(x), context: onlyCrossAttention ? context : nil, residual: x)
+      h = try attention2(norm2(h), context: context, residual: h)
+      return try feedForward(norm3(h), residual: h)
+    }
   }
 }

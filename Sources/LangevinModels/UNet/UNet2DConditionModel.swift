@@ -12,10 +12,12 @@ public struct UNet2DConditionModel: Sendable {
   let upBlocks: [UNetUpBlock]
   let normOut: GroupNormalization
   let convOut: Convolution
+  let path: String
 
   /// Loads the whole network under diffusers' names. Throws `WeightError`.
   public init(_ config: UNet2DConditionConfig, _ weights: Weights) throws {
     self.config = config
+    path = weights.layerPath
     let channels = config.blockOutChannels
     let last = channels.count - 1
     func attention(_ level: Int, onlyCross: Bool) -> Transformer2D.Shape {
@@ -73,14 +75,16 @@ public struct UNet2DConditionModel: Sendable {
   /// the latent's size is not a multiple of `config.sizeMultiple`.
   public func callAsFunction(_ latent: Tensor, timesteps: [Float], context: Tensor) throws -> Tensor {
     try check(latent, timesteps, context)
-    let time = try timeEmbedding(timesteps)
-    var h = try convIn(latent)
-    var skips = [h]
-    for block in downBlocks { h = try block(h, time: time, context: context, skips: &skips) }
-    h = try midBlock(h, time: time, context: context)
-    for block in upBlocks { h = try block(h, time: time, context: context, skips: &skips) }
-    h = try normOut(h, activation: .silu)
-    return try convOut(h)
+    return try layer(path) {
+      let time = try timeEmbedding(timesteps)
+      var h = try convIn(latent)
+      var skips = [h]
+      for block in downBlocks { h = try block(h, time: time, context: context, skips: &skips) }
+      h = try midBlock(h, time: time, context: context)
+      for block in upBlocks { h = try block(h, time: time, context: context, skips: &skips) }
+      h = try normOut(h, activation: .silu)
+      return try convOut(h)
+    }
   }
 
   private func check(_ latent: Tensor, _ timesteps: [Float], _ context: Tensor) throws {

@@ -26,8 +26,10 @@ struct VAEEncoder: Sendable {
   let middle: VAEMidBlock
   let normOut: GroupNormalization
   let convOut: Convolution
+  let path: String
 
   init(_ config: AutoencoderKLConfig, _ weights: Weights) throws {
+    path = weights.layerPath
     let channels = config.blockOutChannels
     let last = channels.count - 1
     convIn = try Convolution(weights["conv_in"], inputs: config.inChannels, outputs: channels[0], kernel: 3)
@@ -47,14 +49,16 @@ struct VAEEncoder: Sendable {
   }
 
   func callAsFunction(_ picture: Tensor) throws -> Tensor {
-    var h = try convIn(picture)
-    for level in levels {
-      for resnet in level.resnets { h = try resnet(h) }
-      if let downsample = level.downsample { h = try downsample(h) }
+    try layer(path) {
+      var h = try convIn(picture)
+      for level in levels {
+        for resnet in level.resnets { h = try resnet(h) }
+        if let downsample = level.downsample { h = try downsample(h) }
+      }
+      h = try middle(h)
+      h = try normOut(h, activation: .silu)
+      return try convOut(h)
     }
-    h = try middle(h)
-    h = try normOut(h, activation: .silu)
-    return try convOut(h)
   }
 }
 
@@ -70,8 +74,10 @@ struct VAEDecoder: Sendable {
   let levels: [Level]
   let normOut: GroupNormalization
   let convOut: Convolution
+  let path: String
 
   init(_ config: AutoencoderKLConfig, _ weights: Weights) throws {
+    path = weights.layerPath
     let channels = Array(config.blockOutChannels.reversed())
     let last = channels.count - 1
     convIn = try Convolution(
@@ -92,14 +98,16 @@ struct VAEDecoder: Sendable {
   }
 
   func callAsFunction(_ latent: Tensor) throws -> Tensor {
-    var h = try convIn(latent)
-    h = try middle(h)
-    for level in levels {
-      for resnet in level.resnets { h = try resnet(h) }
-      if let upsample = level.upsample { h = try upsample(h) }
+    try layer(path) {
+      var h = try convIn(latent)
+      h = try middle(h)
+      for level in levels {
+        for resnet in level.resnets { h = try resnet(h) }
+        if let upsample = level.upsample { h = try upsample(h) }
+      }
+      h = try normOut(h, activation: .silu)
+      return try convOut(h)
     }
-    h = try normOut(h, activation: .silu)
-    return try convOut(h)
   }
 }
 
@@ -108,8 +116,10 @@ struct VAEMidBlock: Sendable {
   let resnet1: ResnetBlock2D
   let attention: VAEAttention?
   let resnet2: ResnetBlock2D
+  let path: String
 
   init(_ config: AutoencoderKLConfig, _ weights: Weights) throws {
+    path = weights.layerPath
     let channels = config.blockOutChannels[config.blockOutChannels.count - 1]
     let pair = try resnets(weights, config, count: 2, inputs: channels, outputs: channels)
     (resnet1, resnet2) = (pair[0], pair[1])
@@ -119,16 +129,20 @@ struct VAEMidBlock: Sendable {
   }
 
   func callAsFunction(_ x: Tensor) throws -> Tensor {
-    let h = try resnet1(x)
-    return try resnet2(attention?(h) ?? h)
+    try layer(path) {
+      let h = try resnet1(x)
+      return try resnet2(attention?(h) ?? h)
+    }
   }
 }
 
 struct VAEAttention: Sendable {
   let norm: GroupNormalization
   let attention: MultiHeadAttention
+  let path: String
 
   init(_ weights: Weights, channels: Int, groups: Int) throws {
+    path = weights.layerPath
     norm = try GroupNormalization(weights["group_norm"], channels: channels, groups: groups, epsilon: epsilon)
     attention = try MultiHeadAttention(
       weights, channels: channels, heads: 1, bias: true,
@@ -138,6 +152,6 @@ struct VAEAttention: Sendable {
   /// [N, H, W, C] -> [N, H, W, C].
   func callAsFunction(_ x: Tensor) throws -> Tensor {
     let pixels = try x.reshaped([x.shape[0], x.shape[1] * x.shape[2], x.shape[3]])
-    return try attention(norm(pixels), residual: pixels).reshaped(x.shape)
+    return try layer(path) { try attention(norm(pixels), residual: pixels).reshaped(x.shape) }
   }
 }

@@ -1,0 +1,126 @@
+import COpenCL
+import LangevinTensor
+
+// Foundation has an `Operation` too; the scoped import wins.
+import enum LangevinTensor.Operation
+
+/// Launches whose times the device has not told yet. Guarded by the backend's lock.
+final class LaunchRecorder {
+  /// What the launches that follow belong to.
+  private var operation: Operation = .nonFiniteCount
+  private var inputs: [TensorSpec] = []
+  private var output = TensorSpec([])
+  private var sequence = 0
+  private var pending: [(event: cl_event, record: KernelRecord)] = []
+
+  /// Events are looked at in batches, so that a long recording does not keep all of them.
+  var isFull: Bool { pending.count >= 8192 }
+
+  func begin(_ operation: Operation, _ inputs: [TensorView], _ output: TensorView, _ sequence: Int?) {
+    self.operation = operation
+    self.inputs = inputs.map(\.spec)
+    self.output = output.spec
+    self.sequence = sequence ?? self.sequence
+  }
+
+  func add(_ event: cl_event, kernel: String, variant: String, start: UInt64, end: UInt64, memory: Int) {
+    pending.append(
+      (
+        event,
+        KernelRecord(
+          operation: operation, inputs: inputs, output: output, path: LayerPath.current, sequence: sequence,
+          kernel: kernel, variant: variant, queued: 0, submitted: 0, started: 0, ended: 0, hostStart: start,
+          hostEnd: end, memory: memory)
+      ))
+  }
+
+  /// Hands over everything that is pending, with the device's times. The queue has been finished.
+  ///
+  /// Throws `OpenCLError`.
+  func take() throws -> [KernelRecord] {
+    defer { forget() }
+    return try pending.map { event, record in
+      func time(_ name: Int32) throws -> UInt64 {
+        var value: cl_ulong = 0
+        try check(
+          clGetEventProfilingInfo(
+            event, cl_profiling_info(name), MemoryLayout.size(ofValue: value), &value, nil),
+          "clGetEventProfilingInfo")
+        return value
+      }
+      var record = record
+      record.queued = try time(CL_PROFILING_COMMAND_QUEUED)
+      record.submitted = try time(CL_PROFILING_COMMAND_SUBMIT)
+      record.started = try time(CL_PROFILING_COMMAND_START)
+      record.ended = max(record.started, try time(CL_PROFILING_COMMAND_END))
+      return record
+    }
+  }
+
+  func forget() {
+    for (event, _) in pending { clReleaseEvent(event) }
+    pending = []
+  }
+
+  deinit { forget() }
+}
+
+/// One record a launch, timed by the device through events on a queue of its own.
+extension OpenCLBackend {
+  public func startRecording() throws {
+    try guarded("start of recording") {
+      try context.useProfilingQueue(true)
+      recorder = LaunchRecorder()
+      _ = pool.takePeak()
+      log.start()
+    }
+  }
+
+  public func takeRecords() throws -> [KernelRecord] {
+    try guarded("recording") { try collect() }
+    return log.takeKernels()
+  }
+
+  public func takeTransfers() throws -> [TransferRecord] { log.takeTransfers() }
+
+  public func stopRecording() throws {
+    try guarded("end of recording") {
+      recorder = nil
+      log.stop()
+      try context.useProfilingQueue(false)
+    }
+  }
+
+  /// Waits, and moves what is pending to the log.
+  private func collect() throws {
+    guard let recorder else { return }
+    try check(clFinish(context.queue), "clFinish")
+    for record in try recorder.take() { log.add(record) }
+  }
+
+  /// Puts a command on the queue; `command` gets the place for its event, or nil while not recording.
+  func recorded(
+    _ kernel: String, _ variant: @autoclosure () -> String, since start: UInt64,
+    _ command: (UnsafeMutablePointer<cl_event?>?) throws -> Void
+  ) throws {
+    guard let recorder else { return try command(nil) }
+    var event: cl_event?
+    try withUnsafeMutablePointer(to: &event) { try command($0) }
+    let end = HostClock.now
+    guard let event else { return }
+    recorder.add(
+      event, kernel: kernel, variant: variant(), start: start, end: end, memory: pool.takePeak())
+    if recorder.isFull { try collect() }
+  }
+
+  /// A copy that is done when `body` returns.
+  func recordedCopy(_ direction: TransferRecord.Direction, _ bytes: Int, _ body: () throws -> Void) throws {
+    guard recorder != nil else { return try body() }
+    let start = HostClock.now
+    try body()
+    log.add(
+      TransferRecord(
+        direction: direction, bytes: bytes, path: LayerPath.current, hostStart: start, hostEnd: HostClock.now)
+    )
+  }
+}
