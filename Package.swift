@@ -35,6 +35,8 @@ let package = Package(
         .embedInCode("probe.cl"),
         .embedInCode("reduce.cl"),
         .embedInCode("storage.cl"),
+        .embedInCode("team.cl"),
+        .embedInCode("team_probe.cl"),
         .embedInCode("tiled.cl"),
         .embedInCode("tiled_attention.cl"),
       ]),

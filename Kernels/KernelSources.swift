@@ -4,6 +4,7 @@ public enum KernelSource: String, Sendable, CaseIterable {
   case flashAttention = "flash_attention"
   case tiledAttention = "tiled_attention"
   case norm, elementwise, cast, move, reduce, noise, probe
+  case teamProbe = "team_probe"
 
   /// Prelude, epilogue where the family has one, and the family itself.
   public var text: String {
@@ -13,14 +14,16 @@ public enum KernelSource: String, Sendable, CaseIterable {
       case .tiled: [PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.tiled_cl]
       case .arrange: [PackageResources.storage_cl, PackageResources.arrange_cl]
       case .flashAttention: [PackageResources.storage_cl, PackageResources.flash_attention_cl]
-      case .tiledAttention: [PackageResources.storage_cl, PackageResources.tiled_attention_cl]
-      case .norm: [PackageResources.storage_cl, PackageResources.norm_cl]
+      case .tiledAttention:
+        [PackageResources.storage_cl, PackageResources.team_cl, PackageResources.tiled_attention_cl]
+      case .norm: [PackageResources.storage_cl, PackageResources.team_cl, PackageResources.norm_cl]
       case .elementwise: [PackageResources.storage_cl, PackageResources.elementwise_cl]
       case .cast: [PackageResources.storage_cl, PackageResources.cast_cl]
       case .move: [PackageResources.move_cl]
       case .reduce: [PackageResources.storage_cl, PackageResources.reduce_cl]
       case .noise: [PackageResources.noise_cl]
       case .probe: [PackageResources.probe_cl]
+      case .teamProbe: [PackageResources.team_cl, PackageResources.team_probe_cl]
       }
     return parts.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "\n")
   }

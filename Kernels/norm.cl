@@ -2,10 +2,10 @@
 //
 // Group norm in three launches, channels last, x [N, pixels, C]:
 //   group_partial   per chunk of pixels and channel: mean and sum of squared deviations
-//   group_combine   per image and group: mean and variance (Chan's update), folded to scale and shift
+//   group_combine   per image and group: mean and variance of all chunks, folded to scale and shift
 //   group_apply     y = act(x * scale + shift)
 // Never E[x^2] - mean^2, which cancels where the mean is large.
-// Row norms: one work-group of LOCAL items per row; LOCAL 1 on CPUs.
+// Row norms: one work-group of LOCAL items per row; LOCAL 1 on CPUs. Reductions are those of team.cl.
 // VW vector width, LOCAL work-group size (a power of two).
 
 // Global size [ceil(C / VW), chunks, N].
@@ -44,26 +44,32 @@ __kernel void group_partial(
   }
 }
 
-// Global size [groups, N]; scale_shift [N, 2, C].
-__kernel void group_combine(
+// One work-group per group and image; global size [groups * LOCAL, N]; scale_shift [N, 2, C]. Means are taken
+// relative to the first, so that nothing cancels.
+__kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void group_combine(
     __global const float* partial, __global const T_t* gamma, const ulong gamma0, __global const T_t* beta,
     const ulong beta0, __global float* scale_shift, const int pixels, const int channels, const int chunks,
     const int chunk_size, const float epsilon) {
-  const int group = get_global_id(0), image = get_global_id(1);
-  const int width = channels / (int)get_global_size(0), c0 = group * width;
-  float n = 0.0f, mean = 0.0f, square = 0.0f;
-  for (int chunk = 0; chunk < chunks; ++chunk) {
-    __global const float* means = partial + ((ulong)image * chunks + chunk) * 2 * channels;
-    const float m = (float)min(chunk_size, pixels - chunk * chunk_size);
-    for (int c = c0; c < c0 + width; ++c) {
-      const float delta = means[c] - mean, sum = n + m;
-      mean += delta * (m / sum);
-      square += means[channels + c] + delta * delta * (n * m / sum);
-      n = sum;
-    }
+  __local float scratch[LOCAL];
+  const int image = get_group_id(1), width = channels / (int)get_num_groups(0);
+  const int c0 = (int)get_group_id(0) * width, parts = chunks * width;
+  partial += (ulong)image * chunks * 2 * channels + c0;
+  const float n = (float)pixels * (float)width, first = partial[0];
+  float sum = 0.0f;
+  for (int i = get_local_id(0); i < parts; i += LOCAL) {
+    const int chunk = i / width, count = min(chunk_size, pixels - chunk * chunk_size);
+    sum += (partial[(ulong)chunk * 2 * channels + i % width] - first) * (float)count;
   }
-  const float inverse = 1.0f / sqrt(square / n + epsilon);
-  for (int c = c0; c < c0 + width; ++c) {
+  const float offset = group_sum(sum, scratch) / n;
+  float square = 0.0f;
+  for (int i = get_local_id(0); i < parts; i += LOCAL) {
+    const int chunk = i / width, count = min(chunk_size, pixels - chunk * chunk_size);
+    __global const float* means = partial + (ulong)chunk * 2 * channels + i % width;
+    const float d = (means[0] - first) - offset;
+    square += means[channels] + d * d * (float)count;
+  }
+  const float inverse = 1.0f / sqrt(group_sum(square, scratch) / n + epsilon), mean = first + offset;
+  for (int c = c0 + get_local_id(0); c < c0 + width; c += LOCAL) {
     const float scale = LOAD(gamma, gamma0 + c) * inverse;
     scale_shift[(ulong)image * 2 * channels + c] = scale;
     scale_shift[((ulong)image * 2 + 1) * channels + c] = LOAD(beta, beta0 + c) - mean * scale;
@@ -110,32 +116,6 @@ float lanes_max(floatV v) {
   float s = t[0];
   for (int j = 1; j < VW; ++j) s = s >= t[j] ? s : t[j];
   return s;
-}
-
-#if LOCAL > 1
-#define REDUCE(combine)                                     \
-  scratch[get_local_id(0)] = v;                             \
-  barrier(CLK_LOCAL_MEM_FENCE);                             \
-  for (int s = LOCAL / 2; s > 0; s /= 2) {                  \
-    if (get_local_id(0) < s) {                              \
-      const float a = scratch[get_local_id(0)];             \
-      const float b = scratch[get_local_id(0) + s];         \
-      scratch[get_local_id(0)] = combine;                   \
-    }                                                       \
-    barrier(CLK_LOCAL_MEM_FENCE);                           \
-  }                                                         \
-  v = scratch[0];                                           \
-  barrier(CLK_LOCAL_MEM_FENCE);
-#else
-#define REDUCE(combine)
-#endif
-float group_sum(float v, __local float* scratch) {
-  REDUCE(a + b)
-  return v;
-}
-float group_max(float v, __local float* scratch) {
-  REDUCE((a >= b ? a : b))
-  return v;
 }
 
 #define FOR_VECTORS(i) for (int i = get_local_id(0) * VW; i + VW <= width; i += LOCAL * VW)

@@ -2,10 +2,11 @@
 //
 // Mapping: a work-group of LOCAL items owns BQ query rows of one head; local size [LOCAL], global size
 // [ceil(queries / BQ) * LOCAL, images * heads]. Keys, then values, of BK positions are staged in the same
-// local memory. LANES = LOCAL / BQ items share a row: each holds every LANES-th column of its output.
+// local memory. LANES = LOCAL / BQ items share a row: each holds every LANES-th column of its output. The
+// softmax of a row is a team's work (team.cl): a subgroup's, or one item's.
 //
 // Layouts: Q, y [N, queries, heads * D]; K, V [N, keys, heads * D]. D head size; `masked`, `causal` 0 | 1.
-// Local memory: (BQ * D + BK * (D + 1) + BQ * BK + 2 * BQ) floats.
+// Local memory: (BQ * D + BK * (D + 1) + BQ * (BK + 1) + 3 * BQ) floats.
 
 #define LOWEST (-3.0e38f)
 #define LANES (LOCAL / BQ)
@@ -18,8 +19,8 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
     const int causal, const float scale, const int queries, const int key_count, const int heads) {
   __local float query[BQ][D];
   __local float staged[BK][D + 1];
-  __local float scores[BQ][BK];
-  __local float corrections[BQ], totals[BQ];
+  __local float scores[BQ][BK + 1];
+  __local float maxima[BQ], corrections[BQ], totals[BQ];
   const int item = get_local_id(0), row = item / LANES, lane = item % LANES;
   const int first = get_group_id(0) * BQ;
   const int image = get_group_id(1) / heads, head = get_group_id(1) % heads;
@@ -37,8 +38,11 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
   }
   float sum[COLUMNS];
   for (int j = 0; j < COLUMNS; ++j) sum[j] = 0.0f;
-  // One item a row keeps the running maximum and total.
-  float maximum = LOWEST, total = 0.0f;
+  if (item < BQ) {
+    maxima[item] = LOWEST;
+    totals[item] = 0.0f;
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
 
   const int end = causal ? min(key_count, first + BQ) : key_count;
   for (int block = 0; block < end; block += BK) {
@@ -62,19 +66,24 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
       scores[row][k] = s;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    if (lane == 0) {
-      float now = maximum;
-      for (int k = 0; k < BK; ++k) now = max(now, scores[row][k]);
+    for (int r = TEAM; r < BQ; r += TEAMS) {
+      const float before = maxima[r];
+      float now = before;
+      for (int k = MEMBER; k < BK; k += MEMBERS) now = max(now, scores[r][k]);
+      now = team_max(now);
       float block_sum = 0.0f;
-      for (int k = 0; k < BK; ++k) {
-        const float p = exp2(scores[row][k] - now);
-        scores[row][k] = p;
+      for (int k = MEMBER; k < BK; k += MEMBERS) {
+        const float p = exp2(scores[r][k] - now);
+        scores[r][k] = p;
         block_sum += p;
       }
-      corrections[row] = exp2(maximum - now);
-      total = total * corrections[row] + block_sum;
-      maximum = now;
-      totals[row] = total;
+      block_sum = team_sum(block_sum);
+      if (MEMBER == 0) {
+        const float correction = exp2(before - now);
+        maxima[r] = now;
+        corrections[r] = correction;
+        totals[r] = totals[r] * correction + block_sum;
+      }
     }
     for (int e = item; e < BK * D; e += LOCAL) {
       const int k = e / D, d = e % D;

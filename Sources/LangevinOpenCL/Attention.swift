@@ -54,7 +54,7 @@ extension OpenCLBackend {
           ]))
     case .gpu:
       let (blockQueries, blockKeys) = tiledBlocks(size: size)
-      let items = 64
+      let items = Subgroups.items
       try launch(
         Launch(
           "tiled_attention", .tiledAttention,
@@ -81,7 +81,7 @@ extension OpenCLBackend {
 
   /// What `tiled_attention` declares.
   private func localBytes(_ queries: Int, _ keys: Int, _ size: Int) -> Int {
-    4 * (queries * size + keys * (size + 1) + queries * keys + 2 * queries)
+    4 * (queries * size + keys * (size + 1) + queries * (keys + 1) + 3 * queries)
   }
 
   func supports(_ attention: Attention, size: Int) -> Bool {

@@ -23,6 +23,7 @@ public struct DeviceDescription: Sendable, Codable, Hashable {
   public var maxWorkGroupSize: Int
   public var fp16: Bool
   public var fp64: Bool
+  /// Whether subgroups reduce: claimed by the device and, in `OpenCLDevices.all(probe: true)`, tried.
   public var subgroups: Bool
   public var images: Bool
   /// Why the device cannot be used; nil where it can.
@@ -87,11 +88,12 @@ struct DeviceHandle: @unchecked Sendable {
     }
   }
 
-  /// "OpenCL <major>.<minor> <vendor's text>".
-  private func isVersion12(_ version: String) -> Bool {
+  /// From "OpenCL <major>.<minor> <vendor's text>"; 0.0 where the text has another form.
+  var openCLVersion: (major: Int, minor: Int) {
     let numbers =
-      version.split(separator: " ").dropFirst().first?.split(separator: ".").compactMap { Int($0) } ?? []
-    return numbers.count == 2 && (numbers[0] > 1 || numbers[1] >= 2)
+      string(CL_DEVICE_VERSION).split(separator: " ").dropFirst().first?.split(separator: ".")
+      .compactMap { Int($0) } ?? []
+    return numbers.count == 2 ? (numbers[0], numbers[1]) : (0, 0)
   }
 
   func describe(index: Int) -> DeviceDescription {
@@ -105,7 +107,7 @@ struct DeviceHandle: @unchecked Sendable {
     if number(CL_DEVICE_AVAILABLE, cl_bool.self) == 0 { problem = "the driver says that it is not available" }
     if number(CL_DEVICE_COMPILER_AVAILABLE, cl_bool.self) == 0 { problem = "its driver has no compiler" }
     if number(CL_DEVICE_ENDIAN_LITTLE, cl_bool.self) == 0 { problem = "it is big-endian" }
-    if !isVersion12(string(CL_DEVICE_VERSION)) { problem = "it is older than OpenCL 1.2" }
+    if openCLVersion < (1, 2) { problem = "it is older than OpenCL 1.2" }
     let isCPU = type == "cpu"
     if !isCPU, number(CL_DEVICE_MAX_WORK_GROUP_SIZE, Int.self) < 256 {
       problem = "its work-groups hold fewer than 256 work-items"
@@ -131,13 +133,15 @@ struct DeviceHandle: @unchecked Sendable {
 /// The machine's OpenCL devices.
 public enum OpenCLDevices {
   /// Every device of every platform, each with what it says of itself. With `probe`, each usable one also
-  /// compiles and runs a small kernel, and what goes wrong becomes its `problem`.
+  /// compiles and runs small kernels, and what goes wrong becomes its `problem`.
   public static func all(probe: Bool = false) -> [DeviceDescription] {
     DeviceHandle.all().enumerated().map { index, handle in
       var description = handle.describe(index: index)
       guard probe, description.problem == nil else { return description }
       do {
-        try OpenCLBackend(index: index).probe()
+        let backend = try OpenCLBackend(index: index)
+        try backend.probe()
+        description.subgroups = backend.subgroups
       } catch {
         description.problem = "\(error)"
       }

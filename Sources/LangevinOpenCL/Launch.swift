@@ -61,8 +61,13 @@ struct Launch {
 extension OpenCLBackend {
   /// Sets the arguments and puts the kernel on the queue. Called under the lock.
   func launch(_ launch: Launch) throws {
+    try self.launch(launch, extraOptions: teamOptions(launch.source))
+  }
+
+  /// With compiler options that depend on the device.
+  func launch(_ launch: Launch, extraOptions: String) throws {
     let start = recorder == nil ? 0 : HostClock.now
-    let kernel = try programs.kernel(launch.kernel, launch.source, options: launch.options)
+    let kernel = try programs.kernel(launch.kernel, launch.source, options: launch.options + extraOptions)
     var slot: cl_uint = 0
     func set<T: BitwiseCopyable>(_ value: T) throws {
       let code = withUnsafeBytes(of: value) { clSetKernelArg(kernel, slot, $0.count, $0.baseAddress) }

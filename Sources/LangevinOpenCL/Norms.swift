@@ -26,7 +26,7 @@ extension OpenCLBackend {
       "group_partial", global: blocks, local: local,
       [.operand(x[0]), .scratch(partial), .int(pixels), .int(channels), .int(chunkSize)])
     try launch(
-      "group_combine", global: [norm.groups, images], local: family == .cpu ? [1, 1] : nil,
+      "group_combine", global: [norm.groups * rowLocal, images], local: [rowLocal, 1],
       [
         .scratch(partial), .operand(x[1]), .operand(x[2]), .scratch(scaleShift), .int(pixels), .int(channels),
         .int(chunks), .int(chunkSize), .float(norm.epsilon),
@@ -65,5 +65,5 @@ extension OpenCLBackend {
   }
 
   /// Work-items that share a row.
-  private var rowLocal: Int { family == .cpu ? 1 : 64 }
+  private var rowLocal: Int { family == .cpu ? 1 : Subgroups.items }
 }

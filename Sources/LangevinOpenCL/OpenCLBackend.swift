@@ -31,15 +31,19 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   let log = RecordLog()
   private var lastOperation = "nothing"
   private var zeroBuffer: OpenCLStorage?
+  /// Nil until a kernel or a listing asks.
+  private var knownSubgroups: Subgroups?
+  private let logger: Logger
 
   /// The device with this number in `OpenCLDevices.all`. `memoryLimit` (bytes) lowers what the device offers;
-  /// `family` overrides the device's own kind, which tests use to run GPU kernels on a CPU. `patch` changes a
-  /// family's source before it is built, by which tests break kernels on purpose.
+  /// `family` overrides the device's own kind, which tests use to run GPU kernels on a CPU; without
+  /// `allowSubgroups` kernels reduce in local memory even where subgroups work. `patch` changes a family's source
+  /// before it is built, by which tests break kernels on purpose.
   ///
   /// Throws `OpenCLError`.
   public init(
-    index: Int, family: KernelFamily? = nil, memoryLimit: Int? = nil, programCache: URL? = nil,
-    logger: Logger = Logger(label: "langevin.opencl"),
+    index: Int, family: KernelFamily? = nil, memoryLimit: Int? = nil, allowSubgroups: Bool = true,
+    programCache: URL? = nil, logger: Logger = Logger(label: "langevin.opencl"),
     patch: (@Sendable (KernelSource, String) -> String)? = nil
   ) throws {
     context = try OpenCLContext(index: index)
@@ -50,6 +54,8 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     programs = Programs(
       context: context, cache: programCache.map { ProgramCache(directory: $0) } ?? .standard, logger: logger,
       patch: patch)
+    self.logger = logger
+    if !allowSubgroups { knownSubgroups = .unusable(reason: "they are turned off") }
   }
 
   public var memory: MemoryUse { pool.use }
@@ -172,6 +178,19 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     }
     zeroBuffer = buffer
     return buffer
+  }
+
+  /// Probed once, when first asked for.
+  func subgroupSupport() -> Subgroups {
+    lock.lock()
+    defer { lock.unlock() }
+    if let knownSubgroups { return knownSubgroups }
+    let found = probeSubgroups()
+    if case .unusable(let reason) = found, description.subgroups {
+      logger.info("\(name): no subgroup reductions: \(reason)")
+    }
+    knownSubgroups = found
+    return found
   }
 
   /// Adds two vectors through half storage and compares: compiler, queue and read-back all work.
