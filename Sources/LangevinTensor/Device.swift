@@ -83,13 +83,27 @@ public final class Device: Sendable {
   private func check(_ operation: Operation, _ output: Tensor) throws {
     guard output.dtype.isFloatingPoint, output.shape.count > 0 else { return }
     let count = Operation.nonFiniteCount
-    let result = try Tensor(uninitialized: TensorSpec([1], .int32), on: self)
-    guard backend.supports(count, inputs: [output.spec]) else { return }
-    try backend.execute(count, inputs: [output.view], output: result.view)
-    let found = Int(try result.int32s()[0])
+    let found: Int
+    if backend.supports(count, inputs: [output.spec]) {
+      let result = try Tensor(uninitialized: TensorSpec([1], .int32), on: self)
+      try backend.execute(count, inputs: [output.view], output: result.view)
+      found = Int(try result.int32s()[0])
+    } else {
+      found = try output.withBytes { nonFiniteCount(in: $0, of: output.dtype) }
+    }
     guard found == 0 else {
       throw TensorError.nonFinite(operation: operation.name, output: output.spec, count: found)
     }
+  }
+}
+
+/// NaN and infinity have all bits of the exponent set; counted on the host, whatever a backend can do.
+private func nonFiniteCount(in bytes: UnsafeRawBufferPointer, of dtype: DType) -> Int {
+  switch dtype {
+  case .float32: bytes.bindMemory(to: UInt32.self).count { $0 & 0x7F80_0000 == 0x7F80_0000 }
+  case .float16: bytes.bindMemory(to: UInt16.self).count { $0 & 0x7C00 == 0x7C00 }
+  case .bfloat16: bytes.bindMemory(to: UInt16.self).count { $0 & 0x7F80 == 0x7F80 }
+  case .int32: 0
   }
 }
 

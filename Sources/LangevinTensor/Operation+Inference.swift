@@ -201,8 +201,8 @@ extension Operation {
       for axis in 0..<x.rank {
         let (start, size) = (slice.starts[axis], slice.sizes[axis])
         try require(
-          start >= 0 && size >= 0 && start + size <= x[axis],
-          "axis \(axis) has no elements \(start)..<\(start + size)")
+          start >= 0 && size >= 0 && size <= x[axis] && start <= x[axis] - size,
+          "axis \(axis) has no elements \(start)..<\(start &+ size)")
       }
       return like(Shape(slice.sizes))
 

@@ -1,11 +1,13 @@
 /// The operations as methods. Each throws `TensorError.invalidOperands` where shapes or dtypes do not fit.
 extension Tensor {
-  /// For layers and tests that build an `Operation` themselves.
+  /// For layers and tests that build an `Operation` themselves; without inputs it needs a device.
   public static func apply(_ operation: Operation, _ inputs: [Tensor], on device: Device? = nil) throws
     -> Tensor
   {
     guard let device = device ?? inputs.first?.device else {
-      preconditionFailure("an operation without inputs needs a device")
+      _ = try operation.output(of: [])
+      throw TensorError.invalidOperands(
+        operation: operation.name, inputs: [], reason: "without inputs it needs a device")
     }
     return try device.apply(operation, inputs)
   }
@@ -69,9 +71,9 @@ extension Tensor {
   /// `x sigmoid(x)`; arXiv:1702.03118.
   public func silu() throws -> Tensor { try map(.silu) }
 
-  /// `sum_i c_i x_i` in one pass.
+  /// `sum_i c_i x_i` of one to eight tensors of equal shape, in one pass.
   public static func combination(_ terms: [(Float, Tensor)]) throws -> Tensor {
-    try terms[0].1.device.apply(.linearCombination(terms.map(\.0)), terms.map(\.1))
+    try apply(.linearCombination(terms.map(\.0)), terms.map(\.1))
   }
 
   // MARK: Shape
@@ -88,20 +90,28 @@ extension Tensor {
 
   /// Elements `range` along one axis; a negative axis counts from the end.
   public func sliced(_ range: Range<Int>, axis: Int) throws -> Tensor {
-    let axis = axis < 0 ? axis + shape.rank : axis
-    if axis == 0 { return try rows(range) }
+    let positive = axis < 0 ? axis + shape.rank : axis
+    guard shape.dimensions.indices.contains(positive) else {
+      throw TensorError.invalidOperands(
+        operation: "slice", inputs: [spec], reason: "axis \(axis) does not exist")
+    }
+    if positive == 0 { return try rows(range) }
     var starts = [Int](repeating: 0, count: shape.rank)
     var sizes = shape.dimensions
-    starts[axis] = range.lowerBound
-    sizes[axis] = range.count
+    starts[positive] = range.lowerBound
+    sizes[positive] = range.count
     return try sliced(starts: starts, sizes: sizes)
   }
 
   /// At least one tensor, alike off `axis`; a negative axis counts from the end.
   public static func concatenated(_ tensors: [Tensor], axis: Int) throws -> Tensor {
-    if tensors.count == 1 { return tensors[0] }
-    return try tensors[0].device.apply(
-      .concatenate(axis: axis < 0 ? axis + tensors[0].shape.rank : axis), tensors)
+    let rank = tensors.first?.shape.rank ?? 0
+    let operation = Operation.concatenate(axis: axis < 0 ? axis + rank : axis)
+    if tensors.count == 1 {
+      _ = try operation.output(of: [tensors[0].spec])
+      return tensors[0]
+    }
+    return try apply(operation, tensors)
   }
 
   /// One number an axis, before and after.
@@ -188,7 +198,8 @@ extension Tensor {
   public func attention(
     keys: Tensor, values: Tensor, heads: Int, scale: Float? = nil, causal: Bool = false, mask: Tensor? = nil
   ) throws -> Tensor {
-    let scale = scale ?? 1 / (Float(shape[-1]) / Float(heads)).squareRoot()
+    let channels = shape.rank > 0 ? shape[-1] : 0
+    let scale = scale ?? 1 / (Float(channels) / Float(heads)).squareRoot()
     let operation = Attention(heads: heads, scale: scale, causal: causal, mask: mask != nil)
     return try device.apply(.attention(operation), [self, keys, values] + (mask.map { [$0] } ?? []))
   }

@@ -84,9 +84,11 @@ public struct Tensor: Sendable {
     return try cast(to: .float32).floats()
   }
 
-  /// The elements of an int32 tensor.
+  /// The elements of an int32 tensor. Throws `TensorError.invalidOperands` for another dtype.
   public func int32s() throws -> [Int32] {
-    precondition(dtype == .int32)
+    guard dtype == .int32 else {
+      throw TensorError.invalidOperands(operation: "int32s", inputs: [spec], reason: "the dtype is not int32")
+    }
     return try withBytes { Array($0.bindMemory(to: Int32.self)) }
   }
 

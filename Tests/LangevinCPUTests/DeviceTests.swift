@@ -68,6 +68,19 @@ private final class Bare: Backend {
     #expect(try x.map(.exp).shape == [3])
   }
 
+  /// A backend that cannot count is not excused from the audit.
+  @Test(arguments: [DType.float32, .float16, .bfloat16])
+  func auditCountsOnTheHostToo(dtype: DType) throws {
+    let device = Device(Bare { $0.kind == .cast || $0.kind == .unary })
+    let x = try float32([0, 1, 0, -1], [4], on: device).cast(to: dtype)
+    device.audit = true
+    #expect(throws: TensorError.nonFinite(operation: "reciprocal", output: x.spec, count: 2)) {
+      try x.map(.reciprocal)
+    }
+    #expect(throws: TensorError.nonFinite(operation: "sqrt", output: x.spec, count: 1)) { try x.map(.sqrt) }
+    #expect(try x.map(.exp).shape == [4])
+  }
+
   @Test func operandsMustShareADevice() throws {
     let (a, b) = (Device(CPUBackend()), Device(CPUBackend()))
     let (x, y) = (try float32([1], [1], on: a), try float32([1], [1], on: b))
@@ -125,6 +138,39 @@ private final class Bare: Backend {
     do { _ = try Tensor.fill(0, [1000], on: device) }
     _ = try Tensor.fill(0, [90_000], on: device)
     #expect(backend.memory.inUse < 700_000)
+  }
+
+  /// What would index past the end of an array throws instead.
+  @Test func badCallsThrow() throws {
+    let device = Device(CPUBackend())
+    let x = try float32([1, 2, 3, 4], [2, 2], on: device)
+    let scalar = try float32([1], [], on: device)
+    func refusal(_ body: () throws -> Any) -> String? {
+      do {
+        _ = try body()
+        return nil
+      } catch TensorError.invalidOperands(let operation, _, let reason) {
+        return "\(operation): \(reason)"
+      } catch {
+        return "another error: \(error)"
+      }
+    }
+    #expect(refusal { try Tensor.concatenated([], axis: 0) } == "concatenate: needs an input")
+    #expect(refusal { try Tensor.concatenated([x], axis: 2) } == "concatenate: axis 2 does not exist")
+    #expect(refusal { try Tensor.combination([]) } == "linear_combination: takes 1 to 8 terms")
+    #expect(refusal { try x.int32s() } == "int32s: the dtype is not int32")
+    for axis in [2, -3] {
+      #expect(refusal { try x.sliced(0..<1, axis: axis) } == "slice: axis \(axis) does not exist")
+      #expect(refusal { try x.reduced(.sum, axes: [axis]) } != nil)
+      #expect(refusal { try Tensor.concatenated([x, x], axis: axis) } != nil)
+    }
+    #expect(refusal { try x.sliced(1..<3, axis: 0) } == "rows: rows 1..<3 of the first axis do not exist")
+    #expect(refusal { try x.sliced(1..<3, axis: -1) } == "slice: axis 1 has no elements 1..<3")
+    #expect(refusal { try x.sliced(-1..<1, axis: 1) } == "slice: axis 1 has no elements -1..<1")
+    #expect(refusal { try scalar.sliced(0..<1, axis: 0) } == "slice: axis 0 does not exist")
+    #expect(refusal { try scalar.attention(keys: scalar, values: scalar, heads: 1) } != nil)
+    #expect(refusal { try Tensor.apply(.fill(1, x.spec), []) } == "fill: without inputs it needs a device")
+    #expect(try Tensor.concatenated([x], axis: -1).floats() == [1, 2, 3, 4])
   }
 
   @Test func valuesMustFillTheShape() {
