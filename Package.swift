@@ -49,14 +49,16 @@ let package = Package(
     // Networks and the mathematics of noise.
     .target(name: "LangevinNN", dependencies: ["LangevinTensor"]),
     .target(name: "LangevinDiffusion", dependencies: ["LangevinTensor"]),
-    .target(name: "LangevinModels", dependencies: ["LangevinNN"]),
+    // Configurations and headers, strictly.
+    .target(name: "LangevinJSON"),
+    .target(name: "LangevinModels", dependencies: ["LangevinNN", "LangevinJSON"]),
 
     // Where backends, models and samplers meet.
     .target(
       name: "Langevin",
       dependencies: [
         "LangevinTensor", "LangevinCPU", "LangevinOpenCL", "LangevinNN", "LangevinDiffusion",
-        "LangevinModels", "CSPNG", .product(name: "Logging", package: "swift-log"),
+        "LangevinModels", "LangevinJSON", "CSPNG", .product(name: "Logging", package: "swift-log"),
       ],
       resources: [.copy("Resources")]),
     // Is a device right, and how fast is it: one table of operations, which each backend is held against, and
@@ -74,7 +76,7 @@ let package = Package(
 
     .testTarget(
       name: "LangevinCheckpointTests",
-      dependencies: ["Langevin", "LangevinModels", "LangevinNN", "LangevinTensor"]),
+      dependencies: ["Langevin", "LangevinJSON", "LangevinModels", "LangevinNN", "LangevinTensor"]),
     .testTarget(
       name: "LangevinOpenCLTests",
       dependencies: [
@@ -85,7 +87,8 @@ let package = Package(
     .testTarget(
       name: "LangevinModelsTests",
       dependencies: [
-        "Langevin", "LangevinCPU", "LangevinOpenCL", "LangevinModels", "LangevinNN", "LangevinTensor",
+        "Langevin", "LangevinCPU", "LangevinJSON", "LangevinOpenCL", "LangevinModels", "LangevinNN",
+        "LangevinTensor",
       ]),
 
     .testTarget(

@@ -1,5 +1,6 @@
 @_exported import LangevinCPU
 @_exported import LangevinDiffusion
+@_exported import LangevinJSON
 @_exported import LangevinModels
 @_exported import LangevinNN
 @_exported import LangevinOpenCL

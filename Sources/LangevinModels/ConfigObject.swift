@@ -1,82 +1,42 @@
-/// Any JSON value, as config.json has them.
-public enum JSONValue: Sendable, Hashable, Decodable, CustomStringConvertible {
-  case null
-  case bool(Bool)
-  case number(Double)
-  case string(String)
-  case array([JSONValue])
-  case object([String: JSONValue])
-
-  /// Decodes any JSON value.
-  public init(from decoder: any Decoder) throws {
-    let container = try decoder.singleValueContainer()
-    if container.decodeNil() {
-      self = .null
-    } else if let value = try? container.decode(Bool.self) {
-      self = .bool(value)
-    } else if let value = try? container.decode(Double.self) {
-      self = .number(value)
-    } else if let value = try? container.decode(String.self) {
-      self = .string(value)
-    } else if let value = try? container.decode([JSONValue].self) {
-      self = .array(value)
-    } else {
-      self = .object(try container.decode([String: JSONValue].self))
-    }
-  }
-
-  /// As JSON, but for escapes.
-  public var description: String {
-    switch self {
-    case .null: "null"
-    case .bool(let value): value ? "true" : "false"
-    case .number(let value): Int(exactly: value).map { "\($0)" } ?? "\(value)"
-    case .string(let value): "\"\(value)\""
-    case .array(let values): "[" + values.map(\.description).joined(separator: ", ") + "]"
-    case .object(let values):
-      "{" + values.sorted { $0.key < $1.key }.map { "\"\($0)\": \($1)" }.joined(separator: ", ") + "}"
-    }
-  }
-}
+import LangevinJSON
 
 /// The contents of a config.json. Keys that nobody asks for are tolerated; an absent key has the reference's
 /// default; null counts as absent where the default is not null.
-public struct ConfigObject: Sendable, Decodable {
+public struct ConfigObject: Sendable {
   /// For messages: the class that the file configures.
   public let model: String
   /// As in the file, by key.
-  public let values: [String: JSONValue]
+  public let values: [String: StrictJSON]
 
-  /// A configuration of these values.
-  public init(model: String, values: [String: JSONValue]) {
-    self.model = model
-    self.values = values
-  }
-
-  /// Decodes a JSON object; its `_class_name` or `model_type` names the model.
-  public init(from decoder: any Decoder) throws {
-    values = try decoder.singleValueContainer().decode([String: JSONValue].self)
-    if case .string(let name)? = values["_class_name"] ?? values["model_type"] {
-      model = name
-    } else {
-      model = "model"
+  /// The members of a JSON object; its `_class_name` or `model_type` names the model.
+  ///
+  /// Throws `ModelError.invalidConfig` for anything but an object.
+  public init(_ json: StrictJSON) throws {
+    model = json["_class_name"]?.string ?? json["model_type"]?.string ?? "model"
+    guard case .object(let members) = json else {
+      throw ModelError.invalidConfig(
+        model: model, key: "config.json", value: json.text, expected: "an object")
     }
+    values = Dictionary(members.map { ($0.key, $0.value) }) { first, _ in first }
   }
 
-  private subscript(key: String) -> JSONValue? {
+  private subscript(key: String) -> StrictJSON? {
     let value = values[key]
     return value == .null ? nil : value
   }
 
   func invalid(_ key: String, _ expected: String) -> ModelError {
-    .invalidConfig(model: model, key: key, value: values[key]?.description ?? "absent", expected: expected)
+    .invalidConfig(model: model, key: key, value: values[key]?.text ?? "absent", expected: expected)
   }
 
-  /// Throws `ModelError.unsupported` unless the key is absent or has one of these values.
-  func require(_ key: String, in supported: [JSONValue]) throws {
-    guard let value = values[key], !supported.contains(value) else { return }
+  /// Throws `ModelError.unsupported` unless the key is absent or has one of these values. Numbers are compared
+  /// by value, not by spelling.
+  func require(_ key: String, in supported: [StrictJSON]) throws {
+    guard let value = values[key] else { return }
+    let isSupported = supported.contains { $0 == value || ($0.double != nil && $0.double == value.double) }
+    guard !isSupported else { return }
     throw ModelError.unsupported(
-      model: model, key: key, value: value.description, supported: supported.map(\.description))
+      model: model, key: key, value: value.text, supported: supported.map(\.text))
   }
 
   // MARK: Values
@@ -101,7 +61,7 @@ public struct ConfigObject: Sendable, Decodable {
 
   func float(_ key: String, default fallback: Double) throws -> Double {
     guard let value = self[key] else { return fallback }
-    guard case .number(let number) = value, number.isFinite else { throw invalid(key, "a number") }
+    guard let number = value.double, number.isFinite else { throw invalid(key, "a number") }
     return number
   }
 
@@ -155,8 +115,8 @@ public struct ConfigObject: Sendable, Decodable {
   }
 
   /// Nil also for what no model has, so that products of a few numbers cannot overflow.
-  private static func int(_ value: JSONValue) -> Int? {
-    guard case .number(let number) = value, abs(number) <= 0x1p24 else { return nil }
+  private static func int(_ value: StrictJSON) -> Int? {
+    guard let number = value.double, abs(number) <= 0x1p24 else { return nil }
     return Int(exactly: number)
   }
 }

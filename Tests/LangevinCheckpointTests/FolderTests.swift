@@ -1,4 +1,5 @@
 import Foundation
+import LangevinJSON
 import LangevinTensor
 import Testing
 
@@ -28,7 +29,7 @@ private let tiny = fixtures.appendingPathComponent("tiny-sd")
     let checkpoint = try Checkpoint.open(model)
     #expect(checkpoint.unet.weights.spec(of: "conv_in.weight") == TensorSpec([32, 4, 3, 3], .float16))
     #expect(checkpoint.vae.weights.names.contains("encoder.mid_block.attentions.0.to_q.weight"))
-    let config = try StrictJSON(parsing: [UInt8](checkpoint.unet.config))
+    let config = checkpoint.unet.config
     #expect(config["cross_attention_dim"]?.count == 64)
     let scheduler = try StrictJSON(parsing: [UInt8](checkpoint.scheduler))
     #expect(scheduler["prediction_type"]?.string == "epsilon")
@@ -115,6 +116,18 @@ private let tiny = fixtures.appendingPathComponent("tiny-sd")
     #expect(try edit("{", "").contains("malformed"))
     try FileManager.default.removeItem(at: index)
     #expect(refusal().contains("model_index.json: no such file"))
+  }
+
+  @Test func refusesConfigurationsThatAreAmbiguousOrNoObject() throws {
+    for part in ["unet", "vae", "text_encoder"] {
+      let url = file("\(part)/config.json")
+      let saved = try Data(contentsOf: url)
+      try Data(#"{"layers": 1, "layers": 2}"#.utf8).write(to: url)
+      #expect(refusal().contains("\(part)/config.json") && refusal().contains("layers"))
+      try Data("[1]".utf8).write(to: url)
+      #expect(refusal().contains("\(part)/config.json") && refusal().contains("it is no object"))
+      try saved.write(to: url)
+    }
   }
 
   @Test func refusesMissingAndBrokenParts() throws {

@@ -23,7 +23,7 @@ import Testing
     (#""encoder_hid_dim": 4"#, "encoder_hid_dim"),
   ])
   func unsupportedUNet(json: String, key: String) throws {
-    try expectRefusal(of: UNet2DConditionConfig.self, json, unsupported: true, key)
+    try expectRefusal(of: UNet2DConditionConfig.init(_:), json, unsupported: true, key)
   }
 
   @Test(arguments: [
@@ -37,47 +37,47 @@ import Testing
     (#""block_out_channels": [4611686018427387904]"#, "block_out_channels"),
   ])
   func invalidUNet(json: String, key: String) throws {
-    try expectRefusal(of: UNet2DConditionConfig.self, json, unsupported: false, key)
+    try expectRefusal(of: UNet2DConditionConfig.init(_:), json, unsupported: false, key)
   }
 
   /// What would overflow, or shift past the width of an integer.
   @Test func absurdNumbers() throws {
     let types = [String](repeating: "\"DownBlock2D\"", count: 70).joined(separator: ", ")
     try expectRefusal(
-      of: UNet2DConditionConfig.self, "\"down_block_types\": [\(types)]", unsupported: false,
+      of: UNet2DConditionConfig.init(_:), "\"down_block_types\": [\(types)]", unsupported: false,
       "down_block_types")
     let widths = [String](repeating: "32", count: 70).joined(separator: ", ")
     try expectRefusal(
-      of: AutoencoderKLConfig.self, "\"block_out_channels\": [\(widths)]", unsupported: false,
+      of: AutoencoderKLConfig.init(_:), "\"block_out_channels\": [\(widths)]", unsupported: false,
       "block_out_channels")
     try expectRefusal(
-      of: CLIPTextConfig.self, #""eos_token_id": 4294967296"#, unsupported: false, "eos_token_id")
+      of: CLIPTextConfig.init(_:), #""eos_token_id": 4294967296"#, unsupported: false, "eos_token_id")
     try expectRefusal(
-      of: CLIPTextConfig.self, #""max_position_embeddings": 1"#, unsupported: false,
+      of: CLIPTextConfig.init(_:), #""max_position_embeddings": 1"#, unsupported: false,
       "max_position_embeddings")
   }
 
   @Test func otherRefusals() throws {
-    try expectRefusal(of: CLIPTextConfig.self, #""model_type": "t5""#, unsupported: true, "model_type")
-    try expectRefusal(of: CLIPTextConfig.self, #""hidden_act": "relu""#, unsupported: true, "hidden_act")
+    try expectRefusal(of: CLIPTextConfig.init(_:), #""model_type": "t5""#, unsupported: true, "model_type")
+    try expectRefusal(of: CLIPTextConfig.init(_:), #""hidden_act": "relu""#, unsupported: true, "hidden_act")
     try expectRefusal(
-      of: CLIPTextConfig.self, #""num_attention_heads": 7"#, unsupported: false, "num_attention_heads")
+      of: CLIPTextConfig.init(_:), #""num_attention_heads": 7"#, unsupported: false, "num_attention_heads")
     try expectRefusal(
-      of: AutoencoderKLConfig.self, #""latents_mean": [0]"#, unsupported: true, "latents_mean")
+      of: AutoencoderKLConfig.init(_:), #""latents_mean": [0]"#, unsupported: true, "latents_mean")
     try expectRefusal(
-      of: AutoencoderKLConfig.self, #""down_block_types": ["AttnDownEncoderBlock2D"]"#, unsupported: true,
+      of: AutoencoderKLConfig.init(_:), #""down_block_types": ["AttnDownEncoderBlock2D"]"#, unsupported: true,
       "down_block_types")
     try expectRefusal(
-      of: AutoencoderKLConfig.self, #""scaling_factor": 0, "down_block_types": ["DownEncoderBlock2D"]"#,
+      of: AutoencoderKLConfig.init(_:), #""scaling_factor": 0, "down_block_types": ["DownEncoderBlock2D"]"#,
       unsupported: false, "scaling_factor")
   }
 
-  private func expectRefusal<C: Decodable>(
-    of config: C.Type, _ json: String, unsupported: Bool, _ key: String,
+  private func expectRefusal<C>(
+    of config: (ConfigObject) throws -> C, _ json: String, unsupported: Bool, _ key: String,
     sourceLocation: SourceLocation = #_sourceLocation
   ) throws {
     let error = #expect(throws: ModelError.self, sourceLocation: sourceLocation) {
-      try JSONDecoder().decode(config, from: Data("{\(json)}".utf8))
+      try config(ConfigObject(json: Data("{\(json)}".utf8)))
     }
     switch try #require(error, sourceLocation: sourceLocation) {
     case .unsupported(_, let found, _, _):
@@ -88,11 +88,23 @@ import Testing
     }
   }
 
+  /// A number is what it is worth, however it is spelled.
+  @Test func spellingsOfNumbers() throws {
+    let json = Data(
+      #"{"mid_block_scale_factor": 1.0, "cross_attention_dim": 7.68e2, "norm_eps": 1e-05}"#.utf8)
+    #expect(try UNet2DConditionConfig(ConfigObject(json: json)) == UNet2DConditionConfig())
+    try expectRefusal(
+      of: UNet2DConditionConfig.init(_:), #""mid_block_scale_factor": 1.5"#, unsupported: true,
+      "mid_block_scale_factor")
+    try expectRefusal(
+      of: UNet2DConditionConfig.init(_:), #""norm_eps": NaN"#, unsupported: false, "norm_eps")
+  }
+
   @Test func unknownKeysAndDefaults() throws {
     let json = Data(#"{"new_key": {"a": [1, null]}, "cross_attention_dim": 768}"#.utf8)
-    #expect(try JSONDecoder().decode(UNet2DConditionConfig.self, from: json) == UNet2DConditionConfig())
+    #expect(try UNet2DConditionConfig(ConfigObject(json: json)) == UNet2DConditionConfig())
     let heads = Data(#"{"attention_head_dim": [5, 10, 20, 20], "num_attention_heads": null}"#.utf8)
-    #expect(try JSONDecoder().decode(UNet2DConditionConfig.self, from: heads).headCounts == [5, 10, 20, 20])
+    #expect(try UNet2DConditionConfig(ConfigObject(json: heads)).headCounts == [5, 10, 20, 20])
   }
 
   // MARK: Weights

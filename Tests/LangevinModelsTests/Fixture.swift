@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinJSON
 import LangevinNN
 import LangevinTensor
 import Testing
@@ -17,8 +18,7 @@ struct Fixture {
 
   init(_ name: String) throws {
     let folder = Fixture.root.appending(path: name)
-    config = try JSONDecoder().decode(
-      ConfigObject.self, from: Data(contentsOf: folder.appending(path: "config.json")))
+    config = try ConfigObject(json: Data(contentsOf: folder.appending(path: "config.json")))
     source = try SafetensorsFile(url: folder.appending(path: "weights.safetensors"))
     io = try SafetensorsFile(url: folder.appending(path: "io.safetensors"))
   }
@@ -26,6 +26,10 @@ struct Fixture {
   func weights(on device: Device, as dtype: DType) -> Weights { Weights(source, on: device, as: dtype) }
 
   func int(_ key: String) throws -> Int { try #require(try config.optionalInt(key)) }
+}
+
+extension ConfigObject {
+  init(json: Data) throws { try self.init(StrictJSON(parsing: [UInt8](json), nonFinite: true)) }
 }
 
 /// A fixture's tensors on one device in one dtype.

@@ -33,14 +33,15 @@ import Testing
       #expect(error < tolerance, "\(name) differs by \(error)")
     }
 
-    let text = try CLIPTextModel(config("text_encoder"), weights("text_encoder/model", setting))
+    let text = try CLIPTextModel(
+      CLIPTextConfig(config("text_encoder")), weights("text_encoder/model", setting))
     let ids = try ["negative_prompt_ids", "prompt_ids"].map { try io.load($0, on: device).int32s() }
     let context = try text(ids).lastHiddenState
     try expect(context.rows(0..<1), "negative_prompt_embeds")
     try expect(context.rows(1..<2), "prompt_embeds")
 
     let unet = try UNet2DConditionModel(
-      config("unet"), weights("unet/diffusion_pytorch_model", setting))
+      UNet2DConditionConfig(config("unet")), weights("unet/diffusion_pytorch_model", setting))
     var latent = try io.load("initial_latents", on: device).transposed([0, 2, 3, 1])
     let ratio = 1000 / run.steps
     for step in (0..<run.steps).reversed() {
@@ -55,7 +56,7 @@ import Testing
     try expect(latent, "expected_latents")
 
     let vae = try AutoencoderKL(
-      config("vae"), weights("vae/diffusion_pytorch_model", setting), withEncoder: false)
+      AutoencoderKLConfig(config("vae")), weights("vae/diffusion_pytorch_model", setting), withEncoder: false)
     let expected = try io.load("expected_latents", on: device).transposed([0, 2, 3, 1])
     try expect(vae.decode((expected / vae.config.scalingFactor).cast(to: dtype)), "expected_picture")
   }
@@ -115,8 +116,8 @@ import Testing
 
   private func data(_ path: String) throws -> Data { try Data(contentsOf: folder.appending(path: path)) }
 
-  private func config<C: Decodable>(_ part: String) throws -> C {
-    try JSONDecoder().decode(C.self, from: data("\(part)/config.json"))
+  private func config(_ part: String) throws -> ConfigObject {
+    try ConfigObject(json: data("\(part)/config.json"))
   }
 
   private func weights(_ path: String, _ setting: Setting) throws -> Weights {

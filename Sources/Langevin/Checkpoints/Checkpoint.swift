@@ -1,4 +1,5 @@
 import Foundation
+import LangevinJSON
 import LangevinModels
 import LangevinNN
 
@@ -7,12 +8,12 @@ public struct Checkpoint: Sendable {
   /// A network: its diffusers-style config.json and its tensors under diffusers' names.
   public struct Component: Sendable {
     /// The contents of config.json.
-    public let config: Data
+    public let config: StrictJSON
     /// Under diffusers' names.
     public let weights: any WeightSource
 
     /// A component of these parts; nothing is read yet.
-    public init(config: Data, weights: any WeightSource) {
+    public init(config: StrictJSON, weights: any WeightSource) {
       self.config = config
       self.weights = weights
     }

@@ -1,4 +1,5 @@
 import Foundation
+import LangevinJSON
 import LangevinNN
 
 /// A model as diffusers lays it out: model_index.json and a folder for each component.
@@ -32,8 +33,12 @@ enum ModelFolder {
     }
     func component(_ name: String) throws -> Checkpoint.Component {
       let folder = url.appendingPathComponent(name)
-      let config = try JSONFile.read(folder.appendingPathComponent("config.json"))
-      return Checkpoint.Component(config: config.data, weights: try weights(in: folder))
+      let file = folder.appendingPathComponent("config.json")
+      let config = try JSONFile.read(file)
+      guard case .object = config else {
+        throw CheckpointError.malformed(path: file.path, reason: "it is no object")
+      }
+      return Checkpoint.Component(config: config, weights: try weights(in: folder))
     }
     let schedulerFile = url.appendingPathComponent("scheduler/scheduler_config.json")
     let scheduler = try JSONFile.read(schedulerFile)

@@ -1,4 +1,5 @@
 import Foundation
+import LangevinJSON
 import LangevinTensor
 
 /// The header of a safetensors file: what is where.

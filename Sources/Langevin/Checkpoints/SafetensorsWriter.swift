@@ -1,4 +1,5 @@
 import Foundation
+import LangevinJSON
 import LangevinTensor
 
 /// Writes safetensors files.

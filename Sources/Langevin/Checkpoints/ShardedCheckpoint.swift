@@ -1,4 +1,5 @@
 import Foundation
+import LangevinJSON
 import LangevinNN
 import LangevinTensor
 

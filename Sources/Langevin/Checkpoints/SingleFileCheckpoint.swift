@@ -1,4 +1,5 @@
 import Foundation
+import LangevinJSON
 import LangevinNN
 import LangevinTensor
 
@@ -72,12 +73,12 @@ public struct SingleFileCheckpoint {
       unet: Checkpoint.Component(
         config: unet.config(
           heads: try Self.heads(of: unet, family: family, path: url.path), sampleSize: pixels / vae.scale
-        ).data,
+        ),
         weights: try RenamedWeights(unetTable, in: file)),
       vae: Checkpoint.Component(
-        config: vae.config(sampleSize: pixels).data, weights: try RenamedWeights(vaeTable, in: file)),
+        config: vae.config(sampleSize: pixels), weights: try RenamedWeights(vaeTable, in: file)),
       textEncoder: Checkpoint.Component(
-        config: text.config().data, weights: try RenamedWeights(text.table, in: file)),
+        config: text.config(), weights: try RenamedWeights(text.table, in: file)),
       scheduler: Self.scheduler(prediction: predicted).data,
       tokenizer: .clip(padding: family == .stableDiffusion1 ? "<|endoftext|>" : "!"))
   }

@@ -1,3 +1,4 @@
+import LangevinJSON
 import LangevinTensor
 
 /// The text encoder of a single-file checkpoint: OpenAI's CLIP in Stable Diffusion 1.x, OpenCLIP in 2.x.

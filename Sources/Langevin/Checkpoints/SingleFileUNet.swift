@@ -1,3 +1,4 @@
+import LangevinJSON
 import LangevinTensor
 
 /// The UNet of a single-file checkpoint: its architecture, read from the shapes, and its names.

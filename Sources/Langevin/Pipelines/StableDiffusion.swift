@@ -23,25 +23,16 @@ public struct StableDiffusion: Sendable {
 
   /// Reads configurations and tokenizer; weights are loaded by `generate`.
   ///
-  /// Throws `TokenizerError`, `ModelError`, `DiffusionError`, or `CheckpointError.malformed` for a config.
+  /// Throws `TokenizerError`, `ModelError`, `DiffusionError`.
   public init(_ checkpoint: Checkpoint, on device: Device, precision: DType = .float32) throws {
     self.checkpoint = checkpoint
     self.device = device
     self.precision = precision
     tokenizer = try checkpoint.tokenizer.load()
-    textConfig = try StableDiffusion.config(checkpoint.textEncoder)
-    unetConfig = try StableDiffusion.config(checkpoint.unet)
-    vaeConfig = try StableDiffusion.config(checkpoint.vae)
+    textConfig = try CLIPTextConfig(ConfigObject(checkpoint.textEncoder.config))
+    unetConfig = try UNet2DConditionConfig(ConfigObject(checkpoint.unet.config))
+    vaeConfig = try AutoencoderKLConfig(ConfigObject(checkpoint.vae.config))
     schedule = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
-  }
-
-  private static func config<Config: Decodable>(_ component: Checkpoint.Component) throws -> Config {
-    do {
-      return try JSONDecoder().decode(Config.self, from: component.config)
-    } catch let error as DecodingError {
-      throw CheckpointError.malformed(
-        path: component.weights.description, reason: "the config.json beside it: \(error.reason)")
-    }
   }
 
   /// Width and height are multiples of this.
@@ -125,18 +116,6 @@ public struct StableDiffusion: Sendable {
           initial.shape == expected && initial.values.count == expected.count,
           "the initial latents have shape \(initial.shape), expected \(expected)")
       }
-    }
-  }
-}
-
-extension DecodingError {
-  /// What is wrong, without Swift's types.
-  fileprivate var reason: String {
-    switch self {
-    case .keyNotFound(let key, _): "it has no \(key.stringValue)"
-    case .typeMismatch(_, let context), .valueNotFound(_, let context), .dataCorrupted(let context):
-      "\(context.codingPath.map(\.stringValue).joined(separator: ".")): \(context.debugDescription)"
-    @unknown default: "it cannot be decoded"
     }
   }
 }

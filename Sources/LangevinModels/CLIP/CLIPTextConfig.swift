@@ -1,7 +1,7 @@
 import LangevinTensor
 
 /// The architecture of a CLIP text encoder, as transformers' config.json gives it.
-public struct CLIPTextConfig: Sendable, Hashable, Decodable {
+public struct CLIPTextConfig: Sendable, Hashable {
   /// Rows of the token table.
   public var vocabularySize = 49408
   /// Channels C of a token.
@@ -24,10 +24,7 @@ public struct CLIPTextConfig: Sendable, Hashable, Decodable {
   /// CLIP ViT-B/32's text encoder.
   public init() {}
 
-  /// Decodes config.json. Throws `ModelError`.
-  public init(from decoder: any Decoder) throws { try self.init(ConfigObject(from: decoder)) }
-
-  /// Throws `ModelError.unsupported` and `.invalidConfig`.
+  /// Reads config.json. Throws `ModelError.unsupported` and `.invalidConfig`.
   public init(_ config: ConfigObject) throws {
     try config.require("model_type", in: [.string("clip_text_model")])
     let activations: [(String, Activation)] = [

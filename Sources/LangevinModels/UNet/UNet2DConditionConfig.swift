@@ -1,6 +1,6 @@
 /// The architecture of a text-conditioned UNet, as diffusers' config.json gives it. Lists have one entry for
 /// each resolution, from the largest picture to the smallest.
-public struct UNet2DConditionConfig: Sendable, Hashable, Decodable {
+public struct UNet2DConditionConfig: Sendable, Hashable {
   /// The latent's usual height and width.
   public var sampleSize = 64
   /// Channels of the latent.
@@ -43,10 +43,7 @@ public struct UNet2DConditionConfig: Sendable, Hashable, Decodable {
   /// Stable Diffusion 1.x.
   public init() {}
 
-  /// Decodes config.json. Throws `ModelError`.
-  public init(from decoder: any Decoder) throws { try self.init(ConfigObject(from: decoder)) }
-
-  /// Throws `ModelError.unsupported` and `.invalidConfig`.
+  /// Reads config.json. Throws `ModelError.unsupported` and `.invalidConfig`.
   public init(_ config: ConfigObject) throws {
     try UNet2DConditionConfig.refuse(config)
     let downTypes = try config.strings(
@@ -115,7 +112,7 @@ public struct UNet2DConditionConfig: Sendable, Hashable, Decodable {
     try config.require("time_embedding_type", in: [.string("positional")])
     try config.require("attention_type", in: [.string("default")])
     for key in ["mid_block_scale_factor", "resnet_out_scale_factor"] {
-      try config.require(key, in: [.number(1)])
+      try config.require(key, in: [.integer(1)])
     }
     for key in [
       "center_input_sample", "dual_cross_attention", "class_embeddings_concat", "resnet_skip_time_act",

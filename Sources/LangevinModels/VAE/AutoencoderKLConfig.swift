@@ -1,5 +1,5 @@
 /// The architecture of a KL autoencoder, as diffusers' config.json gives it.
-public struct AutoencoderKLConfig: Sendable, Hashable, Decodable {
+public struct AutoencoderKLConfig: Sendable, Hashable {
   /// Channels of a picture that is encoded.
   public var inChannels = 3
   /// Channels of a decoded picture.
@@ -30,10 +30,7 @@ public struct AutoencoderKLConfig: Sendable, Hashable, Decodable {
   /// Stable Diffusion 1.x and 2.x.
   public init() {}
 
-  /// Decodes config.json. Throws `ModelError`.
-  public init(from decoder: any Decoder) throws { try self.init(ConfigObject(from: decoder)) }
-
-  /// Throws `ModelError.unsupported` and `.invalidConfig`.
+  /// Reads config.json. Throws `ModelError.unsupported` and `.invalidConfig`.
   public init(_ config: ConfigObject) throws {
     try config.require("_class_name", in: [.string("AutoencoderKL")])
     try config.require("act_fn", in: [.string("silu"), .string("swish")])

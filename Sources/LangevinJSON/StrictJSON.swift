@@ -2,8 +2,9 @@ import Foundation
 
 /// A JSON document (RFC 8259) which keeps the order of keys and the spelling of numbers.
 ///
-/// Foundation's parsers accept duplicate keys without a word, and a safetensors header may not have any.
-enum StrictJSON: Equatable, Sendable {
+/// Foundation's parsers accept duplicate keys without a word, and neither a safetensors header nor a model's
+/// configuration may have any.
+public enum StrictJSON: Equatable, Sendable {
   case null
   case bool(Bool)
   /// As spelled in the document.
@@ -12,50 +13,74 @@ enum StrictJSON: Equatable, Sendable {
   case array([StrictJSON])
   case object([Member])
 
-  struct Member: Equatable, Sendable {
-    var key: String
-    var value: StrictJSON
+  /// A key of an object with its value.
+  public struct Member: Equatable, Sendable {
+    /// Unescaped.
+    public var key: String
+    /// Whatever stands behind the colon.
+    public var value: StrictJSON
 
-    init(_ key: String, _ value: StrictJSON) {
+    /// A key with its value.
+    public init(_ key: String, _ value: StrictJSON) {
       self.key = key
       self.value = value
     }
   }
 
-  enum ParseError: Error, Equatable {
+  /// Why a text is not a JSON document.
+  public enum ParseError: Error, Equatable {
+    /// The reason, with the place.
     case invalid(String)
+    /// An object has this key twice.
     case duplicateKey(String)
   }
 
   /// The value of a key of an object; nil where this is no object or has no such key.
-  subscript(key: String) -> StrictJSON? {
+  public subscript(key: String) -> StrictJSON? {
     guard case .object(let members) = self else { return nil }
     return members.first { $0.key == key }?.value
   }
 
-  var string: String? {
+  /// The text of a string; nil for anything else.
+  public var string: String? {
     if case .string(let value) = self { value } else { nil }
   }
 
   /// A non-negative integer spelled without sign, fraction or exponent.
-  var count: Int? {
+  public var count: Int? {
     guard case .number(let spelling) = self, spelling.utf8.allSatisfy({ $0 >= 48 && $0 <= 57 }) else {
       return nil
     }
     return Int(spelling)
   }
 
+  /// The value of a number, infinite where it is too large for a Double; nil for anything else.
+  public var double: Double? {
+    switch self {
+    case .number("NaN"): .nan
+    case .number("Infinity"): .infinity
+    case .number("-Infinity"): -.infinity
+    case .number(let spelling): Double(spelling)
+    default: nil
+    }
+  }
+
   // MARK: Writing
 
-  static func integer(_ value: Int) -> StrictJSON { .number(String(value)) }
-  static func real(_ value: Double) -> StrictJSON { .number("\(value)") }
-  static func integers(_ values: [Int]) -> StrictJSON { .array(values.map(integer)) }
-  static func strings(_ values: [String]) -> StrictJSON { .array(values.map { .string($0) }) }
+  /// A number without a fraction.
+  public static func integer(_ value: Int) -> StrictJSON { .number(String(value)) }
+  /// A number as Swift spells it.
+  public static func real(_ value: Double) -> StrictJSON { .number("\(value)") }
+  /// An array of numbers.
+  public static func integers(_ values: [Int]) -> StrictJSON { .array(values.map(integer)) }
+  /// An array of strings.
+  public static func strings(_ values: [String]) -> StrictJSON { .array(values.map { .string($0) }) }
 
   /// Compact UTF-8.
-  var data: Data { Data(text.utf8) }
+  public var data: Data { Data(text.utf8) }
 
-  var text: String {
+  /// Compact; numbers as they were spelled.
+  public var text: String {
     switch self {
     case .null: "null"
     case .bool(let value): value ? "true" : "false"
@@ -88,7 +113,7 @@ extension StrictJSON {
   /// surrogates, nothing but white space after the document.
   ///
   /// `nonFinite` also takes the `NaN`, `Infinity` and `-Infinity` that Python's json writes. Throws `ParseError`.
-  init(parsing bytes: [UInt8], nonFinite: Bool = false) throws {
+  public init(parsing bytes: [UInt8], nonFinite: Bool = false) throws {
     guard String(validating: bytes, as: UTF8.self) != nil else { throw ParseError.invalid("it is not UTF-8") }
     var parser = JSONParser(bytes: bytes, allowsNonFinite: nonFinite)
     self = try parser.document()
