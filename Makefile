@@ -15,7 +15,7 @@ export PROMPT PICTURE
 picture: deps
 	$(SWIFT) build $(BUILD) --product langevin
 	"$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" generate "$$PROMPT" \
-	  --guidance 3 --steps 40 --seed 1 --output "$$PICTURE"
+	  --seed 1 --output "$$PICTURE"
 
 # Builds first: the tests run the tool as a process.
 test: deps

@@ -23,12 +23,22 @@ struct Generate: ParsableCommand {
   @Option(help: "What to steer away from.")
   var negative = ""
   @Option(
-    parsing: .unconditional, help: "Scale of classifier-free guidance, 0 to 1000; 1 and less is without.")
-  var guidance = 7.5
-  @Option(parsing: .unconditional, help: "Sampling steps.")
-  var steps = 30
-  @Option(help: "ddpm, ddim, euler, euler-a, dpmpp-2m or dpmpp-2m-karras.")
-  var sampler = Sampler.ddim
+    parsing: .unconditional,
+    help: """
+      Scale of classifier-free guidance, 0 to 1000; 1 and less is without. (default: what the model's \
+      langevin.json recommends, else 7.5)
+      """)
+  var guidance: Double?
+  @Option(
+    parsing: .unconditional,
+    help: "Sampling steps. (default: what the model's langevin.json recommends, else 30)")
+  var steps: Int?
+  @Option(
+    help: """
+      ddpm, ddim, euler, euler-a, dpmpp-2m or dpmpp-2m-karras. (default: what the model's langevin.json \
+      recommends, else ddim)
+      """)
+  var sampler: Sampler?
   @Option(parsing: .unconditional, help: "DDIM's share of fresh noise, 0 to 1.")
   var eta = 0.0
   @Option(parsing: .unconditional, help: "Picture k has seed N + k. (default: random)")
@@ -83,9 +93,10 @@ struct Generate: ParsableCommand {
     let latentsURL = saveLatents.map { URL(fileURLWithPath: $0) }
     for url in outputs { try OutputFile.check(url) }
     if let latentsURL { try OutputFile.check(latentsURL) }
-    let request = try request(seed: seed)
     let url = try model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
     let checkpoint = try Checkpoint.open(url, prediction: prediction?.rawValue)
+    let request = try request(seed: seed, recommended: checkpoint.recommended)
+    warnOfOptionsWithoutEffect(request)
 
     let device = try choice.open(
       fallback: !noFallback, memoryLimit: deviceMemory.map { $0 << 20 }, notice: { Output.warning($0) })
@@ -93,7 +104,9 @@ struct Generate: ParsableCommand {
     var run = Run(start: start)
     let result: GenerationResult
     do {
-      var title = Optional("seed \(seed), \(device.label), \(url.lastPathComponent)")
+      let settings =
+        "\(request.steps) steps of \(request.sampler.rawValue), guidance \(Output.number(request.guidance))"
+      var title = Optional("seed \(seed), \(settings), \(device.label), \(url.lastPathComponent)")
       result = try pipeline.generate(request) { event in
         // A finished picture is written first.
         if case .finished = event {} else { try Interrupt.check() }
@@ -118,7 +131,8 @@ struct Generate: ParsableCommand {
     warnOfFallbacks(device)
     display.line(run.summary)
     if json {
-      try Output.json(Report(self, run: run, result: result, device: device, model: url))
+      try Output.json(
+        Report(self, request, checkpoint.recommended, run: run, result: result, device: device, model: url))
     } else {
       for path in run.written { Output.result(path) }
     }
@@ -133,10 +147,13 @@ struct Generate: ParsableCommand {
     if let deviceMemory, !(1..<1 << 32).contains(deviceMemory) {
       throw ValidationError("--device-memory must be at least 1 MiB, got \(deviceMemory)")
     }
-    if eta != 0 && sampler != .ddim {
-      Output.warning("--eta has no effect on the sampler \(sampler.rawValue)")
+  }
+
+  private func warnOfOptionsWithoutEffect(_ request: GenerationRequest) {
+    if eta != 0 && request.sampler != .ddim {
+      Output.warning("--eta has no effect on the sampler \(request.sampler.rawValue)")
     }
-    if guidance <= 1 && !negative.isEmpty {
+    if request.guidance <= 1 && !negative.isEmpty {
       Output.warning("--negative has no effect without guidance (--guidance above 1)")
     }
   }

@@ -92,12 +92,13 @@ extension Generate {
     return HostLatents(values: values, shape: latents.shape)
   }
 
-  func request(seed: UInt64) throws -> GenerationRequest {
-    var request = GenerationRequest(prompt: prompt)
+  /// What the user says comes before what the model recommends.
+  func request(seed: UInt64, recommended: RecommendedSettings) throws -> GenerationRequest {
+    var request = GenerationRequest(prompt: prompt, recommended: recommended)
     request.negativePrompt = negative
-    request.guidance = guidance
-    request.steps = steps
-    request.sampler = sampler
+    if let guidance { request.guidance = guidance }
+    if let steps { request.steps = steps }
+    if let sampler { request.sampler = sampler }
     request.eta = eta
     request.seed = seed
     request.noise = rng
@@ -115,8 +116,8 @@ extension Generate {
     -> PictureParameters
   {
     var fields: [PictureParameters.Field] = [
-      .init("Steps", "\(steps)"), .init("Sampler", sampler.metadataName),
-      .init("CFG scale", Output.number(guidance)),
+      .init("Steps", "\(request.steps)"), .init("Sampler", request.sampler.metadataName),
+      .init("CFG scale", Output.number(request.guidance)),
       .init("Seed", "\(seed)"), .init("Size", "\(picture.width)x\(picture.height)"),
       .init("Model", model.deletingPathExtension().lastPathComponent),
     ]

@@ -77,6 +77,17 @@ struct Report: Encodable {
     let steps, width, height, count: Int
     let image: String?
     let strength: Double?
+    /// Of the model; what the user gives comes before it.
+    let recommended: Recommended
+  }
+  struct Recommended: Encodable {
+    let guidance: Double?
+    let steps: Int?
+    let sampler: String?
+
+    init(_ settings: RecommendedSettings) {
+      (guidance, steps, sampler) = (settings.guidance, settings.steps, settings.sampler?.rawValue)
+    }
   }
 
   let outputs: [Picture]
@@ -87,7 +98,10 @@ struct Report: Encodable {
   let fallbacks: Fallbacks
   let settings: Settings
 
-  init(_ command: Generate, run: Run, result: GenerationResult, device: Device, model: URL) {
+  init(
+    _ command: Generate, _ request: GenerationRequest, _ recommended: RecommendedSettings, run: Run,
+    result: GenerationResult, device: Device, model: URL
+  ) {
     outputs = zip(run.written, result.seeds).map { Picture(path: $0, seed: $1) }
     latents = command.saveLatents
     self.device = device.name
@@ -101,12 +115,10 @@ struct Report: Encodable {
     let counted = device.fallbacks
     fallbacks = Fallbacks(operations: counted.operations, bytes: counted.bytes, byName: counted.byName)
     settings = Settings(
-      prompt: command.prompt, negative: command.negative, model: model.path,
-      sampler: command.sampler.rawValue,
-      rng: command.rng.rawValue, precision: command.precision.rawValue, guidance: command.guidance,
-      eta: command.eta, steps: command.steps, width: result.pictures[0].width,
-      height: result.pictures[0].height,
-      count: command.count, image: command.image,
-      strength: command.image == nil ? nil : command.strength ?? GenerationRequest(prompt: "").strength)
+      prompt: request.prompt, negative: request.negativePrompt, model: model.path,
+      sampler: request.sampler.rawValue, rng: request.noise.rawValue, precision: command.precision.rawValue,
+      guidance: request.guidance, eta: request.eta, steps: request.steps, width: result.pictures[0].width,
+      height: result.pictures[0].height, count: request.count, image: command.image,
+      strength: command.image == nil ? nil : request.strength, recommended: Recommended(recommended))
   }
 }

@@ -130,6 +130,25 @@ private let tiny = fixtures.appendingPathComponent("tiny-sd")
     }
   }
 
+  @Test func recommendedSettingsAreReadStrictly() throws {
+    #expect(try Checkpoint.open(model).recommended == RecommendedSettings())
+    let url = file("langevin.json")
+    try Data(#"{"sampler": "euler-a", "steps": 12}"#.utf8).write(to: url)
+    #expect(
+      try Checkpoint.open(model).recommended == RecommendedSettings(steps: 12, sampler: .eulerAncestral))
+    for (text, reason) in [
+      (#"{"guidance": -1}"#, "guidance must be 0 to 1000, got -1"),
+      (#"{"guidance": "3"}"#, #"got "3""#), (#"{"guidance": NaN}"#, "got NaN"),
+      (#"{"steps": 0}"#, "steps must be 1 to 10000, got 0"), (#"{"steps": 1.5}"#, "got 1.5"),
+      (#"{"sampler": "best"}"#, "dpmpp-2m-karras"), (#"{"step": 3}"#, "unknown key 'step'"),
+      ("[]", "no object"), ("{", "malformed"), (#"{"steps": 1, "steps": 2}"#, "steps"),
+    ] {
+      try Data(text.utf8).write(to: url)
+      let found = refusal()
+      #expect(found.contains("langevin.json") && found.contains(reason), "\(found)")
+    }
+  }
+
   @Test func refusesMissingAndBrokenParts() throws {
     for path in [
       "unet/config.json", "scheduler/scheduler_config.json", "vae/diffusion_pytorch_model.safetensors",

@@ -107,6 +107,47 @@ struct GenerateTests {
     }
   }
 
+  /// The user's word, then the model's, then the tool's own.
+  @Test func aModelsRecommendationsHoldWhereNothingIsSaid() throws {
+    struct Outcome: Decodable {
+      struct Settings: Decodable {
+        struct Recommended: Decodable, Equatable {
+          var guidance: Double?
+          var steps: Int?
+          var sampler: String?
+        }
+        let guidance: Double
+        let steps: Int
+        let sampler: String
+        let recommended: Recommended
+      }
+      let settings: Settings
+    }
+    let model = try scratch.model()
+    let file = model.appendingPathComponent("langevin.json")
+    func settings(_ arguments: [String]) throws -> Outcome.Settings {
+      let outcome = try Tool.generate(
+        ["--model", model.path, "--device", "cpu", "--seed", "1", "--json"] + arguments, in: scratch.folder)
+      #expect(outcome.status == 0, "\(outcome.errors)")
+      return try JSONDecoder().decode(Outcome.self, from: Data(outcome.output.utf8)).settings
+    }
+    try Data(#"{"guidance": 2.5, "steps": 2, "sampler": "euler"}"#.utf8).write(to: file)
+    let recommended = try settings([])
+    #expect(recommended.guidance == 2.5 && recommended.steps == 2 && recommended.sampler == "euler")
+    let said = try settings(["--guidance", "1", "--steps", "1", "--sampler", "ddim"])
+    #expect(said.guidance == 1 && said.steps == 1 && said.sampler == "ddim")
+    #expect(said.recommended == .init(guidance: 2.5, steps: 2, sampler: "euler"))
+    try FileManager.default.removeItem(at: file)
+    let plain = try settings(["--steps", "1"])
+    #expect(plain.guidance == 7.5 && plain.sampler == "ddim" && plain.recommended == .init())
+
+    try Data(#"{"guidence": 3}"#.utf8).write(to: file)
+    try Tool.expectFailure(
+      ["--model", model.path], words: ["langevin.json", "unknown key 'guidence'"], in: scratch)
+    let help = try Tool.run(["generate", "--help"], in: scratch.folder)
+    #expect(help.output.components(separatedBy: "langevin.json").count == 4)
+  }
+
   @Test func imagesAreTakenUp() throws {
     let grey = try Picture(width: 90, height: 70, pixels: [UInt8](repeating: 128, count: 90 * 70 * 3))
     try grey.writePNG(to: scratch.url("in.png"))
@@ -208,8 +249,8 @@ struct GenerateTests {
   @Test func theLibraryDrawsAPicture() throws {
     let checkpoint = try Checkpoint.open(DefaultModel.url)
     let pipeline = try StableDiffusion(checkpoint, on: DeviceChoice.automatic.open())
-    var request = GenerationRequest(prompt: "grinning face")
-    request.guidance = 3
+    var request = GenerationRequest(prompt: "grinning face", recommended: checkpoint.recommended)
+    #expect(request.guidance == 3 && request.steps == 40 && request.sampler == .ddim)
     request.seed = 1
     request.steps = 3
     var steps: [Int] = []

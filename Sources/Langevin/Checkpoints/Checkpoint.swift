@@ -46,6 +46,8 @@ public struct Checkpoint: Sendable {
   public let scheduler: Data
   /// CLIP's; read by `TokenizerSource.load`.
   public let tokenizer: TokenizerSource
+  /// What the model's folder recommends; nothing for a single file.
+  public let recommended: RecommendedSettings
 
   /// Opens a diffusers folder or a single-file checkpoint.
   ///

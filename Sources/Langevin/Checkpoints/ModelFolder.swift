@@ -52,7 +52,8 @@ enum ModelFolder {
     return Checkpoint(
       url: url, unet: try component("unet"), vae: try component("vae"),
       textEncoder: try component("text_encoder"),
-      scheduler: StrictJSON.object(members).data, tokenizer: .folder(url.appendingPathComponent("tokenizer")))
+      scheduler: StrictJSON.object(members).data, tokenizer: .folder(url.appendingPathComponent("tokenizer")),
+      recommended: try RecommendedSettings.read(from: url))
   }
 
   /// The weights under the names in use, full precision before float16.

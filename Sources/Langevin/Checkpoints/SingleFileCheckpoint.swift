@@ -80,7 +80,8 @@ public struct SingleFileCheckpoint {
       textEncoder: Checkpoint.Component(
         config: text.config(), weights: try RenamedWeights(text.table, in: file)),
       scheduler: Self.scheduler(prediction: predicted).data,
-      tokenizer: .clip(padding: family == .stableDiffusion1 ? "<|endoftext|>" : "!"))
+      tokenizer: .clip(padding: family == .stableDiffusion1 ? "<|endoftext|>" : "!"),
+      recommended: RecommendedSettings())
   }
 
   private static func heads(of unet: SingleFileUNet, family: Family, path: String) throws -> StrictJSON {

@@ -32,8 +32,13 @@ public struct GenerationRequest: Sendable {
   /// Replaces the initial noise: [count, C, h, w].
   public var initialLatents: HostLatents?
 
-  /// A request with the defaults of every other setting.
-  public init(prompt: String) { self.prompt = prompt }
+  /// A request with what a model recommends (`Checkpoint.recommended`) and the defaults of every other setting.
+  public init(prompt: String, recommended: RecommendedSettings = RecommendedSettings()) {
+    self.prompt = prompt
+    guidance = recommended.guidance ?? guidance
+    steps = recommended.steps ?? steps
+    sampler = recommended.sampler ?? sampler
+  }
 }
 
 /// Latents in the field's exchange layout.
