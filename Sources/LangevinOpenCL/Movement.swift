@@ -42,6 +42,13 @@ struct Walk {
     second.insert(contentsOf: [Int](repeating: 0, count: missing), at: 0)
   }
 
+  /// The axis that is contiguous in the first strides, where the last is so only in the second and both are long
+  /// enough for tiles: a transpose.
+  var turnedAxis: Int? {
+    guard first[5] != 1, second[5] == 1, extents[5] >= 4 else { return nil }
+    return (0..<5).first { first[$0] == 1 && extents[$0] >= 4 }
+  }
+
   /// Takes the last axis out where it is contiguous on both sides, and returns its extent.
   mutating func takeRun() -> Int {
     guard first[5] == 1, second[5] == 1 else { return 1 }
@@ -74,16 +81,48 @@ extension OpenCLBackend {
     var walk = Walk(extents, xStrides, yStrides)
     let run = family == .cpu ? walk.takeRun() : 1
     let runs = walk.extents.reduce(1, *)
+    if family == .cpu, run == 1, let contiguous = walk.turnedAxis {
+      return try moveTiles(x, y, walk, contiguous, xStart: xStart, yStart: yStart)
+    }
     let from = TensorView(storage: x.storage, offset: x.offset + xStart, spec: x.spec)
     let to = TensorView(storage: y.storage, offset: y.offset + yStart, spec: y.spec)
-    let chunk = family == .cpu ? max(1, min(runs, 4096 / run)) : 1
-    var arguments: [Argument] = [.operand(from), .operand(to), .ulong(runs), .int(run), .int(chunk)]
+    // A work-item's share: many short runs, or a piece of a long one.
+    let share = 4096
+    let chunk = family == .cpu ? max(1, min(runs, share / run)) : 1
+    let piece = min(run, share)
+    var arguments: [Argument] = [
+      .operand(from), .operand(to), .ulong(runs), .ulong(run), .int(piece), .int(chunk),
+    ]
     arguments.append(ints: Array(walk.extents.dropFirst()))
     arguments.append(ulongs: walk.first + walk.second)
     try launch(
       Launch(
-        "move", .move, moveDefinitions(y.dtype), global: [(runs + chunk - 1) / chunk],
-        local: [family == .cpu ? 1 : 64], arguments))
+        "move", .move, moveDefinitions(y.dtype),
+        global: [(runs + chunk - 1) / chunk, (run + piece - 1) / piece],
+        local: [family == .cpu ? 1 : 64, 1], arguments))
+  }
+
+  /// A walk whose last axis is contiguous in y and whose axis `row` is contiguous in x.
+  private func moveTiles(
+    _ x: TensorView, _ y: TensorView, _ walk: Walk, _ row: Int, xStart: Int, yStart: Int
+  ) throws {
+    let outer = (0..<5).filter { $0 != row }
+    let (rows, columns) = (walk.extents[row], walk.extents[5])
+    let span = 256
+    var arguments: [Argument] = [
+      .operand(TensorView(storage: x.storage, offset: x.offset + xStart, spec: x.spec)),
+      .operand(TensorView(storage: y.storage, offset: y.offset + yStart, spec: y.spec)),
+      .int(rows), .int(columns), .int(span), .ulong(walk.first[5]), .ulong(walk.second[row]),
+    ]
+    arguments.append(ints: outer.dropFirst().map { walk.extents[$0] })
+    arguments.append(ulongs: outer.map { walk.first[$0] } + outer.map { walk.second[$0] })
+    try launch(
+      Launch(
+        "move_tiles", .move, moveDefinitions(y.dtype),
+        global: [
+          (columns + span - 1) / span, (rows + 15) / 16, outer.reduce(1) { $0 * walk.extents[$1] },
+        ],
+        local: [1, 1, 1], arguments))
   }
 
   private func moveDefinitions(_ dtype: DType) -> KeyValuePairs<String, any CustomStringConvertible> {
