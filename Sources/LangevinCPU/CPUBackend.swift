@@ -6,6 +6,7 @@ import LangevinTensor
 /// done when a call returns. float16 and bfloat16 are storage only: inputs are widened to float32, the output
 /// is rounded once.
 public final class CPUBackend: Backend {
+  /// `cpu`.
   public let name = "cpu"
   let pool: MemoryPool
   let log = RecordLog()
@@ -19,8 +20,10 @@ public final class CPUBackend: Backend {
   /// BLAS packs either form, so a Linear weight stays as it lies in the file, and a convolution's is only
   /// reordered within each output's run.
   public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .transposed }
+  /// Bytes in use, kept for reuse and at most; the limit is the physical memory or what was given.
   public var memory: MemoryUse { pool.use }
 
+  /// Memory for `byteCount` bytes, aligned for vectors. Throws `TensorError.outOfMemory`.
   public func allocate(byteCount: Int) throws -> any Storage { try pool.allocate(byteCount: byteCount) }
 
   /// A checkpoint's mapping serves as it is: loading is then a matter of page faults.
@@ -30,12 +33,14 @@ public final class CPUBackend: Backend {
       byteCount: bytes.count, borrowed: UnsafeMutableRawPointer(mutating: start), owner: owner)
   }
 
+  /// Copies host bytes into a storage, from `byteOffset` on.
   public func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
     guard let base = bytes.baseAddress else { return }
     let to = try memory(of: storage, "upload").advanced(by: byteOffset)
     recordCopy(.upload, bytes.count) { to.copyMemory(from: base, byteCount: bytes.count) }
   }
 
+  /// Copies a storage's bytes, from `byteOffset` on, to the host.
   public func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer)
     throws
   {
@@ -44,11 +49,13 @@ public final class CPUBackend: Backend {
     recordCopy(.download, bytes.count) { base.copyMemory(from: from, byteCount: bytes.count) }
   }
 
+  /// Returns at once: `execute` has computed everything.
   public func synchronize() throws {}
 
   /// Always: the CPU is total.
   public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { true }
 
+  /// Computes into `output` before it returns. Throws `TensorError`.
   public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
     guard output.shape.count > 0 else { return }
     try record(operation, inputs, output) { try compute(operation, inputs, output) }

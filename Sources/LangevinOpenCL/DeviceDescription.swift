@@ -4,15 +4,23 @@ import COpenCL
 public struct DeviceDescription: Sendable, Codable, Hashable {
   /// The number in `opencl:N`.
   public var index: Int
+  /// The platform's name, as its driver spells it.
   public var platform: String
+  /// `OpenCL <major>.<minor>` and the platform's own text.
   public var platformVersion: String
+  /// The device's name, as its driver spells it.
   public var name: String
+  /// Who made the device, as the driver spells it.
   public var vendor: String
+  /// `OpenCL <major>.<minor>` and the device's own text.
   public var version: String
+  /// The driver's version.
   public var driver: String
   /// `cpu`, `gpu`, `accelerator` or `other`.
   public var type: String
+  /// Units that run work-groups at the same time: a CPU's threads, a GPU's multiprocessors.
   public var computeUnits: Int
+  /// The highest clock in MHz; 0 where the driver does not say.
   public var clockMHz: Int
   /// Bytes.
   public var globalMemory: Int
@@ -20,15 +28,20 @@ public struct DeviceDescription: Sendable, Codable, Hashable {
   public var maxAllocation: Int
   /// Bytes a work-group.
   public var localMemory: Int
+  /// Work-items a work-group.
   public var maxWorkGroupSize: Int
+  /// Whether it claims arithmetic in half precision (cl_khr_fp16); storage in half needs no claim.
   public var fp16: Bool
+  /// Whether it claims arithmetic in double precision (cl_khr_fp64).
   public var fp64: Bool
   /// Whether subgroups reduce: claimed by the device and, in `OpenCLDevices.all(probe: true)`, tried.
   public var subgroups: Bool
+  /// Whether it claims images; no kernel here needs them.
   public var images: Bool
   /// Why the device cannot be used; nil where it can.
   public var problem: String?
 
+  /// Whether the device is the processor, which decides the family of kernels.
   public var isCPU: Bool { type == "cpu" }
 }
 

@@ -18,8 +18,11 @@ public enum KernelFamily: String, Sendable, CaseIterable {
 /// Computes on one OpenCL 1.2 device through one in-order queue. Calls are asynchronous: an error of the device
 /// may surface at `download` or `synchronize`.
 public final class OpenCLBackend: Backend, @unchecked Sendable {
+  /// `opencl:N`, with N as in `OpenCLDevices.all`.
   public let name: String
+  /// What the device says of itself.
   public let description: DeviceDescription
+  /// Which form of the kernels it runs.
   public let family: KernelFamily
   let context: OpenCLContext
   let pool: BufferPool
@@ -58,14 +61,18 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     if !allowSubgroups { knownSubgroups = .unusable(reason: "they are turned off") }
   }
 
+  /// Bytes in buffers that are in use and that are kept for reuse, the most so far, and the limit.
   public var memory: MemoryUse { pool.use }
 
+  /// Panels of 32 columns for CPU kernels, rows for GPU kernels.
   public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
     family == .cpu ? .panels(width: 32, columns: columns) : .rowMajor
   }
 
+  /// A buffer of `byteCount` bytes, from the pool where one fits. Throws `TensorError.outOfMemory`.
   public func allocate(byteCount: Int) throws -> any Storage { try pool.allocate(byteCount) }
 
+  /// Copies host bytes into a buffer, from `byteOffset` on, and waits for the copy.
   public func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
     guard let base = bytes.baseAddress, !bytes.isEmpty else { return }
     try guarded("upload") {
@@ -79,6 +86,7 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     }
   }
 
+  /// Waits for all that was launched before and copies a buffer's bytes, from `byteOffset` on, to the host.
   public func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer)
     throws
   {
@@ -94,6 +102,7 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     }
   }
 
+  /// Waits for all that was launched. Throws `TensorError.deviceFailure` for what failed meanwhile.
   public func synchronize() throws {
     try guarded("synchronize after \(lastOperation)") { try check(clFinish(context.queue), "clFinish") }
   }
@@ -111,6 +120,7 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     }
   }
 
+  /// Puts an operation's kernels on the queue. Throws `TensorError`.
   public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
     try guarded(operation.name, requested: output.spec.byteCount) {
       lastOperation = operation.name

@@ -10,6 +10,7 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
   case noSuchDevice(index: Int, found: Int)
   case unusable(device: String, reason: String)
 
+  /// One line; a failed build has the compiler's log behind it.
   public var description: String {
     switch self {
     case .call(let name, let code): "\(name) failed: \(OpenCLError.name(of: code)) (\(code))"

@@ -1,19 +1,26 @@
 /// A block of memory of one backend; it goes back to the backend's pool when the last tensor lets go of it.
 public protocol Storage: AnyObject, Sendable {
+  /// Bytes that tensors may use.
   var byteCount: Int { get }
 }
 
 /// Contiguous elements within a storage, as a backend sees an operand.
 public struct TensorView: Sendable {
+  /// The memory that holds them.
   public let storage: any Storage
   /// In elements.
   public let offset: Int
+  /// Shape and dtype of the elements.
   public let spec: TensorSpec
 
+  /// Extents, outermost first.
   public var shape: Shape { spec.shape }
+  /// Storage of an element.
   public var dtype: DType { spec.dtype }
+  /// Where the first element begins, in bytes.
   public var byteOffset: Int { offset * spec.dtype.byteCount }
 
+  /// The elements from `offset` on, as many as the shape holds.
   public init(storage: any Storage, offset: Int, spec: TensorSpec) {
     self.storage = storage
     self.offset = offset
@@ -32,6 +39,7 @@ public struct MemoryUse: Sendable, Hashable {
   /// What the device offers.
   public var limit = 0
 
+  /// All in bytes.
   public init(inUse: Int = 0, cached: Int = 0, highWater: Int = 0, limit: Int = 0) {
     self.inUse = inUse
     self.cached = cached
@@ -55,6 +63,7 @@ public protocol Backend: AnyObject, Sendable {
   var name: String { get }
   /// The form in which a constant right operand of `matmul` and `conv2d` is fastest.
   func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout
+  /// What it holds and may hold, in bytes.
   var memory: MemoryUse { get }
 
   /// Throws `TensorError.outOfMemory`.
@@ -71,6 +80,7 @@ public protocol Backend: AnyObject, Sendable {
   func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool
   /// The output is allocated, does not overlap an input and is written in full.
   func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws
+  /// Waits for all work; throws what failed meanwhile.
   func synchronize() throws
 
   /// Begins to record every kernel and copy, from nothing, after the work so far is done. Recording may slow

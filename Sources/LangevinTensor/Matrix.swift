@@ -1,6 +1,8 @@
 /// A constant right operand of a product, in the layout that its device computes fastest with.
 public struct Matrix: Sendable {
+  /// The elements, in `layout`.
   public let tensor: Tensor
+  /// How the logical [K, N] lies in `tensor`.
   public let layout: MatrixLayout
   /// The inner extent of the product.
   public let rows: Int

@@ -140,6 +140,7 @@ public struct Epilogue: Sendable, Hashable, Codable {
   /// Applied to the sum.
   public var activation: Activation
 
+  /// By default nothing is added or applied.
   public init(
     bias: Bool = false, perImage: Bool = false, residual: Bool = false, activation: Activation = .identity
   ) {
@@ -162,8 +163,10 @@ public struct MatMul: Sendable, Hashable, Codable {
   public var right: MatrixLayout
   /// Of the product, before anything is added.
   @CodableFloat public var scale: Float
+  /// What is added to the scaled product, and the activation.
   public var epilogue: Epilogue
 
+  /// By default `A B`, both row-major.
   public init(
     transposeLeft: Bool = false, right: MatrixLayout = .rowMajor, scale: Float = 1,
     epilogue: Epilogue = Epilogue()
@@ -186,8 +189,10 @@ public struct Conv2D: Sendable, Hashable, Codable {
   public var padding: Padding2D
   /// Of the matrix [taps * C, outputs].
   public var weight: MatrixLayout
+  /// What is added to the products, and the activation.
   public var epilogue: Epilogue
 
+  /// By default every window, no padding, a row-major weight and nothing added.
   public init(
     kernel: Extent2D, stride: Int = 1, padding: Padding2D = Padding2D(0), weight: MatrixLayout = .rowMajor,
     epilogue: Epilogue = Epilogue()
@@ -202,9 +207,12 @@ public struct Conv2D: Sendable, Hashable, Codable {
 
 /// Pixels along each side.
 public struct Extent2D: Sendable, Hashable, Codable {
+  /// Rows.
   public var height: Int
+  /// Columns.
   public var width: Int
 
+  /// Rows first.
   public init(height: Int, width: Int) {
     self.height = height
     self.width = width
@@ -213,11 +221,16 @@ public struct Extent2D: Sendable, Hashable, Codable {
 
 /// Rows and columns of zeros around a picture.
 public struct Padding2D: Sendable, Hashable, Codable {
+  /// Rows above.
   public var top: Int
+  /// Columns before each row.
   public var left: Int
+  /// Rows below.
   public var bottom: Int
+  /// Columns after each row.
   public var right: Int
 
+  /// Each side by itself.
   public init(top: Int, left: Int, bottom: Int, right: Int) {
     self.top = top
     self.left = left
@@ -225,6 +238,7 @@ public struct Padding2D: Sendable, Hashable, Codable {
     self.right = right
   }
 
+  /// The same on all sides.
   public init(_ all: Int) { self.init(top: all, left: all, bottom: all, right: all) }
 }
 
@@ -239,6 +253,7 @@ public struct Attention: Sendable, Hashable, Codable {
   /// Whether there is a fourth input.
   public var mask: Bool
 
+  /// By default every query sees every key.
   public init(heads: Int, scale: Float, causal: Bool = false, mask: Bool = false) {
     self.heads = heads
     self.scale = scale
@@ -253,8 +268,10 @@ public struct GroupNorm: Sendable, Hashable, Codable {
   public var groups: Int
   /// Added to the variance.
   @CodableFloat public var epsilon: Float
+  /// Applied last; `.identity` or `.silu`.
   public var activation: Activation
 
+  /// By default without activation.
   public init(groups: Int, epsilon: Float, activation: Activation = .identity) {
     self.groups = groups
     self.epsilon = epsilon
@@ -269,6 +286,7 @@ public struct LayerNorm: Sendable, Hashable, Codable {
   /// Whether gamma and beta are inputs.
   public var affine: Bool
 
+  /// By default with gamma and beta.
   public init(epsilon: Float, affine: Bool = true) {
     self.epsilon = epsilon
     self.affine = affine
@@ -293,10 +311,12 @@ public enum Binary: String, Sendable, Hashable, CaseIterable, Codable {
 public struct Reduce: Sendable, Hashable, Codable {
   /// NaN wins in `minimum` and `maximum`.
   public enum Kind: String, Sendable, Hashable, CaseIterable, Codable { case sum, mean, minimum, maximum }
+  /// What becomes of the elements of an axis.
   public var kind: Kind
   /// Distinct, ascending, not negative.
   public var axes: [Int]
 
+  /// Over these axes, distinct and ascending.
   public init(_ kind: Kind, axes: [Int]) {
     self.kind = kind
     self.axes = axes
@@ -305,9 +325,12 @@ public struct Reduce: Sendable, Hashable, Codable {
 
 /// The block that begins at `starts` and extends over `sizes`.
 public struct Slice: Sendable, Hashable, Codable {
+  /// The first index along each axis.
   public var starts: [Int]
+  /// How many elements along each axis.
   public var sizes: [Int]
 
+  /// One number an axis in each.
   public init(starts: [Int], sizes: [Int]) {
     self.starts = starts
     self.sizes = sizes
@@ -316,11 +339,14 @@ public struct Slice: Sendable, Hashable, Codable {
 
 /// One number an axis, before and after; none is negative.
 public struct Pad: Sendable, Hashable, Codable {
+  /// Elements before the first, along each axis.
   public var before: [Int]
+  /// Elements after the last, along each axis.
   public var after: [Int]
   /// What the padding is filled with.
   @CodableFloat public var value: Float
 
+  /// One number an axis in each; by default zeros are added.
   public init(before: [Int], after: [Int], value: Float = 0) {
     self.before = before
     self.after = after
@@ -331,13 +357,16 @@ public struct Pad: Sendable, Hashable, Codable {
 /// Philox 4x32-10 (Salmon et al. 2011): element 4i + j is word j of the block with counter
 /// (i, stream, step, 0) and the seed as key; see `NoiseFunction`.
 public struct NormalNoise: Sendable, Hashable, Codable {
+  /// Philox's key.
   public var seed: UInt64
   /// Which of the independent sequences of a seed.
   public var stream: UInt32
   /// Which tensor of the sequence.
   public var step: UInt32
+  /// Of the output, float32.
   public var shape: Shape
 
+  /// The numbers of one tensor of a seed's sequence.
   public init(seed: UInt64, stream: UInt32, step: UInt32, shape: Shape) {
     self.seed = seed
     self.stream = stream
@@ -349,13 +378,19 @@ public struct NormalNoise: Sendable, Hashable, Codable {
 /// Element (tap, channel, column) of the source lies at the sum of index times stride; it becomes row
 /// `tap * channels + channel` of a [taps * channels, columns] matrix in `layout`.
 public struct WeightArrangement: Sendable, Hashable, Codable {
+  /// Rows times columns of the kernel; 1 for a linear weight.
   public var taps: Int
+  /// Inputs a tap.
   public var channels: Int
+  /// Outputs.
   public var columns: Int
   /// In elements of the source, as the two below.
   public var tapStride: Int
+  /// Between neighbouring channels, in elements of the source.
   public var channelStride: Int
+  /// Between neighbouring columns, in elements of the source.
   public var columnStride: Int
+  /// How the result lies in memory.
   public var layout: MatrixLayout
 
   /// PyTorch's Linear weight [columns, channels].

@@ -10,18 +10,25 @@ public struct Agreement: Sendable, CustomStringConvertible {
     case device(Device)
   }
 
+  /// The case's name, as in the table.
   public let name: String
+  /// Storage of the case's operands.
   public let dtype: DType
   /// The largest error relative to what is allowed; it passes up to 1.
   public let worst: Double
   /// The element it was found at, and what was there.
   public let index: Int
+  /// What the device computed there.
   public let value: Double
+  /// What the reference computed there.
   public let expected: Double
+  /// How far the two may differ there.
   public let allowed: Double
 
+  /// Whether every element is within its tolerance.
   public var passes: Bool { worst <= 1 }
 
+  /// One line: the case, the worst element and what was allowed.
   public var description: String {
     "\(name) \(dtype.rawValue): element \(index) is \(value), expected \(expected) +- \(allowed) "
       + "(\(worst) of the tolerance)"

@@ -4,12 +4,17 @@ import LangevinTensor
 
 /// Numbers on the host in double precision, with the shape and dtype that they stand for.
 public struct HostArray: Sendable {
+  /// The shape, and the storage to which the values are rounded.
   public let spec: TensorSpec
+  /// In row-major order.
   public let values: [Double]
 
+  /// Extents, outermost first.
   public var shape: Shape { spec.shape }
+  /// Storage of an element on a device.
   public var dtype: DType { spec.dtype }
 
+  /// As many values as the shape holds, in row-major order.
   public init(_ spec: TensorSpec, _ values: [Double]) {
     precondition(values.count == spec.shape.count)
     self.spec = spec
@@ -49,6 +54,7 @@ public struct HostArray: Sendable {
     HostArray(TensorSpec(shape, dtype), values.map(dtype.round))
   }
 
+  /// A function of each element, in float64.
   public func map(_ function: (Double) -> Double) -> HostArray { HostArray(spec, values.map(function)) }
 }
 

@@ -25,14 +25,19 @@ public struct OperationCase: Sendable, CustomStringConvertible {
   /// `edge` is small enough for float64; `model` has the shapes of Stable Diffusion 1.5 at 512 x 512.
   public enum Size: Sendable { case edge, model }
 
+  /// As it stands in tables and messages.
   public let name: String
+  /// Shapes and dtypes of the operands, in the operation's order.
   public let inputs: [TensorSpec]
+  /// How each operand is filled.
   public let kinds: [InputKind]
+  /// Which part of the table it belongs to.
   public let size: Size
   /// Inputs begin inside a larger tensor.
   public let sliced: Bool
   private let operation: Operation
 
+  /// The name.
   public var description: String { name }
 
   init(
@@ -103,10 +108,13 @@ public struct OperationCase: Sendable, CustomStringConvertible {
 
 /// The table that every backend is tested with.
 public enum OperationCases {
+  /// Every row of the table.
   public static let all: [OperationCase] =
     products + convolutions + attentions + norms + pointwise + movements + constants
 
+  /// Small rows with odd extents and extreme values.
   public static var edge: [OperationCase] { all.filter { $0.size == .edge } }
+  /// Rows with the shapes of real models.
   public static var model: [OperationCase] { all.filter { $0.size == .model } }
 
   /// The names under which the table must have rows: every kind of operation, and each function of those that
