@@ -27,6 +27,30 @@ import Testing
     }
   }
 
+  /// Transposes through tiles, at and around their edges, and runs that several work-items share.
+  @Test(arguments: TestDevice.all, [DType.float32, .float16])
+  func movesKeepEveryBit(test: TestDevice, dtype: DType) throws {
+    let cpu = Device(CPUBackend())
+    let device = try test.open()
+    func compare(_ shape: Shape, _ move: (Tensor) throws -> Tensor) throws {
+      let x = try Tensor.normal(shape, seed: 3, on: cpu).cast(to: dtype)
+      let (expected, got) = (try move(x), try move(x.copied(to: device)))
+      #expect(expected.spec == got.spec)
+      #expect(try expected.withBytes { Array($0) } == got.withBytes { Array($0) }, "\(shape)")
+    }
+    for (tokens, channels) in [(4, 4), (3, 40), (40, 3), (16, 16), (17, 33), (256, 48), (521, 70)] {
+      try compare([2, tokens, channels]) { try $0.transposed([0, 2, 1]) }
+      try compare([5, tokens, channels]) { try $0.rows(1..<4).transposed([2, 0, 1]) }
+    }
+    try compare([2, 7, 9, 20]) { try $0.transposed([0, 3, 1, 2]) }
+    try compare([2, 20, 7, 9]) { try $0.transposed([0, 2, 3, 1]) }
+    try compare([3, 5, 6, 7]) { try $0.transposed([3, 1, 0, 2]) }
+    for count in [4095, 4096, 4097, 20_001] {
+      try compare([count]) { try Tensor.concatenated([$0, $0.rows(1..<count)], axis: 0) }
+      try compare([3, count]) { try $0.sliced(2..<count, axis: 1) }
+    }
+  }
+
   @Test(arguments: TestDevice.all)
   func masksThatHideEverything(test: TestDevice) throws {
     let device = try test.open()
