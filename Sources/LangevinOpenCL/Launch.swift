@@ -100,7 +100,8 @@ extension OpenCLBackend {
       }
     }
     let rank = cl_uint(global.count)
-    try recorded(launch.kernel, launch.variant(global: global), since: start) { event in
+    let variant = launch.variant(global: global) + (extraOptions.isEmpty ? "" : " SUBGROUPS=1")
+    try recorded(launch.kernel, variant, since: start) { event in
       try check(
         clEnqueueNDRangeKernel(context.queue, kernel, rank, nil, global, launch.local, 0, nil, event),
         "clEnqueueNDRangeKernel(\(launch.kernel), \(launch.global))")
