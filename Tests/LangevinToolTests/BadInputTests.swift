@@ -145,7 +145,7 @@ struct BadInputTests {
     try fail(model, words: [file])
     // Valid JSON of the wrong kind.
     try Data("[1, 2]".utf8).write(to: url)
-    try fail(model, words: [])
+    try fail(model, words: [file])
   }
 
   @Test func aPickleIsRefusedWithTheWayOut() throws {
