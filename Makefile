@@ -1,5 +1,5 @@
 # make picture [PROMPT="…"] draws a picture; make test runs the tests. Both install what is missing first.
-# make docs compiles the documentation.
+# make docs compiles the documentation; make validate-kernels runs the kernels in a simulator.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
@@ -9,7 +9,7 @@ BUILD = -c release -Xswiftc -enable-testing
 PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd libspng-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: picture test lint format docs deps
+.PHONY: picture test validate-kernels shapes lint format docs deps
 export PROMPT PICTURE
 
 picture: deps
@@ -21,6 +21,24 @@ picture: deps
 test: deps
 	$(SWIFT) build $(BUILD) --build-tests
 	$(SWIFT) test $(BUILD) --skip-build
+
+# Both kernel families on oclgrind, a simulator that reports accesses out of bounds, reads of what was never
+# written, data races and wrong API calls. Any report fails. (apt install oclgrind)
+validate-kernels: deps
+	@command -v oclgrind > /dev/null || { echo "oclgrind is missing: apt install oclgrind" >&2; exit 1; }
+	$(SWIFT) build $(BUILD) --product langevin
+	@tool="$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+	for family in cpu gpu; do \
+	  oclgrind --check-api --data-races --uninitialized --log "$$log" "$$tool" validate \
+	    --device opencl --family $$family --shapes tiny --precision f16 --repeats 1 || exit 1; \
+	  if [ -s "$$log" ]; then cat "$$log" >&2; echo "oclgrind has something to report" >&2; exit 1; fi; \
+	done
+
+# Records anew what the models dispatch, after a change to a model.
+shapes: deps
+	$(SWIFT) build $(BUILD) --product langevin
+	"$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" harvest \
+	  Sources/LangevinValidation/Resources/model_shapes.json
 
 lint:
 	$(SWIFT) format lint --strict --recursive $(SOURCES)

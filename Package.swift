@@ -63,7 +63,9 @@ let package = Package(
       resources: [.copy("Resources")]),
     // Is a device right, and how fast is it: one table of operations, which each backend is held against, and
     // the tools that measure.
-    .target(name: "LangevinValidation", dependencies: ["LangevinTensor"]),
+    .target(
+      name: "LangevinValidation", dependencies: ["LangevinTensor"],
+      resources: [.embedInCode("Resources/model_shapes.json")]),
     .target(name: "LangevinMeasurement", dependencies: ["Langevin", "LangevinValidation"]),
     .executableTarget(
       name: "LangevinTool",
@@ -100,7 +102,8 @@ let package = Package(
         "LangevinModels", "LangevinNN", "LangevinTensor",
       ]),
     .testTarget(
-      name: "LangevinToolTests", dependencies: ["Langevin", "LangevinOpenCL", "LangevinTool"]),
+      name: "LangevinToolTests",
+      dependencies: ["Langevin", "LangevinOpenCL", "LangevinTool", "LangevinValidation"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -6,10 +6,17 @@ public protocol WeightSource: AnyObject, Sendable {
   var names: [String] { get }
   /// Nil for a name that does not exist, and for a dtype that tensors cannot have (such as int64).
   func spec(of name: String) -> TensorSpec?
+  /// As `spec(of:)`; a source that makes its tensors up learns here which shape the model wants.
+  func spec(of name: String, expecting shape: Shape) -> TensorSpec?
   /// Copies one tensor to the device in the dtype in which it is stored.
   func load(_ name: String, on device: Device) throws -> Tensor
   /// For messages: the path of the file or files.
   var description: String { get }
+}
+
+extension WeightSource {
+  /// `spec(of:)`, whatever is expected.
+  public func spec(of name: String, expecting shape: Shape) -> TensorSpec? { spec(of: name) }
 }
 
 /// What can be wrong between a checkpoint and the model that is built from it.

@@ -96,7 +96,7 @@ public struct Weights: Sendable {
   private func tensor(_ name: String, anyOf shapes: [Shape]) throws -> Tensor {
     let full = fullName(name)
     let source = checkpoint.source
-    guard let spec = source.spec(of: full) else {
+    guard let spec = source.spec(of: full, expecting: shapes[0]) else {
       if checkpoint.names.contains(full) {
         throw WeightError.unsupportedDType(name: full, source: source.description)
       }

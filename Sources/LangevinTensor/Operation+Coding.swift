@@ -1,25 +1,28 @@
 /// A number that keeps infinity and NaN in formats which have no such numbers, JSON above all: they are written
 /// as the strings `inf`, `-inf` and `nan`.
-@propertyWrapper public struct CodableFloat: Sendable, Hashable, Codable {
+@propertyWrapper public struct CodableNumber<Value>: Sendable, Hashable, Codable
+where Value: BinaryFloatingPoint & Codable & LosslessStringConvertible & Sendable {
   /// The number.
-  public var wrappedValue: Float
+  public var wrappedValue: Value
 
   /// Wraps a number.
-  public init(wrappedValue: Float) { self.wrappedValue = wrappedValue }
+  public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
 
+  /// Throws `DecodingError` for anything but a number and the three strings.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
-    if let number = try? container.decode(Float.self) {
+    if let number = try? container.decode(Value.self) {
       wrappedValue = number
       return
     }
     let text = try container.decode(String.self)
-    guard ["inf", "-inf", "nan"].contains(text), let number = Float(text) else {
+    guard ["inf", "-inf", "nan"].contains(text), let number = Value(text) else {
       throw DecodingError.dataCorruptedError(in: container, debugDescription: "'\(text)' is not a number")
     }
     wrappedValue = number
   }
 
+  /// As a number where it is finite.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     if wrappedValue.isFinite {
@@ -29,6 +32,9 @@
     }
   }
 }
+
+/// Of the operations' parameters.
+public typealias CodableFloat = CodableNumber<Float>
 
 /// An object with the operation's kind as its only key, and its parameters below:
 /// `{"group_norm": {"groups": 32, "epsilon": 1e-05, "activation": "silu"}}`, `{"softmax": {}}`.

@@ -2,15 +2,6 @@ import LangevinTensor
 
 /// How well a device's result agrees with a reference.
 public struct Agreement: Sendable, CustomStringConvertible {
-  /// What a result is compared with.
-  public enum Against: Sendable {
-    /// `Reference`, in float64.
-    case float64
-    /// A device that is itself tested against float64, computing in float32 from the same inputs.
-    case device(Device)
-  }
-
-  /// The case's name, as in the table.
   public let name: String
   /// Storage of the case's operands.
   public let dtype: DType
@@ -34,37 +25,17 @@ public struct Agreement: Sendable, CustomStringConvertible {
       + "(\(worst) of the tolerance)"
   }
 
-  /// Runs one case on a device. Inputs are rounded to the dtype first, so that only the operation's own error
-  /// counts. Throws what the device throws.
-  public static func check(
-    _ test: OperationCase, on device: Device, dtype: DType, seed: UInt64, reference: Against = .float64
-  ) throws -> Agreement {
+  /// Runs one case on a device and compares it with float64. Inputs are rounded to the dtype first, so that only
+  /// the operation's own error counts. `Validator` does more.
+  ///
+  /// Throws what the device throws.
+  public static func check(_ test: OperationCase, on device: Device, dtype: DType, seed: UInt64) throws
+    -> Agreement
+  {
     let inputs = test.arrays(dtype: dtype, seed: seed)
     let result = try Tensor.apply(test.operation(dtype), test.tensors(inputs, on: device), on: device)
-    let got = try HostArray(result)
-
-    let (expected, bound): (HostArray, [Double]?)
-    switch reference {
-    case .float64:
-      expected = try Reference.evaluate(test.operation(dtype), inputs)
-      bound = try Tolerance.bound(
-        test.operation(dtype), inputs, value: expected, evaluate: Reference.evaluate)
-    case .device(let other):
-      // In float32 whatever the dtype, so that the expected value is not rounded a second time.
-      func evaluate(_ operation: Operation, _ arrays: [HostArray]) throws -> HostArray {
-        try HostArray(Tensor.apply(operation, arrays.map { try $0.tensor(on: other) }, on: other))
-      }
-      let wide = inputs.map { $0.dtype.isFloatingPoint ? HostArray(TensorSpec($0.shape), $0.values) : $0 }
-      let operation = test.operation(.float32)
-      let value = try evaluate(operation, wide)
-      // The reference's own error counts too.
-      bound = try Tolerance.bound(operation, wide, value: value, evaluate: evaluate)?.map { 2 * $0 }
-      expected = bound == nil ? value.rounded(to: got.dtype) : value
-    }
-    guard got.shape == expected.shape else {
-      throw TensorError.valueCount(expected: expected.shape.count, got: got.shape.count, shape: got.shape)
-    }
-    return compare(test, dtype, got, expected, bound)
+    let expected = try Reference.evaluate(test.operation(dtype), inputs)
+    return try compare(test, dtype: dtype, got: HostArray(result), with: expected, seed: seed)
   }
 
   /// Compares a result that was computed elsewhere with a float64 value, with the case's tolerance.
@@ -72,6 +43,9 @@ public struct Agreement: Sendable, CustomStringConvertible {
     _ test: OperationCase, dtype: DType, got: HostArray, with expected: HostArray, seed: UInt64
   ) throws -> Agreement {
     let inputs = test.arrays(dtype: dtype, seed: seed)
+    guard got.shape == expected.shape else {
+      throw TensorError.valueCount(expected: expected.shape.count, got: got.shape.count, shape: got.shape)
+    }
     let bound = try Tolerance.bound(
       test.operation(dtype), inputs, value: expected, evaluate: Reference.evaluate)
     return compare(test, dtype, got, expected, bound)
@@ -83,19 +57,13 @@ public struct Agreement: Sendable, CustomStringConvertible {
     var worst = Agreement(
       name: test.name, dtype: dtype, worst: 0, index: 0, value: 0, expected: 0, allowed: 0)
     for (i, (value, target)) in zip(got.values, expected.values).enumerated() {
-      var allowed = 0.0
-      if let bound {
-        allowed = bound[i] + got.dtype.smallest
-        if got.dtype != .float32 { allowed += got.dtype.unitRoundoff * (abs(target) + bound[i]) }
-      }
-      // Past the dtype's range infinity is the rounded value.
-      let same = value == target || (value.isNaN && target.isNaN) || value == got.dtype.round(target)
-      let error = same ? 0 : abs(value - target) / allowed
-      if error > worst.worst || error.isNaN {
+      let allowed = got.dtype.allowance(bound?[i], at: target)
+      let error = got.dtype.error(value, target)
+      let ratio = error == 0 ? 0 : error / allowed
+      if ratio > worst.worst {
         worst = Agreement(
-          name: test.name, dtype: dtype, worst: error.isNaN ? .infinity : error, index: i, value: value,
-          expected: target, allowed: allowed)
-        if error.isNaN { return worst }
+          name: test.name, dtype: dtype, worst: ratio, index: i, value: value, expected: target,
+          allowed: allowed)
       }
     }
     return worst

@@ -5,15 +5,14 @@ extension OperationCases {
     var cases: [OperationCase] = []
     func groupNorm(
       _ x: Shape, groups: Int, epsilon: Float = 1e-5, activation: Activation = .identity,
-      kind: InputKind = .normal,
-      size: OperationCase.Size = .edge, sliced: Bool = false
+      kind: InputKind = .normal, sliced: Bool = false
     ) {
       cases.append(
         OperationCase(
           name("group_norm", x, groups, epsilon, activation, kind, sliced ? "sliced" : ""),
           .groupNorm(GroupNorm(groups: groups, epsilon: epsilon, activation: activation)),
           [x, [x[-1]], [x[-1]]],
-          kinds: [kind], size: size, sliced: sliced))
+          kinds: [kind], sliced: sliced))
     }
     for activation in [Activation.identity, .silu] {
       for (x, groups): (Shape, Int) in [
@@ -26,11 +25,6 @@ extension OperationCases {
     groupNorm([1, 1, 4], groups: 2, kind: .mean(1000))
     groupNorm([2, 4, 4, 8], groups: 2, epsilon: 1e-6, activation: .silu, kind: .constant(3))
     groupNorm([2, 9, 9, 24], groups: 3, epsilon: 1e-6, activation: .silu, sliced: true)
-    groupNorm([2, 64, 64, 320], groups: 32, activation: .silu, size: .model)
-    groupNorm([2, 32, 32, 960], groups: 32, activation: .silu, size: .model)
-    groupNorm([2, 8, 8, 2560], groups: 32, activation: .silu, size: .model)
-    groupNorm([1, 256, 256, 128], groups: 32, epsilon: 1e-6, activation: .silu, size: .model)
-    groupNorm([1, 128, 128, 256], groups: 32, epsilon: 1e-6, kind: .mean(100), size: .model)
 
     for x: Shape in [[1], [1, 1], [5, 7], [3, 4, 100], [2, 33], [1, 1030], [0, 8], [2, 3, 1280]] {
       for kind in [InputKind.normal, .mean(1000)] {
@@ -54,12 +48,6 @@ extension OperationCases {
       OperationCase("rms_norm sliced", .rmsNorm(epsilon: 1e-5), [[7, 37], [37]], sliced: true),
       OperationCase("softmax sliced", .softmax, [[7, 37]], sliced: true),
       OperationCase("softmax [3, 4096]", .softmax, [[3, 4096]], kinds: [.wide]),
-      OperationCase(
-        "layer_norm [2, 4096, 320]", .layerNorm(LayerNorm(epsilon: 1e-5)), [[2, 4096, 320], [320], [320]],
-        size: .model),
-      OperationCase(
-        "rms_norm [2, 1024, 1536]", .rmsNorm(epsilon: 1e-6), [[2, 1024, 1536], [1536]], size: .model),
-      OperationCase("softmax [8, 1024, 1024]", .softmax, [[8, 1024, 1024]], size: .model),
     ]
     return cases
   }
@@ -140,18 +128,7 @@ extension OperationCases {
           name("reduce", kind, "mean 100"), .reduce(Reduce(kind, axes: [0])), [[5000, 3]], kinds: [.mean(100)]
         ))
     }
-    let silu = [
-      OperationCase("silu [2, 4096, 320]", .unary(.silu), [[2, 4096, 320]], kinds: [.wide], size: .model)
-    ]
-    let image: Shape = [2, 64, 64, 320]
-    return cases + silu + [
-      OperationCase("add [2, 64, 64, 320] model", .binary(.add), [image, image], size: .model),
-      OperationCase("add per image model", .binary(.add), [image, [2, 1, 1, 320]], size: .model),
-      OperationCase("geglu [2, 4096, 2560]", .geglu, [[2, 4096, 2560]], size: .model),
-      OperationCase(
-        "linear_combination 3 model", .linearCombination([0.9, 0.3, -0.1]),
-        Array(repeating: [2, 64, 64, 4], count: 3), size: .model),
-    ]
+    return cases
   }
 
   static var movements: [OperationCase] {
@@ -238,16 +215,6 @@ extension OperationCases {
       OperationCase(
         "concatenate int32", .concatenate(axis: 0), [[4], [6]], kinds: [.ids(99), .ids(99)],
         dtypes: [.int32, .int32]),
-      OperationCase("transpose model", .transpose([0, 3, 1, 2]), [[2, 64, 64, 320]], size: .model),
-      OperationCase(
-        "concatenate model", .concatenate(axis: 3), [[2, 64, 64, 320], [2, 64, 64, 320]], size: .model),
-      OperationCase("upsample_nearest model", .upsampleNearest(factor: 2), [[2, 32, 32, 640]], size: .model),
-      OperationCase(
-        "arrange_weight model", .arrangeWeight(.convolution(640, 960, taps: 9, layout: .rowMajor)),
-        [[640, 960, 3, 3]], size: .model),
-      OperationCase(
-        "embedding model", .embedding, [[49_408, 64], [2, 77]], kinds: [.normal, .ids(49_408)],
-        dtypes: [.float32, .int32], size: .model),
     ]
     return cases
   }
@@ -281,11 +248,6 @@ extension OperationCases {
       OperationCase("non_finite_count of none", .nonFiniteCount, [[0]]),
       OperationCase(
         "non_finite_count sliced", .nonFiniteCount, [[4, 25]], kinds: [.nonFinite], sliced: true),
-      OperationCase(
-        "non_finite_count model", .nonFiniteCount, [[2, 64, 64, 320]], kinds: [.nonFinite], size: .model),
-      OperationCase(
-        "normal_noise model", .normalNoise(NormalNoise(seed: 42, stream: 0, step: 0, shape: [4, 64, 64, 4])),
-        [], size: .model),
     ]
   }
 }

@@ -22,7 +22,7 @@ extension OperationCases {
   private static func product(
     _ m: Int, _ n: Int, _ k: Int, batch: [Int] = [], sharedRight: Bool = true, transposeLeft: Bool = false,
     right: MatrixLayout = .rowMajor, scale: Float = 1, epilogue: Epilogue = Epilogue(),
-    size: OperationCase.Size = .edge, sliced: Bool = false
+    sliced: Bool = false
   ) -> OperationCase {
     let b: Shape =
       switch right {
@@ -38,7 +38,7 @@ extension OperationCases {
       name(
         "matmul", batch, m, n, k, sharedRight ? "" : "batched", transposeLeft ? "left^T" : "", right, scale,
         label(epilogue), sliced ? "sliced" : ""),
-      .matmul(operation), shapes, size: size, sliced: sliced)
+      .matmul(operation), shapes, sliced: sliced)
   }
 
   static var products: [OperationCase] {
@@ -56,7 +56,7 @@ extension OperationCases {
     for epilogue in epilogues(perImage: false) {
       cases.append(product(19, 37, 23, scale: 0.5, epilogue: epilogue))
       cases.append(product(19, 37, 23, right: .panels(width: 16, columns: 37), epilogue: epilogue))
-      cases.append(product(150, 140, 130, epilogue: epilogue, size: .edge))
+      cases.append(product(150, 140, 130, epilogue: epilogue))
     }
     for transposeLeft in [false, true] {
       for right in [MatrixLayout.rowMajor, .transposed] {
@@ -76,27 +76,13 @@ extension OperationCases {
       product(33, 18, 21, right: .panels(width: 8, columns: 18), sliced: true),
       product(9, 11, 13, batch: [3], sharedRight: false, sliced: true),
     ]
-    let bias = Epilogue(bias: true)
-    cases += [
-      product(4096, 320, 320, batch: [2], epilogue: Epilogue(bias: true, residual: true), size: .model),
-      product(
-        4096, 2560, 320, batch: [2], right: .panels(width: 32, columns: 2560), epilogue: bias, size: .model),
-      product(1024, 640, 2560, batch: [2], epilogue: bias, size: .model),
-      product(77, 320, 768, batch: [2], epilogue: bias, size: .model),
-      product(
-        77, 3072, 768, batch: [2], right: .transposed, epilogue: Epilogue(bias: true, activation: .quickGelu),
-        size: .model),
-      product(2, 1280, 320, epilogue: Epilogue(bias: true, activation: .silu), size: .model),
-      product(256, 1280, 1280, batch: [2], size: .model),
-    ]
     return cases
   }
 
   private static func convolution(
     _ x: Shape, _ columns: Int, kernel: (Int, Int) = (3, 3), stride: Int = 1,
     padding: Padding2D = Padding2D(1),
-    weight: MatrixLayout = .rowMajor, epilogue: Epilogue = Epilogue(), size: OperationCase.Size = .edge,
-    sliced: Bool = false
+    weight: MatrixLayout = .rowMajor, epilogue: Epilogue = Epilogue(), sliced: Bool = false
   ) -> OperationCase {
     let k = kernel.0 * kernel.1 * x[3]
     let b: Shape =
@@ -121,7 +107,7 @@ extension OperationCases {
       name(
         "conv2d", x, columns, kernel, "stride", stride, "pad", pads, weight, label(epilogue),
         sliced ? "sliced" : ""),
-      .conv2d(operation), shapes, size: size, sliced: sliced)
+      .conv2d(operation), shapes, sliced: sliced)
   }
 
   static var convolutions: [OperationCase] {
@@ -152,28 +138,12 @@ extension OperationCases {
       cases.append(
         convolution([2, 6, 7, 5], 20, stride: 2, weight: .panels(width: 8, columns: 20), epilogue: epilogue))
     }
-    let time = Epilogue(bias: true, perImage: true)
-    let residual = Epilogue(bias: true, residual: true)
-    cases += [
-      convolution([2, 64, 64, 4], 320, epilogue: Epilogue(bias: true), size: .model),
-      convolution([2, 64, 64, 320], 320, epilogue: time, size: .model),
-      convolution([2, 64, 64, 320], 320, stride: 2, epilogue: Epilogue(bias: true), size: .model),
-      convolution([2, 64, 64, 320], 4, epilogue: Epilogue(bias: true), size: .model),
-      convolution([2, 32, 32, 960], 640, epilogue: time, size: .model),
-      convolution(
-        [2, 32, 32, 960], 640, kernel: (1, 1), padding: Padding2D(0), epilogue: residual, size: .model),
-      convolution([2, 16, 16, 1280], 1280, epilogue: residual, size: .model),
-      convolution([2, 8, 8, 2560], 1280, epilogue: time, size: .model),
-      convolution(
-        [1, 256, 256, 128], 128, stride: 2, padding: asymmetric, epilogue: Epilogue(bias: true), size: .model),
-      convolution([1, 256, 256, 128], 3, epilogue: Epilogue(bias: true), size: .model),
-    ]
     return cases
   }
 
   private static func attention(
     images: Int = 1, _ queries: Int, _ keys: Int, heads: Int, size: Int, causal: Bool = false, mask: Int = 0,
-    scale: Float? = nil, kind: InputKind = .normal, bulk: OperationCase.Size = .edge, sliced: Bool = false
+    scale: Float? = nil, kind: InputKind = .normal, sliced: Bool = false
   ) -> OperationCase {
     let operation = Attention(
       heads: heads, scale: scale ?? 1 / Float(size).squareRoot(), causal: causal, mask: mask > 0)
@@ -185,7 +155,7 @@ extension OperationCases {
       name(
         "attention", images, queries, keys, "heads", heads, size, causal ? "causal" : "", "mask", mask,
         scale.map { "scale \($0)" } ?? "", kind, sliced ? "sliced" : ""),
-      .attention(operation), shapes, kinds: [kind, kind, .normal, .mask], size: bulk, sliced: sliced)
+      .attention(operation), shapes, kinds: [kind, kind, .normal, .mask], sliced: sliced)
   }
 
   static var attentions: [OperationCase] {
@@ -209,15 +179,6 @@ extension OperationCases {
       // Scores of several hundred: a softmax without its maximum overflows.
       attention(40, 70, heads: 2, size: 40, scale: 1, kind: .wide), attention(0, 3, heads: 1, size: 8),
       attention(images: 2, 33, 47, heads: 2, size: 16, mask: 3, sliced: true),
-    ]
-    cases += [
-      attention(images: 2, 4096, 4096, heads: 8, size: 40, bulk: .model),
-      attention(images: 2, 4096, 77, heads: 8, size: 40, bulk: .model),
-      attention(images: 2, 1024, 1024, heads: 8, size: 80, bulk: .model),
-      attention(images: 2, 256, 77, heads: 8, size: 160, bulk: .model),
-      attention(images: 2, 64, 64, heads: 8, size: 160, bulk: .model),
-      attention(images: 2, 77, 77, heads: 12, size: 64, causal: true, bulk: .model),
-      attention(1024, 1024, heads: 1, size: 512, bulk: .model),
     ]
     return cases
   }

@@ -94,7 +94,7 @@ extension DType {
   }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): the tests' inputs, the same in every run.
+/// SplitMix64 (Steele, Lea, Flood 2014): the inputs, the same in every run.
 struct Generator {
   private var state: UInt64
 
@@ -102,6 +102,10 @@ struct Generator {
 
   mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
+    return Generator.scramble(state)
+  }
+
+  static func scramble(_ state: UInt64) -> UInt64 {
     var z = state
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
     z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB

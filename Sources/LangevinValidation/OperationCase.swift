@@ -1,7 +1,7 @@
 import LangevinTensor
 
 /// How an input's numbers are drawn.
-public enum InputKind: Sendable {
+public enum InputKind: Sendable, Hashable, Codable {
   /// Standard normal.
   case normal
   /// Normal, ten times as wide: the tails of the activations.
@@ -18,31 +18,40 @@ public enum InputKind: Sendable {
   case mask
   /// Normal, with NaN and infinities strewn in.
   case nonFinite
+  /// Half of them minus this, a quarter plus this, a quarter normal: logits whose exponential overflows.
+  case extremes(Double)
+  /// Smaller than the dtype's least normal number.
+  case denormal
+  /// One number a row: no variance along the last axis.
+  case equalRows
 }
 
 /// One row of the table: an operation, its operands and how to draw them.
-public struct OperationCase: Sendable, CustomStringConvertible {
-  /// `edge` is small enough for float64; `model` has the shapes of Stable Diffusion 1.5 at 512 x 512.
-  public enum Size: Sendable { case edge, model }
+public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertible {
+  /// `edge` is small enough for float64; `model` is what a real model dispatches.
+  public enum Size: String, Sendable, Hashable, Codable { case edge, model }
 
-  /// As it stands in tables and messages.
+  /// Unique within the table.
   public let name: String
-  /// Shapes and dtypes of the operands, in the operation's order.
+  /// In float32, which stands for any floating-point dtype.
   public let inputs: [TensorSpec]
-  /// How each operand is filled.
+  /// One an input.
   public let kinds: [InputKind]
-  /// Which part of the table it belongs to.
+  /// What the row is for.
   public let size: Size
   /// Inputs begin inside a larger tensor.
   public let sliced: Bool
+  /// Which models dispatch it; empty for `edge`.
+  public let models: [String]
   private let operation: Operation
 
   /// The name.
   public var description: String { name }
 
-  init(
+  /// A row; kinds and dtypes that are missing are `.normal` and `.float32`.
+  public init(
     _ name: String, _ operation: Operation, _ shapes: [Shape], kinds: [InputKind] = [], dtypes: [DType] = [],
-    size: Size = .edge, sliced: Bool = false
+    size: Size = .edge, sliced: Bool = false, models: [String] = []
   ) {
     self.name = name
     self.operation = operation
@@ -50,6 +59,47 @@ public struct OperationCase: Sendable, CustomStringConvertible {
     self.kinds = shapes.indices.map { $0 < kinds.count ? kinds[$0] : .normal }
     self.size = size
     self.sliced = sliced
+    self.models = models
+  }
+
+  /// This row with another operation and other inputs.
+  func replacing(_ operation: Operation, _ shapes: [Shape], kinds: [InputKind]? = nil, name: String? = nil)
+    -> OperationCase
+  {
+    OperationCase(
+      name ?? self.name, operation, shapes, kinds: kinds ?? self.kinds, dtypes: inputs.map(\.dtype),
+      size: size, sliced: sliced, models: models)
+  }
+
+  /// This row with constant weights in the layout that a backend's models have them in; the table has rows.
+  public func adapted(to backend: any Backend) -> OperationCase {
+    guard size == .model else { return self }
+    var shapes = inputs.map(\.shape)
+    func panels(_ layout: MatrixLayout) -> Shape? {
+      switch layout {
+      case .rowMajor: nil
+      case .transposed: [shapes[1][1], shapes[1][0]]
+      case .panels(let width, let columns): [(columns + width - 1) / width, shapes[1][0], width]
+      }
+    }
+    switch operation {
+    case .matmul(var matmul) where matmul.right == .rowMajor && shapes[1].rank == 2:
+      matmul.right = backend.weightLayout(.linear, columns: shapes[1][1])
+      shapes[1] = panels(matmul.right) ?? shapes[1]
+      return replacing(.matmul(matmul), shapes)
+    case .conv2d(var conv) where conv.weight == .rowMajor:
+      conv.weight = backend.weightLayout(.convolution, columns: shapes[1][1])
+      shapes[1] = panels(conv.weight) ?? shapes[1]
+      return replacing(.conv2d(conv), shapes)
+    case .arrangeWeight(var arrangement):
+      let use: WeightUse = arrangement.taps > 1 ? .convolution : .linear
+      let layout = backend.weightLayout(use, columns: arrangement.columns)
+      // Linear weights are in that form already.
+      guard use == .convolution || layout != .transposed else { return self }
+      arrangement.layout = layout
+      return replacing(.arrangeWeight(arrangement), shapes)
+    default: return self
+    }
   }
 
   /// The operation with float32 in it replaced by a floating-point dtype.
@@ -66,26 +116,16 @@ public struct OperationCase: Sendable, CustomStringConvertible {
   }
 
   /// The inputs, rounded to their dtype; the same for the same seed everywhere.
-  public func arrays(dtype: DType, seed: UInt64) -> [HostArray] {
+  public func operands(dtype: DType, seed: UInt64) -> [Operand] {
     let hash = name.utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
     return zip(specs(dtype), kinds).enumerated().map { position, input in
-      let (spec, kind) = input
-      var generator = Generator(seed: seed &+ hash &+ UInt64(position) &* 0x1_0001)
-      let width = spec.shape.rank > 0 ? spec.shape[-1] : 1
-      let values = (0..<spec.shape.count).map { i -> Double in
-        switch kind {
-        case .normal: return generator.normal()
-        case .wide: return 10 * generator.normal()
-        case .mean(let mean): return mean + generator.normal()
-        case .positive: return 0.1 + 3.9 * generator.uniform()
-        case .constant(let value): return value
-        case .ids(let vocabulary): return Double(generator.next() % UInt64(vocabulary))
-        case .mask: return i % width != 0 && i % 3 == 0 ? -.infinity : generator.normal()
-        case .nonFinite: return i % 7 == 3 ? .nan : i % 11 == 5 ? -.infinity : generator.normal()
-        }
-      }
-      return HostArray(spec, values).rounded(to: spec.dtype)
+      Operand(input.0, input.1, seed: Generator.scramble(seed &+ hash) &+ UInt64(position) &* 0x1_0001)
     }
+  }
+
+  /// As `operands`, in double precision.
+  public func arrays(dtype: DType, seed: UInt64) -> [HostArray] {
+    operands(dtype: dtype, seed: seed).map(\.array)
   }
 
   /// These inputs on a device; where the case is sliced, at an offset in a larger tensor.
@@ -108,14 +148,29 @@ public struct OperationCase: Sendable, CustomStringConvertible {
 
 /// The table that every backend is tested with.
 public enum OperationCases {
-  /// Every row of the table.
-  public static let all: [OperationCase] =
-    products + convolutions + attentions + norms + pointwise + movements + constants
+  /// Edges first.
+  public static let all = edge + model
+  /// Small, odd, empty and long shapes, and inputs that find faults.
+  public static let edge: [OperationCase] =
+    products + convolutions + attentions + norms + pointwise + movements + constants + faultFinding
+  /// What real models dispatch.
+  public static let model: [OperationCase] = ModelShapes.recorded.map(\.test)
 
-  /// Small rows with odd extents and extreme values.
-  public static var edge: [OperationCase] { all.filter { $0.size == .edge } }
-  /// Rows with the shapes of real models.
-  public static var model: [OperationCase] { all.filter { $0.size == .model } }
+  /// Rows of `edge` that a simulator gets through in minutes: few elements and few products, yet more than a
+  /// tile of each.
+  public static var tiny: [OperationCase] {
+    edge.filter { test in
+      let largest = test.inputs.map(\.shape.count).max() ?? 0
+      switch test.operation(.float32) {
+      case .matmul(let matmul):
+        let inner = matmul.transposeLeft ? test.inputs[0].shape[-2] : test.inputs[0].shape[-1]
+        return test.inputs[0].shape.count * test.inputs[1].shape.count / max(inner, 1) < 60_000
+      case .conv2d: return test.inputs[0].shape.count * test.inputs[1].shape.count < 400_000
+      case .attention: return test.inputs[0].shape.count * test.inputs[1].shape[1] < 60_000
+      default: return largest < 1500
+      }
+    }
+  }
 
   /// The names under which the table must have rows: every kind of operation, and each function of those that
   /// stand for several.

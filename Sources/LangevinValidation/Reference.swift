@@ -12,13 +12,12 @@ public enum Reference {
     let spec = try operation.output(of: inputs.map(\.spec))
     let x = inputs.first?.values ?? []
     func elements(_ function: (Double) -> Double) -> [Double] { parallelMap(x.count) { function(x[$0]) } }
-    /// Output element at an index is the first input's at `place`, or nil's substitute.
-    func gather(else other: Double = 0, _ place: ([Int]) -> [Int]?) -> [Double] {
-      let strides = inputs[0].shape.strides
-      return parallelMap(spec.shape.count) { i in
-        guard let source = place(coordinates(i, spec.shape)) else { return other }
-        return x[zip(source, strides).reduce(0) { $0 + $1.0 * $1.1 }]
+    if let source = source(operation, inputs.map(\.spec), ids: { Int(inputs[1].values[$0]) }) {
+      let other = fillValue(operation, spec.dtype)
+      let values = parallelMap(spec.shape.count) { i in
+        source(i).map { inputs[$0.input].values[$0.element] } ?? other
       }
+      return HostArray(spec, values)
     }
     let values: [Double]
     switch operation {
@@ -66,59 +65,15 @@ public enum Reference {
         return x[first] * unary(.gelu, x[first + width])
       }
     case .binary(let function):
-      let strides = inputs.map { $0.shape.strides }
+      let places = inputs.map { broadcastPlace($0.shape, spec.shape) }
       values = parallelMap(spec.shape.count) { i in
-        let index = coordinates(i, spec.shape)
-        let operands = inputs.indices.map { operand -> Double in
-          let shape = inputs[operand].shape
-          let lead = spec.shape.rank - shape.rank
-          let place = (0..<shape.rank).reduce(0) {
-            $0 + (shape[$1] == 1 ? 0 : index[lead + $1] * strides[operand][$1])
-          }
-          return inputs[operand].values[place]
-        }
-        return binary(function, operands[0], operands[1])
+        binary(function, x[places[0](i)], inputs[1].values[places[1](i)])
       }
     case .linearCombination(let coefficients):
       values = parallelMap(x.count) { i in
         coefficients.indices.reduce(0) { $0 + Double(coefficients[$1]) * inputs[$1].values[i] }
       }
     case .reduce(let reduce): values = Reference.reduce(reduce, inputs[0], spec.shape)
-    case .embedding:
-      let width = inputs[0].shape[1]
-      values = inputs[1].values.flatMap { x[Int($0) * width..<(Int($0) + 1) * width] }
-    case .transpose(let permutation):
-      values = gather { index in
-        var source = index
-        for axis in index.indices { source[permutation[axis]] = index[axis] }
-        return source
-      }
-    case .broadcast(let shape):
-      let own = inputs[0].shape
-      let lead = shape.rank - own.rank
-      values = gather { index in (0..<own.rank).map { own[$0] == 1 ? 0 : index[lead + $0] } }
-    case .slice(let slice): values = gather { index in zip(index, slice.starts).map { $0 + $1 } }
-    case .concatenate(let axis):
-      var owners: [(input: Int, start: Int)] = []
-      var start = 0
-      for (i, input) in inputs.enumerated() {
-        owners += [(input: Int, start: Int)](repeating: (i, start), count: input.shape[axis])
-        start += input.shape[axis]
-      }
-      values = parallelMap(spec.shape.count) { i in
-        var index = coordinates(i, spec.shape)
-        let (input, start) = owners[index[axis]]
-        index[axis] -= start
-        return inputs[input].values[zip(index, inputs[input].shape.strides).reduce(0) { $0 + $1.0 * $1.1 }]
-      }
-    case .pad(let pad):
-      let own = inputs[0].shape
-      values = gather(else: spec.dtype.round(Double(pad.value))) { index in
-        let source = zip(index, pad.before).map { $0 - $1 }
-        return source.indices.allSatisfy { (0..<own[$0]).contains(source[$0]) } ? source : nil
-      }
-    case .upsampleNearest(let factor):
-      values = gather { [$0[0], $0[1] / factor, $0[2] / factor, $0[3]] }
     case .cast(let dtype): values = elements(dtype.round)
     case .normalNoise(let noise):
       values = (0..<spec.shape.count).map { i in
@@ -128,8 +83,9 @@ public enum Reference {
       }
     case .fill(let value, _):
       values = [Double](repeating: spec.dtype.round(Double(value)), count: spec.shape.count)
-    case .arrangeWeight(let arrangement): values = arrange(arrangement, x, spec.shape)
     case .nonFiniteCount: values = [Double(x.count { !$0.isFinite })]
+    case .embedding, .transpose, .broadcast, .slice, .concatenate, .pad, .upsampleNearest, .arrangeWeight:
+      preconditionFailure("`source` knows it")
     }
     return HostArray(spec, values)
   }
@@ -205,21 +161,5 @@ public enum Reference {
     }
     let count = Double(reduce.axes.reduce(1) { $0 * x.shape[$1] })
     return values.map { ($0 ?? 0) / (reduce.kind == .mean ? count : 1) }
-  }
-
-  private static func arrange(_ arrangement: WeightArrangement, _ x: [Double], _ shape: Shape) -> [Double] {
-    parallelMap(shape.count) { i in
-      let index = coordinates(i, shape)
-      let (row, column) =
-        switch arrangement.layout {
-        case .rowMajor: (index[0], index[1])
-        case .transposed: (index[1], index[0])
-        case .panels(let width, _): (index[1], index[0] * width + index[2])
-        }
-      guard column < arrangement.columns else { return 0 }
-      let (tap, channel) = (row / arrangement.channels, row % arrangement.channels)
-      return x[
-        tap * arrangement.tapStride + channel * arrangement.channelStride + column * arrangement.columnStride]
-    }
   }
 }

@@ -43,7 +43,7 @@ enum Tolerance {
           a.values[start..<start + size].reduce(0) { $0 + $1 * $1 }.squareRoot()
         }.max() ?? 0
       }
-      let masks = attention.mask ? inputs[3].values.filter { abs($0) < 100 }.map { abs($0) } : []
+      let masks = attention.mask ? inputs[3].values.filter { abs($0) <= 1e5 }.map { abs($0) } : []
       let largest =
         Double(abs(attention.scale)) * largestNorm(inputs[0]) * largestNorm(inputs[1]) + (masks.max() ?? 0)
       var absolute = inputs

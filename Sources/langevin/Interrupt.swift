@@ -5,9 +5,12 @@ import Synchronization
 struct Interrupted: Error, CustomStringConvertible {
   /// What was finished before.
   var kept: [String] = []
+  /// What became of the rest, where it is not about pictures.
+  var reason: String?
 
   var description: String {
-    kept.isEmpty
+    if let reason { return "stopped; \(reason)" }
+    return kept.isEmpty
       ? "stopped; nothing was finished, no file was written"
       : "stopped; kept \(kept.joined(separator: ", ")); the unfinished picture was discarded"
   }

@@ -8,7 +8,7 @@ import Logging
   static let configuration = CommandConfiguration(
     commandName: "langevin",
     abstract: "Generates pictures with diffusion models on OpenCL devices or the CPU.",
-    version: "0.1.0", subcommands: [Generate.self, Devices.self])
+    version: "0.1.0", subcommands: [Generate.self, Devices.self, Validate.self, Harvest.self])
 
   /// Every failure is one line on standard error: 64 for a command line that is wrong, 130 for an interrupt,
   /// 1 for everything else.
@@ -21,6 +21,9 @@ import Logging
     } catch let interrupted as Interrupted {
       Output.note("langevin: \(interrupted)")
       Foundation.exit(130)
+    } catch let code as ExitCode {
+      // What went wrong has been said.
+      Foundation.exit(code.rawValue)
     } catch  where exitCode(for: error) == .success {
       exit(withError: error)
     } catch  where exitCode(for: error) == .validationFailure {

@@ -1,4 +1,5 @@
 import Foundation
+import Langevin
 import Logging
 
 /// Results go to standard output, everything meant for a person to standard error.
@@ -11,9 +12,18 @@ enum Output {
 
   /// Pretty-printed with sorted keys.
   static func json(_ value: some Encodable) throws {
+    result(String(decoding: try encode(value), as: UTF8.self))
+  }
+
+  /// The same into a file, which appears whole.
+  static func json(_ value: some Encodable, to url: URL) throws {
+    try (encode(value) + Data("\n".utf8)).withUnsafeBytes { try OutputFile.write($0, to: url) }
+  }
+
+  private static func encode(_ value: some Encodable) throws -> Data {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    result(String(decoding: try encoder.encode(value), as: UTF8.self))
+    return try encoder.encode(value)
   }
 
   /// As the user would type it: relative to the working folder where it lies within.

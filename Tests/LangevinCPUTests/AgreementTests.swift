@@ -14,35 +14,6 @@ import Testing
     }
   }
 
-  /// The model-sized cases that float64 can follow in a few seconds each.
-  @Test func modelCasesAgreeWithFloat64() throws {
-    for test in OperationCases.model where isAffordable(test) {
-      let agreement = try Agreement.check(test, on: device, dtype: .float32, seed: 2)
-      #expect(agreement.passes, "\(agreement)")
-    }
-  }
-
-  /// Larger ones are left to the edge cases, which take the same paths.
-  private func isAffordable(_ test: OperationCase) -> Bool {
-    let (x, second) = (test.inputs.first?.shape.count ?? 0, test.inputs.dropFirst().first?.shape)
-    switch test.operation(.float32) {
-    case .matmul, .conv2d: return x * (second?[-1] ?? 0) < 600_000_000
-    case .attention: return x * (second?[1] ?? 0) < 600_000_000
-    default: return x < 3_000_000
-    }
-  }
-
-  @Test func everyOperationHasACase() {
-    let covered = Set(OperationCases.all.map { $0.operation(.float32).name })
-    #expect(OperationCases.required.subtracting(covered) == [])
-  }
-
-  @Test func casesHaveNamesOfTheirOwn() {
-    let names = OperationCases.all.map(\.name)
-    #expect(
-      Set(names).count == names.count, "\(Dictionary(grouping: names) { $0 }.filter { $1.count > 1 }.keys)")
-  }
-
   /// The table's checker must notice a wrong element: a sum that misses one of its terms.
   @Test func toleranceSeesAMissingTerm() throws {
     for test in OperationCases.edge {

@@ -15,8 +15,4 @@ struct TestDevice: Sendable, CustomStringConvertible {
   static let all: [TestDevice] = OpenCLDevices.all().flatMap { device in
     KernelFamily.allCases.map { TestDevice(index: device.index, family: $0, name: device.platform) }
   }
-
-  static let own: [TestDevice] = OpenCLDevices.all().map { device in
-    TestDevice(index: device.index, family: device.isCPU ? .cpu : .gpu, name: device.platform)
-  }
 }

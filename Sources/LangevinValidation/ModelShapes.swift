@@ -1,0 +1,137 @@
+import Foundation
+import LangevinTensor
+
+import enum LangevinTensor.Operation
+
+/// An operation that real models dispatch, with the shapes it has there. Recorded by `langevin harvest`, which
+/// runs the models on a backend that only looks at shapes.
+public struct ModelShape: Sendable, Hashable, Codable {
+  /// With row-major weights; parameters that differ from step to step are representative ones.
+  public var operation: Operation
+  /// In float32, or int32 where the operation takes ids.
+  public var inputs: [TensorSpec]
+  /// Which models dispatch it, sorted.
+  public var models: [String]
+
+  /// The row of the table.
+  func named(_ name: String) -> OperationCase {
+    OperationCase(
+      name, operation, inputs.map(\.shape), kinds: kinds, dtypes: inputs.map(\.dtype), size: .model,
+      models: models)
+  }
+
+  private var kinds: [InputKind] {
+    switch operation {
+    case .embedding: [.normal, .ids(inputs[0].shape[0])]
+    case .unary(.log), .unary(.sqrt), .unary(.rsqrt), .unary(.reciprocal): [.positive]
+    case .binary(.divide): [.normal, .positive]
+    default: []
+    }
+  }
+}
+
+/// The recorded shapes.
+public enum ModelShapes {
+  /// A recorded shape and its row of the table.
+  public struct Row: Sendable {
+    public let shape: ModelShape
+    public let test: OperationCase
+  }
+
+  /// In the order in which the models dispatch them.
+  public static let recorded: [Row] = {
+    do {
+      let shapes = try JSONDecoder().decode([ModelShape].self, from: Data(PackageResources.model_shapes_json))
+      var seen: [String: Int] = [:]
+      return shapes.map { shape in
+        let sizes = shape.inputs.map(\.shape.description).joined(separator: " ")
+        let name = "\(shape.operation.name) \(sizes) model"
+        seen[name, default: 0] += 1
+        let count = seen[name] ?? 1
+        return Row(shape: shape, test: shape.named(count > 1 ? "\(name) \(count)" : name))
+      }
+    } catch {
+      // It is compiled in, and a test decodes it.
+      preconditionFailure("model_shapes.json: \(error)")
+    }
+  }()
+
+  /// One line a shape, as the file is checked in.
+  public static func encode(_ shapes: [ModelShape]) throws -> Data {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    let lines = try shapes.map { String(decoding: try encoder.encode($0), as: UTF8.self) }
+    return Data(("[\n" + lines.joined(separator: ",\n") + "\n]\n").utf8)
+  }
+}
+
+/// Collects the shapes that a model dispatches, each once.
+public struct ModelShapeCollector: Sendable {
+  private struct Key: Hashable {
+    let operation: Operation
+    let inputs: [TensorSpec]
+  }
+
+  private var order: [Key] = []
+  private var models: [Key: Set<String>] = [:]
+
+  /// Nothing collected yet.
+  public init() {}
+
+  /// Notes an operation of a model.
+  public mutating func add(_ operation: Operation, _ inputs: [TensorSpec], model: String) {
+    func wide(_ spec: TensorSpec) -> TensorSpec {
+      spec.dtype.isFloatingPoint ? TensorSpec(spec.shape) : spec
+    }
+    let key = Key(operation: ModelShapeCollector.representative(operation), inputs: inputs.map(wide))
+    if models[key] == nil { order.append(key) }
+    models[key, default: []].insert(model)
+  }
+
+  /// In the order of their first appearance.
+  public var shapes: [ModelShape] {
+    order.map {
+      ModelShape(operation: $0.operation, inputs: $0.inputs, models: models[$0, default: []].sorted())
+    }
+  }
+
+  /// Without what differs between steps and seeds.
+  private static func representative(_ operation: Operation) -> Operation {
+    switch operation {
+    case .affine: .affine(scale: -1.5, offset: 0.25)
+    case .linearCombination(let coefficients):
+      .linearCombination(coefficients.indices.map { 0.9 - 0.37 * Float($0) })
+    case .normalNoise(let noise):
+      .normalNoise(NormalNoise(seed: 42, stream: 1, step: 2, shape: noise.shape))
+    case .fill(_, let spec): .fill(-2.7, TensorSpec(spec.shape))
+    default: operation
+    }
+  }
+}
+
+/// Computes nothing and holds nothing: every number is zero. It lets a model of any size run for its shapes.
+public final class ShapeBackend: Backend {
+  private final class Nothing: Storage {
+    let byteCount: Int
+    init(_ byteCount: Int) { self.byteCount = byteCount }
+  }
+
+  public let name = "shapes"
+
+  /// A backend.
+  public init() {}
+
+  /// Row-major always: cases are adapted to a device's layout when they run.
+  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
+  public var memory: MemoryUse { MemoryUse() }
+  public func allocate(byteCount: Int) throws -> any Storage { Nothing(byteCount) }
+  public func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {}
+  public func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer)
+    throws
+  {
+    bytes.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+  public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { true }
+  public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {}
+  public func synchronize() throws {}
+}

@@ -1,0 +1,242 @@
+import LangevinTensor
+
+/// A part of a large case that float64 can follow: the same operation on fewer rows, columns, heads or groups,
+/// cut out of the same operands, so that `Reference` and `Tolerance` serve both.
+struct Restriction {
+  let operation: Operation
+  let inputs: [HostArray]
+  /// Which element of the whole output each element of the part is.
+  let elements: [Int]
+
+  /// Parts that hold random elements and the last row and column. One part, the whole, where nothing can be left
+  /// out: for reductions, constants and counts.
+  static func sample(_ operation: Operation, _ inputs: [Operand], output: TensorSpec, seed: UInt64)
+    -> [Restriction]
+  {
+    guard output.shape.count > 0 else { return [] }
+    var chooser = Chooser(generator: Generator(seed: seed))
+    switch operation {
+    case .matmul(let matmul): return [product(matmul, inputs, output.shape, &chooser)]
+    case .conv2d(let conv): return [convolution(conv, inputs, output.shape, &chooser)]
+    case .attention(let attention): return heads(attention, inputs, &chooser)
+    case .groupNorm(let norm): return groups(norm, inputs)
+    case .layerNorm, .rmsNorm, .softmax: return [rows(operation, inputs, &chooser)]
+    case .unary, .affine, .clamp, .cast, .binary, .linearCombination, .geglu:
+      let elements = chooser.elements(of: output.shape)
+      if case .geglu = operation {
+        let width = output.shape[-1]
+        let places = elements.flatMap { element in
+          let first = element / width * 2 * width + element % width
+          return [first, first + width]
+        }
+        let x = inputs[0].gathered(places, [elements.count, 2])
+        return [Restriction(operation: operation, inputs: [x], elements: elements)]
+      }
+      let parts = inputs.map { input in
+        let place = Reference.broadcastPlace(input.spec.shape, output.shape)
+        return input.gathered(elements.map(place), [elements.count])
+      }
+      return [Restriction(operation: operation, inputs: parts, elements: elements)]
+    default:
+      return [
+        Restriction(
+          operation: operation, inputs: inputs.map(\.array), elements: Array(0..<output.shape.count))
+      ]
+    }
+  }
+
+  /// Element (row, column) of one right operand, logically [rows, columns].
+  private static func right(
+    _ layout: MatrixLayout, _ row: Int, _ column: Int, rows: Int, columns: Int
+  ) -> Int {
+    switch layout {
+    case .rowMajor: row * columns + column
+    case .transposed: column * rows + row
+    case .panels(let width, _): (column / width * rows + row) * width + column % width
+    }
+  }
+
+  /// The operands of an epilogue at these rows and columns of an output [rows, `width`].
+  private static func extras(
+    _ epilogue: Epilogue, _ inputs: [Operand], _ rows: [Int], _ columns: [Int], width: Int, rowsPerImage: Int
+  ) -> (Epilogue, [HostArray]) {
+    var rest = inputs.dropFirst(2)
+    var result: [HostArray] = []
+    if epilogue.bias { result.append(rest.removeFirst().gathered(columns, [columns.count])) }
+    let shape: Shape = [rows.count, columns.count]
+    // A vector for each image is a residual to the rows that were cut out of it.
+    var added: HostArray?
+    if epilogue.perImage {
+      let places = rows.flatMap { row in columns.map { row / rowsPerImage * width + $0 } }
+      added = rest.removeFirst().gathered(places, shape)
+    }
+    if epilogue.residual {
+      let places = rows.flatMap { row in columns.map { row * width + $0 } }
+      let residual = rest.removeFirst().gathered(places, shape)
+      added = added.map { HostArray($0.spec, zip($0.values, residual.values).map { $0 + $1 }) } ?? residual
+    }
+    var plain = epilogue
+    plain.perImage = false
+    plain.residual = added != nil
+    return (plain, result + (added.map { [$0] } ?? []))
+  }
+
+  private static func product(
+    _ matmul: MatMul, _ inputs: [Operand], _ output: Shape, _ chooser: inout Chooser
+  ) -> Restriction {
+    let (a, b, n) = (inputs[0], inputs[1], output[-1])
+    let k = matmul.transposeLeft ? a.spec.shape[-2] : a.spec.shape[-1]
+    let isPanels = if case .panels = matmul.right { true } else { false }
+    let isBatched = !isPanels && b.spec.shape.rank > 2
+    let perMatrix = isBatched ? output[-2] : output.count / n
+    // Of a batch its last matrix.
+    let first = output.count / n - perMatrix
+    let rows = chooser.indices(below: perMatrix, count: 32).map { first + $0 }
+    let columns = chooser.indices(below: n, count: 32)
+    let matrix = first / max(perMatrix, 1)
+    let left = rows.flatMap { row in
+      (0..<k).map { l in
+        matmul.transposeLeft ? matrix * perMatrix * k + l * perMatrix + row - first : row * k + l
+      }
+    }
+    let right = (0..<k).flatMap { row in
+      columns.map { matrix * k * n + self.right(matmul.right, row, $0, rows: k, columns: n) }
+    }
+    let (epilogue, rest) = extras(matmul.epilogue, inputs, rows, columns, width: n, rowsPerImage: 1)
+    return Restriction(
+      operation: .matmul(MatMul(scale: matmul.scale, epilogue: epilogue)),
+      inputs: [a.gathered(left, [rows.count, k]), b.gathered(right, [k, columns.count])] + rest,
+      elements: rows.flatMap { row in columns.map { row * n + $0 } })
+  }
+
+  /// Each chosen pixel's window becomes a row of a product.
+  private static func convolution(
+    _ conv: Conv2D, _ inputs: [Operand], _ output: Shape, _ chooser: inout Chooser
+  ) -> Restriction {
+    let (x, n) = (inputs[0].spec.shape, output[3])
+    let (height, width, channels) = (x[1], x[2], x[3])
+    let k = conv.kernel.height * conv.kernel.width * channels
+    let pixels = chooser.indices(below: output.count / n, count: 32)
+    let columns = chooser.indices(below: n, count: 32)
+    var windows: [Double] = []
+    windows.reserveCapacity(pixels.count * k)
+    for pixel in pixels {
+      let index = Reference.coordinates(pixel, [output[0], output[1], output[2]])
+      for tap in 0..<conv.kernel.height * conv.kernel.width {
+        let line = index[1] * conv.stride - conv.padding.top + tap / conv.kernel.width
+        let column = index[2] * conv.stride - conv.padding.left + tap % conv.kernel.width
+        let isInside = (0..<height).contains(line) && (0..<width).contains(column)
+        let start = ((index[0] * height + line) * width + column) * channels
+        for channel in 0..<channels { windows.append(isInside ? inputs[0][start + channel] : 0) }
+      }
+    }
+    let weight = (0..<k).flatMap { row in
+      columns.map { right(conv.weight, row, $0, rows: k, columns: n) }
+    }
+    let (epilogue, rest) = extras(
+      conv.epilogue, inputs, pixels, columns, width: n, rowsPerImage: output[1] * output[2])
+    let dtype = inputs[0].spec.dtype
+    return Restriction(
+      operation: .matmul(MatMul(epilogue: epilogue)),
+      inputs: [
+        HostArray(TensorSpec([pixels.count, k], dtype), windows),
+        inputs[1].gathered(weight, [k, columns.count]),
+      ] + rest,
+      elements: pixels.flatMap { pixel in columns.map { pixel * n + $0 } })
+  }
+
+  /// A few queries of the first head of the first image and of the last of the last.
+  private static func heads(_ attention: Attention, _ inputs: [Operand], _ chooser: inout Chooser)
+    -> [Restriction]
+  {
+    let (q, k) = (inputs[0].spec.shape, inputs[1].spec.shape)
+    let (queries, keys, channels) = (q[1], k[1], q[2])
+    let size = channels / attention.heads
+    guard size > 0 else { return [] }
+    let corners = [(0, 0), (q[0] - 1, attention.heads - 1)]
+    return corners.dropFirst(corners[0] == corners[1] ? 1 : 0).map { image, head in
+      let rows = chooser.indices(below: queries, count: keys * size > 1 << 20 ? 8 : 16)
+      func cut(_ operand: Operand, _ tokens: [Int], of count: Int) -> HostArray {
+        let places = tokens.flatMap { token in
+          (0..<size).map { (image * count + token) * channels + head * size + $0 }
+        }
+        return operand.gathered(places, [1, tokens.count, size])
+      }
+      let every = Array(0..<keys)
+      var parts = [
+        cut(inputs[0], rows, of: queries), cut(inputs[1], every, of: keys), cut(inputs[2], every, of: keys),
+      ]
+      if attention.mask || attention.causal {
+        let start = attention.mask && inputs[3].spec.shape.rank == 3 ? image * queries * keys : 0
+        let values = rows.flatMap { row in
+          every.map { key in
+            attention.causal && key > row
+              ? -Double.infinity : attention.mask ? inputs[3][start + row * keys + key] : 0
+          }
+        }
+        parts.append(HostArray(TensorSpec([rows.count, keys], inputs[0].spec.dtype), values))
+      }
+      return Restriction(
+        operation: .attention(Attention(heads: 1, scale: attention.scale, mask: parts.count > 3)),
+        inputs: parts,
+        elements: rows.flatMap { row in
+          (0..<size).map { (image * queries + row) * channels + head * size + $0 }
+        })
+    }
+  }
+
+  /// The first group of the first image and the last of the last.
+  private static func groups(_ norm: GroupNorm, _ inputs: [Operand]) -> [Restriction] {
+    let shape = inputs[0].spec.shape
+    let (images, channels) = (shape[0], shape[-1])
+    let (width, pixels) = (channels / norm.groups, shape.count / images / channels)
+    let corners = [(0, 0), (images - 1, norm.groups - 1)]
+    return corners.dropFirst(corners[0] == corners[1] ? 1 : 0).map { image, group in
+      let own = (group * width)..<(group + 1) * width
+      let elements = (0..<pixels).flatMap { pixel in own.map { (image * pixels + pixel) * channels + $0 } }
+      var single = norm
+      single.groups = 1
+      return Restriction(
+        operation: .groupNorm(single),
+        inputs: [
+          inputs[0].gathered(elements, [1, pixels, width]), inputs[1].gathered(Array(own), [width]),
+          inputs[2].gathered(Array(own), [width]),
+        ], elements: elements)
+    }
+  }
+
+  /// Whole rows, and all of what serves every row.
+  private static func rows(_ operation: Operation, _ inputs: [Operand], _ chooser: inout Chooser)
+    -> Restriction
+  {
+    let width = inputs[0].spec.shape[-1]
+    let rows = chooser.indices(below: inputs[0].spec.shape.count / width, count: 64)
+    let elements = rows.flatMap { row in (row * width)..<(row + 1) * width }
+    return Restriction(
+      operation: operation,
+      inputs: [inputs[0].gathered(elements, [rows.count, width])] + inputs.dropFirst().map(\.array),
+      elements: elements)
+  }
+}
+
+/// Draws what is looked at.
+private struct Chooser {
+  var generator: Generator
+
+  /// Ascending: the first, the last and random ones between, or all where there are not more.
+  mutating func indices(below limit: Int, count: Int) -> [Int] {
+    guard limit > count else { return Array(0..<limit) }
+    var chosen: Set = [0, limit - 1]
+    while chosen.count < count { chosen.insert(Int(generator.next() % UInt64(limit))) }
+    return chosen.sorted()
+  }
+
+  /// Random elements, and ones of the last row and of the last column.
+  mutating func elements(of shape: Shape) -> [Int] {
+    let width = shape.rank > 0 ? shape[-1] : 1
+    let rows = shape.count / width
+    let row = indices(below: width, count: 512).map { (rows - 1) * width + $0 }
+    let column = indices(below: rows, count: 512).map { $0 * width + width - 1 }
+    return Set(indices(below: shape.count, count: 4096) + row + column).sorted()
+  }
+}

@@ -1,0 +1,122 @@
+import LangevinTensor
+
+/// What a validation found: the JSON of `langevin validate --json`.
+public struct ValidationReport: Sendable, Codable {
+  /// Changes when a field changes its meaning.
+  public static let currentFormat = 1
+
+  /// `currentFormat` of the writer.
+  public var format = ValidationReport.currentFormat
+  /// The tool's.
+  public var version: String
+  /// Of the inputs.
+  public var seed: UInt64
+  /// The run was stopped, or a device failed, before everything was run.
+  public var isPartial = false
+  /// In the order in which they were named.
+  public var devices: [DeviceReport] = []
+
+  /// No device had a failing case, and none was lost.
+  public var passes: Bool { devices.allSatisfy { $0.passes } }
+
+  /// What was found on the device of this name.
+  public func device(_ name: String) -> DeviceReport? { devices.first { $0.name == name } }
+}
+
+/// What was found on one device.
+public struct DeviceReport: Sendable, Codable {
+  /// `cpu`, `opencl:0`.
+  public var name: String
+  /// What it is, with driver and version.
+  public var description: String
+  /// The OpenCL kernels' form; nil for the CPU backend.
+  public var family: String?
+  /// Why the device could not be used any more.
+  public var failure: String?
+  /// Of the device's runs, without the reference's.
+  public var seconds = 0.0
+  /// One an operation, in the table's order.
+  public var operations: [OperationVerdict] = []
+  /// One a case and dtype, in the order in which they ran.
+  public var cases: [CaseResult] = []
+
+  /// Nothing failed, and the device was not lost.
+  public var passes: Bool { failure == nil && operations.allSatisfy { $0.failed == 0 } }
+
+  /// The verdict on an operation by `Operation.name`; nil where it was not run.
+  public func verdict(_ operation: String) -> OperationVerdict? {
+    operations.first { $0.operation == operation }
+  }
+}
+
+/// One operation on one device.
+public struct OperationVerdict: Sendable, Codable {
+  /// `Operation.name`.
+  public var operation: String
+  public var passed = 0
+  public var failed = 0
+  /// Without a kernel or without the memory for it.
+  public var skipped = 0
+  /// The largest error relative to what is allowed.
+  @CodableNumber public var worst: Double = 0
+  /// The largest error in units in the last place; large where terms cancel, which the tolerance knows.
+  @CodableNumber public var ulp: Double = 0
+  /// Of the device's runs.
+  public var seconds = 0.0
+
+  /// It ran, and nothing failed: what a benchmark may rank.
+  public var passes: Bool { failed == 0 && passed > 0 }
+
+  mutating func add(_ result: CaseResult) {
+    switch result.outcome {
+    case .passed: passed += 1
+    case .failed: failed += 1
+    case .skipped: skipped += 1
+    }
+    worst = max(worst, result.errors?.ratio ?? 0)
+    ulp = max(ulp, result.errors?.ulp.maximum ?? 0)
+    seconds += result.seconds
+  }
+}
+
+/// One case in one dtype on one device.
+public struct CaseResult: Sendable, Codable {
+  public enum Outcome: String, Sendable, Codable { case passed, failed, skipped }
+
+  /// The row of the table.
+  public var name: String
+  /// `Operation.name`.
+  public var operation: String
+  public var dtype: DType
+  public var inputs: [TensorSpec]
+  public var output: TensorSpec
+  /// Which models dispatch it; empty for an edge case.
+  public var models: [String]
+  public var outcome: Outcome
+  /// Nil where it did not run to its end, or has no elements.
+  public var errors: ErrorSummary?
+  /// Empty where it passed; of a skipped one nothing.
+  public var faults: [Fault] = []
+  /// Why it was skipped.
+  public var reason: String?
+  /// Of the fastest run.
+  public var seconds = 0.0
+  /// What `--replay` takes, where it failed.
+  public var replay: String?
+  /// The smallest shape that was found to fail, and what `--replay` takes for it.
+  public var smallest: Smallest?
+
+  /// A failing case that was made smaller.
+  public struct Smallest: Sendable, Codable {
+    public var inputs: [TensorSpec]
+    public var replay: String
+  }
+
+  /// What is wrong in a line.
+  public var problem: String {
+    let list = faults.map(\.description).joined(separator: "; ")
+    guard let errors, errors.ratio > 1 else { return list }
+    let place = errors.worst.map(String.init).joined(separator: ", ")
+    return list + " at [\(place)]: \(errors.value) instead of \(errors.expected)"
+  }
+}

@@ -1,0 +1,221 @@
+import LangevinTensor
+
+/// Runs rows of the table on devices and says what each device gets wrong.
+///
+/// Around every buffer lie guard regions, outputs are poisoned before each run, and each case runs several times
+/// on the same buffers, which must give the same bits. What is expected, and how exactly, is `Expectation`'s.
+public struct Validator: Sendable {
+  /// A device and what a report says of it.
+  public struct Subject: Sendable {
+    public let device: Device
+    /// With driver and version.
+    public let description: String
+    /// The OpenCL kernels' form; nil for the CPU backend.
+    public let family: String?
+
+    /// Names a device.
+    public init(_ device: Device, description: String, family: String? = nil) {
+      self.device = device
+      self.description = description
+      self.family = family
+    }
+  }
+
+  /// What has just been found.
+  public enum Progress: Sendable {
+    case result(CaseResult, device: String)
+    /// All rows of an operation are done.
+    case verdict(OperationVerdict, device: String)
+    /// The device cannot be used any more.
+    case lost(device: String, reason: String)
+  }
+
+  /// The tool's, which reports and replays carry.
+  public var version: String
+  /// Of the inputs.
+  public var seed: UInt64 = 1
+  /// Storage types of edge cases.
+  public var dtypes: [DType] = [.float32, .float16, .bfloat16]
+  /// Storage types of model cases.
+  public var modelDTypes: [DType] = [.float32]
+  /// How often a case runs on the same buffers.
+  public var repeats = 3
+  /// Whether failing cases are made smaller.
+  public var shrinks = true
+  /// A device that is itself validated against float64, for what is too large for that: the CPU backend.
+  public let reference: Device
+
+  /// A validator with the settings of `langevin validate`.
+  public init(version: String, reference: Device) {
+    self.version = version
+    self.reference = reference
+  }
+
+  /// Runs cases on one device; see the other `run`.
+  public func run(
+    _ cases: [OperationCase], on device: Device, description: String = "", family: String? = nil
+  ) throws -> ValidationReport {
+    try run(cases, on: [Subject(device, description: description, family: family)])
+  }
+
+  /// Runs cases on devices, which share the expectations: operation after operation, each on all devices.
+  ///
+  /// A device that fails for good is reported and the others go on. `shouldStop` is asked before each case; once
+  /// it says so, the report is what there is and says that it is partial. Throws what the reference throws.
+  public func run(
+    _ cases: [OperationCase], on subjects: [Subject], shouldStop: () -> Bool = { false },
+    progress: (Progress) -> Void = { _ in }
+  ) throws -> ValidationReport {
+    var report = ValidationReport(version: version, seed: seed)
+    report.devices = subjects.map {
+      DeviceReport(name: $0.device.name, description: $0.description, family: $0.family)
+    }
+    for name in uniqued(cases.map { $0.operation(.float32).name }) {
+      var verdicts = subjects.map { _ in OperationVerdict(operation: name) }
+      rows: for test in cases where test.operation(.float32).name == name {
+        for dtype in dtypes(of: test) {
+          var known: [OperationCase: (inputs: [Operand], expectation: Expectation)] = [:]
+          for (index, subject) in subjects.enumerated() where report.devices[index].failure == nil {
+            if shouldStop() {
+              report.isPartial = true
+              break rows
+            }
+            let adapted = test.adapted(to: subject.device.backend)
+            let prepared = try known[adapted] ?? prepare(adapted, dtype)
+            // Layouts differ between few devices, and a model's operands are large.
+            if subjects.count > 1, test.size == .edge || index + 1 < subjects.count {
+              known = [adapted: prepared]
+            }
+            var result = try run(adapted, dtype, prepared.inputs, prepared.expectation, on: subject)
+            if result.outcome == .failed { try explain(&result, adapted, dtype, on: subject) }
+            verdicts[index].add(result)
+            report.devices[index].cases.append(result)
+            report.devices[index].seconds += result.seconds
+            progress(.result(result, device: subject.device.name))
+            if result.isDeviceError, let reason = Validator.failure(of: subject.device) {
+              report.devices[index].failure = reason
+              report.isPartial = true
+              progress(.lost(device: subject.device.name, reason: reason))
+            }
+          }
+        }
+      }
+      for (index, verdict) in verdicts.enumerated()
+      where verdict.passed + verdict.failed + verdict.skipped > 0 {
+        report.devices[index].operations.append(verdict)
+        progress(.verdict(verdict, device: subjects[index].device.name))
+      }
+      if report.isPartial, shouldStop() { break }
+    }
+    return report
+  }
+
+  /// Runs one case in one dtype, without making it smaller. Throws what the reference throws.
+  public func run(_ test: OperationCase, dtype: DType, on subject: Subject) throws -> CaseResult {
+    let (inputs, expectation) = try prepare(test, dtype)
+    var result = try run(test, dtype, inputs, expectation, on: subject)
+    if result.outcome == .failed {
+      result.replay = Replay(version: version, test: test, dtype: dtype, seed: seed).text
+    }
+    return result
+  }
+
+  /// Those in which a row differs from what it is in float32.
+  private func dtypes(of test: OperationCase) -> [DType] {
+    let all = test.size == .model ? modelDTypes : dtypes
+    let isFloating =
+      test.specs(.float16) != test.specs(.float32) || test.operation(.float16) != test.operation(.float32)
+    return isFloating ? all : Array(all.prefix(1))
+  }
+
+  private func prepare(_ test: OperationCase, _ dtype: DType) throws -> (
+    inputs: [Operand], expectation: Expectation
+  ) {
+    let inputs = test.operands(dtype: dtype, seed: seed)
+    return (
+      inputs, try Expectation(test.operation(dtype), inputs, seed: seed, reference: reference)
+    )
+  }
+
+  private func run(
+    _ test: OperationCase, _ dtype: DType, _ inputs: [Operand], _ expectation: Expectation,
+    on subject: Subject
+  ) throws -> CaseResult {
+    let operation = test.operation(dtype)
+    var result = CaseResult(
+      name: test.name, operation: operation.name, dtype: dtype, inputs: inputs.map(\.spec),
+      output: expectation.output, models: test.models, outcome: .passed)
+    let backend = subject.device.backend
+    guard backend.supports(operation, inputs: result.inputs) else {
+      result.outcome = .skipped
+      result.reason = "\(backend.name) has no kernel for it"
+      return result
+    }
+    do {
+      let run = try GuardedRun(
+        operation, inputs, output: expectation.output, sliced: test.sliced, repeats: repeats, on: backend)
+      result.faults = run.faults
+      result.seconds = run.seconds
+      if let output = run.output {
+        let errors = expectation.compare(output)
+        result.errors = errors
+        // Not `> 1`: whatever is not a number does not pass either.
+        if !(errors.ratio <= 1) {
+          result.faults.insert(.error(ratio: .init(wrappedValue: errors.ratio)), at: 0)
+        }
+      }
+    } catch let error as TensorError {
+      if case .outOfMemory = error {
+        result.outcome = .skipped
+        result.reason = "\(error)"
+        return result
+      }
+      result.faults.append(.failed("\(error)"))
+    }
+    if !result.faults.isEmpty { result.outcome = .failed }
+    return result
+  }
+
+  /// How to run a failure again, and the smallest that fails in the same way.
+  private func explain(_ result: inout CaseResult, _ test: OperationCase, _ dtype: DType, on subject: Subject)
+    throws
+  {
+    result.replay = Replay(version: version, test: test, dtype: dtype, seed: seed).text
+    guard shrinks, !result.isDeviceError else { return }
+    let start = ContinuousClock.now
+    let smallest = try Shrinking.smallest(test) { candidate in
+      guard ContinuousClock.now - start < .seconds(10) else { return false }
+      let (inputs, expectation) = try prepare(candidate, dtype)
+      let result = try run(candidate, dtype, inputs, expectation, on: subject)
+      return result.outcome == .failed && !result.isDeviceError
+    }
+    guard smallest != test else { return }
+    result.smallest = CaseResult.Smallest(
+      inputs: smallest.specs(dtype),
+      replay: Replay(version: version, test: smallest, dtype: dtype, seed: seed).text)
+  }
+
+  /// Why a device does not even add; nil where it does.
+  private static func failure(of device: Device) -> String? {
+    do {
+      let x = try Tensor([1, 2, 3] as [Float], [3], on: device)
+      _ = try (x + x).floats()
+      return nil
+    } catch {
+      return "\(error)"
+    }
+  }
+}
+
+extension CaseResult {
+  /// The device said that it failed, rather than giving wrong numbers.
+  fileprivate var isDeviceError: Bool {
+    faults.contains { if case .failed = $0 { true } else { false } }
+  }
+}
+
+/// In the order of their first appearance.
+private func uniqued(_ names: [String]) -> [String] {
+  var seen: Set<String> = []
+  return names.filter { seen.insert($0).inserted }
+}

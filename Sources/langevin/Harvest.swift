@@ -1,0 +1,164 @@
+import ArgumentParser
+import Foundation
+import Langevin
+import LangevinValidation
+import Synchronization
+
+/// `langevin harvest FILE`: runs full-size models for their shapes alone, without weights, memory or arithmetic,
+/// and writes Sources/LangevinValidation/Resources/model_shapes.json.
+struct Harvest: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Records the shapes that real models dispatch.", shouldDisplay: false)
+
+  @Argument(help: "The file to write.")
+  var file: String
+
+  func run() throws {
+    let shapes = try ShapeHarvest.run()
+    let data = try ModelShapes.encode(shapes)
+    try data.withUnsafeBytes { try OutputFile.write($0, to: URL(fileURLWithPath: file)) }
+    Output.result("\(file): \(shapes.count) shapes")
+  }
+}
+
+/// Stable Diffusion 1.5 at 512 x 512 and 2.1 at 768 x 768 with their text encoders and autoencoders, one picture
+/// with guidance.
+enum ShapeHarvest {
+  static func run() throws -> [ModelShape] {
+    let collector = Mutex(ModelShapeCollector())
+    func record(_ model: String, _ body: (Device) throws -> Void) throws {
+      let device = Device(ShapeBackend())
+      device.observe { event in
+        collector.withLock { $0.add(event.operation, event.inputs, model: model) }
+      }
+      try body(device)
+      device.observe(nil)
+    }
+
+    try record("CLIP ViT-L/14 text") { try text(textConfig15, on: $0) }
+    try record("OpenCLIP ViT-H text") { try text(textConfig21, on: $0) }
+    for (name, unet, size, prediction) in [
+      ("SD 1.5", UNet2DConditionConfig(), 64, Prediction.epsilon), ("SD 2.1", unetConfig21, 96, .v),
+    ] {
+      try record("\(name) UNet") { device in
+        for dtype in [DType.float32, .float16] {
+          try denoise(unet, latent: size, prediction, dtype, on: device)
+        }
+      }
+      for isEncoder in [false, true] {
+        try record("\(name) VAE \(isEncoder ? "encoder" : "decoder")") { device in
+          try autoencode(latent: size, isEncoder: isEncoder, on: device)
+        }
+      }
+    }
+    // A tensor without elements never reaches a backend.
+    return collector.withLock { $0.shapes }.filter { $0.inputs.allSatisfy { $0.shape.count > 0 } }
+  }
+
+  private static var textConfig15: CLIPTextConfig {
+    var config = CLIPTextConfig()
+    (config.hiddenSize, config.intermediateSize, config.headCount) = (768, 3072, 12)
+    return config
+  }
+
+  /// Stable Diffusion 2's: 23 of OpenCLIP-H's 24 layers.
+  private static var textConfig21: CLIPTextConfig {
+    var config = CLIPTextConfig()
+    (config.hiddenSize, config.intermediateSize) = (1024, 4096)
+    (config.headCount, config.layerCount, config.activation) = (16, 23, .gelu)
+    return config
+  }
+
+  private static var unetConfig21: UNet2DConditionConfig {
+    var config = UNet2DConditionConfig()
+    config.sampleSize = 96
+    config.headCounts = [5, 10, 20, 20]
+    config.crossAttentionChannels = [1024, 1024, 1024, 1024]
+    return config
+  }
+
+  private static func weights(on device: Device, as dtype: DType = .float32) -> Weights {
+    Weights(ZeroWeights(), on: device, as: dtype)
+  }
+
+  private static func text(_ config: CLIPTextConfig, on device: Device) throws {
+    let model = try CLIPTextModel(config, weights(on: device))
+    let end = Int32(config.endOfTextToken)
+    let prompt = [Int32](repeating: end, count: config.maxPositions)
+    let states = try model([prompt, prompt]).lastHiddenState
+    _ = try states.nonFiniteCount()
+  }
+
+  /// The UNet in every sampler, so that their updates are recorded too.
+  private static func denoise(
+    _ config: UNet2DConditionConfig, latent: Int, _ prediction: Prediction, _ dtype: DType, on device: Device
+  ) throws {
+    let unet = try UNet2DConditionModel(config, weights(on: device, as: dtype))
+    let context = try Tensor.blank(
+      TensorSpec([2, 77, config.crossAttentionChannels[0]], dtype), on: device)
+    let guidance = ClassifierFreeGuidance(scale: 7.5) { x, timestep in
+      let timesteps = [Float](repeating: timestep, count: x.shape[0])
+      return try unet(x.cast(to: dtype), timesteps: timesteps, context: context).cast(to: .float32)
+    }
+    let denoiser = NetworkDenoiser(prediction) { x, timestep in try guidance(x, timestep) }
+    var config = NoiseSchedule()
+    config.betaSchedule = .scaledLinear
+    (config.betaStart, config.betaEnd) = (0.00085, 0.012)
+    config.clipSample = false
+    config.prediction = prediction
+    for sampler in Sampler.allCases {
+      var noise = NoiseSource(.philox, seeds: [0], on: device)
+      let schedule = try sampler.schedule(config, steps: 3)
+      let start = try schedule.initial(noise: noise.normal([1, latent, latent, 4], for: .initial))
+      _ = try sampler.sample(
+        denoiser, from: start, along: schedule, config: config, eta: 0.5, noise: &noise
+      ) { _, _, x in _ = try x.nonFiniteCount() }
+    }
+  }
+
+  private static func autoencode(latent: Int, isEncoder: Bool, on device: Device) throws {
+    let config = AutoencoderKLConfig()
+    let model = try AutoencoderKL(config, weights(on: device), withEncoder: isEncoder)
+    let shape: Shape = [1, latent, latent, config.latentChannels]
+    if isEncoder {
+      let side = latent * config.downscale
+      let posterior = try model.encode(.blank(TensorSpec([1, side, side, 3]), on: device))
+      let noise = try Tensor.normal(shape, seed: 0, on: device)
+      _ = try posterior.sample(noise: noise).affine(scale: config.scalingFactor, offset: 0)
+    } else {
+      let own = try Tensor.blank(TensorSpec(shape), on: device).affine(
+        scale: 1 / config.scalingFactor, offset: 0)
+      _ = try model.decode(own).nonFiniteCount()
+    }
+  }
+}
+
+/// Zeros in whichever shape a model asks for.
+final class ZeroWeights: WeightSource {
+  private let shapes = Mutex<[String: Shape]>([:])
+
+  let names: [String] = []
+  let description = "no file"
+  func spec(of name: String) -> TensorSpec? { shapes.withLock { $0[name] }.map { TensorSpec($0) } }
+
+  func spec(of name: String, expecting shape: Shape) -> TensorSpec? {
+    shapes.withLock { $0[name] = shape }
+    return TensorSpec(shape)
+  }
+
+  func load(_ name: String, on device: Device) throws -> Tensor {
+    guard let shape = shapes.withLock({ $0[name] }) else {
+      throw WeightError.missing(name: name, source: description)
+    }
+    return try .blank(TensorSpec(shape), on: device)
+  }
+}
+
+extension Tensor {
+  /// For a device that looks at shapes only: what would be its bytes is never touched.
+  fileprivate static func blank(_ spec: TensorSpec, on device: Device) throws -> Tensor {
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: spec.byteCount, alignment: 64)
+    defer { bytes.deallocate() }
+    return try Tensor(bytes: UnsafeRawBufferPointer(bytes), spec, on: device)
+  }
+}

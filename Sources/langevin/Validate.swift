@@ -1,0 +1,229 @@
+import ArgumentParser
+import Foundation
+import Langevin
+import LangevinValidation
+
+/// `langevin validate`.
+struct Validate: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Runs every operation on a device and holds it to float64 and to the CPU backend.",
+    discussion: """
+      Each case runs three times between guard regions into a poisoned output; the tolerance is derived from \
+      what is summed. A failure prints the line that repeats it, and the smallest shape that fails alike. The \
+      exit code is 1 where anything failed.
+      """)
+
+  enum Shapes: String, CaseIterable, ExpressibleByArgument {
+    case edge, model, tiny, all
+
+    var cases: [OperationCase] {
+      switch self {
+      case .edge: OperationCases.edge
+      case .model: OperationCases.model
+      case .tiny: OperationCases.tiny
+      case .all: OperationCases.all
+      }
+    }
+  }
+
+  enum Storage: String, CaseIterable, ExpressibleByArgument {
+    case f32, f16, bf16, all
+
+    var dtype: DType? {
+      switch self {
+      case .f32: .float32
+      case .f16: .float16
+      case .bf16: .bfloat16
+      case .all: nil
+      }
+    }
+  }
+
+  @Option(help: "auto, cpu, opencl, opencl:N or all; `langevin devices` lists them.")
+  var device = "auto"
+  @Option(help: "One operation, as its line names it. (default: all)")
+  var op: String?
+  @Option(
+    help: "edge: odd, empty and long ones; model: those of Stable Diffusion; tiny: for a simulator; or all.")
+  var shapes = Shapes.edge
+  @Option(help: "The OpenCL kernels' form, cpu or gpu. (default: the device's own)")
+  var family: KernelFamily?
+  @Option(help: "Storage: f32, f16, bf16 or all. (default: all; f32 for model shapes)")
+  var precision: Storage?
+  @Option(parsing: .unconditional, help: "Of the inputs.")
+  var seed: UInt64 = 1
+  @Option(help: ArgumentHelp("Runs of each case.", visibility: .hidden))
+  var repeats = 3
+  @Option(help: "Write what was found there.")
+  var json: String?
+  @Option(help: "Run one case again: what a failure printed, or a file that has it.")
+  var replay: String?
+  @Flag(help: "A line for each case too.")
+  var verbose = false
+
+  func run() throws {
+    Interrupt.install()
+    guard repeats > 0 else { throw ValidationError("--repeats must be at least 1, got \(repeats)") }
+    let file = json.map { URL(fileURLWithPath: $0) }
+    if let file { try OutputFile.check(file) }
+    let replayed = try replay.map(Validate.read)
+    let cases = try replayed.map { [$0.test] } ?? self.cases()
+    let subjects = try Validate.subjects(device, family: family)
+
+    var validator = Validator(version: LangevinCommand.configuration.version, reference: Device(CPUBackend()))
+    validator.seed = replayed?.seed ?? seed
+    validator.repeats = repeats
+    if let dtype = replayed?.dtype ?? precision?.dtype {
+      (validator.dtypes, validator.modelDTypes) = ([dtype], [dtype])
+    } else if precision == .all {
+      validator.modelDTypes = validator.dtypes
+    }
+    let start = ContinuousClock.now
+    let report = try validator.run(
+      cases, on: subjects, shouldStop: { (try? Interrupt.check()) == nil }, progress: show)
+    for device in report.devices {
+      Output.result(Validate.summary(device))
+    }
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    Output.note(String(format: "langevin: %.1f s in all", seconds))
+    if report.isPartial { Output.warning("partial: not every case was run on every device") }
+    if let file { try Output.json(report, to: file) }
+    if (try? Interrupt.check()) == nil {
+      throw Interrupted(reason: "what was run is above\(json.map { " and in \($0)" } ?? "")")
+    }
+    if !report.passes { throw ExitCode(1) }
+  }
+
+  /// Those of the table that were asked for.
+  private func cases() throws -> [OperationCase] {
+    let cases = shapes.cases
+    guard let op else { return cases }
+    let chosen = cases.filter { test in
+      let operation = test.operation(.float32)
+      return operation.name == op || operation.kind.rawValue == op
+    }
+    guard chosen.isEmpty else { return chosen }
+    let names = Set(cases.map { $0.operation(.float32).name }).sorted().joined(separator: ", ")
+    throw ValidationError(
+      "there is no operation '\(op)' in the shapes '\(shapes.rawValue)'; there are: \(names)")
+  }
+
+  /// Text of a replay or a file's.
+  private static func read(_ argument: String) throws -> Replay {
+    if argument.hasPrefix("{") { return try Replay(text: argument) }
+    let text: String
+    do {
+      text = try String(contentsOf: URL(fileURLWithPath: argument), encoding: .utf8)
+    } catch {
+      throw ImageError.unreadable(path: argument, reason: "no such file, or not text")
+    }
+    return try Replay(text: text)
+  }
+
+  /// The devices that an argument names.
+  private static func subjects(_ text: String, family: KernelFamily?) throws -> [Validator.Subject] {
+    func openCL(_ index: Int) throws -> Validator.Subject {
+      subject(Device(try OpenCLBackend(index: index, family: family)))
+    }
+    if text == "all" {
+      var subjects = family == nil ? [subject(Device(CPUBackend()))] : []
+      for description in OpenCLDevices.all() {
+        if let problem = description.problem {
+          Output.warning("opencl:\(description.index) (\(description.name)) is left out: \(problem)")
+          continue
+        }
+        do {
+          subjects.append(try openCL(description.index))
+        } catch {
+          Output.warning("opencl:\(description.index) (\(description.name)) is left out: \(error)")
+        }
+      }
+      return subjects
+    }
+    let device = try DeviceChoice.parse(text).open(fallback: false, notice: { Output.warning($0) })
+    if let backend = device.backend as? OpenCLBackend, family != nil {
+      return [try openCL(backend.description.index)]
+    }
+    if family != nil { throw ValidationError("--family is for OpenCL devices, not for \(device.name)") }
+    return [subject(device)]
+  }
+
+  private static func subject(_ device: Device) -> Validator.Subject {
+    guard let backend = device.backend as? OpenCLBackend else {
+      return Validator.Subject(device, description: device.label)
+    }
+    let what = backend.description
+    return Validator.Subject(
+      device, description: "\(what.name), \(what.platform), driver \(what.driver)",
+      family: backend.family.rawValue)
+  }
+
+  private func show(_ progress: Validator.Progress) {
+    switch progress {
+    case .result(let result, let device):
+      if verbose {
+        let ratio = result.errors.map { Validate.number($0.ratio) } ?? "-"
+        Output.note(
+          "\(device) \(result.name) \(result.dtype.rawValue) \(result.outcome.rawValue) \(ratio) of the "
+            + "tolerance, \(Validate.number(result.seconds * 1000)) ms")
+      }
+      if result.outcome == .skipped {
+        Output.note("\(device) skips \(result.name) \(result.dtype.rawValue): \(result.reason ?? "")")
+      }
+      guard result.outcome == .failed else { return }
+      Output.result("FAILED \(device) \(result.name) \(result.dtype.rawValue): \(result.problem)")
+      if let replay = result.replay { Output.result("  " + line(replay, device)) }
+      if let smallest = result.smallest {
+        let inputs = smallest.inputs.map(\.description).joined(separator: ", ")
+        Output.result("  smallest that fails: \(result.operation)(\(inputs))")
+        Output.result("  " + line(smallest.replay, device))
+      }
+    case .verdict(let verdict, let device):
+      Output.result(Validate.line(verdict, device))
+    case .lost(let device, let reason): Output.error("\(device) cannot be used any more: \(reason)")
+    }
+  }
+
+  private static func line(_ verdict: OperationVerdict, _ device: String) -> String {
+    func column(_ text: String, _ width: Int) -> String {
+      text.padding(toLength: max(width, text.count), withPad: " ", startingAt: 0)
+    }
+    let count = verdict.passed + verdict.failed + verdict.skipped
+    var parts = [String(format: "%5d cases", count)]
+    if verdict.failed > 0 { parts.append("\(verdict.failed) FAILED") }
+    if verdict.skipped > 0 { parts.append("\(verdict.skipped) skipped") }
+    parts.append("worst \(number(verdict.worst)) of the tolerance")
+    parts.append("\(number(verdict.ulp)) ULP")
+    parts.append(String(format: "%.2f s", verdict.seconds))
+    return [column(device, 9), column(verdict.operation, 18), parts.joined(separator: ", ")]
+      .joined(separator: " ")
+  }
+
+  private func line(_ replay: String, _ device: String) -> String {
+    let family = family.map { " --family \($0.rawValue)" } ?? ""
+    return "langevin validate --device \(device)\(family) --replay '\(replay)'"
+  }
+
+  private static func summary(_ device: DeviceReport) -> String {
+    let totals = device.operations.reduce(into: (passed: 0, failed: 0, skipped: 0)) {
+      $0 = ($0.passed + $1.passed, $0.failed + $1.failed, $0.skipped + $1.skipped)
+    }
+    let kernels = device.family.map { ", \($0) kernels" } ?? ""
+    let verdict = device.passes ? "passes" : "FAILS"
+    let worst = device.operations.max { $0.worst < $1.worst }
+    var parts = [
+      "\(totals.passed) cases passed, \(totals.failed) failed, \(totals.skipped) skipped "
+        + "in \(device.operations.count) operations"
+    ]
+    if let worst { parts.append("worst \(number(worst.worst)) of the tolerance in \(worst.operation)") }
+    if let failure = device.failure { parts.append("the device was lost: \(failure)") }
+    return "\(device.name) (\(device.description)\(kernels)) \(verdict): "
+      + parts.joined(separator: "; ")
+  }
+
+  private static func number(_ value: Double) -> String {
+    value.isFinite ? String(format: "%.3g", value) : "\(value)"
+  }
+}
+
+extension KernelFamily: ExpressibleByArgument {}
