@@ -2,12 +2,16 @@ import LangevinTensor
 
 /// One record an operation: everything is done when a call returns, so that the device's clock is the host's.
 extension CPUBackend {
+  /// Forgets earlier records and keeps one an operation from now on.
   public func startRecording() throws {
     _ = pool.takePeak()
     log.start()
   }
+  /// The operations since the last call.
   public func takeRecords() throws -> [KernelRecord] { log.takeKernels() }
+  /// The copies since the last call.
   public func takeTransfers() throws -> [TransferRecord] { log.takeTransfers() }
+  /// Keeps nothing from now on.
   public func stopRecording() throws { log.stop() }
 
   func record(

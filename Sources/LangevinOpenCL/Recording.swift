@@ -67,7 +67,10 @@ final class LaunchRecorder {
 
 /// One record a launch, timed by the device through events on a queue of its own.
 extension OpenCLBackend {
+  /// Forgets earlier records and keeps one a kernel from now on, on a queue that measures.
   public func startRecording() throws {
+    // Its kernel is no part of what is recorded.
+    if family == .gpu { _ = subgroupSupport() }
     try guarded("start of recording") {
       try context.useProfilingQueue(true)
       recorder = LaunchRecorder()
@@ -76,13 +79,16 @@ extension OpenCLBackend {
     }
   }
 
+  /// Waits for the queue; the kernels since the last call.
   public func takeRecords() throws -> [KernelRecord] {
     try guarded("recording") { try collect() }
     return log.takeKernels()
   }
 
+  /// The copies since the last call.
   public func takeTransfers() throws -> [TransferRecord] { log.takeTransfers() }
 
+  /// Goes back to the queue that does not measure.
   public func stopRecording() throws {
     try guarded("end of recording") {
       recorder = nil

@@ -65,6 +65,7 @@ extension Operation: Codable {
     let spec: TensorSpec
   }
 
+  /// An object with one key, the kind, over the parameters.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: Key.self)
     func put(_ value: some Encodable) throws { try container.encode(value, forKey: Key(kind)) }
@@ -95,6 +96,7 @@ extension Operation: Codable {
     }
   }
 
+  /// The parameters under the one key that names the kind. Throws `DecodingError`.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: Key.self)
     guard container.allKeys.count == 1, let kind = Kind(rawValue: container.allKeys[0].stringValue) else {
@@ -146,10 +148,12 @@ extension Operation: Codable {
 
 /// The list of extents.
 extension Shape: Codable {
+  /// From the list of extents.
   public init(from decoder: any Decoder) throws {
     self.init(try decoder.singleValueContainer().decode([Int].self))
   }
 
+  /// As the list of extents.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     try container.encode(dimensions)
