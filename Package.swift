@@ -99,11 +99,13 @@ let package = Package(
       name: "LangevinMeasurementTests",
       dependencies: [
         "Langevin", "LangevinOpenCL", "LangevinCPU", "LangevinMeasurement", "LangevinValidation",
-        "LangevinModels", "LangevinNN", "LangevinTensor",
+        "LangevinModels", "LangevinNN", "LangevinTensor", "LangevinKernels",
       ]),
     .testTarget(
       name: "LangevinToolTests",
-      dependencies: ["Langevin", "LangevinOpenCL", "LangevinTool", "LangevinValidation"]),
+      dependencies: [
+        "Langevin", "LangevinOpenCL", "LangevinMeasurement", "LangevinTool", "LangevinValidation",
+      ]),
   ],
   swiftLanguageModes: [.v6]
 )

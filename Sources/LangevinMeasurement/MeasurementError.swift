@@ -2,11 +2,17 @@
 public enum MeasurementError: Error, Sendable, CustomStringConvertible {
   /// The backend has no probe of its ceilings.
   case noProbe(device: String)
+  /// None of the devices could be opened.
+  case noDevice([String])
+  /// A file of an earlier measurement.
+  case unreadable(path: String, reason: String)
 
   /// One line.
   public var description: String {
     switch self {
     case .noProbe(let device): "\(device) has no probe of its ceilings"
+    case .noDevice(let reasons): "no device can be used: \(reasons.joined(separator: "; "))"
+    case .unreadable(let path, let reason): "\(path) holds no measurement to compare: \(reason)"
     }
   }
 }

@@ -41,6 +41,9 @@ enum Interrupt {
     pthread_sigmask(SIG_UNBLOCK, &signals, nil)
   }
 
+  /// Whether a signal has come.
+  static var isRequested: Bool { requested.load(ordering: .relaxed) }
+
   /// Throws `Interrupted` once a signal has come.
   static func check() throws {
     if requested.load(ordering: .relaxed) { throw Interrupted() }

@@ -49,6 +49,15 @@ public struct Checkpoint: Sendable {
   /// What the model's folder recommends; nothing for a single file.
   public let recommended: RecommendedSettings
 
+  /// A checkpoint of these parts, for models that come from elsewhere than files.
+  public init(
+    url: URL, unet: Component, vae: Component, textEncoder: Component, scheduler: Data,
+    tokenizer: TokenizerSource, recommended: RecommendedSettings = RecommendedSettings()
+  ) {
+    (self.url, self.unet, self.vae, self.textEncoder) = (url, unet, vae, textEncoder)
+    (self.scheduler, self.tokenizer, self.recommended) = (scheduler, tokenizer, recommended)
+  }
+
   /// Opens a diffusers folder or a single-file checkpoint.
   ///
   /// - Parameters:

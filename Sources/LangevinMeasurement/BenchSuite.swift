@@ -1,0 +1,219 @@
+import Foundation
+import Langevin
+import LangevinValidation
+
+import enum LangevinTensor.Operation
+
+/// What can be measured.
+public enum BenchSuite: String, Sendable, CaseIterable, Codable {
+  /// Single operations at the shapes that models dispatch.
+  case ops
+  /// The text encoder, two prompts.
+  case clip
+  /// One pass of the UNet, batch 2.
+  case unet
+  /// The autoencoder, both ways.
+  case vae
+  /// A denoising step: the UNet guided (batch 2), guidance and DDIM's update.
+  case step
+  /// A picture from prompt to pixels, loading included.
+  case image
+}
+
+/// Something to be timed, the same on every device.
+public struct BenchWorkload: Sendable {
+  /// One run whose work may still be queued on return; the closure that it returns reads the result.
+  public typealias Run = () throws -> () throws -> [Float]
+
+  /// How a device's result is checked.
+  public enum Check: Sendable {
+    /// By the validator, on the same case.
+    case operation(OperationCase)
+    /// `max |a - b| / max |b|` against the CPU backend's, at most this.
+    case reference(tolerance: Float)
+  }
+
+  /// Names the row.
+  public let name: String
+  /// The storage of what is computed with.
+  public let dtype: DType
+  /// What makes a row count.
+  public let check: Check
+  /// Loads what the runs need.
+  public let prepare: @Sendable (Device) throws -> Run
+
+  /// A workload of these parts.
+  public init(
+    _ name: String, dtype: DType, check: Check, prepare: @escaping @Sendable (Device) throws -> Run
+  ) {
+    (self.name, self.dtype, self.check, self.prepare) = (name, dtype, check, prepare)
+  }
+
+  /// One row of the table of operations.
+  public init(_ test: OperationCase, dtype: DType) {
+    self.init(test.name, dtype: dtype, check: .operation(test)) { device in
+      let adapted = test.adapted(to: device.backend)
+      let operation = adapted.operation(dtype)
+      guard device.backend.supports(operation, inputs: adapted.specs(dtype)) else {
+        throw TensorError.unsupported(
+          operation: operation.name, inputs: adapted.specs(dtype), device: device.name)
+      }
+      let inputs = try adapted.make(on: device, dtype: dtype, seed: 1)
+      return {
+        let result = try Tensor.apply(operation, inputs, on: device)
+        return { try result.floats() }
+      }
+    }
+  }
+
+  /// The components of a Stable Diffusion model. `steps` is how many a picture gets. Throws `CheckpointError`
+  /// and `ModelError` for configurations.
+  public static func model(
+    _ suite: BenchSuite, _ checkpoint: Checkpoint, dtype: DType, steps: Int = 10
+  ) throws -> [BenchWorkload] {
+    let parts = try ModelParts(checkpoint, dtype: dtype)
+    return switch suite {
+    case .ops: []
+    case .clip: [parts.text]
+    case .unet: [parts.unet]
+    case .vae: [parts.decode, parts.encode]
+    case .step: [parts.step]
+    case .image: [parts.image(steps: steps)]
+    }
+  }
+}
+
+/// A checkpoint's configurations, and the workloads made of them. Inputs are Philox noise, alike everywhere.
+private struct ModelParts {
+  let checkpoint: Checkpoint
+  let dtype: DType
+  let textConfig: CLIPTextConfig
+  let unetConfig: UNet2DConditionConfig
+  let vaeConfig: AutoencoderKLConfig
+  let schedule: NoiseSchedule
+
+  init(_ checkpoint: Checkpoint, dtype: DType) throws {
+    self.checkpoint = checkpoint
+    self.dtype = dtype
+    textConfig = try CLIPTextConfig(ConfigObject(checkpoint.textEncoder.config))
+    unetConfig = try UNet2DConditionConfig(ConfigObject(checkpoint.unet.config))
+    vaeConfig = try AutoencoderKLConfig(ConfigObject(checkpoint.vae.config))
+    schedule = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
+  }
+
+  /// The tolerances of the golden tests: float32 sums in another order, and float16 storage of every activation.
+  /// Guidance multiplies the rounding.
+  private func tolerance(guided: Bool = false) -> Float {
+    dtype == .float32 ? (guided ? 1e-3 : 1e-4) : 2e-2
+  }
+
+  private func noise(_ shape: Shape, _ step: UInt32, as dtype: DType, on device: Device) throws -> Tensor {
+    let noise = NormalNoise(seed: 7, stream: 7, step: step, shape: shape)
+    return try Tensor.apply(.normalNoise(noise), [], on: device).cast(to: dtype)
+  }
+
+  private func latent(_ count: Int) -> Shape {
+    [count, unetConfig.sampleSize, unetConfig.sampleSize, unetConfig.inChannels]
+  }
+
+  private func loadUNet(_ device: Device) throws -> UNet2DConditionModel {
+    try UNet2DConditionModel(unetConfig, Weights(checkpoint.unet.weights, on: device, as: dtype))
+  }
+
+  private func context(_ device: Device) throws -> Tensor {
+    try noise(
+      [2, textConfig.maxPositions, unetConfig.crossAttentionChannels[0]], 1, as: dtype, on: device)
+  }
+
+  var text: BenchWorkload {
+    BenchWorkload("text encoder", dtype: dtype, check: .reference(tolerance: tolerance())) { device in
+      let encoder = try CLIPTextModel(
+        textConfig, Weights(checkpoint.textEncoder.weights, on: device, as: dtype))
+      let end = Int32(textConfig.endOfTextToken)
+      let ids = (0..<Int32(2)).map { prompt -> [Int32] in
+        (1..<Int32(textConfig.maxPositions)).map { ($0 * 7919 + prompt) % end } + [end]
+      }
+      return {
+        let states = try encoder(ids).lastHiddenState
+        return { try states.floats() }
+      }
+    }
+  }
+
+  var unet: BenchWorkload {
+    BenchWorkload("unet", dtype: dtype, check: .reference(tolerance: tolerance())) { device in
+      let unet = try loadUNet(device)
+      let (context, x) = (try context(device), try noise(latent(2), 0, as: dtype, on: device))
+      return {
+        let result = try unet(x, timesteps: [501, 501], context: context)
+        return { try result.floats() }
+      }
+    }
+  }
+
+  var step: BenchWorkload {
+    BenchWorkload("step", dtype: dtype, check: .reference(tolerance: tolerance(guided: true))) { device in
+      let unet = try loadUNet(device)
+      let (context, x) = (try context(device), try noise(latent(1), 0, as: .float32, on: device))
+      let guidance = ClassifierFreeGuidance(scale: 7.5) { x, timestep in
+        let timesteps = [Float](repeating: timestep, count: x.shape[0])
+        return try unet(x.cast(to: dtype), timesteps: timesteps, context: context).cast(to: .float32)
+      }
+      let denoiser = NetworkDenoiser(schedule.prediction) { x, timestep in try guidance(x, timestep) }
+      // One step from the middle of twenty.
+      var levels = try Sampler.ddim.schedule(schedule, steps: 20)
+      levels.steps = [levels.steps[levels.steps.count / 2]]
+      return {
+        var noise = NoiseSource(.philox, seeds: [0], on: device)
+        let result = try Sampler.ddim.sample(
+          denoiser, from: x, along: levels, config: schedule, noise: &noise)
+        return { try result.floats() }
+      }
+    }
+  }
+
+  private func loadVAE(_ device: Device, withEncoder: Bool) throws -> AutoencoderKL {
+    try AutoencoderKL(
+      vaeConfig, Weights(checkpoint.vae.weights, on: device, as: vaeDType), withEncoder: withEncoder)
+  }
+
+  private var vaeDType: DType { vaeConfig.forceUpcast ? .float32 : dtype }
+
+  var decode: BenchWorkload {
+    BenchWorkload("vae decode", dtype: vaeDType, check: .reference(tolerance: tolerance())) { device in
+      let vae = try loadVAE(device, withEncoder: false)
+      let x = try noise(latent(1), 0, as: vaeDType, on: device)
+      return {
+        let result = try vae.decode(x)
+        return { try result.floats() }
+      }
+    }
+  }
+
+  var encode: BenchWorkload {
+    BenchWorkload("vae encode", dtype: vaeDType, check: .reference(tolerance: tolerance())) { device in
+      let vae = try loadVAE(device, withEncoder: true)
+      let side = unetConfig.sampleSize * vaeConfig.downscale
+      let x = try noise([1, side, side, vaeConfig.inChannels], 0, as: vaeDType, on: device).clamped(-1, 1)
+      return {
+        let result = try vae.encode(x)
+        return { try result.mean.floats() }
+      }
+    }
+  }
+
+  func image(steps: Int) -> BenchWorkload {
+    BenchWorkload(
+      "image, \(steps) steps", dtype: dtype, check: .reference(tolerance: tolerance(guided: true))
+    ) { device in
+      let pipeline = try StableDiffusion(checkpoint, on: device, precision: dtype)
+      var request = GenerationRequest(prompt: "grinning face")
+      request.steps = steps
+      request.seed = 1
+      return {
+        let result = try pipeline.generate(request)
+        return { result.latents.values }
+      }
+    }
+  }
+}

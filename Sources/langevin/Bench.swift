@@ -1,0 +1,161 @@
+import ArgumentParser
+import Foundation
+import Langevin
+import LangevinMeasurement
+import LangevinValidation
+
+/// `langevin bench`.
+struct Bench: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Times operations or parts of a model on devices, beside what the devices can do at most.",
+    discussion: """
+      Prints a table. Results are checked first: what is wrong is not ranked. The devices take turns in every \
+      round. Ctrl-C keeps what was measured.
+      """)
+
+  @Option(help: "Devices by name, separated by commas, or all.")
+  var devices = "all"
+  @Option(help: "ops, clip, unet, vae, step or image.")
+  var suite = BenchSuite.step.rawValue
+  @Option(
+    help: """
+      A diffusers folder, a .safetensors file, or \(RandomModel.stableDiffusion15Name): Stable Diffusion 1.5 of \
+      random weights. (default: the emoji model that ships along) Of the suite ops: whose shapes, such as \
+      'SD 1.5 UNet'. (default: all)
+      """)
+  var model: String?
+  @Option(help: "Of the suite ops, only the operation of this name.")
+  var op: String?
+  @Option(help: "Storage of weights and activations: f32 or f16.")
+  var precision = Precision.f32
+  @Option(parsing: .unconditional, help: "Warm runs of each row on each device.")
+  var rounds = 5
+  @Option(parsing: .unconditional, help: "Steps of the suite image.")
+  var steps = 10
+  @Option(help: "Write everything there, for --compare.")
+  var json: String?
+  @Option(help: "Write the table there.")
+  var markdown: String?
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp("Say what is faster or slower in the second of two JSON files.", valueName: "file"))
+  var compare: [String] = []
+  @Flag(help: "No progress; warnings and errors only.")
+  var quiet = false
+
+  func run() throws {
+    Interrupt.install()
+    guard compare.isEmpty else { return try Bench.compare(compare) }
+    guard (1...10_000).contains(rounds) else {
+      throw ValidationError("--rounds must be 1 to 10000, got \(rounds)")
+    }
+    let files = [json, markdown].map { $0.map { URL(fileURLWithPath: $0) } }
+    for case let url? in files { try OutputFile.check(url) }
+    guard let suite = BenchSuite(rawValue: suite) else {
+      let known = BenchSuite.allCases.map(\.rawValue).joined(separator: ", ")
+      throw ValidationError("unknown suite '\(suite)'; there are: \(known)")
+    }
+    let (name, workloads) = try workloads(suite)
+    let devices = try MeasuredDevices(self.devices)
+
+    let isQuiet = quiet
+    var bench = LangevinMeasurement.Bench(devices.subjects, version: LangevinCommand.configuration.version)
+    bench.rounds = rounds
+    bench.shouldStop = { Interrupt.isRequested }
+    bench.progress = { if !isQuiet { Output.note($0) } }
+    var report = try bench.run(suite, model: name, workloads)
+    report.devices += devices.failures
+    if !devices.failures.isEmpty { report.isPartial = true }
+
+    if let url = files[0] { try MeasurementFile.write(report, to: url) }
+    if let url = files[1] { try MeasurementFile.write(report.markdown, to: url) }
+    Output.result(report.markdown)
+    if Interrupt.isRequested {
+      throw Interrupted(reason: "the table has what was measured, and says that it is partial")
+    }
+  }
+
+  private func workloads(_ suite: BenchSuite) throws -> (model: String?, [BenchWorkload]) {
+    if let op, suite != .ops { throw ValidationError("--op \(op) needs --suite ops") }
+    guard suite == .ops else {
+      let (name, checkpoint) = try RandomModel.open(model)
+      return (
+        name, try BenchWorkload.model(suite, checkpoint, dtype: precision.dtype, steps: steps)
+      )
+    }
+    let wanted = model == RandomModel.stableDiffusion15Name ? "SD 1.5" : model
+    let ofModel = OperationCases.model.filter { test in
+      wanted.map { wanted in test.models.contains { $0.lowercased().contains(wanted.lowercased()) } } ?? true
+    }
+    if ofModel.isEmpty {
+      let known = Set(OperationCases.model.flatMap(\.models)).sorted().joined(separator: ", ")
+      throw ValidationError("no shapes are recorded of '\(model ?? "")'; there are those of: \(known)")
+    }
+    let cases = ofModel.filter { op == nil || $0.operation(.float32).name == op }
+    if cases.isEmpty {
+      let known = Set(ofModel.map { $0.operation(.float32).name }).sorted().joined(separator: ", ")
+      throw ValidationError("no operation '\(op ?? "")' at a model's shapes; there are: \(known)")
+    }
+    return (wanted, cases.map { BenchWorkload($0, dtype: precision.dtype) })
+  }
+
+  private static func compare(_ paths: [String]) throws {
+    guard paths.count == 2 else {
+      throw ValidationError("--compare takes two files, got \(paths.count)")
+    }
+    let reports = try paths.map { try BenchReport.read(URL(fileURLWithPath: $0)) }
+    Output.result(BenchComparison(reports[0], reports[1]).markdown)
+  }
+}
+
+/// The devices of a measurement, each with an empty program cache, so that a first run builds its kernels.
+/// (What a driver caches itself stays.)
+final class MeasuredDevices {
+  /// What could be opened, in the order in which it was named.
+  private(set) var subjects: [Validator.Subject] = []
+  /// What could not.
+  private(set) var failures: [BenchReport.Device] = []
+  private let cache = FileManager.default.temporaryDirectory.appendingPathComponent(
+    "langevin-bench-\(getpid())-\(UInt32.random(in: 0 ... .max))")
+
+  /// Throws a line that lists what there is for names that are none, and what opening a device throws where it
+  /// is the only one.
+  init(_ names: String) throws {
+    let choices: [DeviceChoice]
+    if names == "all" {
+      choices = [.cpu] + OpenCLDevices.all().map { .openCL($0.index) }
+    } else {
+      choices = try names.split(separator: ",").map { try DeviceChoice.parse(String($0)) }
+    }
+    guard !choices.isEmpty else { throw ValidationError("--devices names none") }
+    guard Set(choices).count == choices.count else {
+      throw ValidationError("--devices names a device twice: \(names)")
+    }
+    for choice in choices {
+      do {
+        subjects.append(try open(choice))
+      } catch {
+        failures.append(.init(name: choice.description, description: "not opened", failure: "\(error)"))
+        Output.warning("\(choice): \(error)")
+      }
+    }
+    if subjects.isEmpty {
+      throw MeasurementError.noDevice(failures.map { "\($0.name): \($0.failure ?? "")" })
+    }
+  }
+
+  deinit { try? FileManager.default.removeItem(at: cache) }
+
+  private func open(_ choice: DeviceChoice) throws -> Validator.Subject {
+    guard case .openCL(let index?) = choice else {
+      let device = try choice.open { Output.warning($0) }
+      guard let backend = device.backend as? OpenCLBackend else {
+        return Validator.Subject(device, description: device.summary)
+      }
+      return try open(.openCL(backend.description.index))
+    }
+    let backend = try OpenCLBackend(index: index, programCache: cache.appendingPathComponent("\(index)"))
+    let device = Device(backend, fallback: CPUBackend())
+    return Validator.Subject(device, description: device.summary, family: backend.family.rawValue)
+  }
+}
