@@ -18,6 +18,9 @@ struct BLAS: Sendable {
   static let noTranspose: Int32 = 111
   static let transpose: Int32 = 112
 
+  /// Processors without AVX, whose kernels a release falls back to when it does not know the processor.
+  static let oldCores: Set = ["Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Generic"]
+
   let sgemm: SGEMM
   /// The processor whose kernels it runs.
   let core: String
@@ -39,7 +42,7 @@ struct BLAS: Sendable {
     let wanted = vm_has_avx512() != 0 ? "SkylakeX" : vm_has_avx2() != 0 ? "Haswell" : nil
     // What the user chose stays.
     if let wanted, getenv("OPENBLAS_CORETYPE") == nil,
-      ["Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Generic"].contains(library.core)
+      BLAS.oldCores.contains(library.core)
     {
       library.close()
       setenv("OPENBLAS_CORETYPE", wanted, 0)

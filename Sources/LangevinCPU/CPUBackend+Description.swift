@@ -1,3 +1,4 @@
+import CVectorMath
 import Glibc
 
 extension CPUBackend {
@@ -5,6 +6,15 @@ extension CPUBackend {
   public static var blasCore: String {
     switch BLAS.shared {
     case .success(let blas): blas.core
+    case .failure(let error): error.description
+    }
+  }
+  /// Why OpenBLAS cannot be used or is slow here; nil where all is well.
+  public static var blasProblem: String? {
+    switch BLAS.shared {
+    case .success(let blas):
+      vm_has_avx2() != 0 && BLAS.oldCores.contains(blas.core)
+        ? "OpenBLAS runs its kernels for \(blas.core), which know nothing of this processor's AVX2" : nil
     case .failure(let error): error.description
     }
   }

@@ -47,7 +47,7 @@ public struct DeviceDescription: Sendable, Codable, Hashable {
 
 /// A device's handles. They are valid for the life of the process and may be used from any thread.
 struct DeviceHandle: @unchecked Sendable {
-  let platform: cl_platform_id
+  let platform: PlatformHandle
   let id: cl_device_id
 
   func string(_ parameter: Int32) -> String {
@@ -66,39 +66,9 @@ struct DeviceHandle: @unchecked Sendable {
     return code == CL_SUCCESS ? Int(clamping: value) : 0
   }
 
-  func platformString(_ parameter: Int32) -> String {
-    var size = 0
-    guard clGetPlatformInfo(platform, cl_platform_info(parameter), 0, nil, &size) == CL_SUCCESS, size > 0
-    else {
-      return ""
-    }
-    var bytes = [UInt8](repeating: 0, count: size)
-    guard clGetPlatformInfo(platform, cl_platform_info(parameter), size, &bytes, nil) == CL_SUCCESS else {
-      return ""
-    }
-    return text(bytes)
-  }
-
-  private func text(_ bytes: [UInt8]) -> String {
-    var result = String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-    while result.last?.isWhitespace == true { result.removeLast() }
-    return result
-  }
-
   /// All devices of all platforms, in the loader's order.
   static func all() -> [DeviceHandle] {
-    var platformCount: cl_uint = 0
-    guard clGetPlatformIDs(0, nil, &platformCount) == CL_SUCCESS, platformCount > 0 else { return [] }
-    var platforms = [cl_platform_id?](repeating: nil, count: Int(platformCount))
-    guard clGetPlatformIDs(platformCount, &platforms, nil) == CL_SUCCESS else { return [] }
-    return platforms.compactMap { $0 }.flatMap { platform -> [DeviceHandle] in
-      var count: cl_uint = 0
-      let every = cl_device_type(CL_DEVICE_TYPE_ALL)
-      guard clGetDeviceIDs(platform, every, 0, nil, &count) == CL_SUCCESS, count > 0 else { return [] }
-      var devices = [cl_device_id?](repeating: nil, count: Int(count))
-      guard clGetDeviceIDs(platform, every, count, &devices, nil) == CL_SUCCESS else { return [] }
-      return devices.compactMap { $0 }.map { DeviceHandle(platform: platform, id: $0) }
-    }
+    PlatformHandle.all().flatMap { (try? $0.devices()) ?? [] }
   }
 
   /// From "OpenCL <major>.<minor> <vendor's text>"; 0.0 where the text has another form.
@@ -126,8 +96,8 @@ struct DeviceHandle: @unchecked Sendable {
       problem = "its work-groups hold fewer than 256 work-items"
     }
     return DeviceDescription(
-      index: index, platform: platformString(CL_PLATFORM_NAME),
-      platformVersion: platformString(CL_PLATFORM_VERSION), name: string(CL_DEVICE_NAME),
+      index: index, platform: platform.string(CL_PLATFORM_NAME),
+      platformVersion: platform.string(CL_PLATFORM_VERSION), name: string(CL_DEVICE_NAME),
       vendor: string(CL_DEVICE_VENDOR), version: string(CL_DEVICE_VERSION), driver: string(CL_DRIVER_VERSION),
       type: type, computeUnits: number(CL_DEVICE_MAX_COMPUTE_UNITS, cl_uint.self),
       clockMHz: number(CL_DEVICE_MAX_CLOCK_FREQUENCY, cl_uint.self),
@@ -161,4 +131,17 @@ public enum OpenCLDevices {
       return description
     }
   }
+
+  /// What goes wrong when the device `opencl:<index>` compiles and runs a small kernel; nil where all is well.
+  public static func problem(index: Int) -> String? {
+    do {
+      try OpenCLBackend(index: index).probe()
+      return nil
+    } catch {
+      return "\(error)"
+    }
+  }
+
+  /// Every platform, those without a device too, in the loader's order.
+  public static func platforms() -> [PlatformDescription] { PlatformHandle.all().map { $0.describe() } }
 }

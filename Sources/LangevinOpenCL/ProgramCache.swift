@@ -71,3 +71,8 @@ struct ProgramCache: Sendable {
     bytes.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
   }
 }
+
+extension OpenCLBackend {
+  /// Where compiled programs are kept; nil where neither `XDG_CACHE_HOME` nor `HOME` says.
+  public static var programCacheFolder: URL? { ProgramCache.standard.directory }
+}

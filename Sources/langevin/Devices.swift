@@ -26,7 +26,10 @@ private struct Listing: Encodable {
   }
 
   let cpu = CPU()
+  /// Why there is no OpenCL at all.
+  let loaderProblem = OpenCLLoader.problem
   let opencl = OpenCLDevices.all(probe: true)
+  let platforms = OpenCLDevices.platforms()
   let drivers = InstalledDriver.all()
 
   var lines: [String] {
@@ -34,14 +37,18 @@ private struct Listing: Encodable {
       "cpu: \(cpu.blas), float32 arithmetic", "  \(cpu.cores) cores, \(Output.bytes(cpu.memory)) of memory",
     ]
     for device in opencl { lines += describe(device) }
+    for platform in platforms {
+      if let problem = platform.problem {
+        lines.append("platform \(platform.name), \(platform.version): cannot be used: \(problem)")
+      }
+    }
     for driver in drivers {
       if let problem = driver.problem { lines.append("\(driver.file): cannot be used: \(problem)") }
     }
+    if let loaderProblem { lines.append("the OpenCL loader: cannot be used: \(loaderProblem)") }
     if opencl.isEmpty {
-      lines.append(
-        drivers.isEmpty
-          ? "no OpenCL driver is installed; for the processor: apt install pocl-opencl-icd"
-          : "no OpenCL device was found; for the processor: apt install pocl-opencl-icd")
+      let reason = drivers.isEmpty ? "no OpenCL driver is installed" : "no OpenCL device was found"
+      lines.append("\(reason); `langevin doctor` says what to do")
     }
     return lines
   }
@@ -61,35 +68,5 @@ private struct Listing: Encodable {
     ]
     lines.append(device.problem.map { "  cannot be used: \($0)" } ?? "  usable")
     return lines
-  }
-}
-
-/// A driver that is registered with the OpenCL loader.
-private struct InstalledDriver: Encodable {
-  let file: String
-  let library: String
-  /// Why it does not load.
-  let problem: String?
-
-  /// The .icd files of the loader's folder, or of `OCL_ICD_VENDORS`.
-  static func all() -> [InstalledDriver] {
-    let path = ProcessInfo.processInfo.environment["OCL_ICD_VENDORS"] ?? "/etc/OpenCL/vendors"
-    let folder = URL(fileURLWithPath: path)
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-    return names.filter { $0.hasSuffix(".icd") }.sorted().map { name in
-      let file = folder.appendingPathComponent(name)
-      let text = (try? String(contentsOf: file, encoding: .utf8)) ?? ""
-      let library = text.split(separator: "\n").first.map { $0.trimmingCharacters(in: .whitespaces) } ?? ""
-      return InstalledDriver(file: file.path, library: library, problem: problem(library))
-    }
-  }
-
-  private static func problem(_ library: String) -> String? {
-    guard !library.isEmpty else { return "the file names no library" }
-    guard let handle = dlopen(library, RTLD_NOW | RTLD_LOCAL) else {
-      return dlerror().map { String(cString: $0) } ?? "the library does not load"
-    }
-    dlclose(handle)
-    return nil
   }
 }

@@ -9,7 +9,10 @@ import Logging
     commandName: "langevin",
     abstract: "Generates pictures with diffusion models on OpenCL devices or the CPU.",
     version: "0.1.0",
-    subcommands: [Generate.self, Devices.self, Validate.self, Harvest.self, Bench.self, MakeReport.self])
+    subcommands: [
+      Generate.self, Devices.self, Validate.self, Harvest.self, Bench.self, MakeReport.self, Doctor.self,
+      Probe.self,
+    ])
 
   /// Every failure is one line on standard error: 64 for a command line that is wrong, 130 for an interrupt,
   /// 1 for everything else.

@@ -1,0 +1,62 @@
+import Foundation
+import Langevin
+
+extension Examination {
+  /// Where PoCL keeps its kernels; nil where no variable says.
+  var poclCacheFolder: String? {
+    if let folder = environment["POCL_CACHE_DIR"], !folder.isEmpty { return folder }
+    if let folder = environment["XDG_CACHE_HOME"], !folder.isEmpty { return folder + "/pocl/kcache" }
+    return environment["HOME"].map { $0 + "/.cache/pocl/kcache" }
+  }
+
+  /// PoCL cannot build a kernel without its cache.
+  func poclCache(_ drivers: [InstalledDriver]) -> Finding? {
+    guard drivers.contains(where: { Driver(library: $0.library) == .pocl }) else { return nil }
+    guard let folder = poclCacheFolder else {
+      return .warning("PoCL's cache", "HOME is not set", "export POCL_CACHE_DIR=/tmp/pocl-\(userName)")
+    }
+    guard let obstacle = obstacle(folder) else { return .ok("PoCL's cache", "\(folder) can be written") }
+    return .problem(
+      "PoCL's cache", obstacle.message,
+      obstacle.command ?? "export POCL_CACHE_DIR=/tmp/pocl-\(userName)")
+  }
+
+  /// Langevin's own cache of compiled programs; without it every start compiles anew.
+  func programCache() -> Finding? {
+    let instead = "export XDG_CACHE_HOME=/tmp/cache-\(userName)"
+    guard let folder = OpenCLBackend.programCacheFolder?.path else {
+      return .warning("program cache", "neither HOME nor XDG_CACHE_HOME is set", instead)
+    }
+    guard let obstacle = obstacle(folder) else { return .ok("program cache", "\(folder) can be written") }
+    return .warning("program cache", obstacle.message, obstacle.command ?? instead)
+  }
+
+  /// Why a folder cannot be used or made, with the command that mends it where its path is at fault; nil where
+  /// it can.
+  private func obstacle(_ folder: String) -> (message: String, command: String?)? {
+    var url = URL(fileURLWithPath: folder).standardizedFileURL
+    // A folder that is not there yet is as good as the nearest one that is.
+    while url.path != "/", !FileManager.default.fileExists(atPath: url.path) {
+      url.deleteLastPathComponent()
+    }
+    let entries = (try? FileManager.default.contentsOfDirectory(atPath: url.path)) ?? []
+    let isCache = url.path == URL(fileURLWithPath: folder).standardizedFileURL.path
+    let inside = isCache ? entries.map { url.path + "/" + $0 } : []
+    for path in [url.path] + inside {
+      guard let attributes = try? FileManager.default.attributesOfItem(atPath: path) else { continue }
+      let isFolder = attributes[.type] as? FileAttributeType == .typeDirectory
+      if path == url.path, !isFolder {
+        return ("\(path) is a file, not a folder", privileged("rm \(path)", on: path))
+      }
+      guard access(path, isFolder ? R_OK | W_OK | X_OK : R_OK) != 0 else { continue }
+      let reason = errno
+      let message = "\(path) cannot be read and written: \(String(cString: strerror(reason)))"
+      // Nobody may write where the disk is read-only, and another user's folder is changed only if it is a cache.
+      guard reason == EACCES, isCache else { return (message, nil) }
+      return attributes[.ownerAccountID] as? UInt32 == geteuid()
+        ? (message, "chmod -R u+rwX \(folder)")
+        : (message, root("chown -R \(userName) \(folder)"))
+    }
+    return nil
+  }
+}

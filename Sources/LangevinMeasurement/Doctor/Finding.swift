@@ -1,0 +1,39 @@
+/// What one check of `Doctor` found.
+public struct Finding: Sendable, Codable, Hashable {
+  /// How bad it is.
+  public enum State: String, Sendable, Codable, Hashable {
+    /// Nothing to do.
+    case ok
+    /// It works, but less well than it could.
+    case warning
+    /// A device, a driver or the CPU backend cannot be used.
+    case problem
+  }
+
+  /// What was looked at, in a word or two.
+  public let check: String
+  public let state: State
+  /// What was found, in one line.
+  public let message: String
+  /// The command that mends it; nil where there is nothing to mend, or no command that would.
+  public let command: String?
+
+  static func ok(_ check: String, _ message: String) -> Finding {
+    Finding(check: check, state: .ok, message: message, command: nil)
+  }
+
+  static func warning(_ check: String, _ message: String, _ command: String?) -> Finding {
+    Finding(check: check, state: .warning, message: message, command: command)
+  }
+
+  static func problem(_ check: String, _ message: String, _ command: String?) -> Finding {
+    Finding(check: check, state: .problem, message: message, command: command)
+  }
+}
+
+/// What is wrong on a machine.
+public struct Diagnosis: Sendable, Codable {
+  public let findings: [Finding]
+  /// OpenCL devices that ran their probe.
+  public let usableDevices: Int
+}
