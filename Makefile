@@ -1,5 +1,6 @@
 # make picture [PROMPT="…"] draws a picture; make test runs the tests. Both install what is missing first.
-# make docs compiles the documentation; make validate-kernels runs the kernels in a simulator.
+# make docs compiles the documentation; make validate-kernels runs the kernels in a simulator; make package builds an
+# archive for machines without a toolchain, and make test-package, as root, tries it in an empty Debian.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
@@ -9,7 +10,7 @@ BUILD = -c release -Xswiftc -enable-testing
 PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd libspng-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: picture test validate-kernels shapes lint format docs deps
+.PHONY: picture test validate-kernels shapes lint format docs package test-package deps
 export PROMPT PICTURE
 
 picture: deps
@@ -55,6 +56,18 @@ docs: deps
 	docc convert Sources/Langevin/Langevin.docc --additional-symbol-graph-dir .build/documentation \
 	  --fallback-display-name Langevin --fallback-bundle-identifier langevin --warnings-as-errors \
 	  --output-path .build/Langevin.doccarchive
+
+# A scratch folder of its own: a static build shares no object with the others.
+PACKAGE = .build/package
+STATIC = -c release --static-swift-stdlib --scratch-path $(PACKAGE)
+
+package: deps
+	$(SWIFT) build $(STATIC) --product langevin -Xlinker -s \
+	  -Xlinker --disable-new-dtags -Xlinker -rpath -Xlinker '$$ORIGIN/lib'
+	Packaging/archive.sh "$$($(SWIFT) build $(STATIC) --show-bin-path)" .build
+
+test-package: package
+	Packaging/test.sh .build/langevin-*-linux-*.tar.gz .build/package-pictures
 
 # Debian and Ubuntu: only what is not there yet, so that a machine that has it all needs no network.
 deps:

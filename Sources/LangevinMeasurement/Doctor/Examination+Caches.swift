@@ -11,7 +11,7 @@ extension Examination {
 
   /// PoCL cannot build a kernel without its cache.
   func poclCache(_ drivers: [InstalledDriver]) -> Finding? {
-    guard drivers.contains(where: { Driver(library: $0.library) == .pocl }) else { return nil }
+    guard drivers.contains(where: { KnownDriver(library: $0.library) == .pocl }) else { return nil }
     guard let folder = poclCacheFolder else {
       return .warning("PoCL's cache", "HOME is not set", "export POCL_CACHE_DIR=/tmp/pocl-\(userName)")
     }
@@ -43,8 +43,9 @@ extension Examination {
     let isCache = url.path == URL(fileURLWithPath: folder).standardizedFileURL.path
     let inside = isCache ? entries.map { url.path + "/" + $0 } : []
     for path in [url.path] + inside {
-      guard let attributes = try? FileManager.default.attributesOfItem(atPath: path) else { continue }
-      let isFolder = attributes[.type] as? FileAttributeType == .typeDirectory
+      var status = stat()
+      guard stat(path, &status) == 0 else { continue }
+      let isFolder = status.st_mode & S_IFMT == S_IFDIR
       if path == url.path, !isFolder {
         return ("\(path) is a file, not a folder", privileged("rm \(path)", on: path))
       }
@@ -53,7 +54,7 @@ extension Examination {
       let message = "\(path) cannot be read and written: \(String(cString: strerror(reason)))"
       // Nobody may write where the disk is read-only, and another user's folder is changed only if it is a cache.
       guard reason == EACCES, isCache else { return (message, nil) }
-      return attributes[.ownerAccountID] as? UInt32 == geteuid()
+      return status.st_uid == geteuid()
         ? (message, "chmod -R u+rwX \(folder)")
         : (message, root("chown -R \(userName) \(folder)"))
     }

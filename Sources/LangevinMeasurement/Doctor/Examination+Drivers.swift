@@ -2,7 +2,7 @@ import Foundation
 import Langevin
 
 /// Drivers that packages exist for.
-enum Driver: CaseIterable {
+enum KnownDriver: CaseIterable {
   case pocl, nvidia, intelGraphics, mesa, amd, oclgrind
 
   /// Debian's and Ubuntu's name.
@@ -42,14 +42,17 @@ enum Driver: CaseIterable {
   /// Nil where the library is nobody's.
   init?(library: String) {
     let name = library.split(separator: "/").last ?? ""
-    guard let driver = Driver.allCases.first(where: { $0.libraries.contains { name.hasPrefix($0) } }) else {
+    guard let driver = KnownDriver.allCases.first(where: { $0.libraries.contains { name.hasPrefix($0) } })
+    else {
       return nil
     }
     self = driver
   }
 
   init?(platform: String) {
-    guard let driver = Driver.allCases.first(where: { $0.platforms.contains(platform) }) else { return nil }
+    guard let driver = KnownDriver.allCases.first(where: { $0.platforms.contains(platform) }) else {
+      return nil
+    }
     self = driver
   }
 }
@@ -78,12 +81,13 @@ extension Examination {
   private func finding(_ driver: InstalledDriver) -> Finding {
     let check = "driver \(driver.file)"
     guard let problem = driver.problem else { return .ok(check, "\(driver.library) loads") }
+    let known = KnownDriver(library: driver.library).map { root("apt install --reinstall \($0.package)") }
     // "libtbb.so.12: cannot open shared object file: No such file or directory"
-    let missing = problem.range(of: ": cannot open shared object file").map {
-      String(problem[..<$0.lowerBound])
+    let colon = problem.range(of: ": cannot open shared object file")
+    guard let missing = colon.map({ String(problem[..<$0.lowerBound]) }) else {
+      return .problem(check, problem, known ?? disable(driver))
     }
-    guard let missing, missing != driver.library else {
-      let known = Driver(library: driver.library).map { root("apt install --reinstall \($0.package)") }
+    guard missing != driver.library else {
       return .problem(check, problem, known ?? privileged("rm \(driver.file)", on: driver.file))
     }
     let message = "\(driver.library) needs \(missing), which is not found"
@@ -92,19 +96,23 @@ extension Examination {
     if FileManager.default.fileExists(atPath: folder + "/" + missing) {
       return .problem(check, message + "; it lies beside it", "export LD_LIBRARY_PATH=\(folder)")
     }
-    let known = Driver(library: driver.library).map { root("apt install --reinstall \($0.package)") }
-    return .problem(check, message, known ?? privileged("rm \(driver.file)", on: driver.file))
+    return .problem(check, message, known ?? disable(driver))
+  }
+
+  /// Takes a driver out of the loader's sight.
+  func disable(_ driver: InstalledDriver) -> String {
+    privileged("mv \(driver.file) \(driver.file).off", on: driver.file)
   }
 
   // MARK: Graphics cards
 
   /// Cards that no registered driver serves, and cards that this user may not use.
   func graphics(_ drivers: [InstalledDriver]) -> [Finding] {
-    let served = Set(drivers.compactMap { Driver(library: $0.library) })
+    let served = Set(drivers.compactMap { KnownDriver(library: $0.library) })
     return nvidia(served) + renderNodes(served)
   }
 
-  private func nvidia(_ served: Set<Driver>) -> [Finding] {
+  private func nvidia(_ served: Set<KnownDriver>) -> [Finding] {
     guard !served.contains(.nvidia) else { return [] }
     let library = "libnvidia-opencl.so.1"
     let hasLibrary = (try? prober.ask(.load(library)))?.problem.map { _ in false } ?? true
@@ -118,7 +126,7 @@ extension Examination {
     return [.problem("NVIDIA", message, root("apt install nvidia-opencl-icd"))]
   }
 
-  private func renderNodes(_ served: Set<Driver>) -> [Finding] {
+  private func renderNodes(_ served: Set<KnownDriver>) -> [Finding] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "/dev/dri")) ?? []
     return names.filter { $0.hasPrefix("renderD") }.sorted().flatMap { name -> [Finding] in
       let node = "/dev/dri/\(name)"
@@ -133,7 +141,7 @@ extension Examination {
       }
       let file = "/sys/class/drm/\(name)/device/vendor"
       let vendor = (try? String(contentsOfFile: file, encoding: .utf8))?.trimmingCharacters(in: .newlines)
-      let wanted: [Driver] =
+      let wanted: [KnownDriver] =
         switch vendor {
         case "0x8086": [.intelGraphics, .mesa]
         case "0x1002": [.mesa, .amd]

@@ -21,9 +21,9 @@ public struct Examination: Sendable {
     var findings = [loader(), system(drivers)].compactMap { $0 }
     findings += registered(drivers) + graphics(drivers)
     findings += [poclCache(drivers), programCache()].compactMap { $0 }
-    let (devices, usable) = devices(drivers)
-    findings += devices + [openBLAS(), memory()]
-    return Diagnosis(findings: findings, usableDevices: usable)
+    let found = devices(drivers)
+    findings += found.findings + [openBLAS(), memory()]
+    return Diagnosis(findings: findings, usableDevices: found.usable)
   }
 
   // MARK: Loader and system
@@ -46,7 +46,7 @@ public struct Examination: Sendable {
 
   // MARK: Devices
 
-  private func devices(_ drivers: [InstalledDriver]) -> ([Finding], usable: Int) {
+  private func devices(_ drivers: [InstalledDriver]) -> (findings: [Finding], usable: Int) {
     let list: ProbeAnswer
     do {
       list = try prober.ask(.list)
@@ -97,8 +97,7 @@ public struct Examination: Sendable {
         } catch { return "\(error)" }
       }
       guard let message else { return nil }
-      let command = privileged("mv \(driver.file) \(driver.file).off", on: driver.file)
-      return .problem("driver \(driver.file)", "listing its devices: \(message)", command)
+      return .problem("driver \(driver.file)", "listing its devices: \(message)", disable(driver))
     }
     return findings.isEmpty ? [.problem("devices", "listing them: \(error)", nil)] : findings
   }
@@ -109,11 +108,13 @@ public struct Examination: Sendable {
       probe(device.index, changes: ["XDG_CACHE_HOME": folder.path, "POCL_CACHE_DIR": folder.path])
     }
     if fresh == nil {
-      let pocl = Driver(platform: device.platform) == .pocl ? poclCacheFolder : nil
+      let pocl = KnownDriver(platform: device.platform) == .pocl ? poclCacheFolder : nil
       let folders = [pocl, OpenCLBackend.programCacheFolder?.path].compactMap { $0 }
-      return "rm -r " + folders.filter { FileManager.default.fileExists(atPath: $0) }.joined(separator: " ")
+      let existing = folders.filter { FileManager.default.fileExists(atPath: $0) }
+      if existing.isEmpty { return environment["POCL_CACHE_DIR"].map { _ in "unset POCL_CACHE_DIR" } }
+      return "rm -r " + existing.joined(separator: " ")
     }
-    return Driver(platform: device.platform).map { root("apt install --reinstall \($0.package)") }
+    return KnownDriver(platform: device.platform).map { root("apt install --reinstall \($0.package)") }
   }
 
   private func remedy(empty platform: PlatformDescription) -> String? {
@@ -137,7 +138,7 @@ public struct Examination: Sendable {
   }
 
   private func memory() -> Finding {
-    let available = Memory.available
+    let available = FreeMemory.bytes
     let text = String(format: "%.1f GiB are free", Double(available) / Double(1 << 30))
     guard available < 6 << 30 else { return .ok("memory", text) }
     return .warning(
@@ -167,9 +168,9 @@ public struct Examination: Sendable {
 }
 
 /// The machine's memory, and this process's share of it.
-enum Memory {
+enum FreeMemory {
   /// Bytes that can be had without swapping, within the limit of the control group.
-  static var available: Int {
+  static var bytes: Int {
     let lines = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8))?.split(separator: "\n") ?? []
     let line = lines.first { $0.hasPrefix("MemAvailable:") }
     let free = line?.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 << 10 }

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Lays a built tool, its resources and the libraries that a bare machine may lack into one archive.
+# Usage: archive.sh FOLDER-OF-THE-BUILT-TOOL FOLDER-FOR-THE-ARCHIVE
+set -euo pipefail
+built=$1 output=$2
+
+version=$("$built/langevin" --version)
+name=langevin-$version-linux-$(uname -m)
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+mkdir -p "$stage/$name/lib/licences" "$output"
+
+cp "$built/langevin" "$stage/$name/"
+cp -r "$built/langevin_Langevin.resources" "$stage/$name/"
+cp LICENSE "$stage/$name/"
+cp Packaging/README.txt "$stage/$name/README.txt"
+
+# The tool finds these by its run path, $ORIGIN/lib. The C library, zlib, libstdc++ and libgcc are everywhere.
+for library in libspng.so.0 libopenblas.so.0 libgfortran.so.5 libquadmath.so.0; do
+  path=$(ldconfig -p | awk -v name="$library" '$1 == name && /x86-64/ { print $NF; exit }')
+  [ -n "$path" ] || { echo "$library is not installed" >&2; exit 1; }
+  cp -L "$path" "$stage/$name/lib/$library"
+  package=$(dpkg -S "$(realpath "$path")" | cut -d: -f1)
+  cp "/usr/share/doc/$package/copyright" "$stage/$name/lib/licences/$package"
+done
+
+# What is left to find must be on every machine.
+foreign=$(ldd "$stage/$name/langevin" | awk '{ print $1 }' |
+  grep -vE '^(linux-vdso|/lib64/ld-linux|lib(c|m|dl|pthread|rt|util|resolv|z|stdc\+\+|gcc_s|spng)\.so)' || true)
+[ -z "$foreign" ] || { echo "the tool needs" $foreign >&2; exit 1; }
+
+tar --create --gzip --sort=name --owner=0 --group=0 --numeric-owner --directory "$stage" \
+  --file "$output/$name.tar.gz" "$name"
+ls -l "$output/$name.tar.gz"
