@@ -40,9 +40,9 @@ enum ChildProcess {
 
   /// A file without a name: unlike a pipe it never fills up, and unlike a named one it never stays behind.
   private static func scratch() throws -> FileHandle {
-    let descriptor = memfd_create("langevin", 0)
-    guard descriptor >= 0 else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
-    return FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+    guard let file = tmpfile() else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
+    defer { fclose(file) }
+    return FileHandle(fileDescriptor: dup(fileno(file)), closeOnDealloc: true)
   }
 
   private static func text(_ file: FileHandle) throws -> String {
