@@ -85,6 +85,7 @@ struct DoctorTests {
     let file = try register("", as: "empty.icd")
     let (status, diagnosis) = try doctor()
     #expect(status == 1)
+    #expect(diagnosis.usableDevices == 0)
     #expect(try problem(diagnosis, "driver \(file)").message == "the file names no library")
   }
 
@@ -93,10 +94,23 @@ struct DoctorTests {
     _ = try register(pocl(), as: "pocl.icd")
     let cache = scratch.url("cache")
     try Data().write(to: cache)
-    let (_, diagnosis) = try doctor(["POCL_CACHE_DIR": cache.path])
+    let (status, diagnosis) = try doctor(["POCL_CACHE_DIR": cache.path])
+    #expect(status == 1)
     let finding = try problem(diagnosis, "PoCL's cache")
     #expect(finding.message == "\(cache.path) is a file, not a folder")
     #expect(finding.command == "rm \(cache.path)")
+    // The device's own line finds the same by trying another cache.
+    let device = try problem(diagnosis, "opencl:0")
+    #expect(!device.message.contains("\n"))
+    #expect(device.command == "rm -r \(cache.path)")
+  }
+
+  @Test func aFileSystemThatNobodyWritesToIsNoCache() throws {
+    _ = try register(pocl(), as: "pocl.icd")
+    let (_, diagnosis) = try doctor(["POCL_CACHE_DIR": "/proc/nowhere"])
+    let finding = try problem(diagnosis, "PoCL's cache")
+    #expect(finding.message.hasPrefix("/proc cannot be"))
+    #expect(try #require(finding.command).hasPrefix("export POCL_CACHE_DIR=/"))
   }
 
   @Test(.enabled(if: geteuid() != 0, "root reads everything"))
@@ -177,6 +191,8 @@ struct DoctorTests {
     let empty = try Tool.run(
       ["devices"], in: scratch.folder,
       environment: ["OCL_ICD_VENDORS": vendors.path, "POCL_DEVICES": "nosuch"])
-    #expect(empty.output.contains("platform Portable Computing Language") || empty.status != 0)
+    #expect(empty.status == 0)
+    #expect(empty.output.contains("platform Portable Computing Language"))
+    #expect(empty.output.contains("it has no device"))
   }
 }

@@ -58,6 +58,12 @@ extension Examination {
         ? (message, "chmod -R u+rwX \(folder)")
         : (message, root("chown -R \(userName) \(folder)"))
     }
+    // Root may do everything, except where a file system cannot.
+    let attempt = url.appendingPathComponent(".langevin-\(UUID().uuidString)").path
+    guard mkdir(attempt, 0o700) == 0 else {
+      return ("\(url.path) cannot be written: \(String(cString: strerror(errno)))", nil)
+    }
+    rmdir(attempt)
     return nil
   }
 }

@@ -64,19 +64,19 @@ public struct Examination: Sendable {
       let check = "opencl:\(device.index) (\(device.name))"
       if let problem = device.problem {
         findings.append(.problem(check, "cannot be used: \(problem)", nil))
-        continue
-      }
-      guard let problem = probe(device.index) else {
+      } else if let problem = probe(device.index) {
+        // It names the device itself.
+        let message = problem.hasPrefix(check + ": ") ? String(problem.dropFirst(check.count + 2)) : problem
+        findings.append(.problem(check, message, remedy(failing: device)))
+      } else {
         usable += 1
         findings.append(.ok(check, "compiles and runs a kernel"))
-        continue
       }
-      findings.append(.problem(check, problem, remedy(failing: device)))
     }
     if list.devices.isEmpty {
       let message = "there is no OpenCL device; pictures are made on the CPU backend"
-      let command = drivers.isEmpty ? nil : root("apt install pocl-opencl-icd")
-      findings.append(.problem("devices", message, command))
+      let needsDriver = !drivers.isEmpty && !drivers.contains { KnownDriver(library: $0.library) == .pocl }
+      findings.append(.problem("devices", message, needsDriver ? root("apt install pocl-opencl-icd") : nil))
     }
     return (findings, usable)
   }
@@ -102,19 +102,19 @@ public struct Examination: Sendable {
     return findings.isEmpty ? [.problem("devices", "listing them: \(error)", nil)] : findings
   }
 
-  /// A damaged cache is told from a broken driver by a run with fresh ones.
+  /// A cache at fault is told from a broken driver by a run with a fresh one.
   private func remedy(failing device: DeviceDescription) -> String? {
-    let fresh = withScratch { folder in
-      probe(device.index, changes: ["XDG_CACHE_HOME": folder.path, "POCL_CACHE_DIR": folder.path])
+    let driver = KnownDriver(platform: device.platform)
+    let pocl = driver == .pocl ? poclCacheFolder : nil
+    for (variable, folder) in [
+      ("POCL_CACHE_DIR", pocl), ("XDG_CACHE_HOME", OpenCLBackend.programCacheFolder?.path),
+    ] {
+      guard let folder else { continue }
+      let isCured = withScratch { fresh in probe(device.index, changes: [variable: fresh.path]) == nil }
+      guard isCured else { continue }
+      return FileManager.default.fileExists(atPath: folder) ? "rm -r \(folder)" : "unset \(variable)"
     }
-    if fresh == nil {
-      let pocl = KnownDriver(platform: device.platform) == .pocl ? poclCacheFolder : nil
-      let folders = [pocl, OpenCLBackend.programCacheFolder?.path].compactMap { $0 }
-      let existing = folders.filter { FileManager.default.fileExists(atPath: $0) }
-      if existing.isEmpty { return environment["POCL_CACHE_DIR"].map { _ in "unset POCL_CACHE_DIR" } }
-      return "rm -r " + existing.joined(separator: " ")
-    }
-    return KnownDriver(platform: device.platform).map { root("apt install --reinstall \($0.package)") }
+    return driver.map { root("apt install --reinstall \($0.package)") }
   }
 
   private func remedy(empty platform: PlatformDescription) -> String? {

@@ -23,11 +23,16 @@ public struct Finding: Sendable, Codable, Hashable {
   }
 
   static func warning(_ check: String, _ message: String, _ command: String?) -> Finding {
-    Finding(check: check, state: .warning, message: message, command: command)
+    Finding(check: check, state: .warning, message: oneLine(message), command: command)
   }
 
   static func problem(_ check: String, _ message: String, _ command: String?) -> Finding {
-    Finding(check: check, state: .problem, message: message, command: command)
+    Finding(check: check, state: .problem, message: oneLine(message), command: command)
+  }
+
+  /// Compilers' logs have many lines.
+  private static func oneLine(_ text: String) -> String {
+    text.split(whereSeparator: \.isNewline).joined(separator: " ")
   }
 }
 
