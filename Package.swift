@@ -102,6 +102,12 @@ let package = Package(
         "LangevinModels", "LangevinNN", "LangevinTensor", "LangevinKernels",
       ]),
     .testTarget(
+      name: "LangevinValidationTests",
+      dependencies: [
+        "Langevin", "LangevinCPU", "LangevinKernels", "LangevinOpenCL", "LangevinTensor",
+        "LangevinValidation",
+      ]),
+    .testTarget(
       name: "LangevinToolTests",
       dependencies: [
         "Langevin", "LangevinOpenCL", "LangevinMeasurement", "LangevinTool", "LangevinValidation",

@@ -1,0 +1,164 @@
+import Foundation
+import LangevinCPU
+import LangevinTensor
+import Testing
+
+import enum LangevinTensor.Operation
+
+@testable import LangevinValidation
+
+@Suite struct TableTests {
+  @Test func everyOperationHasACase() {
+    for cases in [OperationCases.edge, OperationCases.tiny] {
+      let covered = Set(cases.map { $0.operation(.float32).name })
+      #expect(OperationCases.required.subtracting(covered) == [])
+    }
+  }
+
+  @Test func casesHaveNamesOfTheirOwn() {
+    let names = OperationCases.all.map(\.name)
+    let repeated = Dictionary(grouping: names) { $0 }.filter { $1.count > 1 }.keys
+    #expect(repeated.isEmpty, "\(repeated)")
+  }
+
+  /// The file is what the models dispatch: the operations of a diffusion model are all there, each with a model.
+  @Test func theHarvestIsValid() throws {
+    let rows = ModelShapes.recorded
+    #expect(rows.count > 150)
+    for row in rows {
+      #expect(!row.shape.models.isEmpty)
+      let output = try row.shape.operation.output(of: row.shape.inputs)
+      #expect(output.shape.count > 0 && row.test.size == .model)
+    }
+    let kinds = Set(rows.map { $0.shape.operation.kind })
+    #expect(
+      kinds.isSuperset(of: [
+        .matmul, .conv2d, .attention, .groupNorm, .layerNorm, .geglu, .binary, .unary, .linearCombination,
+        .embedding, .concatenate, .upsampleNearest, .normalNoise, .arrangeWeight, .nonFiniteCount,
+      ]))
+    let models = Set(rows.flatMap(\.shape.models))
+    #expect(models.count == 8, "\(models)")
+    // Shapes known from the papers: SD 1.5's largest self-attention, and its decoder's.
+    let attentions = Set(
+      rows.filter { $0.shape.operation.kind == .attention }.map { $0.shape.inputs[0].shape })
+    #expect(attentions.isSuperset(of: [[2, 4096, 320], [1, 4096, 512], [2, 9216, 320], [2, 77, 768]]))
+  }
+
+  @Test func collectedShapesAreRepresentative() {
+    var collector = ModelShapeCollector()
+    let x = TensorSpec([2, 3])
+    for (k, model) in ["b", "a"].enumerated() {
+      collector.add(.affine(scale: Float(k), offset: 1), [x], model: model)
+      collector.add(.linearCombination([Float(k), 7]), [x, x], model: model)
+      collector.add(.unary(.silu), [TensorSpec([2, 3], k == 0 ? .float16 : .float32)], model: model)
+    }
+    #expect(collector.shapes.map(\.models) == [["a", "b"], ["a", "b"], ["a", "b"]])
+    #expect(collector.shapes.map(\.inputs) == [[x], [x, x], [x]])
+  }
+
+  /// The weights of a model's rows take the layout of the device's own models.
+  @Test func modelRowsTakeTheDevicesLayout() throws {
+    let row = try #require(
+      ModelShapes.recorded.first {
+        if case .matmul(let matmul) = $0.shape.operation { matmul.right == .rowMajor } else { false }
+      }
+    ).test
+    let adapted = row.adapted(to: CPUBackend())
+    let (n, k) = (row.inputs[1].shape[1], row.inputs[1].shape[0])
+    #expect(adapted.inputs[1].shape == [n, k] && adapted.name == row.name)
+    #expect(
+      try adapted.operation(.float32).output(of: adapted.inputs)
+        == row.operation(.float32).output(of: row.inputs))
+  }
+
+  @Test(arguments: [
+    ("{}", "format"), ("not json", "replay"), (#"{"format": 1, "version": "1"}"#, "seed"),
+  ])
+  func badReplaysAreNamed(text: String, word: String) {
+    #expect {
+      try Replay(text: text)
+    } throws: { error in
+      guard case ReplayError.malformed = error else { return false }
+      return "\(error)".contains(word) || word == "seed"
+    }
+  }
+
+  @Test func replaysOfAnotherFormatSaySo() throws {
+    let test = try #require(OperationCases.edge.first)
+    let text = Replay(version: "9.9", test: test, dtype: .float16, seed: 3).text
+    let other = text.replacingOccurrences(of: "\"format\":1", with: "\"format\":99")
+    #expect(throws: ReplayError.otherFormat(found: 99, version: "9.9")) { try Replay(text: other) }
+  }
+
+  @Test func everyCaseReplays() throws {
+    for test in OperationCases.all {
+      let replay = Replay(version: "x", test: test, dtype: .bfloat16, seed: .max)
+      #expect(!replay.text.contains("\n") && !replay.text.contains("'"))
+      let again = try Replay(text: replay.text)
+      #expect(again.test == test && again.seed == .max && again.dtype == .bfloat16)
+    }
+  }
+
+  @Test func drawsAreRepeatable() throws {
+    for test in OperationCases.edge.prefix(40) + OperationCases.faultFinding {
+      for dtype in [DType.float32, .float16, .bfloat16] {
+        let (a, b) = (test.operands(dtype: dtype, seed: 5), test.operands(dtype: dtype, seed: 5))
+        #expect(a.map(\.bytes) == b.map(\.bytes))
+        #expect(a.map(\.spec) == test.specs(dtype))
+      }
+    }
+  }
+
+  @Test func percentilesAreExact() {
+    var generator = Generator(seed: 1)
+    for count in [1, 2, 3, 10, 999, 1000, 1001, 5000] {
+      let values = (0..<count).map { _ in (generator.uniform() * 50).rounded() }
+      for share in [0, 0.5, 0.999, 1] {
+        let place = min(count - 1, max(0, Int((Double(count) * share).rounded(.up)) - 1))
+        #expect(percentile(values, share) == values.sorted()[place])
+      }
+    }
+  }
+
+  @Test func unitsInTheLastPlace() {
+    #expect(DType.float32.ulp(at: 1) == 0x1p-23 && DType.float32.ulp(at: -1.99) == 0x1p-23)
+    #expect(DType.float16.ulp(at: 2048) == 2 && DType.float16.ulp(at: 0) == 0x1p-24)
+    #expect(DType.bfloat16.ulp(at: 1) == 0x1p-7 && DType.int32.ulp(at: 1e9) == 1)
+  }
+
+  /// A part of a case has the whole's elements.
+  @Test func partsAgreeWithTheWhole() throws {
+    for test in OperationCases.edge where !test.inputs.isEmpty {
+      let inputs = test.operands(dtype: .float32, seed: 2)
+      let operation = test.operation(.float32)
+      guard inputs.allSatisfy({ $0.spec.shape.count < 20_000 }) else { continue }
+      let whole = try Reference.evaluate(operation, inputs.map(\.array))
+      for part in Restriction.sample(operation, inputs, output: whole.spec, seed: 3) {
+        let values = try Reference.evaluate(part.operation, part.inputs).values
+        #expect(values.count == part.elements.count)
+        for (value, element) in zip(values, part.elements) {
+          let expected = whole.values[element]
+          let isSame =
+            value == expected || (value.isNaN && expected.isNaN)
+            || abs(value - expected) <= 1e-9 * (1 + abs(expected))
+          #expect(isSame, "\(test): element \(element) is \(value), of the whole \(expected)")
+          if !isSame { return }
+        }
+      }
+    }
+  }
+
+  @Test func smallerCasesAreValid() throws {
+    for test in OperationCases.edge {
+      for candidate in Shrinking.candidates(test) {
+        let output = try candidate.operation(.float32).output(of: candidate.inputs)
+        #expect(output.shape.count > 0)
+        let size = candidate.inputs.reduce(output.shape.count) { $0 + $1.shape.count }
+        let old = try test.inputs.reduce(test.operation(.float32).output(of: test.inputs).shape.count) {
+          $0 + $1.shape.count
+        }
+        #expect(size <= old, "\(candidate) of \(test)")
+      }
+    }
+  }
+}
