@@ -171,6 +171,8 @@ public struct Validator: Sendable {
         return result
       }
       result.faults.append(.failed("\(error)"))
+    } catch {
+      result.faults.append(.failed("\(error)"))
     }
     if !result.faults.isEmpty { result.outcome = .failed }
     return result

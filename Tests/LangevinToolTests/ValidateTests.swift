@@ -74,6 +74,15 @@ struct ValidateTests {
     }
   }
 
+  /// A change to a model that dispatches other shapes needs `make shapes`.
+  @Test func theRecordedShapesAreTheModels() throws {
+    let outcome = try Tool.run(["harvest", "shapes.json"], in: scratch.folder)
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
+    let recorded = root.appendingPathComponent("Sources/LangevinValidation/Resources/model_shapes.json")
+    #expect(try Data(contentsOf: scratch.url("shapes.json")) == Data(contentsOf: recorded))
+  }
+
   @Test func anInterruptKeepsWhatThereIs() throws {
     let running = try Tool.start(
       ["validate", "--device", "cpu", "--shapes", "model", "--verbose", "--json", "v.json"],
