@@ -77,7 +77,7 @@ struct ProfileCommand: ParsableCommand {
   /// Seconds of steps that nothing watches: all but the first, which also builds the kernels.
   private func unrecordedSteps(_ pipeline: StableDiffusion, _ request: GenerationRequest) throws -> [Double] {
     var short = request
-    short.steps = min(3, max(2, request.steps))
+    short.steps = min(3, request.steps)
     if short.count > 1 { (short.count, short.initialLatents) = (1, nil) }
     if !quiet { Output.note("running \(short.steps) steps unrecorded") }
     var marks: [ContinuousClock.Instant] = []
