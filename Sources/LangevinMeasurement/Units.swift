@@ -7,6 +7,7 @@ enum Units {
     switch abs(value) {
     case 1...: String(format: "%.2f s", value)
     case 1e-3...: String(format: "%.2f ms", value * 1e3)
+    case 0: "0 s"
     default: String(format: "%.1f µs", value * 1e6)
     }
   }

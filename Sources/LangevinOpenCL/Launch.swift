@@ -100,8 +100,9 @@ extension OpenCLBackend {
       }
     }
     let rank = cl_uint(global.count)
-    let variant = launch.variant(global: global) + (extraOptions.isEmpty ? "" : " SUBGROUPS=1")
-    try recorded(launch.kernel, variant, since: start) { event in
+    // Only evaluated while recording.
+    let subgroups = extraOptions.isEmpty ? "" : " SUBGROUPS=1"
+    try recorded(launch.kernel, launch.variant(global: global) + subgroups, since: start) { event in
       try check(
         clEnqueueNDRangeKernel(context.queue, kernel, rank, nil, global, launch.local, 0, nil, event),
         "clEnqueueNDRangeKernel(\(launch.kernel), \(launch.global))")

@@ -12,67 +12,12 @@ struct Generate: ParsableCommand {
       step in progress and keeps the pictures that are finished.
       """)
 
-  @Argument(help: "What to draw.")
-  var prompt: String
+  @OptionGroup var options: GenerationOptions
 
-  @Option(
-    help: "A diffusers folder or a single .safetensors file. (default: the emoji model that ships along)")
-  var model: String?
-  @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
-  var device = "auto"
-  @Option(help: "What to steer away from.")
-  var negative = ""
-  @Option(
-    parsing: .unconditional,
-    help: """
-      Scale of classifier-free guidance, 0 to 1000; 1 and less is without. (default: what the model's \
-      langevin.json recommends, else 7.5)
-      """)
-  var guidance: Double?
-  @Option(
-    parsing: .unconditional,
-    help: "Sampling steps. (default: what the model's langevin.json recommends, else 30)")
-  var steps: Int?
-  @Option(
-    help: """
-      ddpm, ddim, euler, euler-a, dpmpp-2m or dpmpp-2m-karras. (default: what the model's langevin.json \
-      recommends, else ddim)
-      """)
-  var sampler: Sampler?
-  @Option(parsing: .unconditional, help: "DDIM's share of fresh noise, 0 to 1.")
-  var eta = 0.0
-  @Option(parsing: .unconditional, help: "Picture k has seed N + k. (default: random)")
-  var seed: UInt64?
-  @Option(help: "Whose random numbers: philox, torch (its CPU generator) or torch-cuda.")
-  var rng = NoiseKind.philox
-  @Option(parsing: .unconditional, help: "Pixels. (default: what the model was made for, or the image's)")
-  var width: Int?
-  @Option(parsing: .unconditional, help: "Pixels. (default: what the model was made for, or the image's)")
-  var height: Int?
-  @Option(parsing: .unconditional, help: "How many pictures.")
-  var count = 1
-  @Option(help: "A PNG file to start from.")
-  var image: String?
-  @Option(
-    parsing: .unconditional, help: "How much of the schedule is run on the image, 0 to 1. (default: 0.7)")
-  var strength: Double?
-  @Option(help: "Storage of weights and activations: f32 or f16.")
-  var precision = Precision.f32
-  @Flag(
-    name: .customLong("no-fallback"), help: "Fail where the device has no kernel, instead of using the CPU.")
-  var noFallback = false
   @Option(help: "The picture's file; of several, numbered -0, -1, … (default: langevin-SEED.png)")
   var output: String?
-  @Option(help: "Start from the tensor 'latents' [count, C, h, w] of a safetensors file.")
-  var initLatents: String?
   @Option(help: "Write the final latents there, before decoding: 'latents' [count, C, h, w], float32.")
   var saveLatents: String?
-  @Option(help: "What a single file predicts: epsilon, v_prediction or sample, where it cannot be told.")
-  var prediction: PredictionOption?
-  @Option(
-    parsing: .unconditional,
-    help: ArgumentHelp("Memory in MiB that an OpenCL device may use.", valueName: "MiB", visibility: .hidden))
-  var deviceMemory: Int?
   @Flag(help: "No progress; warnings and errors only.")
   var quiet = false
   @Flag(help: "One JSON object on standard output at the end.")
@@ -83,24 +28,27 @@ struct Generate: ParsableCommand {
   func run() throws {
     Interrupt.install()
     let start = ContinuousClock.now
-    try checkOptions()
-    let choice = try DeviceChoice.parse(device)
-    let seed = seed ?? UInt64.random(in: 0..<1 << 32)
-    var display = ProgressDisplay(isShown: !quiet, count: count)
+    try options.check()
+    let choice = try DeviceChoice.parse(options.device)
+    let seed = options.seed ?? UInt64.random(in: 0..<1 << 32)
+    var display = ProgressDisplay(isShown: !quiet, count: options.count)
 
     // What can be found wrong at once comes before what takes time.
-    let outputs = try outputs(seed: seed)
+    let outputs =
+      try output.map { try options.files($0) }
+      ?? (0..<options.count).map { URL(fileURLWithPath: "langevin-\(seed &+ UInt64($0)).png") }
     let latentsURL = saveLatents.map { URL(fileURLWithPath: $0) }
     for url in outputs { try OutputFile.check(url) }
     if let latentsURL { try OutputFile.check(latentsURL) }
-    let url = try model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
-    let checkpoint = try Checkpoint.open(url, prediction: prediction?.rawValue)
-    let request = try request(seed: seed, recommended: checkpoint.recommended)
-    warnOfOptionsWithoutEffect(request)
+    let url = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
+    let checkpoint = try Checkpoint.open(url, prediction: options.prediction?.rawValue)
+    let request = try options.request(seed: seed, recommended: checkpoint.recommended)
+    options.warnOfOptionsWithoutEffect(request)
 
     let device = try choice.open(
-      fallback: !noFallback, memoryLimit: deviceMemory.map { $0 << 20 }, notice: { Output.warning($0) })
-    let pipeline = try StableDiffusion(checkpoint, on: device, precision: precision.dtype)
+      fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
+      notice: { Output.warning($0) })
+    let pipeline = try StableDiffusion(checkpoint, on: device, precision: options.precision.dtype)
     var run = Run(start: start)
     let result: GenerationResult
     do {
@@ -138,26 +86,6 @@ struct Generate: ParsableCommand {
     }
   }
 
-  /// What does not depend on files, devices or the model.
-  private func checkOptions() throws {
-    guard (1...10_000).contains(count) else {
-      throw ValidationError("--count must be 1 to 10000, got \(count)")
-    }
-    if strength != nil && image == nil { throw ValidationError("--strength needs --image") }
-    if let deviceMemory, !(1..<1 << 32).contains(deviceMemory) {
-      throw ValidationError("--device-memory must be at least 1 MiB, got \(deviceMemory)")
-    }
-  }
-
-  private func warnOfOptionsWithoutEffect(_ request: GenerationRequest) {
-    if eta != 0 && request.sampler != .ddim {
-      Output.warning("--eta has no effect on the sampler \(request.sampler.rawValue)")
-    }
-    if request.guidance <= 1 && !negative.isEmpty {
-      Output.warning("--negative has no effect without guidance (--guidance above 1)")
-    }
-  }
-
   private func handle(
     _ event: GenerationProgress, _ request: GenerationRequest, _ outputs: [URL], _ model: URL,
     _ run: inout Run,
@@ -175,7 +103,7 @@ struct Generate: ParsableCommand {
     case .decoding: run.beginDecoding()
     case .finished(let picture, let image, let seed):
       run.endDecoding()
-      let text = parameters(request, picture: picture, seed: seed, model: model).description
+      let text = options.parameters(request, picture: picture, seed: seed, model: model).description
       try picture.writePNG(to: outputs[image], texts: [(PictureParameters.keyword, text)])
       run.written.append(Output.path(outputs[image]))
       display.close()

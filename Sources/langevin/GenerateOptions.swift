@@ -59,12 +59,89 @@ extension DeviceChoice {
   }
 }
 
-extension Generate {
-  /// The files that picture k is written to.
-  func outputs(seed: UInt64) throws -> [URL] {
-    guard let output else {
-      return (0..<count).map { URL(fileURLWithPath: "langevin-\(seed &+ UInt64($0)).png") }
+/// What to generate, of what and where: the options that every command has which runs the pipeline.
+struct GenerationOptions: ParsableArguments {
+  @Argument(help: "What to draw.")
+  var prompt: String
+
+  @Option(
+    help: "A diffusers folder or a single .safetensors file. (default: the emoji model that ships along)")
+  var model: String?
+  @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
+  var device = "auto"
+  @Option(help: "What to steer away from.")
+  var negative = ""
+  @Option(
+    parsing: .unconditional,
+    help: """
+      Scale of classifier-free guidance, 0 to 1000; 1 and less is without. (default: what the model's \
+      langevin.json recommends, else 7.5)
+      """)
+  var guidance: Double?
+  @Option(
+    parsing: .unconditional,
+    help: "Sampling steps. (default: what the model's langevin.json recommends, else 30)")
+  var steps: Int?
+  @Option(
+    help: """
+      ddpm, ddim, euler, euler-a, dpmpp-2m or dpmpp-2m-karras. (default: what the model's langevin.json \
+      recommends, else ddim)
+      """)
+  var sampler: Sampler?
+  @Option(parsing: .unconditional, help: "DDIM's share of fresh noise, 0 to 1.")
+  var eta = 0.0
+  @Option(parsing: .unconditional, help: "Picture k has seed N + k. (default: random)")
+  var seed: UInt64?
+  @Option(help: "Whose random numbers: philox, torch (its CPU generator) or torch-cuda.")
+  var rng = NoiseKind.philox
+  @Option(parsing: .unconditional, help: "Pixels. (default: what the model was made for, or the image's)")
+  var width: Int?
+  @Option(parsing: .unconditional, help: "Pixels. (default: what the model was made for, or the image's)")
+  var height: Int?
+  @Option(parsing: .unconditional, help: "How many pictures.")
+  var count = 1
+  @Option(help: "A PNG file to start from.")
+  var image: String?
+  @Option(
+    parsing: .unconditional, help: "How much of the schedule is run on the image, 0 to 1. (default: 0.7)")
+  var strength: Double?
+  @Option(help: "Storage of weights and activations: f32 or f16.")
+  var precision = Precision.f32
+  @Flag(
+    name: .customLong("no-fallback"), help: "Fail where the device has no kernel, instead of using the CPU.")
+  var noFallback = false
+  @Option(help: "Start from the tensor 'latents' [count, C, h, w] of a safetensors file.")
+  var initLatents: String?
+  @Option(help: "What a single file predicts: epsilon, v_prediction or sample, where it cannot be told.")
+  var prediction: PredictionOption?
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Memory in MiB that an OpenCL device may use.", valueName: "MiB", visibility: .hidden))
+  var deviceMemory: Int?
+
+  /// What does not depend on files, devices or the model.
+  func check() throws {
+    guard (1...10_000).contains(count) else {
+      throw ValidationError("--count must be 1 to 10000, got \(count)")
     }
+    if strength != nil && image == nil { throw ValidationError("--strength needs --image") }
+    if let deviceMemory, !(1..<1 << 32).contains(deviceMemory) {
+      throw ValidationError("--device-memory must be at least 1 MiB, got \(deviceMemory)")
+    }
+  }
+
+  /// Says which of them do nothing for this request.
+  func warnOfOptionsWithoutEffect(_ request: GenerationRequest) {
+    if eta != 0 && request.sampler != .ddim {
+      Output.warning("--eta has no effect on the sampler \(request.sampler.rawValue)")
+    }
+    if request.guidance <= 1 && !negative.isEmpty {
+      Output.warning("--negative has no effect without guidance (--guidance above 1)")
+    }
+  }
+
+  /// The files that pictures are written to which the user named.
+  func files(_ output: String) throws -> [URL] {
     let url = URL(fileURLWithPath: output)
     guard url.pathExtension.lowercased() == "png", !output.hasSuffix("/") else {
       throw ValidationError("--output must end in .png, got '\(output)'")

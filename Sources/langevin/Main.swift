@@ -10,8 +10,9 @@ import Logging
     abstract: "Generates pictures with diffusion models on OpenCL devices or the CPU.",
     version: "0.1.0",
     subcommands: [
-      Generate.self, Devices.self, Validate.self, Harvest.self, Bench.self, MakeReport.self, Doctor.self,
-      Probe.self,
+      Generate.self, Devices.self, Validate.self, Harvest.self, Bench.self, MakeReport.self,
+      ProfileCommand.self,
+      Doctor.self, Probe.self,
     ])
 
   /// Every failure is one line on standard error: 64 for a command line that is wrong, 130 for an interrupt,
@@ -19,7 +20,7 @@ import Logging
   static func main() {
     do {
       var command = try parseAsRoot()
-      let isVerbose = (command as? Generate)?.verbose ?? false
+      let isVerbose = (command as? Generate)?.verbose ?? (command as? ProfileCommand)?.verbose ?? false
       LoggingSystem.bootstrap { _ in ErrorStreamLog(isVerbose: isVerbose) }
       try command.run()
     } catch let interrupted as Interrupted {

@@ -116,9 +116,10 @@ struct Report: Encodable {
     fallbacks = Fallbacks(operations: counted.operations, bytes: counted.bytes, byName: counted.byName)
     settings = Settings(
       prompt: request.prompt, negative: request.negativePrompt, model: model.path,
-      sampler: request.sampler.rawValue, rng: request.noise.rawValue, precision: command.precision.rawValue,
+      sampler: request.sampler.rawValue, rng: request.noise.rawValue,
+      precision: command.options.precision.rawValue,
       guidance: request.guidance, eta: request.eta, steps: request.steps, width: result.pictures[0].width,
-      height: result.pictures[0].height, count: request.count, image: command.image,
-      strength: command.image == nil ? nil : request.strength, recommended: Recommended(recommended))
+      height: result.pictures[0].height, count: request.count, image: command.options.image,
+      strength: command.options.image == nil ? nil : request.strength, recommended: Recommended(recommended))
   }
 }

@@ -1,0 +1,136 @@
+import Foundation
+
+extension Profile {
+  /// The profile for a terminal, a line each: stages, operations, layers, and what else was counted.
+  public var lines: [String] {
+    let ridge = ceilings.flops / ceilings.bandwidth
+    var lines = [
+      "device \(device): at most \(Units.flops(ceilings.flops)) and \(Units.rate(ceilings.bandwidth)), so "
+        + String(format: "compute-bound from %.1f FLOP/B", ridge),
+      "",
+    ]
+    if isPartial { lines.insert("partial: the run was stopped before its end", at: 0) }
+    lines += stageTable
+    lines += ["", "operations, without loading:"] + Profile.table(operations, total: deviceSeconds)
+    lines += ["", "layers, without loading:"] + Profile.table(layers, total: deviceSeconds)
+    return lines + [""] + summary
+  }
+
+  private var stageTable: [String] {
+    var table = TextTable([
+      .left("stage"), .right("time"), .right("share"), .right("on device"), .right("launches"),
+      .right("memory peak"),
+    ])
+    for stage in stages {
+      table.add([
+        stage.count > 1 ? "\(stage.name) (\(stage.count))" : stage.name, Units.seconds(stage.seconds),
+        Units.percent(stage.share), Units.seconds(stage.deviceSeconds), "\(stage.launches)",
+        stage.launches > 0 ? Units.bytes(stage.memory) : "",
+      ])
+    }
+    let accounted = stages.reduce(0) { $0 + $1.seconds }
+    table.add([
+      "all", Units.seconds(seconds), Units.percent(seconds > 0 ? accounted / seconds : 0),
+      Units.seconds(stages.reduce(0) { $0 + $1.deviceSeconds }), "\(launches)",
+      Units.bytes(stages.map(\.memory).max() ?? 0),
+    ])
+    return table.lines
+  }
+
+  private static func table(_ rows: [Row], total: Double) -> [String] {
+    var table = TextTable([
+      .left("name"), .right("calls"), .right("launches"), .right("time"), .right("share"), .right("GFLOP/s"),
+      .right("GB/s"), .left("bound by"), .right("of ceiling"),
+    ])
+    for row in rows {
+      table.add([
+        row.name, "\(row.operations)", "\(row.launches)", Units.seconds(row.seconds),
+        Units.percent(row.share), Units.number(row.flopsPerSecond * 1e-9),
+        Units.number(row.bytesPerSecond * 1e-9), row.bound.rawValue, Units.percent(row.ofCeiling),
+      ])
+    }
+    table.add([
+      "all", "\(rows.reduce(0) { $0 + $1.operations })", "\(rows.reduce(0) { $0 + $1.launches })",
+      Units.seconds(total), Units.percent(rows.reduce(0) { $0 + $1.share }), "", "", "", "",
+    ])
+    return table.lines
+  }
+
+  private var summary: [String] {
+    var lines = [
+      "queue gaps: \(Units.seconds(gaps.seconds)), \(Units.percent(gaps.share)) of the device's time without loading; "
+        + "\(gaps.count) longer than \(Units.seconds(Gaps.threshold)), the longest \(Units.seconds(gaps.longest))"
+    ]
+    if let host = hostPerLaunch {
+      lines.append(
+        "kernel launches: \(launches); the host spends \(Units.seconds(host.median)) on each (median; "
+          + "99 of 100 under \(Units.seconds(host.percentile99))), \(Units.seconds(host.total)) in all")
+    } else {
+      lines.append("kernel launches: \(launches), each computed by the host itself")
+    }
+    for (name, copies) in [("uploaded", uploads), ("downloaded", downloads)] {
+      let waits = name == "downloaded" ? " with waiting" : ""
+      lines.append(
+        "\(name): \(Units.bytes(copies.bytes)) in \(copies.count) copies, \(Units.seconds(copies.seconds))"
+          + waits)
+    }
+    if fallbacks.operations == 0 {
+      lines.append("fallbacks: none")
+    } else {
+      let names = fallbacks.byName.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+      lines.append(
+        "fallbacks: \(fallbacks.operations) operations (\(names.map { "\($0.key) \($0.value)" }.joined(separator: ", "))), "
+          + "\(Units.seconds(fallbacks.seconds)) on the CPU, \(Units.bytes(fallbacks.bytes)) copied")
+    }
+    if let stepsPerSecond, let median = Sample(stepSeconds)?.median {
+      lines.append(
+        String(format: "steps: %d, %.3f steps/s; median %@", steps, stepsPerSecond, Units.seconds(median)))
+    }
+    if let overhead, let plain = Sample(unrecordedStepSeconds) {
+      lines.append(
+        String(
+          format:
+            "recording makes a step %+.1f %% longer than the %@ that it takes unrecorded (median of %d)",
+          overhead * 100, Units.seconds(plain.median), plain.values.count))
+    } else {
+      let busy = stages.reduce(0) { $0 + $1.deviceSeconds }
+      lines.append("kernels fill \(Units.percent(seconds > 0 ? busy / seconds : 0)) of the recorded time")
+    }
+    return lines
+  }
+}
+
+/// Columns of text, as wide as their widest cell.
+struct TextTable {
+  enum Column {
+    case left(String)
+    case right(String)
+    var title: String {
+      switch self {
+      case .left(let title), .right(let title): title
+      }
+    }
+  }
+
+  let columns: [Column]
+  private var rows: [[String]] = []
+
+  init(_ columns: [Column]) { self.columns = columns }
+
+  mutating func add(_ cells: [String]) { rows.append(cells) }
+
+  /// The titles, then the rows, without spaces at the end.
+  var lines: [String] {
+    let all = [columns.map(\.title)] + rows
+    let widths = columns.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
+    return all.map { row in
+      let cells = columns.indices.map { index in
+        let space = String(repeating: " ", count: widths[index] - row[index].count)
+        if case .left = columns[index] { return row[index] + space }
+        return space + row[index]
+      }
+      let line = cells.joined(separator: "  ")
+      return String(line.reversed().drop { $0 == " " }.reversed())
+    }
+  }
+}

@@ -1,0 +1,120 @@
+import LangevinTensor
+
+/// Everything that a device, its fallback and the host did during one run, on the host's time line.
+public struct Recording: Sendable {
+  /// A kernel that ran.
+  public struct Kernel: Sendable {
+    /// As the backend recorded it.
+    public var record: KernelRecord
+    /// `HostClock` nanoseconds at which it began on the device.
+    public var start: UInt64
+    /// `HostClock` nanoseconds at which it ended on the device.
+    public var end: UInt64
+    /// It ran on the fallback, for want of a kernel.
+    public var isFallback: Bool
+
+    /// Seconds on the device.
+    public var seconds: Double { Double(end - start) * 1e-9 }
+    /// The host waited for it: the backend computes within the call.
+    var isSynchronous: Bool {
+      record.started == record.hostStart && record.ended == record.hostEnd
+    }
+  }
+
+  /// Of the device.
+  public var device: String
+  /// In the order of their launches.
+  public var kernels: [Kernel]
+  /// Copies between host and device, in order.
+  public var transfers: [TransferRecord]
+  /// Stages and layers, in the order in which they began; the first encloses all others.
+  public var spans: [HostSpan]
+
+  /// Runs `body` and records what it does on the device.
+  ///
+  /// `name` is the outermost span's. What `body` throws is in the result: the recording then has what came
+  /// before. Throws where the backend cannot record; it records no more afterwards.
+  public static func make<R>(on device: Device, name: String = "generation", _ body: () throws -> R) throws
+    -> (
+      result: Result<R, any Error>, recording: Recording
+    )
+  {
+    let log = SpanLog()
+    let fallback = device.fallback
+    try device.backend.startRecording()
+    try fallback?.startRecording()
+    let result = Result { try SpanLog.$current.withValue(log) { try stage(name, body) } }
+    do {
+      var kernels = place(try device.backend.takeRecords(), isFallback: false)
+      kernels += place(try fallback?.takeRecords() ?? [], isFallback: true)
+      kernels.sort { $0.record.hostStart < $1.record.hostStart }
+      let transfers = try device.backend.takeTransfers()
+      try fallback?.stopRecording()
+      try device.backend.stopRecording()
+      return (
+        result, Recording(device: device.name, kernels: kernels, transfers: transfers, spans: log.spans)
+      )
+    } catch {
+      // Of a device that failed, the first error says the most.
+      try? fallback?.stopRecording()
+      try? device.backend.stopRecording()
+      _ = try result.get()
+      throw error
+    }
+  }
+
+  /// Moves the device's times to the host's time line.
+  ///
+  /// A command is queued after the host began to prepare its launch, so the clocks differ by no less than
+  /// `hostStart - queued`; the launch that was prepared fastest comes nearest, within a few microseconds.
+  private static func place(_ records: [KernelRecord], isFallback: Bool) -> [Kernel] {
+    let offset = records.map { Int64(bitPattern: $0.hostStart &- $0.queued) }.max() ?? 0
+    return records.map { record in
+      Kernel(
+        record: record, start: UInt64(bitPattern: Int64(bitPattern: record.started) &+ offset),
+        end: UInt64(bitPattern: Int64(bitPattern: record.ended) &+ offset), isFallback: isFallback)
+    }
+  }
+
+  /// Seconds from the beginning of the outermost span to its end.
+  public var seconds: Double { spans.first.map { Double($0.duration) * 1e-9 } ?? 0 }
+
+  /// The innermost-but-one level that a table of stages shows: what the outermost span is made of.
+  public var topStages: [HostSpan] { spans.filter { $0.kind == .stage && $0.depth == 1 } }
+}
+
+extension Operation {
+  /// Its name in tables, with what divides fast calls from slow ones: `conv2d 3x3 /2`, `attention causal`.
+  public var label: String {
+    switch self {
+    case .conv2d(let conv):
+      let stride = conv.stride == 1 ? "" : " /\(conv.stride)"
+      return "conv2d \(conv.kernel.height)x\(conv.kernel.width)\(stride)"
+    case .attention(let attention): return attention.causal ? "attention causal" : "attention"
+    default: return name
+    }
+  }
+
+  /// What kind of work it is, for colours.
+  var family: OperationFamily {
+    switch self {
+    case .matmul, .conv2d: .products
+    case .attention: .attention
+    case .groupNorm, .layerNorm, .rmsNorm, .softmax, .reduce: .norms
+    case .unary, .affine, .clamp, .geglu, .binary, .linearCombination, .normalNoise, .nonFiniteCount:
+      .elements
+    case .embedding, .transpose, .broadcast, .slice, .concatenate, .pad, .upsampleNearest, .cast, .fill,
+      .arrangeWeight:
+      .movement
+    }
+  }
+}
+
+/// Operations of one kind.
+enum OperationFamily: String, CaseIterable, Codable {
+  case products = "products"
+  case attention = "attention"
+  case norms = "norms, reductions"
+  case elements = "element-wise"
+  case movement = "movement"
+}

@@ -1,0 +1,161 @@
+import ArgumentParser
+import Foundation
+import Langevin
+import LangevinMeasurement
+import LangevinTensor
+
+/// `langevin profile`.
+struct ProfileCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "profile",
+    abstract: "Generates, and shows where the time went: by stage, operation and layer.",
+    discussion: """
+      The tables go to standard output, everything else to standard error. Up to three steps run unrecorded first: \
+      they build the kernels and tell how much recording costs. Ctrl-C stops after the step in progress and shows \
+      what was recorded until then.
+      """)
+
+  @OptionGroup var options: GenerationOptions
+
+  @Option(help: "Also write the picture there; of several, numbered -0, -1, …")
+  var output: String?
+  @Option(parsing: .unconditional, help: "How many components of a layer's path tell the table's rows apart.")
+  var depth = 3
+  @Option(help: "Write everything that the tables show there, as JSON.")
+  var json: String?
+  @Option(help: "Write every span and kernel there, as trace-event JSON for Perfetto (ui.perfetto.dev).")
+  var trace: String?
+  @Option(help: "Draw the operations under the device's ceilings there, as SVG.")
+  var roofline: String?
+  @Flag(help: "Run no steps unrecorded first: the profile is then that of a cold start.")
+  var cold = false
+  @Flag(help: "No progress; warnings and errors only.")
+  var quiet = false
+  @Flag(help: "Also what the runtime does on the way.")
+  var verbose = false
+
+  func run() throws {
+    Interrupt.install()
+    try options.check()
+    guard (1...64).contains(depth) else { throw ValidationError("--depth must be 1 to 64, got \(depth)") }
+    let choice = try DeviceChoice.parse(options.device)
+    let seed = options.seed ?? UInt64.random(in: 0..<1 << 32)
+    let pictures = try output.map { try options.files($0) }
+    let files = [json, trace, roofline].map { $0.map { URL(fileURLWithPath: $0) } }
+    for url in (pictures ?? []) + files.compactMap({ $0 }) { try OutputFile.check(url) }
+
+    let model = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
+    let checkpoint = try Checkpoint.open(model, prediction: options.prediction?.rawValue)
+    let request = try options.request(seed: seed, recommended: checkpoint.recommended)
+    options.warnOfOptionsWithoutEffect(request)
+    let device = try choice.open(
+      fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
+      notice: { Output.warning($0) })
+    let pipeline = try StableDiffusion(checkpoint, on: device, precision: options.precision.dtype)
+    let ceilings = try Ceilings.measure(on: device)
+    let plain = cold ? [] : try unrecordedSteps(pipeline, request)
+
+    let (result, recording) = try Recording.make(on: device) {
+      try generate(pipeline, request, model: model, to: pictures)
+    }
+    let settings = Settings(
+      model: model.lastPathComponent, deviceName: device.label, prompt: request.prompt, seed: seed,
+      sampler: request.sampler.rawValue, precision: options.precision.rawValue, steps: request.steps,
+      guidance: request.guidance, count: request.count)
+    var profile = Profile(recording, ceilings: ceilings, depth: depth, unrecordedStepSeconds: plain)
+    if case .failure(let error) = result {
+      // What was recorded until a Ctrl-C is still true; after an error it is not what was asked for.
+      guard error is Interrupted else { throw error }
+      profile.isPartial = true
+    }
+    Output.result(settings.line)
+    for line in profile.lines { Output.result(line) }
+    let written = try write(profile, recording, settings, files)
+    if profile.isPartial { throw Interrupted(kept: written) }
+  }
+
+  /// Seconds of steps that nothing watches: all but the first, which also builds the kernels.
+  private func unrecordedSteps(_ pipeline: StableDiffusion, _ request: GenerationRequest) throws -> [Double] {
+    var short = request
+    short.steps = min(3, request.steps)
+    if short.count > 1 { (short.count, short.initialLatents) = (1, nil) }
+    if !quiet { Output.note("running \(short.steps) steps unrecorded") }
+    var marks: [ContinuousClock.Instant] = []
+    _ = try pipeline.generate(short) { event in
+      try Interrupt.check()
+      if case .step = event { marks.append(.now) }
+    }
+    return zip(marks, marks.dropFirst()).map { ($1 - $0) / .seconds(1) }
+  }
+
+  private func generate(
+    _ pipeline: StableDiffusion, _ request: GenerationRequest, model: URL, to pictures: [URL]?
+  ) throws {
+    var display = ProgressDisplay(isShown: !quiet, count: request.count)
+    defer { display.close() }
+    var mark = ContinuousClock.now
+    _ = try pipeline.generate(request) { event in
+      if case .finished = event {} else { try Interrupt.check() }
+      switch event {
+      case .loading(let component): display.line("loading the \(component)")
+      case .truncated(_, let rest):
+        display.close()
+        Output.warning("the prompt is longer than the text encoder reads; cut off: '\(rest)'")
+      case .step(let step, let total, let image):
+        display.step(step, of: total, image: image, seconds: (ContinuousClock.now - mark) / .seconds(1))
+      case .finished(let picture, let image, let seed):
+        guard let pictures else { break }
+        let text = options.parameters(request, picture: picture, seed: seed, model: model).description
+        try stage("write picture") {
+          try picture.writePNG(to: pictures[image], texts: [(PictureParameters.keyword, text)])
+        }
+      case .sampling, .decoding: break
+      }
+      mark = .now
+    }
+  }
+
+  /// Returns the paths of the files.
+  private func write(_ profile: Profile, _ recording: Recording, _ settings: Settings, _ files: [URL?]) throws
+    -> [String]
+  {
+    var written: [String] = []
+    func write(_ bytes: [UInt8], to url: URL) throws {
+      try bytes.withUnsafeBytes { try OutputFile.write($0, to: url) }
+      written.append(Output.path(url))
+      if !quiet { Output.note("wrote \(Output.path(url))") }
+    }
+    if let url = files[0] {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+      let report = Report(
+        version: LangevinCommand.configuration.version, settings: settings, profile: profile)
+      try write(Array(encoder.encode(report)), to: url)
+    }
+    if let url = files[1] { try write(Trace(recording).json, to: url) }
+    if let url = files[2] {
+      try write(Array(Roofline(profile, subtitle: settings.line).svg.utf8), to: url)
+    }
+    return written
+  }
+
+  /// What was run.
+  private struct Settings: Encodable {
+    let model, deviceName, prompt: String
+    let seed: UInt64
+    let sampler, precision: String
+    let steps: Int
+    let guidance: Double
+    let count: Int
+
+    var line: String {
+      "\(model), \(steps) steps of \(sampler), guidance \(Output.number(guidance)), \(precision), \(deviceName)"
+    }
+  }
+
+  private struct Report: Encodable {
+    let version: String
+    let settings: Settings
+    let profile: Profile
+  }
+}
