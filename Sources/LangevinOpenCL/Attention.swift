@@ -10,11 +10,10 @@ extension OpenCLBackend {
     guard size > 0 else { return }
     let mask: Argument = attention.mask ? .operand(x[3]) : .none
     let maskImage = attention.mask && x[3].shape.rank == 3 ? queries * keys : 0
-    switch family {
-    case .cpu:
-      // Blocks sized so that scores, outputs and a block of keys rest in the nearest caches.
-      let blockKeys = 256
-      let blockQueries = 32
+    switch tuning.parameters(
+      .attention(family, q.dtype, queries: queries, keys: keys, size: size))
+    {
+    case .flashAttention(let parameters):
       let paddedKeys = (keys + 31) / 32 * 32
       let paddedSize = (size + 15) / 16 * 16
       let width = attention.heads * size
@@ -42,51 +41,45 @@ extension OpenCLBackend {
         Launch(
           "flash_attention", .flashAttention,
           [
-            "T": q.dtype.kernelName, "VW": 16, "D": size, "DP": paddedSize, "BQ": blockQueries,
-            "BK": blockKeys,
-            "MR": 8,
+            "T": q.dtype.kernelName, "VW": 16, "D": size, "DP": paddedSize, "BQ": parameters.blockQueries,
+            "BK": parameters.blockKeys, "MR": parameters.tileRows,
           ],
-          global: [(queries + blockQueries - 1) / blockQueries, images * attention.heads], local: [1, 1],
+          global: [
+            (queries + parameters.blockQueries - 1) / parameters.blockQueries, images * attention.heads,
+          ],
+          local: [1, 1],
           [
             .operand(q), .scratch(packedKeys), .scratch(packedValues), .operand(y), mask, .ulong(maskImage),
             .int(attention.mask ? 1 : 0), .int(attention.causal ? 1 : 0), .float(attention.scale),
             .int(queries), .int(keys), .int(paddedKeys), .int(attention.heads),
           ]))
-    case .gpu:
-      let (blockQueries, blockKeys) = tiledBlocks(size: size)
-      let items = Subgroups.items
+    case .tiledAttention(let parameters):
+      let fitted = parameters.fitted(size: size, localMemory: context.description.localMemory)
+      let items = fitted.items
       try launch(
         Launch(
           "tiled_attention", .tiledAttention,
           [
-            "T": q.dtype.kernelName, "VW": 4, "D": size, "BQ": blockQueries, "BK": blockKeys, "LOCAL": items,
+            "T": q.dtype.kernelName, "VW": 4, "D": size, "BQ": fitted.blockQueries, "BK": fitted.blockKeys,
+            "LOCAL": items,
           ],
-          global: [(queries + blockQueries - 1) / blockQueries * items, images * attention.heads],
+          global: [
+            (queries + fitted.blockQueries - 1) / fitted.blockQueries * items, images * attention.heads,
+          ],
           local: [items, 1],
           [
             .operand(q), .operand(k), .operand(v), .operand(y), mask, .ulong(maskImage),
             .int(attention.mask ? 1 : 0), .int(attention.causal ? 1 : 0), .float(attention.scale),
             .int(queries), .int(keys), .int(attention.heads),
           ]))
+    case .panels, .tiled: preconditionFailure("parameters of another kernel")
     }
-  }
-
-  /// Query and key rows that share a work-group's local memory.
-  private func tiledBlocks(size: Int) -> (queries: Int, keys: Int) {
-    var (queries, keys) = (16, 32)
-    while localBytes(queries, keys, size) > context.description.localMemory, keys > 4 { keys /= 2 }
-    while localBytes(queries, keys, size) > context.description.localMemory, queries > 1 { queries /= 2 }
-    return (queries, keys)
-  }
-
-  /// What `tiled_attention` declares.
-  private func localBytes(_ queries: Int, _ keys: Int, _ size: Int) -> Int {
-    4 * (queries * size + keys * (size + 1) + queries * (keys + 1) + 3 * queries)
   }
 
   func supports(_ attention: Attention, size: Int) -> Bool {
     guard family == .gpu else { return true }
-    let blocks = tiledBlocks(size: size)
-    return localBytes(blocks.queries, blocks.keys, size) <= context.description.localMemory
+    let localMemory = context.description.localMemory
+    let smallest = TiledAttentionParameters().fitted(size: size, localMemory: localMemory)
+    return smallest.localBytes(size: size) <= localMemory
   }
 }

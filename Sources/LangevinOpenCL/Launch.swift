@@ -68,6 +68,7 @@ extension OpenCLBackend {
   func launch(_ launch: Launch, extraOptions: String) throws {
     let start = recorder == nil ? 0 : HostClock.now
     let kernel = try programs.kernel(launch.kernel, launch.source, options: launch.options + extraOptions)
+    try examine(kernel, launch)
     var slot: cl_uint = 0
     func set<T: BitwiseCopyable>(_ value: T) throws {
       let code = withUnsafeBytes(of: value) { clSetKernelArg(kernel, slot, $0.count, $0.baseAddress) }

@@ -27,6 +27,7 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   let context: OpenCLContext
   let pool: BufferPool
   let programs: Programs
+  let tuning: Tuning
   /// Guards kernels, whose arguments are state, and the order of commands.
   private let lock = NSRecursiveLock()
   /// Set while recording; guarded by the lock.
@@ -40,13 +41,14 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
 
   /// The device with this number in `OpenCLDevices.all`. `memoryLimit` (bytes) lowers what the device offers;
   /// `family` overrides the device's own kind, which tests use to run GPU kernels on a CPU; without
-  /// `allowSubgroups` kernels reduce in local memory even where subgroups work. `patch` changes a family's source
-  /// before it is built, by which tests break kernels on purpose.
+  /// `allowSubgroups` kernels reduce in local memory even where subgroups work. `programCache` and `tuningCache`
+  /// are folders, by default under the XDG cache directory. `patch` changes a family's source before it is built,
+  /// by which tests break kernels on purpose.
   ///
   /// Throws `OpenCLError`.
   public init(
     index: Int, family: KernelFamily? = nil, memoryLimit: Int? = nil, allowSubgroups: Bool = true,
-    programCache: URL? = nil, logger: Logger = Logger(label: "langevin.opencl"),
+    programCache: URL? = nil, tuningCache: URL? = nil, logger: Logger = Logger(label: "langevin.opencl"),
     patch: (@Sendable (KernelSource, String) -> String)? = nil
   ) throws {
     context = try OpenCLContext(index: index)
@@ -57,6 +59,10 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     programs = Programs(
       context: context, cache: programCache.map { ProgramCache(directory: $0) } ?? .standard, logger: logger,
       patch: patch)
+    tuning = Tuning(
+      device: description,
+      cache: TuningCache(device: description, directory: tuningCache ?? CacheFolder.url("tuning")),
+      logger: logger, text: { patch?($0, $0.text) ?? $0.text })
     self.logger = logger
     if !allowSubgroups { knownSubgroups = .unusable(reason: "they are turned off") }
   }
@@ -158,6 +164,13 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     case .arrangeWeight(let arrangement): try arrangeWeight(arrangement, x[0], y)
     case .nonFiniteCount: try nonFiniteCount(x[0], y)
     }
+  }
+
+  /// Runs under the lock.
+  func locked<R>(_ body: () throws -> R) rethrows -> R {
+    lock.lock()
+    defer { lock.unlock() }
+    return try body()
   }
 
   /// Runs under the lock, and says on which device and in which operation an OpenCL call failed.

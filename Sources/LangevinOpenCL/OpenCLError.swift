@@ -9,6 +9,10 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
   case tooLarge(kernel: String, value: Int)
   case noSuchDevice(index: Int, found: Int)
   case unusable(device: String, reason: String)
+  /// A kernel cannot be launched with the work-groups that its parameters ask for.
+  case unfit(kernel: String, parameters: String, items: Int, KernelResources)
+  /// A cache file cannot be written.
+  case cache(path: String, reason: String)
 
   /// One line; a failed build has the compiler's log behind it.
   public var description: String {
@@ -22,6 +26,10 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
         ? "there is no OpenCL device here; `langevin devices` says why"
         : "there is no OpenCL device \(index); the last is opencl:\(found - 1)"
     case .unusable(let device, let reason): "\(device) cannot be used: \(reason)"
+    case .unfit(let kernel, let parameters, let items, let resources):
+      "the kernel \(kernel) with \(parameters) cannot have work-groups of \(items): the compiler allows "
+        + "\(resources.workGroupSize) work-items and took \(resources.localMemory) bytes of local memory"
+    case .cache(let path, let reason): "\(path) cannot be written: \(reason)"
     }
   }
 

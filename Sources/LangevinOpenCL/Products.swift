@@ -23,14 +23,10 @@ extension OpenCLBackend {
 
   func matmul(_ matmul: MatMul, _ x: [TensorView], _ y: TensorView) throws {
     let (a, b) = (x[0], x[1])
-    let columns = y.shape[-1]
-    let inner = matmul.transposeLeft ? a.shape[-2] : a.shape[-1]
-    var isBatched = b.shape.rank > 2
-    if case .panels = matmul.right { isBatched = false }
-    let rows = isBatched ? y.shape[-2] : y.shape.count / columns
+    let size = ProductSize(matmul, left: a.shape, right: b.shape, output: y.shape)
+    let (columns, inner) = (size.columns, size.inner)
     let product = Product(
-      rows: rows, columns: columns, inner: inner, batch: isBatched ? y.shape.count / (rows * columns) : 1,
-      scale: matmul.scale)
+      rows: size.rows, columns: columns, inner: inner, batch: size.batch, scale: matmul.scale)
     let extras = epilogue(matmul.epilogue, x)
     switch family {
     case .cpu:
@@ -56,7 +52,7 @@ extension OpenCLBackend {
       rows: y.shape[0] * y.shape[1] * y.shape[2], columns: y.shape[3], inner: taps * input[3], batch: 1,
       scale: 1)
     let extras = epilogue(conv.epilogue, x)
-    let isPointwise = taps == 1 && conv.stride == 1 && conv.padding == Padding2D(0) && !conv.epilogue.perImage
+    let isPointwise = conv.isPointwise
     let geometry = Geometry(input: input, output: y.shape, conv: conv)
     switch family {
     case .cpu:
@@ -81,15 +77,28 @@ extension OpenCLBackend {
     var conv: Conv2D
   }
 
+  private func key(_ product: Product, _ dtype: DType, _ conv: Geometry?) -> TuningKey {
+    guard let conv else {
+      return .product(
+        family, dtype, rows: product.rows, columns: product.columns, inner: product.inner)
+    }
+    return .convolution(
+      family, dtype, rows: product.rows, columns: product.columns, channels: conv.input[3],
+      taps: conv.conv.kernel.height * conv.conv.kernel.width)
+  }
+
   private func panelProduct(
     _ product: Product, _ a: TensorView, _ w: TensorView, _ y: TensorView, _ extras: [Argument], aStride: Int,
     conv: Geometry?
   ) throws -> Launch {
-    let rowsPerItem = 64
     let channels = conv.map { $0.input[3] } ?? product.inner
+    guard case .panels(let parameters) = tuning.parameters(key(product, a.dtype, conv)) else {
+      preconditionFailure("parameters of another kernel")
+    }
+    let rowsPerItem = parameters.itemRows
     let panels = (product.columns + OpenCLBackend.panelWidth - 1) / OpenCLBackend.panelWidth
-    // Panels whose columns of the weight fit in half of a core's second-level cache.
-    let group = max(1, min(panels, (3 << 18) / max(1, product.inner * OpenCLBackend.panelWidth * 4)))
+    let panelBytes = max(1, product.inner * OpenCLBackend.panelWidth * 4)
+    let group = max(1, min(panels, (parameters.groupKiB << 10) / panelBytes))
     let zeros = try zeros(channels)
     var arguments: [Argument] = [.operand(a), .operand(w), .operand(y)] + extras
     arguments += [
@@ -108,7 +117,9 @@ extension OpenCLBackend {
     return Launch(
       "product", .panels,
       [
-        "T": a.dtype.kernelName, "CONV": conv == nil ? 0 : 1, "VW": 16, "MR": 8, "MB": rowsPerItem, "KC": 512,
+        "T": a.dtype.kernelName, "CONV": conv == nil ? 0 : 1, "VW": 16, "MR": parameters.tileRows,
+        "MB": rowsPerItem,
+        "KC": parameters.innerBlock,
       ],
       global: [
         group, (product.rows + rowsPerItem - 1) / rowsPerItem, (panels + group - 1) / group * product.batch,
@@ -141,14 +152,21 @@ extension OpenCLBackend {
         conv.conv.stride, conv.conv.padding.top, conv.conv.padding.left,
       ])
     }
+    guard case .tiled(let parameters) = tuning.parameters(key(product, a.dtype, conv)) else {
+      preconditionFailure("parameters of another kernel")
+    }
+    let (tileRows, tileColumns) = (parameters.tileRows, parameters.tileColumns)
     return Launch(
       "product", .tiled,
       [
-        "T": a.dtype.kernelName, "CONV": conv == nil ? 0 : 1, "VW": 4, "TX": 16, "TY": 16, "TM": 64, "TN": 64,
-        "TK": 16,
+        "T": a.dtype.kernelName, "CONV": conv == nil ? 0 : 1, "VW": 4, "TX": parameters.itemsX,
+        "TY": parameters.itemsY, "TM": tileRows, "TN": tileColumns, "TK": parameters.tileInner,
       ],
-      global: [(product.columns + 63) / 64 * 16, (product.rows + 63) / 64 * 16, product.batch],
-      local: [16, 16, 1],
+      global: [
+        (product.columns + tileColumns - 1) / tileColumns * parameters.itemsX,
+        (product.rows + tileRows - 1) / tileRows * parameters.itemsY, product.batch,
+      ],
+      local: [parameters.itemsX, parameters.itemsY, 1],
       arguments)
   }
 

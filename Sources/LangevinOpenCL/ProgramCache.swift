@@ -11,14 +11,7 @@ struct ProgramCache: Sendable {
 
   /// `$XDG_CACHE_HOME/langevin/programs`, by default under `~/.cache`.
   static var standard: ProgramCache {
-    let environment = ProcessInfo.processInfo.environment
-    let base: URL? =
-      if let path = environment["XDG_CACHE_HOME"], path.hasPrefix("/") {
-        URL(fileURLWithPath: path)
-      } else if let home = environment["HOME"] {
-        URL(fileURLWithPath: home).appendingPathComponent(".cache")
-      } else { nil }
-    return ProgramCache(directory: base?.appendingPathComponent("langevin/programs"))
+    ProgramCache(directory: CacheFolder.url("programs"))
   }
 
   func url(key: String) -> URL? {

@@ -1,0 +1,146 @@
+import COpenCL
+import Foundation
+import LangevinKernels
+import LangevinTensor
+import Logging
+
+// Foundation has an `Operation` too; the scoped import wins.
+import enum LangevinTensor.Operation
+
+/// Which parameters a backend's kernels are launched with: those on trial, else what was found by a search on
+/// this device, else the shipped ones. Used under the backend's lock.
+final class Tuning {
+  private let device: DeviceDescription
+  private let cache: TuningCache
+  private let logger: Logger
+  /// A kernel's source, as it is compiled.
+  private let text: (KernelSource) -> String
+  private var hashes: [KernelSource: String] = [:]
+  /// Found by a search; read at the first use.
+  private lazy var found: [TuningKey: TuningEntry] = load()
+  /// What each key that was met is launched with.
+  private var chosen: [TuningKey: TuningParameters] = [:]
+  /// Overrides everything else for kernels of its file.
+  var trial: TuningParameters?
+  /// What the compiler made of the kernel on trial; nil until it has been launched.
+  var trialResources: KernelResources?
+
+  init(
+    device: DeviceDescription, cache: TuningCache, logger: Logger,
+    text: @escaping (KernelSource) -> String = { $0.text }
+  ) {
+    self.device = device
+    self.cache = cache
+    self.logger = logger
+    self.text = text
+  }
+
+  /// One dictionary lookup, but for the first use of a key.
+  func parameters(_ key: TuningKey) -> TuningParameters {
+    let parameters: TuningParameters
+    if let known = chosen[key] {
+      parameters = known
+    } else {
+      parameters = found[key]?.parameters ?? TuningTable.parameters(key)
+      chosen[key] = parameters
+    }
+    if let trial, trial.source == parameters.source { return trial }
+    return parameters
+  }
+
+  /// What searches found, by key.
+  var entries: [TuningKey: TuningEntry] { found }
+
+  /// Uses an entry from now on, in later processes too.
+  func keep(_ entry: TuningEntry) throws {
+    found[entry.key] = entry
+    chosen[entry.key] = entry.parameters
+    try cache.store([entry], hash: hash, logger: logger)
+  }
+
+  private func load() -> [TuningKey: TuningEntry] {
+    let entries = cache.load(hash: hash, logger: logger).filter { entry in
+      entry.parameters.source == TuningTable.parameters(entry.key).source
+        && entry.parameters.fits(entry.key, device)
+    }
+    return Dictionary(entries.map { ($0.key, $0) }) { $1 }
+  }
+
+  private func hash(_ source: KernelSource) -> String {
+    if let hash = hashes[source] { return hash }
+    let hash = String(ProgramCache.hash(Array(text(source).utf8)), radix: 16)
+    hashes[source] = hash
+    return hash
+  }
+}
+
+/// What a compiler made of a kernel.
+public struct KernelResources: Sendable, Hashable {
+  /// The most work-items of a work-group.
+  public var workGroupSize: Int
+  /// Bytes a work-group.
+  public var localMemory: Int
+  /// Bytes a work-item; on a GPU what did not fit into registers.
+  public var privateMemory: Int
+}
+
+extension OpenCLBackend {
+  /// By what the parameters of an operation are chosen here; nil where its kernels have none.
+  public func tuningKey(_ operation: Operation, inputs: [TensorSpec], output: TensorSpec) -> TuningKey? {
+    TuningKey(operation, inputs: inputs, output: output, family: family)
+  }
+
+  /// Everything worth trying on this device, the shipped parameters first.
+  public func tuningSpace(_ key: TuningKey) -> [TuningParameters] {
+    TuningParameters.space(key, on: description)
+  }
+
+  /// What ships for a key.
+  public func shippedParameters(_ key: TuningKey) -> TuningParameters { TuningTable.parameters(key) }
+
+  /// What a key is launched with.
+  public func parameters(_ key: TuningKey) -> TuningParameters { locked { tuning.parameters(key) } }
+
+  /// What searches found on this device for the kernels as they are now.
+  public var tunedEntries: [TuningKey: TuningEntry] { locked { tuning.entries } }
+
+  /// Uses what a search found from now on, and stores it for later processes. Throws `OpenCLError.cache` where
+  /// the file cannot be written; the entry is in use all the same.
+  public func keep(_ entry: TuningEntry) throws { try locked { try tuning.keep(entry) } }
+
+  /// Runs `body` with every launch of the parameters' kernel made with them, and says what the compiler made
+  /// of the kernel: nil where `body` launched none. One trial at a time.
+  ///
+  /// Throws what `body` throws; `TensorError.deviceFailure` where the kernel does not build or its work-groups
+  /// are larger than it can be launched with.
+  public func trying(_ parameters: TuningParameters, _ body: () throws -> Void) throws -> KernelResources? {
+    locked { (tuning.trial, tuning.trialResources) = (parameters, nil) }
+    defer { locked { tuning.trial = nil } }
+    try body()
+    return locked { tuning.trialResources }
+  }
+
+  /// Called before a kernel is enqueued: one on trial must be able to run as it is launched.
+  func examine(_ kernel: cl_kernel, _ launch: Launch) throws {
+    guard let trial = tuning.trial, trial.source == launch.source, tuning.trialResources == nil else {
+      return
+    }
+    func number<T: FixedWidthInteger>(_ parameter: Int32, _ type: T.Type) throws -> Int {
+      var value: T = 0
+      try check(
+        clGetKernelWorkGroupInfo(
+          kernel, context.handle.id, cl_kernel_work_group_info(parameter), MemoryLayout<T>.size, &value, nil),
+        "clGetKernelWorkGroupInfo(\(launch.kernel))")
+      return Int(clamping: value)
+    }
+    let resources = KernelResources(
+      workGroupSize: try number(CL_KERNEL_WORK_GROUP_SIZE, Int.self),
+      localMemory: try number(CL_KERNEL_LOCAL_MEM_SIZE, cl_ulong.self),
+      privateMemory: try number(CL_KERNEL_PRIVATE_MEM_SIZE, cl_ulong.self))
+    let items = launch.local?.reduce(1, *) ?? 1
+    guard items <= resources.workGroupSize, resources.localMemory <= description.localMemory else {
+      throw OpenCLError.unfit(kernel: launch.kernel, parameters: "\(trial)", items: items, resources)
+    }
+    tuning.trialResources = resources
+  }
+}

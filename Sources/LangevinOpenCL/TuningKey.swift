@@ -1,0 +1,138 @@
+import LangevinTensor
+
+/// The operations whose kernels have parameters.
+public enum TunedOperation: String, Sendable, Codable, CaseIterable {
+  /// `matmul`, and convolutions of one tap.
+  case product
+  case convolution
+  case attention
+
+  /// What the sizes of a key are.
+  public var sizeNames: [String] {
+    switch self {
+    case .product: ["rows", "columns", "inner"]
+    case .convolution: ["rows", "columns", "channels", "taps"]
+    case .attention: ["queries", "keys", "head size"]
+    }
+  }
+}
+
+/// What parameters are chosen by: operation, kernels, storage and sizes, large sizes in buckets of half an
+/// octave. A few machine words: it is built and looked up at every launch.
+///
+/// How many images there are is part of a product's rows, whose bits do not depend on its parameters, and no
+/// part of attention's key, whose bits do: a batch stays equal to its single images.
+public struct TuningKey: Sendable, Hashable {
+  public let operation: TunedOperation
+  public let family: KernelFamily
+  public let dtype: DType
+  /// In the order of `TunedOperation.sizeNames`; zero where there are fewer.
+  let sizes: SIMD4<UInt32>
+
+  /// The lower ends of the buckets, in the order of `TunedOperation.sizeNames`.
+  public var lowerSizes: [Int] { operation.sizeNames.indices.map { Int(sizes[$0]) } }
+
+  private init(_ operation: TunedOperation, _ family: KernelFamily, _ dtype: DType, _ sizes: SIMD4<UInt32>) {
+    self.operation = operation
+    self.family = family
+    self.dtype = dtype
+    self.sizes = sizes
+  }
+
+  /// A [rows, inner] matrix times [inner, columns].
+  static func product(_ family: KernelFamily, _ dtype: DType, rows: Int, columns: Int, inner: Int)
+    -> TuningKey
+  {
+    TuningKey(.product, family, dtype, [bucket(rows), bucket(columns), bucket(inner), 0])
+  }
+
+  /// `rows` output pixels of all images.
+  static func convolution(
+    _ family: KernelFamily, _ dtype: DType, rows: Int, columns: Int, channels: Int, taps: Int
+  ) -> TuningKey {
+    let sizes = SIMD4(bucket(rows), bucket(columns), bucket(channels), UInt32(clamping: taps))
+    return TuningKey(.convolution, family, dtype, sizes)
+  }
+
+  /// `size` is a head's. Kernels are built for one, so it is no bucket.
+  static func attention(_ family: KernelFamily, _ dtype: DType, queries: Int, keys: Int, size: Int)
+    -> TuningKey
+  {
+    TuningKey(.attention, family, dtype, [bucket(queries), bucket(keys), UInt32(clamping: size), 0])
+  }
+
+  /// From `lowerSizes`; nil where their number is wrong or one is no lower end.
+  init?(_ operation: TunedOperation, _ family: KernelFamily, _ dtype: DType, lowerSizes: [Int]) {
+    guard lowerSizes.count == operation.sizeNames.count else { return nil }
+    var sizes = SIMD4<UInt32>()
+    for (index, size) in lowerSizes.enumerated() {
+      guard let value = UInt32(exactly: size) else { return nil }
+      let isExact = ["taps", "head size"].contains(operation.sizeNames[index])
+      guard isExact || TuningKey.bucket(size) == value else { return nil }
+      sizes[index] = value
+    }
+    self.init(operation, family, dtype, sizes)
+  }
+
+  /// The largest of 0, 1, 2, 3, 4, 6, 8, 12, 16, 24, … that is not above the size.
+  static func bucket(_ size: Int) -> UInt32 {
+    guard size > 1 else { return UInt32(max(size, 0)) }
+    let size = UInt32(clamping: size)
+    let power: UInt32 = 1 << (31 - UInt32(size.leadingZeroBitCount))
+    return size - power >= power / 2 ? power + power / 2 : power
+  }
+}
+
+extension TuningKey: CustomStringConvertible {
+  /// `product f32 4096 x 320 x 320`, sizes by the lower ends of their buckets.
+  public var description: String {
+    "\(operation.rawValue) \(dtype.kernelName) " + lowerSizes.map(String.init).joined(separator: " x ")
+  }
+}
+
+extension TuningKey {
+  /// By what an operation's parameters are chosen; nil where its kernels have none. `inputs` and `output` are
+  /// the operation's.
+  public init?(_ operation: Operation, inputs: [TensorSpec], output: TensorSpec, family: KernelFamily) {
+    guard let first = inputs.first, output.shape.count > 0 else { return nil }
+    switch operation {
+    case .matmul(let matmul):
+      let size = ProductSize(matmul, left: first.shape, right: inputs[1].shape, output: output.shape)
+      self = .product(family, first.dtype, rows: size.rows, columns: size.columns, inner: size.inner)
+    case .conv2d(let conv):
+      let channels = first.shape[3]
+      let taps = conv.kernel.height * conv.kernel.width
+      let (rows, columns) = (output.shape.count / output.shape[3], output.shape[3])
+      self =
+        conv.isPointwise
+        ? .product(family, first.dtype, rows: rows, columns: columns, inner: channels)
+        : .convolution(family, first.dtype, rows: rows, columns: columns, channels: channels, taps: taps)
+    case .attention(let attention):
+      self = .attention(
+        family, first.dtype, queries: first.shape[1], keys: inputs[1].shape[1],
+        size: first.shape[2] / attention.heads)
+    default: return nil
+    }
+  }
+}
+
+/// The extents of a matrix product: `batch` times [rows, inner] x [inner, columns].
+struct ProductSize {
+  let rows, columns, inner, batch: Int
+
+  init(_ matmul: MatMul, left: Shape, right: Shape, output: Shape) {
+    columns = output[-1]
+    inner = matmul.transposeLeft ? left[-2] : left[-1]
+    var isBatched = right.rank > 2
+    if case .panels = matmul.right { isBatched = false }
+    rows = isBatched ? output[-2] : output.count / columns
+    batch = isBatched ? output.count / (rows * columns) : 1
+  }
+}
+
+extension Conv2D {
+  /// Whether it is a matrix product of the pixels as they lie in memory.
+  var isPointwise: Bool {
+    kernel.height * kernel.width == 1 && stride == 1 && padding == Padding2D(0) && !epilogue.perImage
+  }
+}

@@ -1,0 +1,260 @@
+import Foundation
+import LangevinKernels
+import LangevinTensor
+import LangevinValidation
+import Logging
+import Synchronization
+import Testing
+
+import enum LangevinTensor.Operation
+
+@testable import LangevinOpenCL
+
+/// A folder that goes away with the test.
+final class TemporaryFolder {
+  let url = FileManager.default.temporaryDirectory.appendingPathComponent("langevin-\(UUID().uuidString)")
+
+  init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
+  deinit { try? FileManager.default.removeItem(at: url) }
+
+  var files: [URL] {
+    get throws { try FileManager.default.contentsOfDirectory(at: url, includingPropertiesForKeys: nil) }
+  }
+}
+
+@Suite(.serialized) struct TuningTests {
+  private static func panels(_ tileRows: Int) -> TuningParameters {
+    var parameters = PanelParameters()
+    (parameters.tileRows, parameters.itemRows) = (tileRows, 48)
+    return .panels(parameters)
+  }
+
+  private static let key = TuningKey.product(.cpu, .float32, rows: 129, columns: 31, inner: 257)
+  private static let entry = TuningEntry(
+    key: key, parameters: panels(12), runnerUp: panels(4), shippedSeconds: 0.1 + 0.2, tunedSeconds: 1e-9 / 3,
+    candidates: 7)
+
+  private func backend(
+    _ folder: TemporaryFolder, logger: Logger? = nil,
+    patch: (@Sendable (KernelSource, String) -> String)? = nil
+  ) throws -> OpenCLBackend {
+    let index = try #require(OpenCLDevices.all().first { $0.isCPU }).index
+    return try OpenCLBackend(
+      index: index, family: .cpu, tuningCache: folder.url,
+      logger: logger ?? Logger(label: "quiet") { _ in SwiftLogNoOpLogHandler() }, patch: patch)
+  }
+
+  // MARK: Keys and the table
+
+  @Test func sizesFallIntoBucketsOfHalfAnOctave() {
+    #expect(
+      [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 15, 16].map { TuningKey.bucket($0) }
+        == [0, 1, 2, 3, 4, 4, 6, 6, 8, 8, 12, 12, 16])
+    #expect(
+      [320, 640, 768, 960, 1280, 1920, 4096].map { TuningKey.bucket($0) }
+        == [256, 512, 768, 768, 1024, 1536, 4096])
+    #expect(TuningKey.bucket(1 << 40) == 3 << 30)
+    for size in 1..<5000 {
+      let low = TuningKey.bucket(size)
+      #expect(low <= size && TuningKey.bucket(Int(low)) == low)
+    }
+  }
+
+  @Test func keysOfOperations() {
+    func key(_ operation: Operation, _ shapes: Shape..., output: Shape) -> TuningKey? {
+      TuningKey(operation, inputs: shapes.map { TensorSpec($0) }, output: TensorSpec(output), family: .cpu)
+    }
+    let attention = Operation.attention(Attention(heads: 8, scale: 1))
+    #expect(
+      key(attention, [2, 4096, 640], [2, 77, 640], [2, 77, 640], output: [2, 4096, 640])?.lowerSizes
+        == [4096, 64, 80])
+    // A batch has its images' parameters.
+    #expect(
+      key(attention, [2, 50, 64], [2, 50, 64], [2, 50, 64], output: [2, 50, 64])
+        == key(attention, [1, 50, 64], [1, 50, 64], [1, 50, 64], output: [1, 50, 64]))
+    let conv = Conv2D(kernel: Extent2D(height: 3, width: 3), padding: Padding2D(1))
+    #expect(
+      key(.conv2d(conv), [2, 64, 64, 320], [2880, 640], output: [2, 64, 64, 640])?.lowerSizes
+        == [8192, 512, 256, 9])
+    let pointwise = Conv2D(kernel: Extent2D(height: 1, width: 1))
+    #expect(
+      key(.conv2d(pointwise), [1, 8, 8, 32], [32, 64], output: [1, 8, 8, 64])
+        == key(.matmul(MatMul()), [64, 32], [32, 64], output: [64, 64]))
+    let batched = key(.matmul(MatMul()), [5, 16, 8], [5, 8, 24], output: [5, 16, 24])
+    #expect(batched?.lowerSizes == [16, 24, 8])
+    #expect(key(.softmax, [4, 4], output: [4, 4]) == nil)
+    #expect(key(.matmul(MatMul()), [0, 4], [4, 3], output: [0, 3]) == nil)
+  }
+
+  @Test func everyKeyHasShippedParametersThatFit() throws {
+    let device = try #require(OpenCLDevices.all().first)
+    for family in KernelFamily.allCases {
+      for row in OperationCases.all {
+        let specs = row.specs(.float32)
+        guard let output = try? row.operation(.float32).output(of: specs),
+          let key = TuningKey(row.operation(.float32), inputs: specs, output: output, family: family)
+        else { continue }
+        let shipped = TuningTable.parameters(key)
+        #expect(shipped.fits(key, device), "\(row)")
+        let space = TuningParameters.space(key, on: device)
+        #expect(space.first == shipped && Set(space).count == space.count && space.count > 4, "\(row)")
+        #expect(space.allSatisfy { $0.source == shipped.source && $0.fits(key, device) })
+      }
+    }
+  }
+
+  @Test func parametersKeepTheirNames() {
+    for parameters in [
+      TuningParameters.panels(PanelParameters()), .tiled(TiledParameters()),
+      .flashAttention(FlashAttentionParameters()), .tiledAttention(TiledAttentionParameters()),
+    ] {
+      var values = Dictionary(uniqueKeysWithValues: parameters.values.map { ($0.name, $0.value) })
+      #expect(TuningParameters(source: parameters.source, values: values) == parameters)
+      values["X"] = 1
+      #expect(TuningParameters(source: parameters.source, values: values) == nil)
+    }
+    #expect(TuningParameters(source: .panels, values: ["MR": 8]) == nil)
+    #expect(TuningParameters(source: .norm, values: [:]) == nil)
+  }
+
+  // MARK: The cache
+
+  @Test func whatWasFoundIsUsedByLaterProcesses() throws {
+    let folder = try TemporaryFolder()
+    let first = try backend(folder)
+    #expect(first.parameters(Self.key) == .panels(PanelParameters()))
+    try first.keep(Self.entry)
+    #expect(first.parameters(Self.key) == Self.panels(12))
+    let second = try backend(folder)
+    #expect(second.tunedEntries == [Self.key: Self.entry])
+    #expect(second.parameters(Self.key) == Self.panels(12))
+    let other = TuningKey.product(.cpu, .float16, rows: 129, columns: 31, inner: 257)
+    #expect(second.parameters(other) == .panels(PanelParameters()))
+    // Two processes add to one file.
+    var entry = Self.entry
+    entry.key = other
+    try first.keep(entry)
+    #expect(try Set(backend(folder).tunedEntries.keys) == [Self.key, other])
+    #expect(try folder.files.count == 1)
+  }
+
+  @Test func launchesAreMadeWithThem() throws {
+    let folder = try TemporaryFolder()
+    let backend = try backend(folder)
+    let row = try #require(OperationCases.edge.first { $0.inputs.first?.shape == [129, 257] })
+    try backend.keep(Self.entry)
+    let tuned = try Agreement.check(row, on: Device(backend), dtype: .float32, seed: 1)
+    #expect(tuned.passes, "\(tuned)")
+    // The trial's own launch is the only one with MR 4.
+    let resources = try backend.trying(Self.panels(4)) {
+      #expect(backend.parameters(Self.key) == Self.panels(4))
+      let tried = try Agreement.check(row, on: Device(backend), dtype: .float32, seed: 1)
+      #expect(tried.passes, "\(tried)")
+    }
+    #expect((resources?.workGroupSize ?? 0) >= 1)
+    #expect(backend.parameters(Self.key) == Self.panels(12))
+    let nothing = try backend.trying(.tiled(TiledParameters())) {}
+    #expect(nothing == nil)
+  }
+
+  @Test(arguments: ["truncate", "flip", "empty", "checksum", "version", "device"])
+  func damagedCacheIsReportedAndMadeAnew(damage: String) throws {
+    let folder = try TemporaryFolder()
+    try backend(folder).keep(Self.entry)
+    let file = try #require(try folder.files.first)
+    var text = try String(contentsOf: file, encoding: .utf8)
+    switch damage {
+    case "truncate": text = String(text.prefix(text.count / 2))
+    case "flip": text = text.replacingOccurrences(of: "\"MR\" : 12", with: "\"MR\" : 6")
+    case "checksum": text = text.replacingOccurrences(of: "\"checksum\" : \"", with: "\"checksum\" : \"0")
+    case "version": text = text.replacingOccurrences(of: "\"version\" : 1", with: "\"version\" : 99")
+    case "device": text = text.replacingOccurrences(of: "\"computeUnits\" : ", with: "\"computeUnits\" : 9")
+    default: text = ""
+    }
+    try text.write(to: file, atomically: true, encoding: .utf8)
+    let warnings = Warnings()
+    let damaged = try backend(folder, logger: Logger(label: "test") { _ in warnings })
+    #expect(damaged.parameters(Self.key) == .panels(PanelParameters()))
+    let messages = warnings.messages.withLock { $0 }
+    #expect(messages.count == 1 && messages[0].contains("damaged") && messages[0].contains("langevin tune"))
+    try damaged.keep(Self.entry)
+    let later = Warnings()
+    let rebuilt = try backend(folder, logger: Logger(label: "test") { _ in later })
+    #expect(rebuilt.parameters(Self.key) == Self.panels(12))
+    #expect(later.messages.withLock { $0 }.isEmpty)
+  }
+
+  @Test func entriesOfOtherKernelsAreIgnored() throws {
+    let folder = try TemporaryFolder()
+    try backend(folder).keep(Self.entry)
+    let warnings = Warnings()
+    let changed = try backend(
+      folder, logger: Logger(label: "test") { _ in warnings },
+      patch: { $0 == .panels ? $1 + "\n// changed\n" : $1 })
+    #expect(changed.parameters(Self.key) == .panels(PanelParameters()))
+    #expect(warnings.messages.withLock { $0 }.isEmpty)
+    // Another family's change does not matter.
+    let other = try backend(folder, patch: { $0 == .norm ? $1 + "\n// changed\n" : $1 })
+    #expect(other.parameters(Self.key) == Self.panels(12))
+  }
+
+  @Test func entriesThatDoNotFitTheDeviceAreIgnored() throws {
+    let folder = try TemporaryFolder()
+    var absurd = PanelParameters()
+    absurd.itemRows = 7
+    var entry = Self.entry
+    entry.parameters = .panels(absurd)
+    try backend(folder).keep(entry)
+    #expect(try backend(folder).parameters(Self.key) == .panels(PanelParameters()))
+  }
+
+  @Test func cacheThatCannotBeWrittenIsAnError() throws {
+    let folder = try TemporaryFolder()
+    let file = folder.url.appendingPathComponent("file")
+    try Data().write(to: file)
+    let index = try #require(OpenCLDevices.all().first { $0.isCPU }).index
+    let backend = try OpenCLBackend(index: index, family: .cpu, tuningCache: file)
+    #expect {
+      try backend.keep(Self.entry)
+    } throws: { error in
+      guard case OpenCLError.cache(let path, _) = error else { return false }
+      return path.hasPrefix(file.path)
+    }
+    #expect(backend.parameters(Self.key) == Self.panels(12))
+  }
+
+  // MARK: The search space
+
+  /// Rows that are more than a tile of each and no multiple of one.
+  private static let rows: [(TunedOperation, Shape)] = [
+    (.product, [129, 257]), (.product, [300, 70]), (.product, [2, 1280]), (.product, [3, 9, 13]),
+    (.convolution, [2, 6, 7, 5]), (.attention, [2, 33, 80]), (.attention, [700, 40]),
+    (.attention, [2, 140, 80]), (.attention, [130, 64]),
+  ]
+
+  @Test(arguments: KernelFamily.allCases)
+  func everyParameterSetIsRight(family: KernelFamily) throws {
+    let index = try #require(OpenCLDevices.all().first { $0.platform == "Portable Computing Language" }).index
+    let folder = try TemporaryFolder()
+    let backend = try OpenCLBackend(index: index, family: family, tuningCache: folder.url)
+    let device = Device(backend)
+    var tried: [TunedOperation: Set<TuningParameters>] = [:]
+    for row in OperationCases.edge {
+      let specs = row.specs(.float32)
+      guard let output = try? row.operation(.float32).output(of: specs),
+        let key = backend.tuningKey(row.operation(.float32), inputs: specs, output: output),
+        Self.rows.contains(where: {
+          $0 == key.operation && specs[0].shape.dimensions.suffix($1.rank) == $1.dimensions[...]
+        })
+      else { continue }
+      for parameters in backend.tuningSpace(key) {
+        _ = try backend.trying(parameters) {
+          let agreement = try Agreement.check(row, on: device, dtype: .float32, seed: 3)
+          #expect(agreement.passes, "\(parameters): \(agreement)")
+        }
+        tried[key.operation, default: []].insert(parameters)
+      }
+    }
+    for operation in TunedOperation.allCases { #expect(tried[operation, default: []].count > 10) }
+  }
+}
