@@ -1,0 +1,320 @@
+import Langevin
+import LangevinValidation
+
+import enum LangevinTensor.Operation
+
+/// Searches for the fastest right parameters of kernels on one device, key by key, by successive halving: all
+/// candidates are timed once, what is 1.5 times behind is dropped, and the better half is timed again, twice as
+/// long, until two are left to be set against the shipped ones.
+///
+/// A candidate counts only when it gives the shipped parameters' numbers on the shape itself and passes
+/// validation on edge cases and on that shape.
+public final class Tuner {
+  /// How to search.
+  public struct Settings: Sendable {
+    /// Seconds for all targets together.
+    public var budget = 300.0
+    /// Whether to search again where an earlier search has been.
+    public var again = false
+    /// The tool's version.
+    public var version = ""
+
+    /// The defaults.
+    public init() {}
+  }
+
+  /// Where the search is.
+  public enum Progress: Sendable {
+    /// A key's search begins; `share` is its part of the work of all targets.
+    case target(TuningTarget, index: Int, of: Int, share: Double)
+    /// Seconds of one launch, the best so far and the shipped one's, and those left of the budget.
+    case candidate(tried: Int, of: Int, best: Double, shipped: Double, left: Double)
+    /// Parameters do not count.
+    case rejected(TuningParameters, reason: String)
+    /// A key's search is done, and what it found is in use.
+    case result(TuningResult)
+  }
+
+  /// What has been found so far, which holds after an error too.
+  public private(set) var report: TuningReport
+  /// Tries a candidate where it can do no harm, in a process of its own; returns why it is not to be used.
+  /// For drivers that may crash on what they are given.
+  public var isolated: ((OperationCase, DType, TuningParameters) throws -> String?)?
+
+  private let device: Device
+  private let backend: OpenCLBackend
+  private let settings: Settings
+  private let validator: Validator
+  private let subject: Validator.Subject
+  private var progress: (Progress) throws -> Void = { _ in }
+  private var start = ContinuousClock.now
+  /// How parameters did under earlier keys of the same kernel, relative to the shipped ones: the better ones
+  /// are tried first.
+  private var standing: [Family: [TuningParameters: Double]] = [:]
+  /// Whether parameters passed the edge cases.
+  private var edges: [EdgeKey: String?] = [:]
+
+  private struct Family: Hashable {
+    let operation: TunedOperation
+    let dtype: DType
+    let headSize: Int
+  }
+
+  private struct EdgeKey: Hashable {
+    let family: Family
+    let parameters: TuningParameters
+  }
+
+  /// A tuner of an OpenCL device. Throws `TunerError.nothingToTune` for another.
+  public init(_ device: Device, model: String, settings: Settings = Settings()) throws {
+    guard let backend = device.backend as? OpenCLBackend else {
+      throw TunerError.nothingToTune(device: device.name)
+    }
+    self.device = device
+    self.backend = backend
+    self.settings = settings
+    let name = "\(device.name) (\(backend.description.name))"
+    report = TuningReport(device: name, driver: backend.description.driver, model: model)
+    var validator = Validator(version: settings.version, reference: Device(CPUBackend()))
+    validator.repeats = 2
+    validator.shrinks = false
+    self.validator = validator
+    subject = Validator.Subject(device, description: name, family: backend.family.rawValue)
+  }
+
+  /// Searches for all targets, in their order, each with the part of the budget that its work is of the rest.
+  /// What is found is stored at once.
+  ///
+  /// Throws `TensorError` where the device fails with the shipped parameters, `OpenCLError.cache`, and what
+  /// `progress` throws to stop.
+  public func run(_ targets: [TuningTarget], progress: @escaping (Progress) throws -> Void) throws {
+    self.progress = progress
+    start = .now
+    let known = backend.tunedEntries
+    let all = targets.reduce(0) { $0 + $1.flops }
+    var rest = targets.filter { settings.again || known[$0.key] == nil }.reduce(0) { $0 + $1.flops }
+    for (index, target) in targets.enumerated() {
+      let shipped = backend.shippedParameters(target.key)
+      if !settings.again, let entry = known[target.key] {
+        report.results.append(TuningResult(target, entry, shipped: shipped, isKnown: true))
+        continue
+      }
+      let left = settings.budget - elapsed
+      guard left > 0 else {
+        report.unreached.append("\(target.key.operation.rawValue) \(target.test.name)")
+        continue
+      }
+      try progress(.target(target, index: index, of: targets.count, share: target.flops / max(all, 1)))
+      let deadline = elapsed + left * target.flops / max(rest, 1)
+      rest -= target.flops
+      if let result = try search(target, until: deadline) {
+        report.results.append(result)
+        try progress(.result(result))
+      } else {
+        report.unreached.append("\(target.key.operation.rawValue) \(target.test.name)")
+      }
+    }
+  }
+
+  private var elapsed: Double { (ContinuousClock.now - start) / .seconds(1) }
+
+  // MARK: One target
+
+  /// Parameters under test and the times of their launches. The least counts: what else runs on the machine
+  /// only ever adds time.
+  private struct Candidate {
+    let parameters: TuningParameters
+    var times: [Double] = []
+    var best: Double { times.min() ?? .infinity }
+  }
+
+  /// Nil where the time was not enough to try anything.
+  private func search(_ target: TuningTarget, until deadline: Double) throws -> TuningResult? {
+    let trial = try TunerTrial(target, on: device, backend)
+    let space = ordered(backend.tuningSpace(target.key), for: target)
+    var rejected: [TuningResult.Rejection] = []
+    func reject(_ parameters: TuningParameters, _ reason: String) throws {
+      rejected.append(.init(parameters: "\(parameters)", reason: reason))
+      try progress(.rejected(parameters, reason: reason))
+    }
+
+    var shipped = Candidate(parameters: backend.shippedParameters(target.key))
+    let spill = try trial.launch(shipped.parameters).resources?.privateMemory ?? 0
+    let estimate = try trial.time(shipped.parameters, launches: 2).min() ?? 0
+    // A few milliseconds a timing, so that the clock's steps do not count.
+    let launches = max(2, min(20, Int(3e-3 / max(estimate, 1e-6))))
+    shipped.times = try trial.time(shipped.parameters, launches: launches)
+
+    var candidates: [Candidate] = []
+    var tried = 0
+    for parameters in space where parameters != shipped.parameters {
+      guard elapsed < deadline else { break }
+      let best = min(shipped.best, candidates.map(\.best).min() ?? .infinity)
+      try progress(
+        .candidate(
+          tried: tried, of: space.count - 1, best: best, shipped: shipped.best,
+          left: max(0, settings.budget - elapsed)))
+      tried += 1
+      if let reason = try isolated?(target.test.adapted(to: backend), target.dtype, parameters) {
+        try reject(parameters, reason)
+        continue
+      }
+      do {
+        let first = try trial.launch(parameters)
+        if let fault = first.fault {
+          try reject(parameters, "wrong: \(fault)")
+          continue
+        }
+        if backend.family == .gpu, let resources = first.resources, resources.privateMemory > spill {
+          try reject(parameters, "it spills \(resources.privateMemory) bytes a work-item")
+          continue
+        }
+        candidates.append(
+          Candidate(parameters: parameters, times: try trial.time(parameters, launches: launches)))
+      } catch let error as TensorError {
+        try reject(parameters, "\(error)")
+      }
+    }
+    guard tried > 0 else { return nil }
+    remember(candidates, shipped: shipped, target)
+
+    // The better half, twice as long, while there is time.
+    var rounds = 1
+    candidates = near(candidates)
+    while candidates.count > 2, elapsed < deadline {
+      candidates = Array(candidates.prefix((candidates.count + 1) / 2))
+      rounds *= 2
+      for index in candidates.indices where elapsed < deadline {
+        candidates[index].times += try trial.time(
+          candidates[index].parameters, launches: launches * min(rounds, 8))
+      }
+      candidates = near(candidates)
+    }
+    // In turn, so that the machine's drift hits all alike.
+    var finalists = [shipped] + candidates.prefix(2)
+    for round in 0..<5 where round < 2 || elapsed < deadline {
+      for index in finalists.indices {
+        finalists[index].times += try trial.time(finalists[index].parameters, launches: launches)
+      }
+    }
+    shipped = finalists[0]
+    let others = finalists.dropFirst() + candidates.dropFirst(2)
+    let entry = try choose(
+      shipped, Array(others).sorted { $0.best < $1.best }, target: target, tried: tried, reject: reject)
+    try backend.keep(entry)
+    return TuningResult(target, entry, shipped: shipped.parameters, isKnown: false, rejected: rejected)
+  }
+
+  /// The fastest that passes validation, if it is faster than the shipped parameters by more than a clock's
+  /// noise, and the next.
+  private func choose(
+    _ shipped: Candidate, _ candidates: [Candidate], target: TuningTarget, tried: Int,
+    reject: (TuningParameters, String) throws -> Void
+  ) throws -> TuningEntry {
+    var right: [Candidate] = []
+    for candidate in candidates where candidate.best < 0.98 * shipped.best && right.count < 2 {
+      if let fault = try fault(candidate.parameters, target) {
+        try reject(candidate.parameters, fault)
+      } else {
+        right.append(candidate)
+      }
+    }
+    right.append(shipped)
+    return TuningEntry(
+      key: target.key, parameters: right[0].parameters,
+      runnerUp: right.count > 1 ? right[1].parameters : nil, shippedSeconds: shipped.best,
+      tunedSeconds: right[0].best, candidates: tried)
+  }
+
+  /// Sorted, without those that are 1.5 times behind the best.
+  private func near(_ candidates: [Candidate]) -> [Candidate] {
+    let sorted = candidates.sorted { $0.best < $1.best }
+    let limit = 1.5 * (sorted.first?.best ?? 0)
+    return sorted.filter { $0.best <= limit }
+  }
+
+  // MARK: Order
+
+  private func family(_ target: TuningTarget) -> Family {
+    var size = 0
+    if case .attention(let attention) = target.test.operation(target.dtype) {
+      size = target.test.inputs[0].shape[2] / attention.heads
+    }
+    return Family(operation: target.key.operation, dtype: target.dtype, headSize: size)
+  }
+
+  private func remember(_ candidates: [Candidate], shipped: Candidate, _ target: TuningTarget) {
+    for candidate in candidates {
+      standing[family(target), default: [:]][candidate.parameters] = candidate.best / shipped.best
+    }
+  }
+
+  /// What did well before comes first; the rest in an order without pattern, so that a search that runs out of
+  /// time has seen all parts of the space.
+  private func ordered(_ space: [TuningParameters], for target: TuningTarget) -> [TuningParameters] {
+    let known = standing[family(target)] ?? [:]
+    let keyed = space.enumerated().map { index, parameters in
+      (parameters, known[parameters] ?? 1, UInt64(index + 1) &* 0x9E37_79B9_7F4A_7C15)
+    }
+    return keyed.sorted { ($0.1, $0.2) < ($1.1, $1.2) }.map(\.0)
+  }
+
+  // MARK: Validation
+
+  /// Why parameters are not right; nil where they are.
+  func fault(_ parameters: TuningParameters, _ target: TuningTarget) throws -> String? {
+    let family = family(target)
+    let key = EdgeKey(family: family, parameters: parameters)
+    if edges[key] == nil {
+      edges[key] = .some(
+        try firstFault(parameters, Tuner.edgeCases(family.operation, family.headSize), target))
+    }
+    if let fault = edges[key] ?? nil { return fault }
+    return try firstFault(parameters, [target.test.adapted(to: backend)], target)
+  }
+
+  private func firstFault(
+    _ parameters: TuningParameters, _ cases: [OperationCase], _ target: TuningTarget
+  ) throws -> String? {
+    var fault: String?
+    _ = try backend.trying(parameters) {
+      for test in cases where fault == nil {
+        let result = try validator.run(test, dtype: target.dtype, on: subject)
+        if result.outcome == .failed {
+          fault = "\(test.name): " + result.faults.map(\.description).joined(separator: ", ")
+        }
+      }
+    }
+    return fault
+  }
+
+  /// Small cases that run the kernel: one a few shapes, each more than a tile and no multiple of one.
+  static func edgeCases(_ operation: TunedOperation, _ headSize: Int) -> [OperationCase] {
+    let cases = OperationCases.tiny.filter { test in
+      switch (operation, test.operation(.float32)) {
+      case (.product, .matmul), (.convolution, .conv2d), (.attention, .attention): true
+      default: false
+      }
+    }
+    guard operation == .attention else { return cases }
+    // A kernel is built for one head size.
+    let same = cases.filter { test in
+      guard case .attention(let attention) = test.operation(.float32) else { return false }
+      return test.inputs[0].shape[2] / attention.heads == headSize
+    }
+    return same.isEmpty ? cases : same
+  }
+}
+
+/// Why nothing can be tuned.
+public enum TunerError: Error, Sendable, CustomStringConvertible {
+  case nothingToTune(device: String)
+
+  /// One line that says what to do.
+  public var description: String {
+    switch self {
+    case .nothingToTune(let device):
+      "the device '\(device)' has no kernel parameters; `langevin devices` lists OpenCL devices, which have"
+    }
+  }
+}

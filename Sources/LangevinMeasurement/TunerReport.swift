@@ -1,0 +1,86 @@
+import Langevin
+
+/// What a search found for one key.
+public struct TuningResult: Sendable, Codable {
+  /// `product`, `convolution` or `attention`.
+  public let operation: String
+  public let dtype: DType
+  /// Of the operands that were timed.
+  public let shape: String
+  /// Of any shape under the key, in one picture.
+  public let launches: Double
+  public let shipped: String
+  public let tuned: String
+  /// The next fastest that was right.
+  public let runnerUp: String?
+  /// Of one launch.
+  public let shippedSeconds: Double
+  /// Of one launch.
+  public let tunedSeconds: Double
+  /// How many parameters were timed beside the shipped ones.
+  public let candidates: Int
+  /// Whether an earlier search found it.
+  public let isKnown: Bool
+  /// Parameters that were not right, or could not run, with the reason.
+  public let rejected: [Rejection]
+
+  /// Parameters that do not count.
+  public struct Rejection: Sendable, Codable {
+    public let parameters: String
+    public let reason: String
+  }
+
+  /// How many times faster than the shipped parameters.
+  public var gain: Double { tunedSeconds > 0 ? shippedSeconds / tunedSeconds : 1 }
+
+  init(
+    _ target: TuningTarget, _ entry: TuningEntry, shipped: TuningParameters, isKnown: Bool,
+    rejected: [Rejection] = []
+  ) {
+    operation = target.key.operation.rawValue
+    dtype = target.dtype
+    shape = target.test.name
+    launches = target.launches
+    self.shipped = "\(shipped)"
+    tuned = "\(entry.parameters)"
+    runnerUp = entry.runnerUp.map { "\($0)" }
+    shippedSeconds = entry.shippedSeconds
+    tunedSeconds = entry.tunedSeconds
+    candidates = entry.candidates
+    self.isKnown = isKnown
+    self.rejected = rejected
+  }
+}
+
+/// What `langevin tune` found on a device.
+public struct TuningReport: Sendable, Codable {
+  public var device: String
+  public var driver: String
+  public var model: String
+  /// In the order of their work.
+  public var results: [TuningResult] = []
+  /// Shapes that the search did not come to.
+  public var unreached: [String] = []
+  /// Whether it was stopped.
+  public var isPartial = false
+
+  /// An empty report.
+  public init(device: String, driver: String, model: String) {
+    self.device = device
+    self.driver = driver
+    self.model = model
+  }
+
+  /// Seconds of all launches of one picture, with the shipped and with the tuned parameters.
+  public var total: (shipped: Double, tuned: Double) {
+    results.reduce((0, 0)) {
+      ($0.0 + $1.launches * $1.shippedSeconds, $0.1 + $1.launches * $1.tunedSeconds)
+    }
+  }
+
+  /// A result's part of `total.shipped`.
+  public func share(_ result: TuningResult) -> Double {
+    let all = total.shipped
+    return all > 0 ? result.launches * result.shippedSeconds / all : 0
+  }
+}

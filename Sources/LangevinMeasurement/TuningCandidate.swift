@@ -1,0 +1,59 @@
+import Foundation
+import Langevin
+import LangevinValidation
+
+/// A kernel with parameters that are tried in a process of their own: some drivers crash on what they are given
+/// to compile, or never come back, and then only the child dies.
+public struct TuningCandidate: Sendable, Codable {
+  private var test: OperationCase
+  private var dtype: DType
+  private var kernel: String
+  private var values: [String: Int]
+  /// Seconds for a build and one launch.
+  private static let patience = 120.0
+
+  /// Parameters for an operation.
+  public init(_ test: OperationCase, _ dtype: DType, _ parameters: TuningParameters) {
+    self.test = test
+    self.dtype = dtype
+    kernel = parameters.source.rawValue
+    values = Dictionary(uniqueKeysWithValues: parameters.values.map { ($0.name, $0.value) })
+  }
+
+  /// As the parent wrote it. Throws `DecodingError`.
+  public init(json: String) throws { self = try JSONDecoder().decode(Self.self, from: Data(json.utf8)) }
+
+  /// Whether a device's driver has been through whole searches: PoCL, and Intel's runtime for CPUs.
+  public static func isKnownDriver(_ device: DeviceDescription) -> Bool {
+    ["Portable Computing Language", "Intel(R) OpenCL"].contains { device.platform.hasPrefix($0) }
+  }
+
+  /// The child: builds, and runs once. The program cache hands what was built to the parent.
+  ///
+  /// Throws `TensorError` where the kernel cannot be built or launched.
+  public func run(on device: Device) throws {
+    guard let backend = device.backend as? OpenCLBackend,
+      let parameters = TuningParameters(kernel: kernel, values: values)
+    else { throw TunerError.nothingToTune(device: device.name) }
+    let inputs = try test.specs(dtype).map { try Tensor.fill(0, $0.shape, dtype: $0.dtype, on: device) }
+    _ = try backend.trying(parameters) {
+      _ = try Tensor.apply(test.operation(dtype), inputs, on: device)
+      try backend.synchronize()
+    }
+  }
+
+  /// The parent: runs this executable with `arguments` and the candidate as JSON, and says why the child did not
+  /// come to its end; nil where it did.
+  ///
+  /// Throws where no process can be started.
+  public func reasonAgainst(arguments: [String]) throws -> String? {
+    let json = String(decoding: try JSONEncoder().encode(self), as: UTF8.self)
+    let outcome = try ChildProcess.run(
+      URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath(), arguments + [json],
+      environment: ProcessInfo.processInfo.environment, patience: TuningCandidate.patience)
+    if outcome.isTimedOut { return "the driver did not come back within \(Int(TuningCandidate.patience)) s" }
+    if let signal = outcome.signal { return "the driver crashed with signal \(signal)" }
+    guard outcome.status != 0 else { return nil }
+    return outcome.errors.split(separator: "\n").first.map(String.init) ?? "the driver refused it"
+  }
+}

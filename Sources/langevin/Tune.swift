@@ -1,0 +1,183 @@
+import ArgumentParser
+import Foundation
+import Langevin
+import LangevinMeasurement
+import LangevinValidation
+
+/// `langevin tune`.
+struct Tune: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Searches for the fastest kernel parameters for a model on a device.",
+    discussion: """
+      What is found is kept under the XDG cache directory for this device, driver and version of the kernels, and \
+      used from then on. Results go to standard output, progress to standard error. Ctrl-C keeps what was found; \
+      the next run goes on from there.
+      """)
+
+  @Option(help: "auto, opencl or opencl:N; `langevin devices` lists them.")
+  var device = "auto"
+  @Option(
+    help: ArgumentHelp(
+      """
+      A diffusers folder, a .safetensors file, or \(RandomModel.stableDiffusion15Name): Stable Diffusion 1.5 of \
+      random weights. (default: the emoji model that ships along)
+      """))
+  var model: String?
+  @Option(parsing: .unconditional, help: "Seconds of search.")
+  var budget = 300.0
+  @Option(parsing: .unconditional, help: "Sampling steps of the picture that shapes are weighted by.")
+  var steps = 30
+  @Option(help: "Storage of weights and activations: f32 or f16.")
+  var precision = Precision.f32
+  @Flag(help: "Search again where an earlier search has been.")
+  var again = false
+  @Flag(help: "No progress; warnings and errors only.")
+  var quiet = false
+  @Option(help: "Also write everything that was found there.")
+  var json: String?
+  @Option(help: ArgumentHelp("Only try a candidate, given in JSON.", visibility: .hidden))
+  var candidate: String?
+
+  func run() throws {
+    Interrupt.install()
+    if let candidate {
+      return try TuningCandidate(json: candidate).run(
+        on: DeviceChoice.parse(device).open(fallback: false))
+    }
+    guard budget.isFinite, budget > 0 else {
+      throw ValidationError("--budget must be more than 0 seconds, got \(budget)")
+    }
+    guard (1...10_000).contains(steps) else {
+      throw ValidationError("--steps must be 1 to 10000, got \(steps)")
+    }
+    let choice = try DeviceChoice.parse(device)
+    let file = json.map { URL(fileURLWithPath: $0) }
+    if let file { try OutputFile.check(file) }
+    let (name, checkpoint) = try RandomModel.open(model)
+    let counts = try OperationCounts.observing(
+      checkpoint, precision: precision.dtype, steps: steps, check: Interrupt.check)
+    let device = try choice.open(notice: { Output.warning($0) })
+
+    var settings = Tuner.Settings()
+    settings.budget = budget
+    settings.again = again
+    settings.version = LangevinCommand.configuration.version
+    let tuner = try Tuner(device, model: name, settings: settings)
+    guard let backend = device.backend as? OpenCLBackend else { return }
+    var display = TuningDisplay(isShown: !quiet)
+    if !TuningCandidate.isKnownDriver(backend.description) {
+      let arguments = ["tune", "--device", device.name, "--candidate"]
+      tuner.isolated = { try TuningCandidate($0, $1, $2).reasonAgainst(arguments: arguments) }
+    }
+    display.line("tuning \(device.label) for \(name), \(Int(budget.rounded(.up))) s at most")
+    var stop: (any Error)?
+    do {
+      try tuner.run(counts.targets(on: backend)) { event in
+        try Interrupt.check()
+        display.show(event)
+      }
+    } catch {
+      stop = error
+    }
+    display.close()
+    var report = tuner.report
+    report.isPartial = stop != nil
+    for line in TuningSummary.lines(report) { Output.result(line) }
+    if let file { try Output.json(report, to: file) }
+    if var interrupted = stop as? Interrupted {
+      interrupted.reason =
+        "kept what was found for \(report.results.count) shapes; the next run goes on from there"
+      throw interrupted
+    }
+    if let stop { throw stop }
+  }
+}
+
+/// Shows where a search is.
+private struct TuningDisplay {
+  let isShown: Bool
+  let isTerminal = isatty(STDERR_FILENO) == 1
+  private var title = ""
+  private var lineIsOpen = false
+
+  init(isShown: Bool) { self.isShown = isShown }
+
+  mutating func line(_ text: String) {
+    guard isShown else { return }
+    close()
+    Output.note(text)
+  }
+
+  mutating func show(_ event: Tuner.Progress) {
+    switch event {
+    case .target(let target, let index, let count, let share):
+      title = "\(target.key.operation.rawValue) \(target.test.name) \(target.dtype.rawValue)"
+      line("\(index + 1)/\(count): \(title), \(Output.percent(share)) of the work")
+    case .candidate(let tried, let count, let best, let shipped, let left):
+      guard isShown, isTerminal else { return }
+      let gain = String(format: "%.2f", shipped / best)
+      Output.text(
+        "\r  candidate \(tried + 1)/\(count), best \(Output.milliseconds(best)) ms, \(gain)x shipped, "
+          + "\(Int(left.rounded(.up))) s left\u{1B}[K")
+      lineIsOpen = true
+    case .rejected(let parameters, let reason):
+      // What cannot run is the search's daily bread; wrong numbers are news.
+      if reason.hasPrefix("wrong") { line("  rejected \(parameters): \(reason)") }
+    case .result(let result):
+      let gain = String(format: "%.2f", result.gain)
+      line(
+        "  \(Output.milliseconds(result.shippedSeconds)) ms shipped, \(Output.milliseconds(result.tunedSeconds)) ms "
+          + "tuned (\(gain)x) with \(result.tuned), of \(result.candidates) candidates")
+    }
+  }
+
+  mutating func close() {
+    if lineIsOpen { Output.text("\n") }
+    lineIsOpen = false
+  }
+}
+
+/// The report for a person.
+private enum TuningSummary {
+  static func lines(_ report: TuningReport) -> [String] {
+    var rows = [["operation", "shape", "shipped ms", "tuned ms", "gain", "share", "parameters"]]
+    rows += report.results.map { result in
+      [
+        "\(result.operation) \(result.dtype.rawValue)", result.shape,
+        Output.milliseconds(result.shippedSeconds),
+        Output.milliseconds(result.tunedSeconds), String(format: "%.2fx", result.gain),
+        Output.percent(report.share(result)), result.tuned + (result.isKnown ? " (found before)" : ""),
+      ]
+    }
+    let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+    var lines = rows.map { row in
+      row.enumerated().map { column, text in
+        let space = String(repeating: " ", count: widths[column] - text.count)
+        return (2...5).contains(column) ? space + text : text + (column < row.count - 1 ? space : "")
+      }.joined(separator: "  ")
+    }
+    let total = report.total
+    if total.tuned > 0 {
+      lines.append(
+        String(
+          format: "these kernels take %.3f s of a picture with the shipped parameters, %.3f s tuned (%.2fx)",
+          total.shipped, total.tuned, total.shipped / total.tuned))
+    }
+    if !report.unreached.isEmpty {
+      lines.append(
+        "\(report.unreached.count) shapes were not reached; a larger --budget or another run goes on")
+    }
+    return lines
+  }
+}
+
+extension Output {
+  /// Three digits at least.
+  static func milliseconds(_ seconds: Double) -> String {
+    let value = seconds * 1e3
+    return String(format: value < 1 ? "%.4f" : value < 100 ? "%.2f" : "%.0f", value)
+  }
+
+  /// `12.3%`.
+  static func percent(_ share: Double) -> String { String(format: "%.1f%%", 100 * share) }
+}

@@ -1,0 +1,99 @@
+import Foundation
+import Langevin
+import Testing
+
+@Suite struct TuneTests {
+  /// Without another test's or the user's cache.
+  private func environment(_ scratch: Scratch) -> [String: String] {
+    ["XDG_CACHE_HOME": scratch.url("cache").path]
+  }
+
+  private func tuningFiles(_ scratch: Scratch) throws -> [String] {
+    try FileManager.default.contentsOfDirectory(atPath: scratch.url("cache/langevin/tuning").path)
+  }
+
+  private struct Written: Decodable {
+    struct Result: Decodable {
+      var operation, shape, shipped, tuned: String
+      var shippedSeconds, tunedSeconds: Double
+      var isKnown: Bool
+    }
+    var device: String
+    var results: [Result]
+    var unreached: [String]
+    var isPartial: Bool
+  }
+
+  @Test func tunesTheShippedModelWithinItsBudgetAndGoesOn() throws {
+    let scratch = try Scratch()
+    let arguments = try ["tune", "--device", Tool.pocl(), "--budget", "2", "--json", "found.json"]
+    let first = try Tool.run(arguments, in: scratch.folder, environment: environment(scratch))
+    #expect(first.status == 0, "\(first.errors)")
+    #expect(first.output.contains("shipped ms") && first.output.contains("share"))
+    #expect(first.output.contains("these kernels take"))
+    #expect(first.errors.contains("% of the work"))
+    #expect(try tuningFiles(scratch).count == 1)
+    func written() throws -> Written {
+      try JSONDecoder().decode(Written.self, from: Data(contentsOf: scratch.url("found.json")))
+    }
+    let found = try written()
+    #expect(!found.isPartial && !found.results.isEmpty)
+    #expect(found.results.allSatisfy { !$0.isKnown && $0.tunedSeconds <= $0.shippedSeconds })
+
+    let second = try Tool.run(
+      arguments + ["--quiet"], in: scratch.folder, environment: environment(scratch))
+    #expect(second.status == 0 && second.errors.isEmpty, "\(second.errors)")
+    let later = try written()
+    #expect(later.results.filter(\.isKnown).map(\.shape) == found.results.map(\.shape))
+    #expect(later.results.count + later.unreached.count == found.results.count + found.unreached.count)
+
+    // The tuned kernels draw a picture.
+    let picture = try Tool.generate(
+      ["--device", Tool.pocl(), "--steps", "1", "--output", "x.png"], in: scratch.folder,
+      environment: environment(scratch))
+    #expect(picture.status == 0 && picture.errors.isEmpty, "\(picture.errors)")
+  }
+
+  @Test func anInterruptKeepsWhatWasFound() throws {
+    let scratch = try Scratch()
+    let running = try Tool.start(
+      ["tune", "--device", Tool.pocl(), "--budget", "60"], in: scratch.folder,
+      environment: environment(scratch))
+    while running.process.isRunning, !running.errors.contains("2/") { Thread.sleep(forTimeInterval: 0.05) }
+    running.process.interrupt()
+    let outcome = try running.finish()
+    #expect(outcome.status == 130, "\(outcome.errors)")
+    #expect(
+      outcome.errorLines.last?.contains("kept what was found for 1 shapes") == true, "\(outcome.errors)")
+    #expect(outcome.output.contains("shipped ms"))
+    #expect(try tuningFiles(scratch).count == 1)
+  }
+
+  @Test(arguments: [
+    (["--device", "cpu"], 1 as Int32, "has no kernel parameters"),
+    (["--budget", "0"], 64, "--budget must be more than 0"),
+    (["--budget", "nan"], 64, "--budget must be more than 0"),
+    (["--model", "missing"], 1, "missing"),
+    (["--json", "no/such/folder.json"], 1, "no/such"),
+  ])
+  func badInputIsOneLine(arguments: [String], status: Int32, word: String) throws {
+    let scratch = try Scratch()
+    let outcome = try Tool.run(["tune"] + arguments, in: scratch.folder, environment: environment(scratch))
+    #expect(outcome.status == status, "\(outcome.errors)")
+    #expect(outcome.errorLines.count == 1 && outcome.errors.contains(word), "\(outcome.errors)")
+    #expect(outcome.output.isEmpty)
+  }
+
+  @Test func aDamagedCacheIsAWarning() throws {
+    let scratch = try Scratch()
+    let arguments = try ["tune", "--device", Tool.pocl(), "--budget", "1", "--quiet"]
+    _ = try Tool.run(arguments, in: scratch.folder, environment: environment(scratch))
+    let name = try #require(try tuningFiles(scratch).first)
+    try Data("{".utf8).write(to: scratch.url("cache/langevin/tuning/\(name)"))
+    let outcome = try Tool.generate(
+      ["--device", Tool.pocl(), "--steps", "1", "--output", "x.png"], in: scratch.folder,
+      environment: environment(scratch))
+    #expect(outcome.status == 0)
+    #expect(outcome.errorLines.count == 1 && outcome.errors.contains("damaged"), "\(outcome.errors)")
+  }
+}
