@@ -10,7 +10,7 @@ public struct Operand: Sendable {
   public let bytes: [UInt8]
 
   /// Wraps bytes that are already there.
-  init(_ spec: TensorSpec, bytes: [UInt8]) {
+  public init(_ spec: TensorSpec, bytes: [UInt8]) {
     precondition(bytes.count == spec.byteCount)
     self.spec = spec
     self.bytes = bytes

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinMeasurement
 import LangevinValidation
 
 /// `langevin validate`.
@@ -56,7 +57,7 @@ struct Validate: ParsableCommand {
   var repeats = 3
   @Option(help: "Write what was found there.")
   var json: String?
-  @Option(help: "Run one case again: what a failure printed, or a file that has it.")
+  @Option(help: "Run one case again: what a failure printed, a file that has it, or what bisect saved.")
   var replay: String?
   @Flag(help: "A line for each case too.")
   var verbose = false
@@ -66,6 +67,9 @@ struct Validate: ParsableCommand {
     guard repeats > 0 else { throw ValidationError("--repeats must be at least 1, got \(repeats)") }
     let file = json.map { URL(fileURLWithPath: $0) }
     if let file { try OutputFile.check(file) }
+    if let replay, replay.hasSuffix(".safetensors") {
+      return try Validate.again(Capture(reading: URL(fileURLWithPath: replay)), device, family: family)
+    }
     let replayed = try replay.map(Validate.read)
     let cases = try replayed.map { [$0.test] } ?? self.cases()
     let subjects = try Validate.subjects(device, family: family)
@@ -118,6 +122,18 @@ struct Validate: ParsableCommand {
       throw ImageError.unreadable(path: argument, reason: "no such file, or not text")
     }
     return try Replay(text: text)
+  }
+
+  /// Runs what `langevin bisect` saved.
+  private static func again(_ capture: Capture, _ device: String, family: KernelFamily?) throws {
+    var agrees = true
+    for subject in try subjects(device, family: family) where subject.device.name != "cpu" || device != "all"
+    {
+      let divergence = try capture.compare(on: subject.device.backend, reference: CPUBackend())
+      Output.result(divergence.map { "FAILED \($0)" } ?? "\(subject.device.name) agrees")
+      agrees = agrees && divergence == nil
+    }
+    if !agrees { throw ExitCode(1) }
   }
 
   /// The devices that an argument names.

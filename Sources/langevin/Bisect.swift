@@ -1,0 +1,104 @@
+import ArgumentParser
+import Foundation
+import Langevin
+import LangevinMeasurement
+import LangevinTensor
+import LangevinValidation
+
+/// `langevin bisect`.
+struct Bisect: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Finds the first operation of a generation that a device computes wrongly.",
+    discussion: """
+      Every operation runs on the device and, from the same inputs, on the reference; the first whose output \
+      leaves its tolerance is named and saved with its inputs, and the exit code is 1. It takes several times as \
+      long as generating.
+      """)
+
+  @OptionGroup var options: GenerationOptions
+
+  @Option(help: "What the device is held to: cpu or opencl:N.")
+  var reference = "cpu"
+  @Option(help: "Where the operation at fault is saved, for `langevin validate --replay`.")
+  var save = "bisect.safetensors"
+  @Flag(help: "No progress; warnings and errors only.")
+  var quiet = false
+
+  func run() throws {
+    Interrupt.install()
+    try options.check()
+    let (choice, other) = (try DeviceChoice.parse(options.device), try DeviceChoice.parse(reference))
+    let file = URL(fileURLWithPath: save)
+    guard file.pathExtension == "safetensors" else {
+      throw ValidationError("--save must end in .safetensors, got '\(save)'")
+    }
+    try OutputFile.check(file)
+    let model = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
+    let checkpoint = try Checkpoint.open(model, prediction: options.prediction?.rawValue)
+    let device = try choice.open(
+      fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
+      notice: { Output.warning($0) })
+    let referenceDevice = try other.open(fallback: false, notice: { Output.warning($0) })
+    guard referenceDevice.name != device.name else {
+      throw ValidationError("--device and --reference are both \(device.name): they would agree")
+    }
+    let request = try options.request(
+      seed: options.seed ?? UInt64.random(in: 0..<1 << 32), recommended: checkpoint.recommended)
+    Output.note(
+      "seed \(request.seed), \(device.label) held to \(referenceDevice.label), \(model.lastPathComponent)")
+    let start = ContinuousClock.now
+    let result = try Bisection.run(
+      request, with: checkpoint, precision: options.precision.dtype, on: device,
+      reference: referenceDevice.backend
+    ) { event in
+      try Interrupt.check()
+      if !quiet { show(event) }
+    }
+    let seconds = String(format: "%.1f s", (ContinuousClock.now - start) / .seconds(1))
+    guard let divergence = result.divergence else {
+      Output.result(
+        "\(result.compared.operations) operations agree in \(seconds); the largest error is "
+          + "\(Bisect.number(result.compared.worst)) of the tolerance, in \(result.compared.worstOperation) of "
+          + (result.compared.worstPath.isEmpty ? "no layer" : result.compared.worstPath))
+      return
+    }
+    Output.result("the first wrong operation, after \(result.compared.operations - 1) that agree:")
+    for (name, value) in Bisect.rows(divergence, stage: result.stage) {
+      Output.result("  \(name.padding(toLength: 10, withPad: " ", startingAt: 0))  \(value)")
+    }
+    try Capture(divergence).write(to: file, version: LangevinCommand.configuration.version)
+    Output.result(
+      "  again       langevin validate --device \(device.name) --replay \(Output.path(file))")
+    throw ExitCode(1)
+  }
+
+  static func rows(_ divergence: Divergence, stage: String?) -> [(String, String)] {
+    var rows: [(String, String)] = []
+    if let stage { rows.append(("stage", stage)) }
+    rows += [
+      ("layer", divergence.path.isEmpty ? "none" : divergence.path),
+      ("operation", divergence.operation.name),
+      ("inputs", divergence.inputs.map(\.spec.description).joined(separator: ", ")),
+      ("output", divergence.output.spec.description),
+    ]
+    for (index, kernel) in divergence.kernels.enumerated() {
+      rows.append((index == 0 ? "kernels" : "", kernel))
+    }
+    rows.append(("error", "\(number(divergence.ratio)) of the tolerance: \(divergence.problem)"))
+    return rows
+  }
+
+  private static func number(_ value: Double) -> String {
+    value.isFinite ? String(format: "%.3g", value) : "\(value)"
+  }
+
+  private func show(_ event: GenerationProgress) {
+    switch event {
+    case .loading(let component): Output.note("comparing while loading the \(component)")
+    case .sampling: Output.note("comparing the denoiser and the sampler")
+    case .step(let step, let total, _): Output.note("step \(step)/\(total) agrees")
+    case .decoding: Output.note("comparing the decoder")
+    case .truncated, .finished: break
+    }
+  }
+}

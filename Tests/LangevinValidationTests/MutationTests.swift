@@ -1,0 +1,210 @@
+import Foundation
+import LangevinCPU
+import LangevinKernels
+import LangevinOpenCL
+import LangevinTensor
+import LangevinValidation
+import Testing
+
+import enum LangevinTensor.Operation
+
+/// A fault of the kind that one makes, planted in a kernel.
+struct Mutant: Sendable, CustomTestStringConvertible {
+  /// What is wrong.
+  let fault: String
+  let source: KernelSource
+  let family: KernelFamily
+  /// Where it must show.
+  let operation: Operation.Kind
+  /// Each text occurs once in the source; it becomes the other.
+  let edits: [(from: String, to: String)]
+
+  init(
+    _ fault: String, _ source: KernelSource, _ family: KernelFamily, _ operation: Operation.Kind,
+    _ edits: (String, String)...
+  ) {
+    self.fault = fault
+    self.source = source
+    self.family = family
+    self.operation = operation
+    self.edits = edits.map { (from: $0.0, to: $0.1) }
+  }
+
+  var testDescription: String { "\(source.rawValue): \(fault)" }
+
+  /// The source with the fault in it; nil where a text does not occur exactly once, as after a change to a kernel.
+  func patched(_ text: String) -> String? {
+    var text = text
+    for edit in edits {
+      guard text.components(separatedBy: edit.from).count == 2 else { return nil }
+      text = text.replacing(edit.from, with: edit.to)
+    }
+    return text
+  }
+}
+
+extension Mutant {
+  static let products: [Mutant] = [
+    Mutant(
+      "the last row is not computed", .panels, .cpu, .matmul,
+      ("min(MB, rows - first);", "min(MB, rows - first - 1);")),
+    Mutant(
+      "one row too many is stored", .panels, .cpu, .matmul,
+      ("if (t * MR + i < count) {", "if (t * MR + i <= count) {")),
+    Mutant(
+      "the residual is lost", .panels, .cpu, .matmul, ("if (extras & 4) {", "if (extras & 8) {")),
+    Mutant(
+      "the bias is lost before an activation", .panels, .cpu, .matmul,
+      ("if (extras & 1) v_ +=", "if (extras & 8) v_ +=")),
+    Mutant(
+      "the scale is lost", .panels, .cpu, .matmul, ("scale * acc0[i] + bias_low", "acc0[i] + bias_low")),
+    Mutant(
+      "blocks after the first end early", .panels, .cpu, .matmul,
+      ("min(KC, channels - k0);", "min(KC, channels - k0 - (k0 > 0));")),
+    Mutant(
+      "the partial sums of earlier blocks are dropped", .panels, .cpu, .matmul,
+      ("acc1[i] = is_first ?", "acc1[i] = is_first || k0 > 0 ?")),
+    Mutant(
+      "a line below the picture is read", .panels, .cpu, .conv2d,
+      ("in_y >= 0 && in_y < height", "in_y >= 0 && in_y <= height")),
+    Mutant(
+      "the kernel's axes are exchanged", .panels, .cpu, .conv2d,
+      ("dy = tap / kernel_width, dx = tap % kernel_width", "dy = tap % kernel_width, dx = tap / kernel_width")
+    ),
+    Mutant(
+      "the time embedding of the first image serves all", .panels, .cpu, .conv2d,
+      ("per_image0 + (ulong)(image) * (columns)", "per_image0")),
+    Mutant(
+      "no barrier before the tile is used", .tiled, .gpu, .matmul,
+      ("barrier(CLK_LOCAL_MEM_FENCE);\n    for (int k = 0; k < TK; ++k) {", "for (int k = 0; k < TK; ++k) {")),
+    Mutant(
+      "no barrier before the tile is overwritten", .tiled, .gpu, .matmul,
+      (
+        "acc[i][j] += x[i] * z[j];\n    }\n    barrier(CLK_LOCAL_MEM_FENCE);",
+        "acc[i][j] += x[i] * z[j];\n    }"
+      )),
+    Mutant(
+      "the left operand is transposed", .tiled, .gpu, .matmul,
+      ("row * a_row + k * a_inner", "row * a_inner + k * a_row")),
+    Mutant(
+      "one column too many is stored", .tiled, .gpu, .matmul,
+      ("if (column >= columns) continue;", "if (column > columns) continue;")),
+    Mutant(
+      "padding on the left is not padding", .tiled, .gpu, .conv2d,
+      ("in_x >= 0 && in_x < width", "in_x < width")),
+    Mutant(
+      "panels are not filled up with zeros", .arrange, .cpu, .arrangeWeight,
+      ("for (; j < width; ++j) PASTE(store_, TARGET)(0.0f, out, j);", "")),
+  ]
+
+  static let attentions: [Mutant] = [
+    Mutant(
+      "a query does not see its own key", .flashAttention, .cpu, .attention,
+      ("min(end, first + r + 1)", "min(end, first + r)")),
+    Mutant(
+      "earlier sums are not rescaled", .flashAttention, .cpu, .attention,
+      ("total[r] * correction +", "total[r] +")),
+    Mutant(
+      "the first image's mask serves all", .flashAttention, .cpu, .attention,
+      ("mask0 + image * mask_image", "mask0")),
+    Mutant(
+      "no barrier before the values are used", .tiledAttention, .gpu, .attention,
+      (
+        "barrier(CLK_LOCAL_MEM_FENCE);\n    for (int j = 0; j < COLUMNS; ++j) {",
+        "for (int j = 0; j < COLUMNS; ++j) {"
+      )),
+    Mutant(
+      "images are as far apart in the keys as in the queries", .tiledAttention, .gpu, .attention,
+      ("k_at = (ulong)image * key_count", "k_at = (ulong)image * queries")),
+  ]
+
+  static let norms: [Mutant] = [
+    Mutant(
+      "E[x^2] - mean^2", .norm, .cpu, .groupNorm,
+      (
+        "const floatV d = LOADV(x, (ulong)p * channels) - mean;",
+        "const floatV d = LOADV(x, (ulong)p * channels);"
+      ),
+      ("vstoreV(square, squares);", "vstoreV(square - mean * mean * (float)count, squares);")),
+    Mutant(
+      "the activation is lost", .norm, .cpu, .groupNorm,
+      ("STOREV(activate(activation, v), y", "STOREV(v, y")),
+    Mutant(
+      "the variance is not about the mean", .norm, .cpu, .layerNorm,
+      ("const floatV d = LOADV(x, i) - mean;", "const floatV d = LOADV(x, i);")),
+    Mutant(
+      "the tail is not in the mean", .norm, .cpu, .layerNorm, ("FOR_TAIL(i) tail += LOAD(x, i);", "")),
+    Mutant(
+      "the largest logit is not subtracted", .norm, .cpu, .softmax,
+      ("group_max(max(lanes_max(m), tail), scratch)", "0.0f * group_max(max(lanes_max(m), tail), scratch)")),
+    Mutant(
+      "the tail is not in the maximum", .norm, .cpu, .softmax,
+      ("FOR_TAIL(i) tail = max(tail, LOAD(x, i));", "")),
+  ]
+
+  static let elements: [Mutant] = [
+    Mutant(
+      "the last element is not summed", .reduce, .cpu, .reduce,
+      ("min(begin + CHUNK, count);", "min(begin + CHUNK, count - 1);")),
+    Mutant("a run's tail is not moved", .move, .cpu, .slice, ("for (; j < count; ++j) out[j] = in[j];", "")),
+    Mutant("two axes are exchanged", .move, .cpu, .slice, ("c3 * p##3 + c4 * p##4", "c3 * p##4 + c4 * p##3")),
+    Mutant(
+      "the halves are exchanged", .elementwise, .cpu, .geglu,
+      (
+        "load_some(x, i, LEFT) * gelu_v(load_some(x, width + i, LEFT))",
+        "load_some(x, width + i, LEFT) * gelu_v(load_some(x, i, LEFT))"
+      )),
+    Mutant("b has a's strides", .elementwise, .cpu, .binary, ("c4 * t4 + c5 * t5", "c4 * s4 + c5 * s5")),
+    Mutant("the eighth term is lost", .elementwise, .cpu, .linearCombination, ("ADD(6); ADD(7);", "ADD(6);")),
+    Mutant(
+      "a coefficient is rounded", .elementwise, .cpu, .unary, ("exp_v(-1.702f * x)", "exp_v(-1.7f * x)")),
+    Mutant(
+      "a tail is one element too long", .elementwise, .cpu, .unary,
+      (
+        "for (int j = 0; j < left; ++j) STORE(t[j], p, i + j);",
+        "for (int j = 0; j <= left; ++j) STORE(t[j], p, i + j);"
+      )),
+    Mutant(
+      "half precision is cut off, not rounded", .cast, .cpu, .cast, ("vstore_half16_rte", "vstore_half16_rtz")
+    ),
+    Mutant(
+      "int32 is rounded, not cut off", .cast, .cpu, .cast,
+      ("convert_int_sat_rtz(v)", "convert_int_sat_rte(v)")),
+    Mutant("nine rounds", .noise, .cpu, .normalNoise, ("round < 10", "round < 9")),
+    Mutant(
+      "infinity is not counted", .elementwise, .cpu, .nonFiniteCount, ("== 0x7f800000u;", "> 0x7f800000u;")),
+  ]
+}
+
+/// `langevin validate` proves itself: each fault, planted in a kernel, must make a case of its operation fail.
+@Suite struct MutationTests {
+  @Test(arguments: Mutant.products + Mutant.attentions + Mutant.norms + Mutant.elements)
+  func isCaught(mutant: Mutant) throws {
+    let text = try #require(
+      mutant.patched(mutant.source.text), "a text of the mutant is not in the kernel once")
+    let found = OpenCLDevices.all().first { $0.platform == "Portable Computing Language" }
+    let index = try #require(found, "PoCL is missing: apt install pocl-opencl-icd").index
+    let cache = FileManager.default.temporaryDirectory.appending(path: "langevin-\(UUID().uuidString)")
+    defer { try? FileManager.default.removeItem(at: cache) }
+    let backend = try OpenCLBackend(index: index, family: mutant.family, programCache: cache) {
+      source, original in
+      source == mutant.source ? text : original
+    }
+    var validator = Validator(version: "test", reference: Device(CPUBackend()))
+    validator.shrinks = false
+    validator.dtypes = [.float32, .float16]
+    let cases = OperationCases.edge.filter { $0.operation(.float32).kind == mutant.operation }
+    #expect(!cases.isEmpty)
+    var failures: [String] = []
+    _ = try validator.run(
+      cases, on: [Validator.Subject(Device(backend), description: "a mutant")],
+      shouldStop: { !failures.isEmpty },
+      progress: { event in
+        guard case .result(let result, _) = event, result.outcome == .failed else { return }
+        // A kernel that does not compile would show nothing.
+        if result.faults.contains(where: { if case .failed = $0 { true } else { false } }) { return }
+        failures.append("\(result.name): \(result.problem)")
+      })
+    #expect(!failures.isEmpty, "nothing fails")
+  }
+}
