@@ -41,11 +41,14 @@ import Testing
     let x = TensorSpec([2, 6, 8], .float16)
     let context = TensorSpec([2, 3, 8], .float16)
     let cross = try work(.attention(Attention(heads: 4, scale: 1)), x, context, context)
-    #expect(cross.flops == 2 * 6 * 3 * (4 * 8 + 5 * 4) + 2 * 6 * 8)
-    #expect(cross.bytes == 2 * (96 + 48 + 48 + 96))
+    let scores = 2.0 * 6 * 3, outputs = 2.0 * 6 * 8
+    let each = 4.0 * 8 + 5 * 4
+    #expect(cross.flops == scores * each + outputs)
+    #expect(cross.bytes == 576)
     // 6 queries see 1 + 2 + ... + 6 keys.
     let causal = try work(.attention(Attention(heads: 4, scale: 1, causal: true)), x, x, x)
-    #expect(causal.flops == 2 * 21 * (4 * 8 + 5 * 4) + 2 * 6 * 8)
+    let seen = 2.0 * 21
+    #expect(causal.flops == seen * each + outputs)
   }
 
   @Test func whatOnlyMovesHasNoArithmetic() throws {
