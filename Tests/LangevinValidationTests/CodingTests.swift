@@ -21,7 +21,7 @@ import enum LangevinTensor.Operation
   @Test func infinitiesSurviveJSON() throws {
     for operation in [
       Operation.clamp(lower: -.infinity, upper: 3), .clamp(lower: 0, upper: .infinity),
-      .linearCombination([.infinity, 1e-45]), .fill(-.infinity, TensorSpec([], .float16)),
+      .linearCombination([.infinity, .leastNonzeroMagnitude]), .fill(-.infinity, TensorSpec([], .float16)),
       .pad(Pad(before: [1], after: [0], value: .infinity)),
     ] {
       let data = try JSONEncoder().encode(operation)

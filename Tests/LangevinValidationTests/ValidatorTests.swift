@@ -195,7 +195,7 @@ extension Backend {
   }
 
   @Test func reportsSurviveJSON() throws {
-    let device = Device(Tampered { backend, _, y in try backend.put(.nan, at: 0, of: y) })
+    let device = Device(Tampered { backend, _, y in try backend.put(.infinity, at: 0, of: y) })
     let report = try validator().run([silu], on: device)
     let again = try JSONDecoder().decode(ValidationReport.self, from: JSONEncoder().encode(report))
     #expect(again.devices[0].cases[0].errors == report.devices[0].cases[0].errors)
