@@ -52,40 +52,46 @@ struct Box {
 /// Finds room for labels beside their points: none lies over another, over a point or over a line.
 struct LabelLayout {
   let bounds: Box
-  private var taken: [Box]
+  private var labels: [Box]
+  private var circles: [Box] = []
   private var segments: [Segment]
 
   init(bounds: Box, taken: [Box], segments: [Segment]) {
     self.bounds = bounds
-    self.taken = taken
+    self.labels = taken
     self.segments = segments
   }
 
   /// Keeps labels off a circle.
   mutating func reserve(_ center: Point, radius: Double) {
-    taken.append(Box(around: center, radius: radius))
+    circles.append(Box(around: center, radius: radius))
   }
 
   /// The nearest free place around a circle, and the line that leads there where it is not beside the circle; nil
   /// where there is none.
+  ///
+  /// The line crosses other circles only where there is no way past them.
   mutating func place(width: Double, height: Double, around center: Point, radius: Double) -> (
     box: Box, leader: Segment?
   )? {
-    for distance in [3.0, 14, 26, 40, 56, 76, 100, 130, 165, 205, 250] {
-      for turn in [0.0, 8, 4, 12, 2, 14, 6, 10, 1, 15, 7, 9, 3, 13, 5, 11] {
-        let angle = turn * .pi / 8
-        let reach = radius + distance
-        let anchor = Point(x: center.x + cos(angle) * reach, y: center.y - sin(angle) * reach)
-        // The label's nearest side or corner lies at the anchor.
-        let box = Box(
-          x: anchor.x - width * (1 - cos(angle)) / 2, y: anchor.y - height * (1 + sin(angle)) / 2,
-          width: width, height: height)
-        let edge = Point(x: center.x + cos(angle) * radius, y: center.y - sin(angle) * radius)
-        let leader = distance > 14 ? Segment(a: edge, b: anchor) : nil
-        guard isFree(box), leader.map({ isFree($0, from: center, radius: radius) }) ?? true else { continue }
-        taken.append(box)
-        if let leader { segments.append(leader) }
-        return (box, leader)
+    for crossesCircles in [false, true] {
+      for distance in [3.0, 14, 26, 40, 56, 76, 100, 130, 165, 205, 250] {
+        for turn in [0.0, 8, 4, 12, 2, 14, 6, 10, 1, 15, 7, 9, 3, 13, 5, 11] {
+          let angle = turn * .pi / 8
+          let reach = radius + distance
+          let anchor = Point(x: center.x + cos(angle) * reach, y: center.y - sin(angle) * reach)
+          // The label's nearest side or corner lies at the anchor.
+          let box = Box(
+            x: anchor.x - width * (1 - cos(angle)) / 2, y: anchor.y - height * (1 + sin(angle)) / 2,
+            width: width, height: height)
+          let edge = Point(x: center.x + cos(angle) * radius, y: center.y - sin(angle) * radius)
+          let leader = distance > 14 ? Segment(a: edge, b: anchor) : nil
+          guard isFree(box) else { continue }
+          if let leader, !isFree(leader, from: center, crossesCircles: crossesCircles) { continue }
+          labels.append(box)
+          if let leader { segments.append(leader) }
+          return (box, leader)
+        }
       }
     }
     return nil
@@ -93,13 +99,13 @@ struct LabelLayout {
 
   private func isFree(_ box: Box) -> Bool {
     let wide = Box(x: box.x - 2, y: box.y - 1, width: box.width + 4, height: box.height + 2)
-    return bounds.contains(wide) && !taken.contains { $0.overlaps(wide) }
+    return bounds.contains(wide) && !labels.contains { $0.overlaps(wide) }
+      && !circles.contains { $0.overlaps(wide) }
       && !segments.contains { $0.samples.contains { wide.contains($0) } }
   }
 
-  /// Whether a line crosses nothing but the circle that it starts from.
-  private func isFree(_ line: Segment, from center: Point, radius: Double) -> Bool {
-    let others = taken.filter { !$0.contains(center) }
+  private func isFree(_ line: Segment, from center: Point, crossesCircles: Bool) -> Bool {
+    let others = labels + (crossesCircles ? [] : circles.filter { !$0.contains(center) })
     return !line.samples.contains { point in others.contains { $0.contains(point) } }
   }
 }

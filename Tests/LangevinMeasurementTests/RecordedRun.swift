@@ -7,7 +7,7 @@ import Testing
 struct RecordedRun: Sendable, CustomTestStringConvertible {
   let device: Device
   let recording: Recording
-  /// Around the call, in seconds.
+  /// Around the generation, in seconds, by another clock than the spans'.
   let wall: Double
   var testDescription: String { device.name }
 
@@ -20,11 +20,12 @@ struct RecordedRun: Sendable, CustomTestStringConvertible {
       request.steps = steps
       // Kernels are built outside of the recording.
       _ = try pipeline.generate(request)
-      let start = ContinuousClock.now
-      let (result, recording) = try Recording.make(on: device) { try pipeline.generate(request) }
-      _ = try result.get()
-      let wall = (ContinuousClock.now - start) / .seconds(1)
-      return RecordedRun(device: device, recording: recording, wall: wall)
+      let (result, recording) = try Recording.make(on: device) {
+        let start = ContinuousClock.now
+        _ = try pipeline.generate(request)
+        return (ContinuousClock.now - start) / .seconds(1)
+      }
+      return RecordedRun(device: device, recording: recording, wall: try result.get())
     } catch {
       preconditionFailure("\(device.name): \(error)")
     }
