@@ -41,7 +41,8 @@ import Testing
     let x = TensorSpec([2, 6, 8], .float16)
     let context = TensorSpec([2, 3, 8], .float16)
     let cross = try work(.attention(Attention(heads: 4, scale: 1)), x, context, context)
-    let scores = 2.0 * 6 * 3, outputs = 2.0 * 6 * 8
+    let scores = 2.0 * 6 * 3
+    let outputs = 2.0 * 6 * 8
     let each = 4.0 * 8 + 5 * 4
     #expect(cross.flops == scores * each + outputs)
     #expect(cross.bytes == 576)
