@@ -51,6 +51,11 @@ struct Box {
 
 /// Finds room for labels beside their points: none lies over another, over a point or over a line.
 struct LabelLayout {
+  /// Beside the circle first, then above and below it, then between.
+  private static let angles = [16, 8, 4, 2, 1].flatMap { step in
+    stride(from: 0, to: 32, by: step).map { Double($0) * .pi / 16 }
+  }
+
   let bounds: Box
   private var labels: [Box]
   private var circles: [Box] = []
@@ -70,14 +75,13 @@ struct LabelLayout {
   /// The nearest free place around a circle, and the line that leads there where it is not beside the circle; nil
   /// where there is none.
   ///
-  /// The line crosses other circles only where there is no way past them.
+  /// The line crosses other circles, and then labels too, only where there is no way past them.
   mutating func place(width: Double, height: Double, around center: Point, radius: Double) -> (
     box: Box, leader: Segment?
   )? {
-    for crossesCircles in [false, true] {
-      for distance in [3.0, 14, 26, 40, 56, 76, 100, 130, 165, 205, 250] {
-        for turn in [0.0, 8, 4, 12, 2, 14, 6, 10, 1, 15, 7, 9, 3, 13, 5, 11] {
-          let angle = turn * .pi / 8
+    for obstacles in [labels + circles.filter { !$0.contains(center) }, labels, []] {
+      for distance in [3.0, 14] + stride(from: 24, through: 320, by: 8) {
+        for angle in LabelLayout.angles {
           let reach = radius + distance
           let anchor = Point(x: center.x + cos(angle) * reach, y: center.y - sin(angle) * reach)
           // The label's nearest side or corner lies at the anchor.
@@ -87,7 +91,11 @@ struct LabelLayout {
           let edge = Point(x: center.x + cos(angle) * radius, y: center.y - sin(angle) * radius)
           let leader = distance > 14 ? Segment(a: edge, b: anchor) : nil
           guard isFree(box) else { continue }
-          if let leader, !isFree(leader, from: center, crossesCircles: crossesCircles) { continue }
+          if let leader,
+            leader.samples.contains(where: { point in obstacles.contains { $0.contains(point) } })
+          {
+            continue
+          }
           labels.append(box)
           if let leader { segments.append(leader) }
           return (box, leader)
@@ -102,11 +110,6 @@ struct LabelLayout {
     return bounds.contains(wide) && !labels.contains { $0.overlaps(wide) }
       && !circles.contains { $0.overlaps(wide) }
       && !segments.contains { $0.samples.contains { wide.contains($0) } }
-  }
-
-  private func isFree(_ line: Segment, from center: Point, crossesCircles: Bool) -> Bool {
-    let others = labels + (crossesCircles ? [] : circles.filter { !$0.contains(center) })
-    return !line.samples.contains { point in others.contains { $0.contains(point) } }
   }
 }
 

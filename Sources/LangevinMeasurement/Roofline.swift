@@ -120,6 +120,7 @@ public struct Roofline: Sendable {
       return "<circle cx=\"\(SVG.number(circle.center.x))\" cy=\"\(SVG.number(circle.center.y))\" "
         + "r=\"\(SVG.number(circle.radius))\" fill=\"\(color)\" fill-opacity=\"0.55\" stroke=\"\(color)\"/>"
     }
+    var names: [String] = []
     for circle in circles where circle.row.share >= Roofline.namedShare {
       let text = circle.row.name
       let place = layout.place(
@@ -127,14 +128,13 @@ public struct Roofline: Sendable {
       guard let place else { continue }
       if let leader = place.leader {
         lines.append(
-          "<line x1=\"\(SVG.number(leader.a.x))\" y1=\"\(SVG.number(leader.a.y))\" x2=\"\(SVG.number(leader.b.x))\" "
-            + "y2=\"\(SVG.number(leader.b.y))\" stroke=\"#888\" stroke-width=\"0.8\"/>")
+          "<polyline points=\"\(leader.a.text) \(leader.b.text)\" stroke=\"#888\" stroke-width=\"0.8\"/>")
       }
-      lines.append(
+      names.append(
         SVG.text(
           text, place.box.x + place.box.width / 2, place.box.y + 12, "fill=\"#111\" text-anchor=\"middle\""))
     }
-    return lines
+    return lines + names
   }
 
   /// Area in proportion to the share of time.
