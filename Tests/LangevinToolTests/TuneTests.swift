@@ -69,13 +69,15 @@ import Testing
     #expect(try tuningFiles(scratch).count == 1)
   }
 
-  @Test(arguments: [
-    (["--device", "cpu"], 1 as Int32, "has no kernel parameters"),
+  private static let badInput: [(arguments: [String], status: Int32, word: String)] = [
+    (["--device", "cpu"], 1, "has no kernel parameters"),
     (["--budget", "0"], 64, "--budget must be more than 0"),
     (["--budget", "nan"], 64, "--budget must be more than 0"),
     (["--model", "missing"], 1, "missing"),
     (["--json", "no/such/folder.json"], 1, "no/such"),
-  ])
+  ]
+
+  @Test(arguments: badInput)
   func badInputIsOneLine(arguments: [String], status: Int32, word: String) throws {
     let scratch = try Scratch()
     let outcome = try Tool.run(["tune"] + arguments, in: scratch.folder, environment: environment(scratch))
