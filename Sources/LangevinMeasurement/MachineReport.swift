@@ -55,9 +55,13 @@ public struct MachineReport: Sendable, Codable {
 
   /// The shipped model's picture on one device.
   public struct PictureResult: Sendable, Codable {
+    /// The device's name.
     public var device: String
+    /// What was drawn.
     public var prompt: String
+    /// Of the noise.
     public var seed: UInt64
+    /// Of DDIM.
     public var steps: Int
     /// SHA-256 of the pixels, RGB from the top left; nil where it failed.
     public var hash: String?
@@ -65,6 +69,7 @@ public struct MachineReport: Sendable, Codable {
     public var difference: Int?
     /// From prompt to pixels, with loading.
     public var seconds: Double?
+    /// Why there is no picture.
     public var failure: String?
   }
 
