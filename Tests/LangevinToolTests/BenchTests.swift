@@ -1,5 +1,6 @@
 import Foundation
 import LangevinMeasurement
+import LangevinValidation
 import Testing
 
 @Suite(.serialized) struct BenchToolTests {
