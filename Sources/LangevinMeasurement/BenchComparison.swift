@@ -7,7 +7,11 @@ import Foundation
 public struct BenchComparison: Sendable {
   /// What is said of a row.
   public enum Verdict: String, Sendable, CaseIterable {
-    case faster, slower
+    /// Beyond the noise.
+    case faster
+    /// Beyond the noise, as `faster`.
+    case slower
+    /// No difference that counts.
     case same = "within the noise"
     /// One of the two results was not validated, so speed does not count.
     case invalid = "not validated"
@@ -17,12 +21,15 @@ public struct BenchComparison: Sendable {
 
   /// One row of both reports.
   public struct Row: Sendable {
+    /// The workload's.
     public let name: String
+    /// The device's.
     public let device: String
     /// Of the first report, in seconds.
     public let before: Sample?
     /// Of the second.
     public let after: Sample?
+    /// What is said of the two.
     public let verdict: Verdict
     /// How many times as fast the second is.
     public var speedup: Double? {

@@ -122,7 +122,7 @@ extension MachineReport {
       }
     }
     let intro =
-      "A step is the UNet on a guided pair, guidance and the sampler's update. The first step builds the kernels."
+      "A step is the UNet on a guided pair, guidance and the sampler's update. The first step builds the kernels that nothing before it needed."
     return intro + "\n\n" + table.text
   }
 

@@ -1,5 +1,6 @@
 import Foundation
 import LangevinMeasurement
+import LangevinValidation
 import Testing
 
 @Suite(.serialized) struct BenchToolTests {
@@ -47,6 +48,8 @@ import Testing
     #expect(try String(contentsOf: scratch.url("r.md"), encoding: .utf8) == report.markdown)
     #expect(!report.isPartial && report.steps.count == 1)
     #expect(report.validation?.devices.first?.passes == true)
+    // What passed is counted, not listed: the file is to be shared.
+    #expect(report.validation?.devices.first?.cases.allSatisfy { $0.outcome != .passed } == true)
     #expect(report.operations?.rows.isEmpty == false)
     #expect(report.pictures.first?.hash?.count == 64 && report.pictures.first?.difference == 0)
     let comparison = try Tool.run(["report", "--compare", "r.json", "r.json"], in: scratch.folder)
