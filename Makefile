@@ -23,14 +23,15 @@ test: deps
 	$(SWIFT) build $(BUILD) --build-tests
 	$(SWIFT) test $(BUILD) --skip-build
 
-# Both kernel families on oclgrind, a simulator that reports accesses out of bounds, reads of what was never
-# written, data races and wrong API calls. Any report fails. (apt install oclgrind)
+# Both kernel families on oclgrind, a simulator that reports accesses out of bounds, data races and wrong API calls. Any
+# report fails. (apt install oclgrind) Without --uninitialized: release 21.10 gives up on LLVM's `freeze`, and unoptimised
+# takes uploaded buffers for unwritten; what a kernel does not write, `validate` sees by the poison beneath it.
 validate-kernels: deps
 	@command -v oclgrind > /dev/null || { echo "oclgrind is missing: apt install oclgrind" >&2; exit 1; }
 	$(SWIFT) build $(BUILD) --product langevin
 	@tool="$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	for family in cpu gpu; do \
-	  oclgrind --check-api --data-races --uninitialized --log "$$log" "$$tool" validate \
+	  oclgrind --check-api --data-races --log "$$log" "$$tool" validate \
 	    --device opencl --family $$family --shapes tiny --precision f16 --repeats 1 || exit 1; \
 	  if [ -s "$$log" ]; then cat "$$log" >&2; echo "oclgrind has something to report" >&2; exit 1; fi; \
 	done
