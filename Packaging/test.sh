@@ -33,7 +33,8 @@ for absent in swift clang; do ! inside which "$absent" || fail "$absent is in th
   fail "a library that the archive carries is in the root"
 
 inside "$folder/langevin" doctor
-inside "$folder/langevin" devices | grep -q "^opencl:0: " || fail "there is no device"
+devices=$(inside "$folder/langevin" devices)
+grep -q "^opencl:0: " <<< "$devices" || fail "there is no device: $devices"
 generate --device opencl:0 --output /root/opencl.png
 generate --device cpu --output /root/cpu.png
 # Called through a link, from another folder.

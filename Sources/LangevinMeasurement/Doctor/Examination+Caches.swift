@@ -9,16 +9,17 @@ extension Examination {
     return environment["HOME"].map { $0 + "/.cache/pocl/kcache" }
   }
 
+  /// Gives PoCL a cache that it can write.
+  var otherPoclCache: String { "export POCL_CACHE_DIR=/tmp/pocl-\(userName)" }
+
   /// PoCL cannot build a kernel without its cache.
   func poclCache(_ drivers: [InstalledDriver]) -> Finding? {
     guard drivers.contains(where: { KnownDriver(library: $0.library) == .pocl }) else { return nil }
     guard let folder = poclCacheFolder else {
-      return .warning("PoCL's cache", "HOME is not set", "export POCL_CACHE_DIR=/tmp/pocl-\(userName)")
+      return .warning("PoCL's cache", "HOME is not set", otherPoclCache)
     }
     guard let obstacle = obstacle(folder) else { return .ok("PoCL's cache", "\(folder) can be written") }
-    return .problem(
-      "PoCL's cache", obstacle.message,
-      obstacle.command ?? "export POCL_CACHE_DIR=/tmp/pocl-\(userName)")
+    return .problem("PoCL's cache", obstacle.message, obstacle.command ?? otherPoclCache)
   }
 
   /// Langevin's own cache of compiled programs; without it every start compiles anew.

@@ -88,18 +88,25 @@ public struct Examination: Sendable {
   /// The loader loads every driver, so that one that crashes takes the others with it. Each is asked alone.
   private func culprits(_ drivers: [InstalledDriver], _ error: any Error) -> [Finding] {
     let findings = drivers.filter { $0.problem == nil }.compactMap { driver -> Finding? in
-      let message = withScratch { folder -> String? in
-        let copy = folder.appendingPathComponent("driver.icd")
-        do {
-          try Data((driver.library + "\n").utf8).write(to: copy)
-          _ = try prober.ask(.list, changes: ["OCL_ICD_VENDORS": folder.path])
-          return nil
-        } catch { return "\(error)" }
-      }
-      guard let message else { return nil }
-      return .problem("driver \(driver.file)", "listing its devices: \(message)", disable(driver))
+      guard let message = crash(driver) else { return nil }
+      // PoCL aborts where it cannot make its cache.
+      let isCache = withScratch { fresh in crash(driver, changes: ["POCL_CACHE_DIR": fresh.path]) == nil }
+      return .problem(
+        "driver \(driver.file)", "listing its devices: \(message)", isCache ? otherPoclCache : disable(driver)
+      )
     }
     return findings.isEmpty ? [.problem("devices", "listing them: \(error)", nil)] : findings
+  }
+
+  /// What goes wrong when the driver is the only one.
+  private func crash(_ driver: InstalledDriver, changes: [String: String] = [:]) -> String? {
+    withScratch { folder in
+      do {
+        try Data((driver.library + "\n").utf8).write(to: folder.appendingPathComponent("driver.icd"))
+        _ = try prober.ask(.list, changes: changes.merging(["OCL_ICD_VENDORS": folder.path]) { $1 })
+        return nil
+      } catch { return "\(error)" }
+    }
   }
 
   /// A cache at fault is told from a broken driver by a run with a fresh one.
@@ -112,7 +119,8 @@ public struct Examination: Sendable {
       guard let folder else { continue }
       let isCured = withScratch { fresh in probe(device.index, changes: [variable: fresh.path]) == nil }
       guard isCured else { continue }
-      return FileManager.default.fileExists(atPath: folder) ? "rm -r \(folder)" : "unset \(variable)"
+      guard FileManager.default.fileExists(atPath: folder) else { return "unset \(variable)" }
+      return privileged("rm -r \(folder)", on: folder)
     }
     return driver.map { root("apt install --reinstall \($0.package)") }
   }
