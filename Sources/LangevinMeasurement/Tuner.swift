@@ -128,7 +128,7 @@ public final class Tuner {
     var best: Double { times.min() ?? .infinity }
   }
 
-  /// Nil where the time was not enough to try anything.
+  /// Nil where there is nothing to try.
   private func search(_ target: TuningTarget, until deadline: Double) throws -> TuningResult? {
     let trial = try TunerTrial(target, on: device, backend)
     let space = ordered(backend.tuningSpace(target.key), for: target)
@@ -148,7 +148,8 @@ public final class Tuner {
     var candidates: [Candidate] = []
     var tried = 0
     for parameters in space where parameters != shipped.parameters {
-      guard elapsed < deadline else { break }
+      // What was begun gets one candidate, however long the operands took.
+      guard tried == 0 || elapsed < deadline else { break }
       let best = min(shipped.best, candidates.map(\.best).min() ?? .infinity)
       try progress(
         .candidate(
