@@ -23,7 +23,7 @@ for folder in proc sys dev; do mount --rbind --make-rslave "/$folder" "$root/$fo
 tar --extract --file "$archive" --directory "$root/opt"
 folder=/opt/$(basename "$archive" .tar.gz)
 
-inside() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root "$@"; }
+inside() { chroot "$root" /usr/bin/env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root "$@"; }
 fail() { echo "test.sh: $*" >&2; exit 1; }
 generate() { inside "$folder/langevin" generate "grinning face" --guidance 3 --steps 40 --seed 1 --quiet "$@"; }
 
