@@ -181,7 +181,8 @@ public final class Tuner {
 
     // The better half, twice as long, while there is time.
     var rounds = 1
-    candidates = near(candidates)
+    let measured = near(candidates)
+    candidates = measured
     while candidates.count > 2, elapsed < deadline {
       candidates = Array(candidates.prefix((candidates.count + 1) / 2))
       rounds *= 2
@@ -199,7 +200,10 @@ public final class Tuner {
       }
     }
     shipped = finalists[0]
-    let others = finalists.dropFirst() + candidates.dropFirst(2)
+    // Where the finalists turn out wrong, those that they beat have their turn.
+    let others =
+      finalists.dropFirst()
+      + measured.filter { one in !finalists.contains { $0.parameters == one.parameters } }
     let entry = try choose(
       shipped, Array(others).sorted { $0.best < $1.best }, target: target, tried: tried, reject: reject)
     try backend.keep(entry)
