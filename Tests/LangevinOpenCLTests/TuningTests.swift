@@ -228,17 +228,25 @@ final class TemporaryFolder {
   /// The first operands of rows that are more than a tile of each and no multiple of one, the table's first of
   /// each. The matrix of 1280 x 320 is one that panels divide into groups.
   private static let rows: [(operation: TunedOperation, x: Shape)] = [
-    (.product, [129, 257]), (.product, [2, 1280]), (.product, [3, 9, 13]), (.convolution, [2, 6, 7, 5]),
-    (.attention, [2, 33, 80]), (.attention, [1, 700, 40]), (.attention, [1, 130, 64]),
+    (.product, [129, 257]), (.product, [2, 1280]), (.convolution, [2, 6, 7, 5]), (.attention, [1, 700, 40]),
   ]
 
+  /// Sets among which every value of every parameter occurs; `langevin tune` itself validates what it chooses.
+  private static func covering(_ space: [TuningParameters]) -> [TuningParameters] {
+    var seen: Set<String> = []
+    return space.filter { parameters in
+      let values = parameters.values.map { "\($0.name) \($0.value)" }
+      defer { seen.formUnion(values) }
+      return !seen.isSuperset(of: values)
+    }
+  }
+
   @Test(arguments: KernelFamily.allCases)
-  func everyParameterSetIsRight(family: KernelFamily) throws {
+  func everyParameterValueIsRight(family: KernelFamily) throws {
     let index = try #require(OpenCLDevices.all().first { $0.platform == "Portable Computing Language" }).index
     let folder = try TemporaryFolder()
     let backend = try OpenCLBackend(index: index, family: family, tuningCache: folder.url)
     let device = Device(backend)
-    var tried: [TunedOperation: Set<TuningParameters>] = [:]
     for (operation, x) in Self.rows {
       let found = OperationCases.edge.lazy.compactMap { row -> (OperationCase, TuningKey)? in
         let specs = row.specs(.float32)
@@ -249,16 +257,15 @@ final class TemporaryFolder {
         return (row, key)
       }.first
       let (row, key) = try #require(found, "\(operation) \(x)")
-      for parameters in backend.tuningSpace(key) {
-        // Groups need a matrix that is larger than they are.
-        if case .panels(let p) = parameters, p.groupKiB != 768, x != [2, 1280] { continue }
-        _ = try backend.trying(parameters) {
+      let sets = Self.covering(backend.tuningSpace(key))
+      #expect(sets.count > 4, "\(sets)")
+      for parameters in sets {
+        let resources = try backend.trying(parameters) {
           let agreement = try Agreement.check(row, on: device, dtype: .float32, seed: 3)
           #expect(agreement.passes, "\(parameters): \(agreement)")
         }
-        tried[key.operation, default: []].insert(parameters)
+        #expect(resources != nil, "\(parameters) ran no kernel of its own")
       }
     }
-    for operation in TunedOperation.allCases { #expect(tried[operation, default: []].count > 10) }
   }
 }
