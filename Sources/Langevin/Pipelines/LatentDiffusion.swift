@@ -118,7 +118,9 @@ struct AutoencoderStage: Sendable {
     return { latent, _ in
       let own = try latent.affine(scale: 1 / config.scalingFactor, offset: config.shiftFactor)
         .cast(to: dtype)
-      return try run.compute("decoder", "the autoencoder's decoder") { try vae.decode(own).cast(to: .float32) }
+      return try run.compute("decoder", "the autoencoder's decoder") {
+        try vae.decode(own).cast(to: .float32)
+      }
     }
   }
 }

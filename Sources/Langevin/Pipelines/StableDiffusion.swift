@@ -5,18 +5,23 @@ import LangevinTensor
 
 /// Stable Diffusion 1.x and 2.x (arXiv:2112.10752) from a checkpoint to pictures, on one device.
 public struct StableDiffusion: Pipeline {
+  /// Text to image and image to image are one pipeline.
   public static let classes = ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"]
+  /// Without a safety checker.
   public static let components = [
     ComponentNeed("unet", "UNet2DConditionModel"), ComponentNeed("vae", "AutoencoderKL"),
     ComponentNeed("text_encoder", "CLIPTextModel"),
     ComponentNeed("tokenizer", "CLIPTokenizer", "CLIPTokenizerFast"), ComponentNeed("scheduler"),
   ]
+  /// One picture to start from, at most.
   public static let options: Set<RequestOption> = [
     .prompt, .negativePrompt, .guidance, .steps, .sampler, .eta, .width, .height, .image, .strength,
     .initialLatents,
   ]
 
+  /// What it was made of.
   public let checkpoint: Checkpoint
+  /// Where everything is computed.
   public let device: Device
   /// Storage of weights and activations of text encoder and UNet; the autoencoder keeps float32 where its
   /// config forces it. Latents and sampler arithmetic are float32 always.
@@ -41,6 +46,7 @@ public struct StableDiffusion: Pipeline {
     schedule = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
   }
 
+  /// 30 steps of DDIM, guidance 7.5, the size that the UNet was made for; of a picture 0.7 of the schedule.
   public func fill(_ request: inout GenerationRequest) throws {
     request.guidance = request.guidance ?? 7.5
     request.steps = request.steps ?? 30
@@ -50,10 +56,12 @@ public struct StableDiffusion: Pipeline {
     try request.fillSize((size, size), multiple: autoencoder.scale * unetConfig.sizeMultiple)
   }
 
+  /// The schedule and the latent's shape.
   public func plan(_ request: GenerationRequest) throws -> LatentPlan {
     try LatentPlan(request, schedule, scale: autoencoder.scale, channels: autoencoder.config.latentChannels)
   }
 
+  /// Settings without effect.
   public func warnings(_ plan: LatentPlan) -> [String] { plan.warnings }
 
   /// The context of each prompt, [2, T, C] as (negative, prompt) where guided, else [1, T, C]; and the picture
@@ -63,6 +71,7 @@ public struct StableDiffusion: Pipeline {
     let posterior: DiagonalGaussian?
   }
 
+  /// Runs the text encoder and, on a picture, the autoencoder's encoder.
   public func condition(_ plan: LatentPlan, _ run: GenerationRun) throws -> Conditioning {
     let request = plan.request
     let contexts = try text.encode(
@@ -70,6 +79,7 @@ public struct StableDiffusion: Pipeline {
     return Conditioning(contexts: contexts, posterior: try autoencoder.encode(plan, run))
   }
 
+  /// Loads the UNet, guided where the plan is.
   public func denoiser(_ plan: LatentPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
     -> (_ image: Int) throws -> Trajectory
   {
@@ -85,6 +95,7 @@ public struct StableDiffusion: Pipeline {
     }
   }
 
+  /// Loads the autoencoder's decoder.
   public func decoder(_ plan: LatentPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
     -> (_ latent: Tensor, _ image: Int) throws -> Tensor
   {
