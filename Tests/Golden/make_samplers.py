@@ -15,6 +15,7 @@ import types
 import warnings
 
 import diffusers
+import numpy
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from diffusers.utils.torch_utils import randn_tensor
@@ -114,7 +115,10 @@ def trajectory(sampler, steps, eta=0.0, strength=None, levels=None, spacing=None
         # Their classes do not read it; the noise is the model's all the same.
         scheduler.alphas_cumprod = diffusers.EulerDiscreteScheduler.from_config(config).alphas_cumprod
     # A flow's classes shift what they are given; without a shift it stays.
-    scheduler.set_timesteps(**(levels or {"num_inference_steps": steps}))
+    if sampler == "unipc" and levels:
+        scheduler.set_timesteps(sigmas=numpy.array(levels["sigmas"]))
+    else:
+        scheduler.set_timesteps(**(levels or {"num_inference_steps": steps}))
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     timesteps = scheduler.timesteps
     plms = sampler == "pndm" and config["skip_prk_steps"]
