@@ -71,7 +71,7 @@ print(f"{same} of {3 * len(cases)} are also what this Pillow gives in one call")
 configs = [
     {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}},
     {"size": 20, "crop_size": 16, "resample": 3},
-    {"size": {"height": 9, "width": 14}, "crop_size": {"height": 12, "width": 13}, "resample": 2},
+    {"size": {"height": 14, "width": 9}, "crop_size": {"height": 12, "width": 13}, "resample": 2},
     {"size": {"shortest_edge": 11}, "do_center_crop": False, "resample": 1},
     {"do_resize": False, "crop_size": {"height": 31, "width": 6}, "do_normalize": False},
     {"size": 8, "crop_size": 9, "do_rescale": False, "image_mean": [100, 120, 130.5], "image_std": [50, 60, 70.25]},
@@ -79,6 +79,7 @@ configs = [
     {"size": 12, "crop_size": 12, "do_convert_rgb": False, "do_normalize": False, "do_rescale": False},
 ]
 prepared = []
+# Sizes at which Pillow 13 goes across first, too.
 for seed, (config, size) in enumerate(
         (config, size) for config in configs for size in [(37, 23), (19, 30), (16, 16)]):
     image = picture(seed, *size)
