@@ -137,11 +137,18 @@ class Recorder:
         def embedding(module, args, kwargs):
             io[f"{name}.embedding"] = kwargs["image_embeddings"]
 
-        def upscaled(module, args, kwargs):
-            io.setdefault(f"{name}.upscaled", kwargs["sample"][:, 3:].contiguous())
+        def enlarged(module, args, kwargs):
+            io.setdefault(f"{name}.enlarged", kwargs["sample"][:, 3:].contiguous())
 
+        def step(*args, **kwargs):
+            output = self.step(*args, **kwargs)
+            io[f"{name}.small"] = output.prev_sample
+            return output
+
+        self.scheduler = pipe.decoder_scheduler
+        self.step, self.scheduler.step = self.scheduler.step, step
         self.hooks = [pipe.text_proj.register_forward_pre_hook(embedding, with_kwargs=True),
-                      pipe.super_res_first.register_forward_pre_hook(upscaled, with_kwargs=True)]
+                      pipe.super_res_first.register_forward_pre_hook(enlarged, with_kwargs=True)]
 
     def __enter__(self):
         return self
@@ -149,6 +156,7 @@ class Recorder:
     def __exit__(self, *_):
         for hook in self.hooks:
             hook.remove()
+        self.scheduler.step = self.step
 
 
 def pixels(images):
@@ -189,10 +197,11 @@ def karlo(io, pictures):
     a, b = (variation.image_encoder(variation.feature_extractor(p, return_tensors="pt").pixel_values).image_embeds
             for p in pictures)
     for frame in range(SETTINGS["frames"]):
+        name = f"interpolation.{frame}"
         embedding = slerp(a, b, frame / (SETTINGS["frames"] - 1))
-        io[f"interpolation.{frame}.embedding"] = embedding
-        io[f"interpolation.{frame}.picture"] = pixels(variation(
-            image_embeddings=embedding, generator=generator(), **steps).images)
+        with Recorder(variation, io, name):
+            io[f"{name}.picture"] = pixels(variation(
+                image_embeddings=embedding, generator=generator(), **steps).images)
     return pipe, variation
 
 
