@@ -2,7 +2,7 @@
 
     python make_unigram.py
 
-Needs sentencepiece, tokenizers, transformers and babel. The texts are names and phrases of Unicode's CLDR in all its
+Needs sentencepiece, tokenizers and babel. The texts are names and phrases of Unicode's CLDR in all its
 languages, as babel has them (Unicode License v3), and strings made up here. Writes to Fixtures/unigram, gzipped:
 
     tokenizer.json    the model, converted as transformers converts T5's, with byte pieces in the vocabulary
@@ -24,7 +24,7 @@ import sentencepiece
 from babel import Locale, localedata
 from tokenizers import Tokenizer, normalizers, processors
 from tokenizers.models import Unigram
-from transformers.utils import sentencepiece_model_pb2 as model_pb2
+from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 OUT = pathlib.Path(__file__).parent / "Fixtures" / "unigram"
 PIECES = 5000

@@ -4,7 +4,7 @@ import Foundation
 /// replacements. Applied as the Rust crate spm_precompiled applies it, by which every tokenizer.json is made.
 struct CharacterMap: Sendable {
   /// Bits 0 to 7: the label, and bit 31: this is a value; bit 8: a value follows; bits 10 to 30: the offset, times
-  /// 256 where bit 9 is set. arXiv has no paper of it: S. Yata, darts-clone.
+  /// 256 where bit 9 is set: the units of S. Yata's darts-clone.
   private let units: [UInt32]
   /// UTF-8, each ended by a zero.
   private let replacements: [UInt8]

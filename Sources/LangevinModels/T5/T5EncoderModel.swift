@@ -4,9 +4,9 @@ import LangevinTensor
 /// The encoder of T5 (arXiv:1910.10683) and UMT5 (arXiv:2304.09151): transformers' `T5EncoderModel` and
 /// `UMT5EncoderModel`.
 ///
-/// Its residual stream grows past float16's largest number in trained models of every size above small. With
-/// float16 weights it is therefore kept in float32, and the perceptron computes a 64th of its output: float16 halves
-/// the weights and still gives finite numbers, up to 64 times float16's range per layer.
+/// Trained models have numbers in their residual stream, and in what the perceptrons add to it, that are past
+/// float16's 65504. With float16 weights the stream is therefore kept in float32 and a perceptron's output is stored
+/// as a 64th of itself: float16 suffices for this component, at half the memory of float32.
 public struct T5EncoderModel: Sendable {
   /// What the encoder was built from.
   public let config: T5EncoderConfig
