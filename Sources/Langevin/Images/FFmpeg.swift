@@ -79,7 +79,7 @@ struct FFmpeg {
       var rest = bytes[...]
       while !rest.isEmpty {
         let start = UnsafeRawBufferPointer(rebasing: rest).baseAddress
-        let count = Foundation.send(socket, start, rest.count, Int32(MSG_NOSIGNAL.rawValue))
+        let count = Foundation.send(socket, start, rest.count, Int32(MSG_NOSIGNAL))
         if count < 0 && errno == EINTR { continue }
         guard count > 0 else { return false }
         rest = rest.dropFirst(count)
