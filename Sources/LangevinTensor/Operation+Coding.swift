@@ -76,6 +76,7 @@ extension Operation: Codable {
     case .groupNorm(let norm): try put(norm)
     case .layerNorm(let norm): try put(norm)
     case .rmsNorm(let epsilon): try put(Epsilon(epsilon: epsilon))
+    case .rotary(let rotary): try put(rotary)
     case .unary(let function): try put(function)
     case .affine(let scale, let offset): try put(Line(scale: scale, offset: offset))
     case .clamp(let lower, let upper): try put(Bounds(lower: lower, upper: upper))
@@ -116,6 +117,7 @@ extension Operation: Codable {
     case .groupNorm: self = .groupNorm(try take())
     case .layerNorm: self = .layerNorm(try take())
     case .rmsNorm: self = .rmsNorm(epsilon: try take(Epsilon.self).epsilon)
+    case .rotary: self = .rotary(try take())
     case .softmax: self = .softmax
     case .unary: self = .unary(try take())
     case .affine:
