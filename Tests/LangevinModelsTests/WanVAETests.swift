@@ -15,6 +15,9 @@ import Testing
     try inputs.expect(gaussian.logVariance, is: "logvar")
     let latent = try inputs.video("latent")
     try inputs.expect(model.decode(latent), is: "decoded")
+    let tiles = name == "wan_vae" ? WanTiles(size: 16, stride: 8) : WanTiles(size: 6, stride: 4)
+    try inputs.expect(model.decode(latent, in: tiles), is: "tiled")
+    try inputs.expect(model.decode(latent, in: WanTiles()), is: "decoded")
     try inputs.expect(model.normalized(latent), is: "normalized")
     try inputs.expect(model.denormalized(latent), is: "denormalized")
   }
@@ -82,6 +85,12 @@ import Testing
       try refusal { _ = try model.encode(video.sliced(0..<20, axis: 3)) }.contains("20x8: width and height"))
     #expect(try refusal { _ = try model.encode(video.sliced(0..<2, axis: 4)) }.contains("frames, height"))
     #expect(try refusal { _ = try model.decode(video.rows(0..<0)) }.contains("expected [N, frames"))
+    for tiles in [
+      WanTiles(size: 16, stride: 0), WanTiles(size: 12, stride: 8), WanTiles(size: 8, stride: 16),
+    ] {
+      #expect(
+        try refusal { _ = try model.decode(inputs.video("latent"), in: tiles) }.contains("multiples of 8"))
+    }
     #expect(
       try refusal { try model.decode(video.reshaped([9, 8, 72, 1])) { _ in } }.contains("expected [N, frames")
     )

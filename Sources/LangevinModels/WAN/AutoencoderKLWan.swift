@@ -128,13 +128,13 @@ public struct AutoencoderKLWan: Sendable {
     return try joined.reshaped(Shape(shape))
   }
 
-  private func check(_ x: Tensor, channels: Int, what: String) throws {
+  func check(_ x: Tensor, channels: Int, what: String) throws {
     guard x.shape.rank == 5, x.shape[4] == channels, x.shape.count > 0 else {
       throw invalid("the \(what) is \(x.shape), expected [N, frames, height, width, \(channels)]")
     }
   }
 
-  private func invalid(_ reason: String) -> ModelError {
+  func invalid(_ reason: String) -> ModelError {
     .invalidInput(model: "AutoencoderKLWan", reason: reason)
   }
 }
