@@ -11,13 +11,13 @@ struct CaptionedSpirals {
   let any: PosteriorMean
 
   init(points: Int, on device: Device) throws {
-    data = PointSet.spirals(2, count: points)
-    let labels = data.labels
+    let data = PointSet.spirals(2, count: points)
     captions = try (0..<2).map { caption in
-      let weights = labels.map { $0 == caption ? 1 - Self.wrong : Self.wrong }
+      let weights = data.labels.map { $0 == caption ? 1 - Self.wrong : Self.wrong }
       return try PosteriorMean(data.points, weights: weights, on: device)
     }
     any = try PosteriorMean(data.points, on: device)
+    self.data = data
   }
 
   /// What the samples are of: the share nearest to each spiral, and how evenly those of the first lie along it.

@@ -5,12 +5,12 @@ import LangevinTensor
 extension Experiment {
   /// The random walk forwards and backwards, and what becomes of it without its noise.
   func walk() throws -> ExperimentSection {
-    let times = [0, 50, 150, 400, 1000]
+    let times = [0, 40, 160, 400, 1000]
     let (forward, forwardPaths) = try forwards(times)
     let (backward, backwardPaths) = try backwards(times)
 
     let data = spiral.points
-    let normal = try vectors(noise(3).normal(shape, for: .initial))
+    let normal = try vectors(normal(3))
     let floor = Distances.slicedWasserstein(draws(spiral, 1), data)
     let ends = Distances.slicedWasserstein(backward[0], data)
     let toNormal = Distances.slicedWasserstein(forward[times.count - 1], normal)
@@ -82,13 +82,13 @@ extension Experiment {
   }
 
   private func backwards(_ times: [Int]) throws -> ([[Vector]], [[Vector]]) {
-    var start = noise()
-    let first = try vectors(start.normal(shape, for: .initial))
+    let first = try vectors(normal())
     var clouds = [1000: first]
     var paths = marked(first).map { [$0] }
-    _ = try sample(.ddpm, steps: 1000, denoiser) { step, count, x in
-      if times.contains(count - step) { clouds[count - step] = try self.vectors(x) }
-      if step % 4 == 0 {
+    _ = try sample(.ddpm, steps: chainSteps, denoiser) { step, count, x in
+      let time = 1000 * (count - step) / count
+      if times.contains(time) { clouds[time] = try self.vectors(x) }
+      if time % 4 == 0 {
         for (index, point) in self.marked(try self.vectors(x)).enumerated() { paths[index].append(point) }
       }
     }
@@ -100,8 +100,8 @@ extension Experiment {
 
   /// Without the noise term.
   func collapse() throws -> ExperimentSection {
-    let full = try vectors(sample(.ddpm, steps: 1000, denoiser))
-    var silent = try Sampler.ddpm.schedule(schedule, steps: 1000)
+    let full = try vectors(sample(.ddpm, steps: chainSteps, denoiser))
+    var silent = try Sampler.ddpm.schedule(schedule, steps: chainSteps)
     silent.steps = silent.steps.map { step in
       // DDPM's step is DDIM's to as much less noise as it then adds: arXiv:2010.02502, eq. 12. Arriving there and
       // adding none is DDPM's update without its last term; the next step is still told the full level.

@@ -15,6 +15,8 @@ public struct Experiment {
   public let points: Int
   /// Samples in each picture.
   public let samples: Int
+  /// How many steps the long runs backwards take.
+  let chainSteps: Int
   /// Called with the title of each part before it runs; throws to stop.
   public var progress: (String) throws -> Void = { _ in }
 
@@ -28,7 +30,7 @@ public struct Experiment {
   public init(on device: Device, seed: UInt64 = 0, quick: Bool = false) throws {
     self.device = device
     self.seed = seed
-    (points, samples) = quick ? (192, 384) : (384, 1152)
+    (points, samples, chainSteps) = quick ? (192, 384, 250) : (384, 1152, 1000)
     var schedule = NoiseSchedule()
     schedule.clipSample = false
     // However few the steps, they begin where there is nothing but noise: arXiv:2305.08891, section 3.3.
@@ -65,6 +67,12 @@ public struct Experiment {
     NoiseSource(.philox, seeds: [seed &+ purpose &* 0x9E37_79B9_7F4A_7C15], on: device)
   }
 
+  /// Standard normal points.
+  func normal(_ purpose: UInt64 = 0) throws -> Tensor {
+    var noise = noise(purpose)
+    return try noise.normal(shape, for: .initial)
+  }
+
   /// The points of a latent [1, M, 2].
   func vectors(_ x: Tensor) throws -> [Vector] {
     let values = try x.floats()
@@ -86,7 +94,7 @@ public struct Experiment {
   /// Noise to samples in `steps` steps of a sampler, along `schedule` where no other is given.
   func sample(
     _ sampler: Sampler, steps: Int, _ denoiser: some Denoiser, along other: NoiseSchedule? = nil,
-    progress: Progress? = nil
+    progress: LangevinDiffusion.Progress? = nil
   ) throws -> Tensor {
     let config = other ?? schedule
     var noise = noise()

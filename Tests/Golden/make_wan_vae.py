@@ -20,7 +20,7 @@ def randomized(**config):
             if name.endswith("gamma"):
                 parameter.copy_(1 + 0.3 * torch.randn_like(parameter))
         # So that clamping to -1...1 is seen but leaves most of the picture.
-        model.decoder.conv_out.weight.mul_(0.6)
+        model.decoder.conv_out.weight.mul_(0.5)
     return model
 
 

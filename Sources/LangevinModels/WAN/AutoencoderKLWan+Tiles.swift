@@ -40,7 +40,7 @@ extension AutoencoderKLWan {
       for x in stride(from: 0, to: width, by: step) {
         let latent = try latents.sliced(y..<min(y + size, height), axis: 2)
           .sliced(x..<min(x + size, width), axis: 3)
-        var tile = try decode(latent)
+        var tile = try unclampedVideos(latent)
         if y > 0 { tile = try AutoencoderKLWan.fade(above[row.count], into: tile, axis: 2, overlap: overlap) }
         if x > 0 {
           tile = try AutoencoderKLWan.fade(row[row.count - 1], into: tile, axis: 3, overlap: overlap)
@@ -54,7 +54,7 @@ extension AutoencoderKLWan {
       rows.append(try Tensor.concatenated(kept, axis: 3))
       above = row
     }
-    return try Tensor.concatenated(rows, axis: 2)
+    return try Tensor.concatenated(rows, axis: 2).clamped(-1, 1)
   }
 
   /// The second tensor, which along its first `overlap` places comes out of the first one's last.

@@ -41,11 +41,7 @@ public struct AutoencoderKLWan: Sendable {
   /// The latent is the autoencoder's own; see `denormalized(_:)`. Throws `ModelError.invalidInput`.
   public func decode(_ latents: Tensor) throws -> Tensor {
     try check(latents, channels: config.latentChannels, what: "latent")
-    return try videos(latents) { latent in
-      var chunks: [Tensor] = []
-      try decode(latent) { chunks.append($0) }
-      return chunks
-    }
+    return try unclampedVideos(latents).clamped(-1, 1)
   }
 
   /// One video's latent [f, h, w, latentChannels], from which `body` gets its frames as they are made: one, and
@@ -53,13 +49,25 @@ public struct AutoencoderKLWan: Sendable {
   ///
   /// Throws `ModelError.invalidInput`, and what `body` throws.
   public func decode(_ latent: Tensor, _ body: (Tensor) throws -> Void) throws {
-    try check(
-      try latent.reshaped(Shape([1] + latent.shape.dimensions)), channels: config.latentChannels,
-      what: "latent")
+    let one = Shape([1] + latent.shape.dimensions)
+    try check(latent.reshaped(one), channels: config.latentChannels, what: "latent")
+    try unclamped(latent) { try body($0.clamped(-1, 1)) }
+  }
+
+  /// As `decode`, before the limits.
+  func unclampedVideos(_ latents: Tensor) throws -> Tensor {
+    try videos(latents) { latent in
+      var chunks: [Tensor] = []
+      try unclamped(latent) { chunks.append($0) }
+      return chunks
+    }
+  }
+
+  private func unclamped(_ latent: Tensor, _ body: (Tensor) throws -> Void) throws {
     var history = FrameHistory()
     for frame in 0..<latent.shape[0] {
       let h = try postQuantConv(latent.rows(frame..<frame + 1))
-      try body(decoder(h, history: &history).clamped(-1, 1))
+      try body(decoder(h, history: &history))
       history.chunk += 1
     }
   }
