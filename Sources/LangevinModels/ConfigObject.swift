@@ -111,6 +111,24 @@ public struct ConfigObject: Sendable {
     return try ConfigObject(value)
   }
 
+  func floats(_ key: String, default fallback: [Double]) throws -> [Double] {
+    guard let value = self[key] else { return fallback }
+    guard case .array(let items) = value else { throw invalid(key, "a list of numbers") }
+    return try items.map {
+      guard let number = $0.double, number.isFinite else { throw invalid(key, "a list of numbers") }
+      return number
+    }
+  }
+
+  func bools(_ key: String, default fallback: [Bool]) throws -> [Bool] {
+    guard let value = self[key] else { return fallback }
+    guard case .array(let items) = value else { throw invalid(key, "a list of true and false") }
+    return try items.map {
+      guard case .bool(let flag) = $0 else { throw invalid(key, "a list of true and false") }
+      return flag
+    }
+  }
+
   /// One positive number for all blocks, or a list of `count`.
   func perBlock(_ key: String, count: Int, default fallback: Int) throws -> [Int] {
     guard case .array? = self[key] else {

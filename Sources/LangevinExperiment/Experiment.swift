@@ -1,0 +1,115 @@
+import Foundation
+import LangevinDiffusion
+import LangevinTensor
+
+/// What diffusion models do, shown on data in the plane, where the optimal denoiser of a finite data set has a closed
+/// form: nothing is trained, and what is seen is the samplers' doing alone.
+///
+/// Denoiser and samplers run on the device; the same seed gives the same pictures on every device, up to rounding.
+public struct Experiment {
+  /// Which device computes.
+  public let device: Device
+  /// Of all noise.
+  public let seed: UInt64
+  /// Data points of each spiral.
+  public let points: Int
+  /// Samples in each picture.
+  public let samples: Int
+  /// How many steps the long runs backwards take.
+  let chainSteps: Int
+  /// Called with the title of each part before it runs; throws to stop.
+  public var progress: (String) throws -> Void = { _ in }
+
+  let schedule: NoiseSchedule
+  let spiral: PointSet
+  let denoiser: PosteriorMean
+
+  /// An experiment on this device; `quick` takes fewer points and samples.
+  ///
+  /// Throws what allocating throws.
+  public init(on device: Device, seed: UInt64 = 0, quick: Bool = false) throws {
+    self.device = device
+    self.seed = seed
+    (points, samples, chainSteps) = quick ? (192, 384, 250) : (384, 1152, 1000)
+    var schedule = NoiseSchedule()
+    schedule.clipSample = false
+    // However few the steps, they begin where there is nothing but noise: arXiv:2305.08891, section 3.3.
+    schedule.timestepSpacing = .trailing
+    self.schedule = schedule
+    spiral = PointSet.spirals(1, count: points)
+    denoiser = try PosteriorMean(spiral.points, on: device)
+  }
+
+  /// Runs every part. Throws what the device and `progress` throw.
+  public func run() throws -> ExperimentReport {
+    let start = ContinuousClock.now
+    let parts: [(String, () throws -> ExperimentSection)] = [
+      ("walk", walk), ("collapse", collapse), ("few steps", fewSteps), ("field", field),
+      ("guidance", guidance),
+      ("negative", negative),
+    ]
+    let sections = try parts.map { name, part in
+      try progress(name)
+      return try part()
+    }
+    return ExperimentReport(
+      seed: seed, device: device.name, points: points, samples: samples,
+      seconds: (ContinuousClock.now - start) / .seconds(1), sections: sections)
+  }
+
+  // MARK: What the parts share
+
+  /// The samples are the pixels of one image, so that one seed makes all of their noise.
+  var shape: Shape { [1, samples, 2] }
+
+  /// Independent noise for each purpose.
+  func noise(_ purpose: UInt64 = 0) -> NoiseSource {
+    NoiseSource(.philox, seeds: [seed &+ purpose &* 0x9E37_79B9_7F4A_7C15], on: device)
+  }
+
+  /// Standard normal points.
+  func normal(_ purpose: UInt64 = 0) throws -> Tensor {
+    var noise = noise(purpose)
+    return try noise.normal(shape, for: .initial)
+  }
+
+  /// The points of a latent [1, M, 2].
+  func vectors(_ x: Tensor) throws -> [Vector] {
+    let values = try x.floats()
+    return stride(from: 0, to: values.count, by: 2).map {
+      Vector(x: Double(values[$0]), y: Double(values[$0 + 1]))
+    }
+  }
+
+  /// As many independent draws from the data as there are samples: no sampler can be nearer to the data than these,
+  /// but by chance.
+  func draws(_ data: PointSet, _ purpose: UInt64) -> [Vector] {
+    let key = SIMD2<UInt32>(UInt32(truncatingIfNeeded: seed), UInt32(truncatingIfNeeded: purpose))
+    return (0..<samples).map { index in
+      let word = NoiseFunction.philox(counter: SIMD4(UInt32(index), 0, 0, 0x4C), key: key).x
+      return data.points[Int(word) % data.points.count]
+    }
+  }
+
+  /// Noise to samples in `steps` steps of a sampler, along `schedule` where no other is given.
+  func sample(
+    _ sampler: Sampler, steps: Int, _ denoiser: some Denoiser, along other: NoiseSchedule? = nil,
+    progress: LangevinDiffusion.Progress? = nil
+  ) throws -> Tensor {
+    let config = other ?? schedule
+    var noise = noise()
+    let levels = try sampler.schedule(config, steps: steps)
+    let start = try levels.initial(noise: noise.normal(shape, for: .initial))
+    return try sampler.sample(
+      denoiser, from: start, along: levels, config: config, noise: &noise, progress: progress)
+  }
+
+  /// Straight lines from noise to data, `x = (1 - s) x0 + s noise`, in even steps of s: arXiv:2209.03003.
+  func flowSchedule(steps: Int) -> Schedule {
+    Schedule(
+      levels: (0...steps).map { step in
+        let s = 1 - Double(step) / Double(steps)
+        return NoiseLevel(timestep: Float(1000 * s), alpha: 1 - s, sigma: s)
+      })
+  }
+}
