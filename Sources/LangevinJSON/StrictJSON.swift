@@ -115,22 +115,20 @@ extension StrictJSON {
   /// `nonFinite` also takes the `NaN`, `Infinity` and `-Infinity` that Python's json writes. Throws `ParseError`.
   public init(parsing bytes: [UInt8], nonFinite: Bool = false) throws {
     guard String(validating: bytes, as: UTF8.self) != nil else { throw ParseError.invalid("it is not UTF-8") }
-    self = try bytes.withUnsafeBufferPointer { bytes in
-      var parser = JSONParser(bytes: bytes, allowsNonFinite: nonFinite)
-      return try parser.document()
-    }
+    var parser = JSONParser(bytes: bytes, allowsNonFinite: nonFinite)
+    self = try parser.document()
   }
 }
 
 /// A recursive-descent parser over validated UTF-8.
 private struct JSONParser {
-  let bytes: UnsafeBufferPointer<UInt8>
+  let bytes: [UInt8]
   let allowsNonFinite: Bool
   var position = 0
   /// Deep nesting would exhaust the stack.
   let maximumDepth = 64
 
-  init(bytes: UnsafeBufferPointer<UInt8>, allowsNonFinite: Bool) {
+  init(bytes: [UInt8], allowsNonFinite: Bool) {
     self.bytes = bytes
     self.allowsNonFinite = allowsNonFinite
   }
@@ -239,19 +237,7 @@ private struct JSONParser {
 
   mutating func string() throws -> String {
     position += 1
-    // Most strings have no escapes and are decoded where they lie.
-    let start = position
-    while let byte = next, byte >= 0x20, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\") {
-      position += 1
-    }
-    let result = bytes[start..<position]
-    if take("\"") { return String(decoding: result, as: UTF8.self) }
-    return try string(from: Array(result))
-  }
-
-  /// The rest of a string that begins with these bytes.
-  private mutating func string(from beginning: [UInt8]) throws -> String {
-    var result = beginning
+    var result: [UInt8] = []
     while let byte = next {
       position += 1
       switch byte {

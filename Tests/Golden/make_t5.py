@@ -26,8 +26,8 @@ def t5_case(name, config, lengths, count, loud=1.0, drop=()):
     randomize(model)
     with torch.no_grad():
         for key, parameter in model.named_parameters():
-            if key.endswith("wo.weight"):
-                parameter.mul_(loud)
+            if key.endswith(("wi_1.weight", "wo.weight")):  # the weights themselves stay within float16
+                parameter.mul_(loud ** 0.5)
             if key.endswith(".q.weight"):  # scores are not scaled
                 parameter.div_(config.d_kv ** 0.5)
     ids = torch.randint(2, config.vocab_size, (len(lengths), count))
