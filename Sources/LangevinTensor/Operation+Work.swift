@@ -79,7 +79,8 @@ extension Operation {
       // Box-Muller: log, its factor, sqrt, the angle, sin, cos and two products a pair.
       flops = count * 4
     case .nonFiniteCount: flops = Double(inputs[0].shape.count)
-    case .transpose, .broadcast, .concatenate, .pad, .upsampleNearest, .cast, .fill, .arrangeWeight: flops = 0
+    // What only moves or writes elements computes nothing.
+    default: flops = 0
     }
     return Work(flops: flops, bytesRead: read, bytesWritten: Double(output.byteCount))
   }

@@ -1,11 +1,11 @@
 /// Everything a backend may be asked to compute: the profiler's label, the kernel cache's key and the
-/// test table's row. A new case is added here, in `Operation+Inference.swift` and `Operation+Work.swift`, in
-/// each of the two backends and in the tests' float64 reference; the compiler names each place, since these
-/// switches over it are exhaustive.
+/// test table's row. A new case is added here, in `Operation+Inference.swift`, in each of the two backends and in
+/// the validation's float64 reference; the compiler names each place, since these switches are exhaustive. Its
+/// arithmetic, where it has any, is counted in `Operation+Work.swift`.
 ///
 /// Shapes: N images, H x W pixels, C channels (last), T and S tokens. All floating-point inputs of an
 /// operation share one dtype, which is the output's too unless said otherwise.
-public enum Operation: Sendable, Hashable {
+public enum Operation: Sendable, Hashable, Codable {
   /// `act(scale * A B + bias + residual)`; inputs A, B, bias?, residual?.
   case matmul(MatMul)
   /// `act(conv(x, W) + bias + perImage + residual)`; inputs x, W, bias?, perImage?, residual?.
@@ -162,7 +162,7 @@ public struct MatMul: Sendable, Hashable, Codable {
   /// How B is stored.
   public var right: MatrixLayout
   /// Of the product, before anything is added.
-  @CodableFloat public var scale: Float
+  public var scale: Float
   /// What is added to the scaled product, and the activation.
   public var epilogue: Epilogue
 
@@ -247,7 +247,7 @@ public struct Attention: Sendable, Hashable, Codable {
   /// They divide the channels.
   public var heads: Int
   /// Of Q K^T.
-  @CodableFloat public var scale: Float
+  public var scale: Float
   /// A query sees no key after itself.
   public var causal: Bool
   /// Whether there is a fourth input.
@@ -267,7 +267,7 @@ public struct GroupNorm: Sendable, Hashable, Codable {
   /// They divide the channels.
   public var groups: Int
   /// Added to the variance.
-  @CodableFloat public var epsilon: Float
+  public var epsilon: Float
   /// Applied last; `.identity` or `.silu`.
   public var activation: Activation
 
@@ -282,7 +282,7 @@ public struct GroupNorm: Sendable, Hashable, Codable {
 /// Over the last axis.
 public struct LayerNorm: Sendable, Hashable, Codable {
   /// Added to the variance.
-  @CodableFloat public var epsilon: Float
+  public var epsilon: Float
   /// Whether gamma and beta are inputs.
   public var affine: Bool
 
@@ -344,7 +344,7 @@ public struct Pad: Sendable, Hashable, Codable {
   /// Elements after the last, along each axis.
   public var after: [Int]
   /// What the padding is filled with.
-  @CodableFloat public var value: Float
+  public var value: Float
 
   /// One number an axis in each; by default zeros are added.
   public init(before: [Int], after: [Int], value: Float = 0) {
