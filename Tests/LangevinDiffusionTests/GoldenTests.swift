@@ -53,7 +53,7 @@ import Testing
     #expect(golden.rows.count >= least[file] ?? .max)
     var worst: [String: Float] = [:]
     for row in golden.rows {
-      let error = try error(of: row, golden)
+      let error = try deviation(of: row, golden)
       #expect(error < Self.tolerance(file, row), "\(row.name): \(error)")
       worst[row.sampler] = max(worst[row.sampler] ?? 0, error)
     }
@@ -69,7 +69,7 @@ import Testing
   }
 
   /// The relative error of one row's latent.
-  private func error(of row: Case, _ golden: Trajectories) throws -> Float {
+  private func deviation(of row: Case, _ golden: Trajectories) throws -> Float {
     let shape: Shape = [golden.shape[0], golden.shape[2], golden.shape[3], golden.shape[1]]
     let sampler = try #require(Sampler(rawValue: row.sampler))
     var config = try NoiseSchedule(json: Data(row.config.utf8))
@@ -94,7 +94,8 @@ import Testing
       // has steps of 6e-5.
       #expect(largestDifference(times, row.timesteps) < 1.3e-4, "\(row.name)")
     }
-    let network: Network = row.learned == true ? learnedNetwork : goldenNetwork
+    let isLearned = row.learned == true
+    let network: Network = { x, t in try isLearned ? learnedNetwork(x, t) : goldenNetwork(x, t) }
     let final = try sampler.sample(
       NetworkDenoiser(config.prediction, network), from: start, along: schedule, config: config,
       eta: row.eta, noise: &noise)

@@ -187,13 +187,14 @@ import Testing
       for sampler in Sampler.allCases where path != .flow || sampler.followsFlows {
         for levels in spacings + layouts + given {
           config.levels = levels
-          var fits = sampler.spacings.contains(
+          let name =
             switch levels {
             case .timesteps(let spacing): spacing.rawValue
             case .sigmas(let spacing): spacing.rawValue
             case .theseTimesteps: "timesteps"
             case .theseSigmas: "sigmas"
-            })
+            }
+          var fits = sampler.spacings.contains(name)
           if path == .flow {
             // A flow's spacing is its shift; its sigmas end at 1; multistep solvers have no layouts but one.
             switch levels {
@@ -244,7 +245,7 @@ import Testing
 
   /// arXiv:2205.11487, section 2.3, by hand.
   @Test func dynamicThresholdsArePerImage() throws {
-    let x = try Tensor([-4, 1, 0, 2, 0.5, -0.25, 0.1, 0], [2, 2, 2], on: cpu)
+    let x = try Tensor([-4, 1, 0, 2, 0.5, -0.25, 0.1, 0] as [Float], [2, 2, 2], on: cpu)
     // Of 0, 1, 2, 4 the quantile 0.75 is 2.5; the second image stays as it is.
     let limited = try Limit.dynamic(quantile: 0.75, maximum: 10)(x).floats()
     #expect(largestDifference(limited, [-1, 0.4, 0, 0.8, 0.5, -0.25, 0.1, 0]) < 1e-6)
@@ -284,7 +285,7 @@ import Testing
   @Test func guidanceKeepsThePromptsVariance() throws {
     let x = try Tensor([0, 0] as [Float], [1, 2], on: cpu)
     let guided = ClassifierFreeGuidance(scale: 3) { _, _ in
-      try Tensor([1, 2, 7, 8, 3, 5, 9, 6], [2, 4], on: cpu)
+      try Tensor([1, 2, 7, 8, 3, 5, 9, 6] as [Float], [2, 4], on: cpu)
     }
     #expect(try guided(x, 0).floats() == [7, 11, 9, 6])
   }
