@@ -41,7 +41,7 @@ import Testing
   /// here they are computed in double precision.
   static func tolerance(_ file: String, _ row: Case) -> Float {
     if file == "trajectories.json" { return 2e-5 }
-    return row.name.contains("rescale_betas_zero_snr") ? 3e-4 : 1e-4
+    return row.name.contains("rescale_betas_zero_snr") ? 1e-4 : 3e-5
   }
 
   @Test(arguments: ["trajectories.json", "solvers.json", "flows.json", "unclip.json", "choices.json"])
