@@ -33,7 +33,10 @@ public struct NoiseSource: Sendable {
   public let kind: NoiseKind
   /// One an image.
   public let seeds: [UInt64]
-  let device: Device
+  /// Where the noise is made.
+  public let device: Device
+  /// Philox's numbers differ by it: an image that is made by several trajectories has each draw its own.
+  public var trajectory: UInt32 = 0
   private var torch: [TorchGenerator] = []
   private var torchCUDA: [TorchCUDAGenerator] = []
 
@@ -67,7 +70,7 @@ public struct NoiseSource: Sendable {
         case .middle(let index): (3, UInt32(index))
         }
       let images = try seeds.map {
-        try Tensor.normal(image, seed: $0, stream: stream, step: step, on: device)
+        try Tensor.normal(image, seed: $0, stream: stream + 4 * trajectory, step: step, on: device)
       }
       return try Tensor.concatenated(images, axis: 0)
     case .torch:

@@ -104,6 +104,13 @@ public struct ConfigObject: Sendable {
     }
   }
 
+  /// A configuration within this one, or nil when absent.
+  func object(_ key: String) throws -> ConfigObject? {
+    guard let value = self[key] else { return nil }
+    guard case .object = value else { throw invalid(key, "an object") }
+    return try ConfigObject(value)
+  }
+
   /// One positive number for all blocks, or a list of `count`.
   func perBlock(_ key: String, count: Int, default fallback: Int) throws -> [Int] {
     guard case .array? = self[key] else {

@@ -61,6 +61,11 @@ import Testing
     try expectRefusal(of: CLIPTextConfig.init(_:), #""model_type": "t5""#, unsupported: true, "model_type")
     try expectRefusal(of: CLIPTextConfig.init(_:), #""hidden_act": "relu""#, unsupported: true, "hidden_act")
     try expectRefusal(
+      of: CLIPVisionConfig.init(_:), #""hidden_act": "relu""#, unsupported: true, "hidden_act")
+    try expectRefusal(of: CLIPVisionConfig.init(_:), #""patch_size": 15"#, unsupported: true, "patch_size")
+    try expectRefusal(of: CLIPConfig.init(_:), #""model_type": "siglip""#, unsupported: true, "model_type")
+    try expectRefusal(of: CLIPConfig.init(_:), #""text_config": 3"#, unsupported: false, "model_type")
+    try expectRefusal(
       of: CLIPTextConfig.init(_:), #""num_attention_heads": 7"#, unsupported: false, "num_attention_heads")
     try expectRefusal(
       of: AutoencoderKLConfig.init(_:), #""latents_mean": [0]"#, unsupported: true, "latents_mean")
@@ -164,7 +169,18 @@ import Testing
       [], [[]], [[97, 98], [98]], [[97, 99]], [[-1, 98]], [Array(repeating: 98, count: 13)], [[97, 3, 4]],
     ]
     for prompts in bad { #expect(throws: ModelError.self, "\(prompts)") { try model(prompts) } }
-    #expect(throws: ModelError.self) { try model.hiddenStates([[98]], skipLast: 2) }
+    #expect(throws: ModelError.self) { try model.hiddenStates([[98]], skipLast: 3) }
+    #expect(throws: ModelError.self) { try model([[98]], skipLast: -1) }
+  }
+
+  @Test func badPicturesForCLIP() throws {
+    let fixture = try Fixture("vision_quick_gelu")
+    let model = try CLIPVisionModel(
+      CLIPVisionConfig(fixture.config), fixture.weights(on: device, as: .float32))
+    for shape: Shape in [[1, 12, 8, 3], [1, 12, 12, 4], [12, 12, 3], [0, 12, 12, 3], []] {
+      #expect(throws: ModelError.self, "\(shape)") { try model(.fill(0, shape, on: device)) }
+    }
+    #expect(throws: ModelError.self) { try model(.fill(0, [1, 12, 12, 3], on: device), skipLast: 3) }
   }
 
   @Test func badLatents() throws {
