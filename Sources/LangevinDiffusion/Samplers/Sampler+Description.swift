@@ -28,14 +28,15 @@ extension Sampler {
     }
   }
 
-  /// At which power of the step's length the error of a whole trajectory falls; of the stochastic ones, their
-  /// deterministic part's. UniPC's is for order 2 with its corrector, its default.
+  /// The order of its steps, once it knows as many earlier ones as it remembers; of the stochastic ones, their
+  /// deterministic part's. UniPC's is for `solver_order` 2 with its corrector, its default; PNDM's is
+  /// that of arXiv:2202.09778, section 3.4, whatever its slopes'.
   public var order: Int {
     switch self {
     case .ddpm, .ddim, .euler, .eulerAncestral, .lcm, .unCLIP: 1
-    case .heun, .dpmpp2M, .dpmpp2MKarras, .dpmpp2MSDE, .dpmppSDE: 2
+    case .heun, .dpmpp2M, .dpmpp2MKarras, .dpmpp2MSDE, .dpmppSDE, .pndm: 2
     case .uniPC: 3
-    case .lms, .pndm: 4
+    case .lms: 4
     }
   }
 
@@ -75,6 +76,21 @@ extension Sampler {
 }
 
 extension NoiseSchedule.Levels {
+  /// Names of the spacings of timesteps and of sigmas.
+  public static let spacingNames =
+    NoiseSchedule.Spacing.allCases.map(\.rawValue) + NoiseSchedule.SigmaSpacing.allCases.map(\.rawValue)
+
+  /// The spacing of this name; nil where there is none.
+  public init?(spacing name: String) {
+    if let spacing = NoiseSchedule.Spacing(rawValue: name) {
+      self = .timesteps(spacing)
+    } else if let spacing = NoiseSchedule.SigmaSpacing(rawValue: name) {
+      self = .sigmas(spacing)
+    } else {
+      return nil
+    }
+  }
+
   /// As messages call it.
   var name: String {
     switch self {
