@@ -67,6 +67,25 @@ public final class SafetensorsFile: WeightSource {
     return try Tensor(adopting: bytes.bytes, owner: bytes, TensorSpec(shape, dtype), on: device)
   }
 
+  /// Whether a tensor is of int32 or int64.
+  func isInteger(_ name: String) -> Bool {
+    entries[name].map { $0.dtype == .i64 || $0.dtype == .i32 } ?? false
+  }
+
+  /// The elements of an int32 or int64 tensor; nil for others.
+  func integers(_ name: String) -> [Int64]? {
+    guard let entry = entries[name], isInteger(name) else { return nil }
+    let start = dataOffset + entry.range.lowerBound
+    if entry.dtype == .i32 {
+      return stride(from: 0, to: entry.range.count, by: 4).map {
+        Int64(Int32(littleEndian: mapping.bytes.loadUnaligned(fromByteOffset: start + $0, as: Int32.self)))
+      }
+    }
+    return stride(from: 0, to: entry.range.count, by: 8).map {
+      Int64(littleEndian: mapping.bytes.loadUnaligned(fromByteOffset: start + $0, as: Int64.self))
+    }
+  }
+
   /// The value of an int64 tensor of one element; nil where there is none of this name.
   func integer(_ name: String) -> Int64? {
     guard let entry = entries[name], entry.dtype == .i64, entry.range.count == 8 else { return nil }
