@@ -29,9 +29,7 @@ import Testing
     var levels: NoiseSchedule.Levels? {
       if let sigmas { return .theseSigmas(sigmas) }
       if name.contains("timesteps=[") { return .theseTimesteps(timesteps.map { Int($0) }) }
-      guard let spacing else { return nil }
-      return NoiseSchedule.Spacing(rawValue: spacing).map { .timesteps($0) }
-        ?? NoiseSchedule.SigmaSpacing(rawValue: spacing).map { .sigmas($0) }
+      return spacing.flatMap { NoiseSchedule.Levels(spacing: $0) }
     }
   }
 

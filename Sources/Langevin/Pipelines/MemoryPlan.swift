@@ -42,7 +42,7 @@ public struct MemoryPlan: Sendable {
     let images = min(2, short.imageCount)
     short.prompts = Array(short.prompts.prefix(images))
     short.count = min(short.count, images / max(short.prompts.count, 1))
-    short.initialLatents = nil
+    (short.initialLatents, short.levels) = (nil, nil)
     var stages: [Stage] = []
     func close() {
       guard let last = stages.indices.last else { return }

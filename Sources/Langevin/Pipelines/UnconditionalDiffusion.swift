@@ -10,7 +10,9 @@ public struct UnconditionalDiffusion: Pipeline {
   /// A UNet and its noise.
   public static let components = [ComponentNeed("unet", "UNet2DModel"), ComponentNeed("scheduler")]
   /// Without text there is nothing to guide.
-  public static let options: Set<RequestOption> = [.steps, .sampler, .eta, .width, .height, .initialLatents]
+  public static let options: Set<RequestOption> = [
+    .steps, .sampler, .levels, .eta, .width, .height, .initialLatents,
+  ]
 
   /// What it was made of.
   public let checkpoint: Checkpoint
@@ -64,8 +66,10 @@ public struct UnconditionalDiffusion: Pipeline {
       let height = request.height
     else { preconditionFailure("the request was not filled") }
     try request.checkInitialLatents([request.imageCount, config.inChannels, height, width])
+    var noise = schedule
+    noise.levels = request.levels
     return Plan(
-      request: request, sampler: sampler, steps: try sampler.schedule(schedule, steps: steps),
+      request: request, sampler: sampler, steps: try sampler.schedule(noise, steps: steps),
       shape: [1, height, width, config.inChannels])
   }
 
