@@ -67,22 +67,24 @@ public final class SafetensorsFile: WeightSource {
     return try Tensor(adopting: bytes.bytes, owner: bytes, TensorSpec(shape, dtype), on: device)
   }
 
-  /// Whether a tensor is of int32 or int64.
+  /// Whether a tensor is of int32, int64 or bool.
   func isInteger(_ name: String) -> Bool {
-    entries[name].map { $0.dtype == .i64 || $0.dtype == .i32 } ?? false
+    entries[name].map { [.i64, .i32, .bool].contains($0.dtype) } ?? false
   }
 
-  /// The elements of an int32 or int64 tensor; nil for others.
+  /// The elements of an int32, int64 or bool tensor, bools as 0 and 1; nil for others.
   func integers(_ name: String) -> [Int64]? {
     guard let entry = entries[name], isInteger(name) else { return nil }
-    let start = dataOffset + entry.range.lowerBound
-    if entry.dtype == .i32 {
-      return stride(from: 0, to: entry.range.count, by: 4).map {
-        Int64(Int32(littleEndian: mapping.bytes.loadUnaligned(fromByteOffset: start + $0, as: Int32.self)))
+    func read<T: FixedWidthInteger>(_ type: T.Type) -> [Int64] {
+      let start = dataOffset + entry.range.lowerBound
+      return stride(from: start, to: start + entry.range.count, by: MemoryLayout<T>.size).map {
+        Int64(T(littleEndian: mapping.bytes.loadUnaligned(fromByteOffset: $0, as: T.self)))
       }
     }
-    return stride(from: 0, to: entry.range.count, by: 8).map {
-      Int64(littleEndian: mapping.bytes.loadUnaligned(fromByteOffset: start + $0, as: Int64.self))
+    switch entry.dtype {
+    case .i64: return read(Int64.self)
+    case .i32: return read(Int32.self)
+    default: return read(UInt8.self)
     }
   }
 

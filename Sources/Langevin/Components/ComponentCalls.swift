@@ -54,6 +54,40 @@ extension ComponentCall {
         classLabels: classLabels(model.config.classEmbedding, sample.shape[0], inputs))
       return [("sample", try output.channelsFirst())]
     },
+    ComponentCall("PriorTransformer") { config, weights, inputs in
+      let model = try PriorTransformer(PriorTransformerConfig(config), weights)
+      let noisy = try inputs.tensor("hidden_states")
+      let mask =
+        try inputs.contains("attention_mask")
+        ? model.attentionMask(visible: inputs.mask("attention_mask")) : nil
+      let guess = try model(
+        noisy, timesteps: inputs.numbers("timestep", count: noisy.shape[0]),
+        embedding: inputs.tensor("proj_embedding"), text: inputs.optionalTensor("encoder_hidden_states"),
+        mask: mask)
+      return [("predicted_image_embedding", guess)]
+    },
+    ComponentCall("UnCLIPTextProjModel") { config, weights, inputs in
+      let model = try UnCLIPTextProjection(UnCLIPTextProjectionConfig(config), weights)
+      let (image, prompt) = (try inputs.tensor("image_embeddings"), try inputs.tensor("prompt_embeds"))
+      // The reference is told of guidance by a flag, which the number of texts says too.
+      let output = try model(
+        image: image, prompt: prompt, text: inputs.tensor("text_encoder_hidden_states"),
+        guided: prompt.shape[0] == 2 * image.shape[0])
+      return [
+        ("text_encoder_hidden_states", output.context), ("additive_clip_time_embeddings", output.timeAddition),
+      ]
+    },
+    ComponentCall("WanTransformer3DModel") { config, weights, inputs in
+      let model = try WanTransformer3DModel(WanTransformer3DConfig(config), weights)
+      let latent = try inputs.spatial("hidden_states")
+      let output = try model(
+        latent, timesteps: inputs.numbers("timestep", count: latent.shape[0]),
+        text: inputs.tensor("encoder_hidden_states"),
+        image: inputs.optionalTensor("encoder_hidden_states_image"))
+      return [("sample", try output.channelsFirst())]
+    },
+    ComponentCall("UMT5EncoderModel", nil, t5),
+    ComponentCall("T5EncoderModel", nil, t5),
     ComponentCall("AutoencoderKL", "encode") { config, weights, inputs in
       let model = try AutoencoderKL(AutoencoderKLConfig(config), weights)
       let posterior = try model.encode(inputs.spatial("x"))
@@ -74,6 +108,15 @@ extension ComponentCall {
       return [("sample", try model.decode(inputs.spatial("x")).channelsFirst())]
     },
   ]
+
+  private static let t5: @Sendable (ConfigObject, Weights, ComponentInputs) throws -> Outputs = {
+    config, weights, inputs in
+    let model = try T5EncoderModel(T5EncoderConfig(config), weights)
+    let lengths =
+      try inputs.contains("attention_mask")
+      ? T5EncoderModel.lengths(ofMask: inputs.mask("attention_mask")) : nil
+    return [("last_hidden_state", try model.hiddenStates(inputs.ids("input_ids"), lengths: lengths))]
+  }
 
   /// Numbers or vectors, as the network takes them.
   private static func classLabels(_ kind: UNetClassEmbedding?, _ count: Int, _ inputs: ComponentInputs) throws
