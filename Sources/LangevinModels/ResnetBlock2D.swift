@@ -29,12 +29,13 @@ struct ResnetBlock2D: Sendable {
   }
 
   /// x [N, H, W, inputs], time [N, timeChannels] with SiLU already applied -> [N, H, W, outputs].
-  func callAsFunction(_ x: Tensor, time: Tensor? = nil) throws -> Tensor {
+  func callAsFunction(_ x: Tensor, time: Tensor? = nil, statistics: GroupStatistics? = nil) throws -> Tensor {
     precondition((time == nil) == (timeProjection == nil))
     return try layer(path) {
       let shift = try timeProjection.flatMap { projection in try time.map { try projection($0) } }
-      let h = try norm2(conv1(norm1(x, activation: .silu), perImage: shift), activation: .silu)
-      return try conv2(h, residual: shortcut?(x) ?? x)
+      let h = try conv1(norm1(x, activation: .silu, statistics: statistics), perImage: shift)
+      return try conv2(
+        norm2(h, activation: .silu, statistics: statistics), residual: shortcut?(x) ?? x)
     }
   }
 }
