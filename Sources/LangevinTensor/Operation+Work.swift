@@ -61,6 +61,7 @@ extension Operation {
       flops = count * Double(6 + norm.activation.flops)
     case .layerNorm(let norm): flops = count * (norm.affine ? 8 : 6)
     case .rmsNorm: flops = count * 4
+    case .rotary: flops = count * 3
     case .softmax: flops = count * 5
     case .unary(let function): flops = count * Double(function.flops)
     case .affine, .clamp: flops = count * 2

@@ -19,6 +19,10 @@ public enum Operation: Sendable, Hashable, Codable {
   case layerNorm(LayerNorm)
   /// `x / sqrt(mean(x^2) + epsilon) * gamma` over the last axis; x [..., C], gamma [C]. arXiv:1910.07467.
   case rmsNorm(epsilon: Float)
+  /// Turns each pair (a, b) of a head's channels by an angle of its token: `(a c - b s, a s + b c)`; inputs x
+  /// [N, T, heads * D], cosines c and sines s, both float32 [T, D / 2] in every storage of x: at position 1000 half
+  /// precision would be off by the angle of a token. arXiv:2104.09864, eq. 34.
+  case rotary(Rotary)
   /// Along the last axis.
   case softmax
   case unary(Unary)
@@ -60,7 +64,7 @@ public enum Operation: Sendable, Hashable, Codable {
     case groupNorm = "group_norm"
     case layerNorm = "layer_norm"
     case rmsNorm = "rms_norm"
-    case softmax, unary, affine, clamp, geglu, binary
+    case rotary, softmax, unary, affine, clamp, geglu, binary
     case linearCombination = "linear_combination"
     case reduce, embedding, transpose, broadcast, slice, concatenate, pad
     case upsampleNearest = "upsample_nearest"
@@ -80,6 +84,7 @@ public enum Operation: Sendable, Hashable, Codable {
     case .groupNorm: .groupNorm
     case .layerNorm: .layerNorm
     case .rmsNorm: .rmsNorm
+    case .rotary: .rotary
     case .softmax: .softmax
     case .unary: .unary
     case .affine: .affine
@@ -111,6 +116,13 @@ public enum Operation: Sendable, Hashable, Codable {
     case .reduce(let reduce): "reduce_\(reduce.kind.rawValue)"
     default: kind.rawValue
     }
+  }
+}
+
+extension Operation {
+  /// Whether that input is float32 however the others are stored: a rotation's tables.
+  public func isAlwaysFloat32(input: Int) -> Bool {
+    if case .rotary = self { input > 0 } else { false }
   }
 }
 
@@ -290,6 +302,27 @@ public struct LayerNorm: Sendable, Hashable, Codable {
   public init(epsilon: Float, affine: Bool = true) {
     self.epsilon = epsilon
     self.affine = affine
+  }
+}
+
+/// Within each head's D channels.
+public struct Rotary: Sendable, Hashable, Codable {
+  /// Which channels are turned together.
+  public enum Pairs: String, Sendable, Hashable, CaseIterable, Codable {
+    /// 2i and 2i + 1.
+    case interleaved
+    /// i and i + D / 2.
+    case halves
+  }
+  /// They divide the channels into even numbers.
+  public var heads: Int
+  /// By default neighbours.
+  public var pairs: Pairs
+
+  /// By default neighbouring channels are turned together.
+  public init(heads: Int, pairs: Pairs = .interleaved) {
+    self.heads = heads
+    self.pairs = pairs
   }
 }
 

@@ -48,6 +48,9 @@ struct Inputs {
   /// PyTorch's [N, C, H, W] -> [N, H, W, C].
   func picture(_ name: String) throws -> Tensor { try self(name).transposed([0, 2, 3, 1]) }
 
+  /// PyTorch's [N, C, F, H, W] -> [N, F, H, W, C].
+  func video(_ name: String) throws -> Tensor { try self(name).transposed([0, 2, 3, 4, 1]) }
+
   func floats(_ name: String) throws -> [Float] { try io.load(name, on: device).floats() }
 
   /// Float32 sums in another order than PyTorch's lose about 1e-6; float16 storage rounds every activation to
@@ -56,7 +59,12 @@ struct Inputs {
 
   func expect(_ result: Tensor, is name: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
     let expected = try io.load(name, on: device)
-    let got = expected.shape.rank == 4 ? try result.transposed([0, 3, 1, 2]) : result
+    let got =
+      switch expected.shape.rank {
+      case 4: try result.transposed([0, 3, 1, 2])
+      case 5: try result.transposed([0, 4, 1, 2, 3])
+      default: result
+      }
     #expect(got.shape == expected.shape, sourceLocation: sourceLocation)
     #expect(result.dtype == dtype, sourceLocation: sourceLocation)
     let error = relativeError(try got.floats(), try expected.floats())

@@ -108,19 +108,27 @@ private struct Taps {
   let weights: [Int32]
 
   static func all(from length: Int, to count: Int, _ filter: ResizeFilter) -> [Taps] {
+    filter.taps(from: length, to: count).map { tap in
+      Taps(
+        first: tap.first,
+        weights: tap.weights.map { Int32($0 * Double(1 << fractionBits) + ($0 < 0 ? -0.5 : 0.5)) })
+    }
+  }
+}
+
+extension ResizeFilter {
+  /// For each of `count` pixels which neighbours of the `length` it is made of, and their weights, whose sum is 1.
+  func taps(from length: Int, to count: Int) -> [(first: Int, weights: [Double])] {
     let scale = Double(length) / Double(count)
     let stretch = max(scale, 1)
-    let support = filter.support * stretch
+    let reach = support * stretch
     return (0..<count).map { index in
       let centre = (Double(index) + 0.5) * scale
-      let first = max(Int(centre - support + 0.5), 0)
-      let end = min(Int(centre + support + 0.5), length)
-      var weights = (first..<end).map { filter.weight((Double($0) - centre + 0.5) * (1 / stretch)) }
+      let first = max(Int(centre - reach + 0.5), 0)
+      let end = min(Int(centre + reach + 0.5), length)
+      let weights = (first..<end).map { weight((Double($0) - centre + 0.5) * (1 / stretch)) }
       let total = weights.reduce(0, +)
-      if total != 0 { weights = weights.map { $0 / total } }
-      return Taps(
-        first: first,
-        weights: weights.map { Int32($0 * Double(1 << fractionBits) + ($0 < 0 ? -0.5 : 0.5)) })
+      return (first, total == 0 ? weights : weights.map { $0 / total })
     }
   }
 }
