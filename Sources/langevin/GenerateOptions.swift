@@ -115,6 +115,10 @@ struct GenerationOptions: ParsableArguments {
   @Option(
     parsing: .unconditional, help: "How much of the schedule is run on the image, 0 to 1. (default: 0.7)")
   var strength: Double?
+  @Option(parsing: .unconditional, help: "Of a video: pictures in time. (default: the model's)")
+  var frames: Int?
+  @Option(parsing: .unconditional, help: "Of a video: pictures a second. (default: the model's)")
+  var fps: Double?
   @Option(help: "Storage of weights and activations: f32 or f16.")
   var precision = Precision.f32
   @Flag(
@@ -159,14 +163,24 @@ struct GenerationOptions: ParsableArguments {
   /// The files that pictures are written to which the user named.
   func files(_ output: String, count: Int) throws -> [URL] {
     let url = URL(fileURLWithPath: output)
-    guard url.pathExtension.lowercased() == "png", !output.hasSuffix("/") else {
-      throw ValidationError("--output must end in .png, got '\(output)'")
+    guard (try? VideoFormat(url)) != nil, !output.hasSuffix("/") else {
+      throw ValidationError("--output must end in .png, or for a video in .mp4 or .webp, got '\(output)'")
     }
     guard count > 1 else { return [url] }
     let stem = url.deletingPathExtension()
     return (0..<count).map { index in
       stem.deletingLastPathComponent()
         .appendingPathComponent("\(stem.lastPathComponent)-\(index).\(url.pathExtension)")
+    }
+  }
+
+  /// Whether what the pipeline makes can be in these files.
+  func check(_ outputs: [URL], fit pipeline: any Pipeline) throws {
+    guard !type(of: pipeline).options.contains(.frames) else { return }
+    if let url = try outputs.first(where: { try VideoFormat($0) != .png }) {
+      throw ValidationError(
+        "--output must end in .png: \(pipeline.checkpoint.pipeline) makes pictures, not videos; "
+          + "got '\(url.lastPathComponent)'")
     }
   }
 
@@ -203,6 +217,8 @@ struct GenerationOptions: ParsableArguments {
     request.images = try image.map { try Picture.readPNG(URL(fileURLWithPath: $0)).picture }
     request.strength = strength
     request.initialLatents = try initLatents.map(readLatents)
+    request.frames = frames
+    request.framesPerSecond = fps
     request.lowMemory = lowMemory
     return request
   }
@@ -226,24 +242,6 @@ struct GenerationOptions: ParsableArguments {
     add("Version", "langevin \(LangevinCommand.configuration.version)")
     let prompt = request.prompts.isEmpty ? "" : request.prompts[image / request.count]
     return PictureParameters(prompt: prompt, negativePrompt: negative, fields: fields)
-  }
-}
-
-extension Clip {
-  /// Writes a picture there, or a video's frames numbered -0000, -0001, … Returns the files.
-  func write(to url: URL, _ parameters: PictureParameters) throws -> [URL] {
-    let texts = [(PictureParameters.keyword, parameters.description)]
-    guard frames.count > 1 else {
-      try picture.writePNG(to: url, texts: texts)
-      return [url]
-    }
-    let stem = url.deletingPathExtension()
-    return try frames.enumerated().map { index, frame in
-      let name = stem.lastPathComponent + String(format: "-%04d.", index) + url.pathExtension
-      let file = stem.deletingLastPathComponent().appendingPathComponent(name)
-      try frame.writePNG(to: file, texts: texts)
-      return file
-    }
   }
 }
 

@@ -25,6 +25,8 @@ struct BadInputTests {
     (["--height", "0"], "height must be a multiple of 8"),
     (["--width", "60"], "width must be a multiple of 8"),
     (["--width", "100000000"], "up to 16384"),
+    (["--fps", "8"], "has no use for the setting 'frames per second'"),
+    (["--frames", "5"], "has no use for the setting 'frames'"),
     (["--image", "/nonexistent.png"], "/nonexistent.png: no such file"),
     (["--init-latents", "/nonexistent.safetensors"], "/nonexistent.safetensors: no such file"),
   ])
@@ -38,7 +40,7 @@ struct BadInputTests {
     (["--device", "foo"], ["unknown device 'foo'", "auto", "cpu", "opencl:0"]),
     (["--device", "opencl:99"], ["no device opencl:99", "opencl:0"]),
     (["--count", "0"], ["--count must be 1 to 10000"]),
-    (["--output", "picture.jpg"], [".png"]),
+    (["--output", "picture.jpg"], [".png", ".mp4"]),
     (["--strength", "0.5"], ["--image"]),
     (["--bogus"], ["--bogus"]),
   ])
