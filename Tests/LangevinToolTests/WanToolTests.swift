@@ -32,9 +32,9 @@ struct WanToolTests {
     #expect(
       outcome.output.split(separator: "\n").map { String($0.split(separator: "/").last ?? "") } == names)
     for name in names {
-      let (picture, texts) = try Picture.readPNG(scratch.url(name))
-      #expect(picture.width == 48 && picture.height == 32 && Set(picture.pixels).count > 16)
-      #expect(texts["parameters"]?.contains("Sampler: UniPC") ?? false)
+      let png = try Picture.readPNG(scratch.url(name))
+      #expect(png.picture.width == 48 && png.picture.height == 32 && Set(png.picture.pixels).count > 16)
+      #expect(png.texts["parameters"]?.contains("Sampler: UniPC") ?? false)
     }
     let file = try SafetensorsFile(url: scratch.url("latents.safetensors"))
     #expect(file.shape(of: "latents") == [1, 4, 2, 4, 6])
