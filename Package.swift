@@ -51,7 +51,9 @@ let package = Package(
     .target(name: "LangevinDiffusion", dependencies: ["LangevinTensor"]),
     // Configurations and headers, strictly.
     .target(name: "LangevinJSON"),
-    .target(name: "LangevinModels", dependencies: ["LangevinNN", "LangevinJSON"]),
+    .target(
+      name: "LangevinModels", dependencies: ["LangevinNN", "LangevinJSON"],
+      resources: [.embedInCode("T5/html-entities.txt")]),
 
     // Where backends, models and samplers meet.
     .target(

@@ -138,6 +138,52 @@ __kernel void geglu(
   store_some(load_some(x, i, LEFT) * gelu_v(load_some(x, width + i, LEFT)), y, i, LEFT);
 }
 
+// Rotary position embedding (arXiv:2104.09864): each pair (a, b) of a head's channels becomes (a c - b s, a s + b c).
+// x [rows, heads, 2 * pairs]; c and s [tokens, pairs] are float whatever T is, and row r is token r % tokens. A pair
+// lies side by side where `interleaved`, else `pairs` apart. A work-item turns CHUNK pairs, VW at a time;
+// global size [ceil(rows * heads * ceil(pairs / VW) * VW / CHUNK)].
+__kernel void rotary(
+    __global const T_t* x, const ulong x0, __global const float* cosines, const ulong cosines0,
+    __global const float* sines, const ulong sines0, __global T_t* y, const ulong y0, const ulong rows,
+    const ulong tokens, const int heads, const int pairs, const int interleaved) {
+  const ulong vectors = (pairs + VW - 1) / VW, begin = get_global_id(0) * (ulong)(CHUNK / VW);
+  const ulong end = min(begin + CHUNK / VW, rows * heads * vectors);
+  for (ulong i = begin; i < end; ++i) {
+    const ulong head = i / vectors;
+    const int p = (int)(i % vectors) * VW, left = min(VW, pairs - p);
+    const ulong angle = head / heads % tokens * pairs + p;
+    const ulong first = head * 2 * pairs + (interleaved ? 2 * p : p);
+    __global const T_t* in = x + x0 + first;
+    __global T_t* out = y + y0 + first;
+    if (left < VW) {
+      for (int j = 0; j < left; ++j) {
+        const float c = cosines[cosines0 + angle + j], s = sines[sines0 + angle + j];
+        const int k = interleaved ? 2 * j : j, l = interleaved ? k + 1 : k + pairs;
+        const float a = LOAD(in, k), b = LOAD(in, l);
+        STORE(a * c - b * s, out, k);
+        STORE(a * s + b * c, out, l);
+      }
+      continue;
+    }
+    const floatV c = vloadV(cosines + cosines0 + angle), s = vloadV(sines + sines0 + angle);
+    const floatV v = LOADV(in, 0), w = LOADV(in, interleaved ? VW : pairs);
+    const floatV a = interleaved ? (floatV)(v.even, w.even) : v, b = interleaved ? (floatV)(v.odd, w.odd) : w;
+    const floatV turned_a = a * c - b * s, turned_b = a * s + b * c;
+    if (interleaved) {
+      floatV low, high;
+      low.even = turned_a.lo;
+      low.odd = turned_b.lo;
+      high.even = turned_a.hi;
+      high.odd = turned_b.hi;
+      STOREV(low, out, 0);
+      STOREV(high, out, VW);
+    } else {
+      STOREV(turned_a, out, 0);
+      STOREV(turned_b, out, pairs);
+    }
+  }
+}
+
 __kernel void fill(__global T_t* y, const ulong y0, const ulong count, const float value) {
   FOR_CHUNK(count) store_some((floatV)(value), y, y0 + i, LEFT);
 }

@@ -30,7 +30,7 @@ let benchmarks: @Sendable () -> Void = {
 /// A closure that runs the first of 30 steps, with random numbers in the place of encoded prompts.
 func guidedStep(_ folder: URL, on device: Device) throws -> () throws -> Void {
   let checkpoint = try Checkpoint.open(folder)
-  let config = try UNet2DConditionConfig(ConfigObject(checkpoint.unet.config))
+  let config = try UNet2DConditionConfig(checkpoint.unet.configuration)
   let unet = try UNet2DConditionModel(config, Weights(checkpoint.unet.weights, on: device))
   let noise = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
   let step = try Sampler.ddim.schedule(noise, steps: 30).steps[0]

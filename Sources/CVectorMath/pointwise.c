@@ -103,6 +103,24 @@ void vm_geglu(const float *first, const float *second, float *out, size_t n) {
 }
 
 VECTORISED
+void vm_rotary(
+    const float *x, const float *cosines, const float *sines, size_t pairs, int interleaved, float *out) {
+  if (interleaved) {
+    for (size_t i = 0; i < pairs; i++) {
+      float a = x[2 * i], b = x[2 * i + 1];
+      out[2 * i] = a * cosines[i] - b * sines[i];
+      out[2 * i + 1] = a * sines[i] + b * cosines[i];
+    }
+  } else {
+    for (size_t i = 0; i < pairs; i++) {
+      float a = x[i], b = x[pairs + i];
+      out[i] = a * cosines[i] - b * sines[i];
+      out[pairs + i] = a * sines[i] + b * cosines[i];
+    }
+  }
+}
+
+VECTORISED
 void vm_scale(const float *x, float c, float *out, size_t n) {
   for (size_t i = 0; i < n; i++) out[i] = c * x[i];
 }

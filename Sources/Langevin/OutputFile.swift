@@ -52,6 +52,23 @@ public enum OutputFile {
     }
   }
 
+  /// Lets `body` write a temporary file in the same folder, and renames it.
+  ///
+  /// Throws `ImageError.unwritable` and what `body` throws; nothing is left behind then.
+  static func write(to url: URL, _ body: (_ temporary: URL) throws -> Void) throws {
+    let (descriptor, temporary) = try create(beside: url)
+    close(descriptor)
+    do {
+      try body(URL(fileURLWithPath: temporary))
+      guard rename(temporary, url.path) == 0 else {
+        throw ImageError.unwritable(path: url.path, reason: String(cString: strerror(errno)))
+      }
+    } catch {
+      unlink(temporary)
+      throw error
+    }
+  }
+
   private static func create(beside url: URL) throws -> (descriptor: Int32, path: String) {
     let name = ".\(url.lastPathComponent).\(getpid()).\(UInt32.random(in: 0 ... .max)).part"
     let path = url.deletingLastPathComponent().appendingPathComponent(name).path

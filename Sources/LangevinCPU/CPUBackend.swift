@@ -80,6 +80,7 @@ public final class CPUBackend: Backend {
     case .groupNorm(let norm): try arithmetic { try groupNorm(norm, $0, $1) }
     case .layerNorm(let norm): try arithmetic { layerNorm(norm, $0, $1) }
     case .rmsNorm(let epsilon): try arithmetic { rmsNorm(epsilon, $0, $1) }
+    case .rotary(let rotary): try arithmetic { self.rotary(rotary, $0, $1) }
     case .softmax: try arithmetic { softmax($0[0], $1) }
     case .unary(let function): try arithmetic { unary(function, $0[0], $1) }
     case .affine(let scale, let offset): try arithmetic { affine(scale, offset, $0[0], $1) }

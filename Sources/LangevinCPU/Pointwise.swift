@@ -32,6 +32,19 @@ extension CPUBackend {
     }
   }
 
+  func rotary(_ rotary: Rotary, _ x: [FloatArray], _ y: MutableFloatArray) {
+    let (tokens, pairs) = (y.shape[1], x[1].shape[1])
+    // Heads of all tokens.
+    parallelFor(y.shape.count / (2 * pairs), grain: max(elementGrain / (2 * pairs), 1)) { _, heads in
+      for head in heads {
+        let angles = head / rotary.heads % tokens * pairs
+        vm_rotary(
+          x[0].pointer + head * 2 * pairs, x[1].pointer + angles, x[2].pointer + angles, pairs,
+          rotary.pairs == .interleaved ? 1 : 0, y.pointer + head * 2 * pairs)
+      }
+    }
+  }
+
   func linearCombination(_ coefficients: [Float], _ x: [FloatArray], _ y: MutableFloatArray) {
     // Pieces that stay in the first-level cache while the terms pass over them.
     parallelFor(y.shape.count, grain: 4096) { _, range in

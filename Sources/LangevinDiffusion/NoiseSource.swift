@@ -31,7 +31,10 @@ public struct NoiseSource: Sendable {
   public let kind: NoiseKind
   /// One an image.
   public let seeds: [UInt64]
-  let device: Device
+  /// Where the noise is made.
+  public let device: Device
+  /// Philox's numbers differ by it: an image that is made by several trajectories has each draw its own.
+  public var trajectory: UInt32 = 0
   private var torch: [TorchGenerator] = []
   private var torchCUDA: [TorchCUDAGenerator] = []
 
@@ -64,7 +67,7 @@ public struct NoiseSource: Sendable {
         case .posterior: (2, 0)
         }
       let images = try seeds.map {
-        try Tensor.normal(image, seed: $0, stream: stream, step: step, on: device)
+        try Tensor.normal(image, seed: $0, stream: stream + 4 * trajectory, step: step, on: device)
       }
       return try Tensor.concatenated(images, axis: 0)
     case .torch:

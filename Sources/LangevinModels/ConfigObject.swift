@@ -122,6 +122,13 @@ public struct ConfigObject: Sendable {
     }
   }
 
+  /// A configuration within this one, or nil when absent.
+  func object(_ key: String) throws -> ConfigObject? {
+    guard let value = self[key] else { return nil }
+    guard case .object = value else { throw invalid(key, "an object") }
+    return try ConfigObject(value)
+  }
+
   /// One positive number for all blocks, or a list of `count`.
   func perBlock(_ key: String, count: Int, default fallback: Int) throws -> [Int] {
     guard case .array? = self[key] else {
@@ -130,6 +137,27 @@ public struct ConfigObject: Sendable {
     let list = try ints(key, default: [])
     guard list.count == count else { throw invalid(key, "\(count) numbers, one a block") }
     return list
+  }
+
+  /// For each block one number a layer: one number for all blocks, or a list with a number or a list for each
+  /// block; zero is a number.
+  func perLayer(_ key: String, layers: [Int], default fallback: Int) throws -> [[Int]] {
+    guard case .array(let blocks)? = self[key] else {
+      let number = try count(key, default: fallback)
+      return layers.map { Array(repeating: number, count: $0) }
+    }
+    guard blocks.count == layers.count else { throw invalid(key, "\(layers.count) entries, one a block") }
+    return try zip(blocks, layers).map { block, count in
+      let entries: [StrictJSON] =
+        if case .array(let list) = block { list } else {
+          Array(repeating: block, count: count)
+        }
+      guard entries.count == count else { throw invalid(key, "a number for each of a block's layers") }
+      return try entries.map {
+        guard let number = ConfigObject.int($0), number >= 0 else { throw invalid(key, "whole numbers") }
+        return number
+      }
+    }
   }
 
   /// Nil also for what no model has, so that products of a few numbers cannot overflow.

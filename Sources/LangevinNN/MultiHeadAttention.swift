@@ -55,13 +55,15 @@ public struct MultiHeadAttention: Sendable {
   }
 
   /// x [N, T, channels], context [N, S, contextChannels] (x itself when nil) -> [N, T, channels], plus the residual.
+  ///
+  /// The mask is added to the scores, [T, S] or [N, T, S].
   public func callAsFunction(
-    _ x: Tensor, context: Tensor? = nil, causal: Bool = false, residual: Tensor? = nil
+    _ x: Tensor, context: Tensor? = nil, causal: Bool = false, mask: Tensor? = nil, residual: Tensor? = nil
   ) throws -> Tensor {
     let source = context ?? x
     return try layer(path) {
       let mixed = try query(x).attention(
-        keys: key(source), values: value(source), heads: heads, causal: causal)
+        keys: key(source), values: value(source), heads: heads, causal: causal, mask: mask)
       return try output(mixed, residual: residual)
     }
   }

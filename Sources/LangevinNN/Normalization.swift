@@ -45,3 +45,22 @@ public struct LayerNormalization: Sendable {
     try layer(path) { try x.layerNorm(gamma, beta, epsilon: epsilon) }
   }
 }
+
+/// Divides the last axis by its root mean square. arXiv:1910.07467.
+public struct RMSNormalization: Sendable {
+  let gamma: Tensor
+  let epsilon: Float
+  let path: String
+
+  /// Loads `weight` [channels].
+  public init(_ weights: Weights, channels: Int, epsilon: Float) throws {
+    gamma = try weights.tensor("weight", [channels])
+    self.epsilon = epsilon
+    path = weights.layerPath
+  }
+
+  /// [..., channels].
+  public func callAsFunction(_ x: Tensor) throws -> Tensor {
+    try layer(path) { try x.rmsNorm(gamma, epsilon: epsilon) }
+  }
+}

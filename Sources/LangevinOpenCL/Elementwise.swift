@@ -76,6 +76,17 @@ extension OpenCLBackend {
         [.operand(x), .operand(y), .ulong(rows), .ulong(width), .ulong(chunks)]))
   }
 
+  func rotary(_ rotary: Rotary, _ x: [TensorView], _ y: TensorView) throws {
+    let (rows, pairs, vector) = (y.shape[0] * y.shape[1], x[1].shape[1], spread.vector)
+    let vectors = rows * rotary.heads * ((pairs + vector - 1) / vector)
+    try elementwise(
+      "rotary", y.dtype, count: vectors * vector,
+      x.map { .operand($0) } + [
+        .operand(y), .ulong(rows), .ulong(y.shape[1]), .int(rotary.heads), .int(pairs),
+        .int(rotary.pairs == .interleaved ? 1 : 0),
+      ])
+  }
+
   func fill(_ value: Float, _ spec: TensorSpec, _ y: TensorView) throws {
     guard spec.dtype == .int32 else {
       return try elementwise(

@@ -143,6 +143,7 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     case .groupNorm(let norm): try groupNorm(norm, x, y)
     case .layerNorm(let norm): try rowNorm(x, y, epsilon: norm.epsilon, affine: norm.affine, centred: true)
     case .rmsNorm(let epsilon): try rowNorm(x, y, epsilon: epsilon, affine: true, centred: false)
+    case .rotary(let rotary): try self.rotary(rotary, x, y)
     case .softmax: try softmax(x[0], y)
     case .unary(let function): try map(function, x[0], y)
     case .affine(let scale, let offset): try affine(x[0], y, scale: scale, offset: offset)

@@ -1,11 +1,18 @@
 import COpenCL
+import Synchronization
 
 /// A platform's handle. It is valid for the life of the process and may be used from any thread.
 struct PlatformHandle: @unchecked Sendable {
   let id: cl_platform_id
 
+  /// One thread at a time: drivers set themselves up when they are first asked, and PoCL 3.1 crashes or has no
+  /// devices where a second thread asks meanwhile.
+  private static let discovery = Mutex(())
+
   /// In the loader's order.
-  static func all() -> [PlatformHandle] {
+  static func all() -> [PlatformHandle] { discovery.withLock { _ in list() } }
+
+  private static func list() -> [PlatformHandle] {
     var count: cl_uint = 0
     guard clGetPlatformIDs(0, nil, &count) == CL_SUCCESS, count > 0 else { return [] }
     var platforms = [cl_platform_id?](repeating: nil, count: Int(count))
@@ -14,7 +21,9 @@ struct PlatformHandle: @unchecked Sendable {
   }
 
   /// Throws `OpenCLError.call` where the driver finds none.
-  func devices() throws -> [DeviceHandle] {
+  func devices() throws -> [DeviceHandle] { try Self.discovery.withLock { _ in try list() } }
+
+  private func list() throws -> [DeviceHandle] {
     var count: cl_uint = 0
     let every = cl_device_type(CL_DEVICE_TYPE_ALL)
     try check(clGetDeviceIDs(id, every, 0, nil, &count), "clGetDeviceIDs")

@@ -125,6 +125,19 @@ extension Operation {
       try vector(1, inputs[0].shape[-1], "gamma")
       return inputs[0]
 
+    case .rotary(let rotary):
+      try expect(3)
+      let x = inputs[0].shape
+      try require(inputs[0].dtype.isFloatingPoint, "needs a floating-point x")
+      try require(x.rank == 3, "x must be [N, T, C]")
+      try require(
+        rotary.heads > 0 && x[2] % (2 * rotary.heads) == 0,
+        "\(x[2]) channels do not split into pairs of \(rotary.heads) heads")
+      let table = TensorSpec([x[1], x[2] / rotary.heads / 2])
+      try require(
+        inputs[1] == table && inputs[2] == table, "cosines and sines must be float32 \(table.shape)")
+      return inputs[0]
+
     case .softmax:
       try expect(1)
       try floats()

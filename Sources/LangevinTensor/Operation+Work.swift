@@ -61,6 +61,7 @@ extension Operation {
       flops = count * Double(6 + norm.activation.flops)
     case .layerNorm(let norm): flops = count * (norm.affine ? 8 : 6)
     case .rmsNorm: flops = count * 4
+    case .rotary: flops = count * 3
     case .softmax: flops = count * 5
     case .unary(let function): flops = count * Double(function.flops)
     case .affine, .clamp: flops = count * 2
@@ -79,7 +80,8 @@ extension Operation {
       // Box-Muller: log, its factor, sqrt, the angle, sin, cos and two products a pair.
       flops = count * 4
     case .nonFiniteCount: flops = Double(inputs[0].shape.count)
-    case .transpose, .broadcast, .concatenate, .pad, .upsampleNearest, .cast, .fill, .arrangeWeight: flops = 0
+    // What only moves or writes elements computes nothing.
+    default: flops = 0
     }
     return Work(flops: flops, bytesRead: read, bytesWritten: Double(output.byteCount))
   }

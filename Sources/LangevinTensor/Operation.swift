@@ -1,11 +1,11 @@
 /// Everything a backend may be asked to compute: the profiler's label, the kernel cache's key and the
-/// test table's row. A new case is added here, in `Operation+Inference.swift` and `Operation+Work.swift`, in
-/// each of the two backends and in the tests' float64 reference; the compiler names each place, since these
-/// switches over it are exhaustive.
+/// test table's row. A new case is added here, in `Operation+Inference.swift`, in each of the two backends and in
+/// the validation's float64 reference; the compiler names each place, since these switches are exhaustive. Its
+/// arithmetic, where it has any, is counted in `Operation+Work.swift`.
 ///
 /// Shapes: N images, H x W pixels, C channels (last), T and S tokens. All floating-point inputs of an
 /// operation share one dtype, which is the output's too unless said otherwise.
-public enum Operation: Sendable, Hashable {
+public enum Operation: Sendable, Hashable, Codable {
   /// `act(scale * A B + bias + residual)`; inputs A, B, bias?, residual?.
   case matmul(MatMul)
   /// `act(conv(x, W) + bias + perImage + residual)`; inputs x, W, bias?, perImage?, residual?.
@@ -19,6 +19,10 @@ public enum Operation: Sendable, Hashable {
   case layerNorm(LayerNorm)
   /// `x / sqrt(mean(x^2) + epsilon) * gamma` over the last axis; x [..., C], gamma [C]. arXiv:1910.07467.
   case rmsNorm(epsilon: Float)
+  /// Turns each pair (a, b) of a head's channels by an angle of its token: `(a c - b s, a s + b c)`; inputs x
+  /// [N, T, heads * D], cosines c and sines s, both float32 [T, D / 2] in every storage of x: at position 1000 half
+  /// precision would be off by the angle of a token. arXiv:2104.09864, eq. 34.
+  case rotary(Rotary)
   /// Along the last axis.
   case softmax
   case unary(Unary)
@@ -60,7 +64,7 @@ public enum Operation: Sendable, Hashable {
     case groupNorm = "group_norm"
     case layerNorm = "layer_norm"
     case rmsNorm = "rms_norm"
-    case softmax, unary, affine, clamp, geglu, binary
+    case rotary, softmax, unary, affine, clamp, geglu, binary
     case linearCombination = "linear_combination"
     case reduce, embedding, transpose, broadcast, slice, concatenate, pad
     case upsampleNearest = "upsample_nearest"
@@ -80,6 +84,7 @@ public enum Operation: Sendable, Hashable {
     case .groupNorm: .groupNorm
     case .layerNorm: .layerNorm
     case .rmsNorm: .rmsNorm
+    case .rotary: .rotary
     case .softmax: .softmax
     case .unary: .unary
     case .affine: .affine
@@ -111,6 +116,13 @@ public enum Operation: Sendable, Hashable {
     case .reduce(let reduce): "reduce_\(reduce.kind.rawValue)"
     default: kind.rawValue
     }
+  }
+}
+
+extension Operation {
+  /// Whether that input is float32 however the others are stored: a rotation's tables.
+  public func isAlwaysFloat32(input: Int) -> Bool {
+    if case .rotary = self { input > 0 } else { false }
   }
 }
 
@@ -162,7 +174,7 @@ public struct MatMul: Sendable, Hashable, Codable {
   /// How B is stored.
   public var right: MatrixLayout
   /// Of the product, before anything is added.
-  @CodableFloat public var scale: Float
+  public var scale: Float
   /// What is added to the scaled product, and the activation.
   public var epilogue: Epilogue
 
@@ -247,7 +259,7 @@ public struct Attention: Sendable, Hashable, Codable {
   /// They divide the channels.
   public var heads: Int
   /// Of Q K^T.
-  @CodableFloat public var scale: Float
+  public var scale: Float
   /// A query sees no key after itself.
   public var causal: Bool
   /// Whether there is a fourth input.
@@ -267,7 +279,7 @@ public struct GroupNorm: Sendable, Hashable, Codable {
   /// They divide the channels.
   public var groups: Int
   /// Added to the variance.
-  @CodableFloat public var epsilon: Float
+  public var epsilon: Float
   /// Applied last; `.identity` or `.silu`.
   public var activation: Activation
 
@@ -282,7 +294,7 @@ public struct GroupNorm: Sendable, Hashable, Codable {
 /// Over the last axis.
 public struct LayerNorm: Sendable, Hashable, Codable {
   /// Added to the variance.
-  @CodableFloat public var epsilon: Float
+  public var epsilon: Float
   /// Whether gamma and beta are inputs.
   public var affine: Bool
 
@@ -290,6 +302,27 @@ public struct LayerNorm: Sendable, Hashable, Codable {
   public init(epsilon: Float, affine: Bool = true) {
     self.epsilon = epsilon
     self.affine = affine
+  }
+}
+
+/// Within each head's D channels.
+public struct Rotary: Sendable, Hashable, Codable {
+  /// Which channels are turned together.
+  public enum Pairs: String, Sendable, Hashable, CaseIterable, Codable {
+    /// 2i and 2i + 1.
+    case interleaved
+    /// i and i + D / 2.
+    case halves
+  }
+  /// They divide the channels into even numbers.
+  public var heads: Int
+  /// By default neighbours.
+  public var pairs: Pairs
+
+  /// By default neighbouring channels are turned together.
+  public init(heads: Int, pairs: Pairs = .interleaved) {
+    self.heads = heads
+    self.pairs = pairs
   }
 }
 
@@ -344,7 +377,7 @@ public struct Pad: Sendable, Hashable, Codable {
   /// Elements after the last, along each axis.
   public var after: [Int]
   /// What the padding is filled with.
-  @CodableFloat public var value: Float
+  public var value: Float
 
   /// One number an axis in each; by default zeros are added.
   public init(before: [Int], after: [Int], value: Float = 0) {

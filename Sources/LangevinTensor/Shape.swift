@@ -48,6 +48,20 @@ public struct Shape: Sendable, Hashable, ExpressibleByArrayLiteral, CustomString
   public var description: String { "[" + dimensions.map(String.init).joined(separator: ", ") + "]" }
 }
 
+/// The list of extents.
+extension Shape: Codable {
+  /// From the list of extents.
+  public init(from decoder: any Decoder) throws {
+    self.init(try decoder.singleValueContainer().decode([Int].self))
+  }
+
+  /// As the list of extents.
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    try container.encode(dimensions)
+  }
+}
+
 /// What shape inference knows of a tensor.
 public struct TensorSpec: Sendable, Hashable, Codable, CustomStringConvertible {
   /// Extents.

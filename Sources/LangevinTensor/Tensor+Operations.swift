@@ -162,6 +162,13 @@ extension Tensor {
     try apply(.rmsNorm(epsilon: epsilon), gamma)
   }
 
+  /// self [N, T, heads * D], cosines and sines float32 [T, D / 2]; see `Operation.rotary`.
+  public func rotated(
+    _ cosines: Tensor, _ sines: Tensor, heads: Int, pairs: Rotary.Pairs = .interleaved
+  ) throws -> Tensor {
+    try apply(.rotary(Rotary(heads: heads, pairs: pairs)), cosines, sines)
+  }
+
   // MARK: Products
 
   /// `act(scale * self B + bias + residual)`.

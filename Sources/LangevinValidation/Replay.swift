@@ -4,7 +4,7 @@ import LangevinTensor
 /// Everything that one case needs to be run again: its inputs are drawn anew from the seed.
 public struct Replay: Sendable, Codable {
   /// Changes when the same seed draws other inputs or a case is written otherwise.
-  public static let currentFormat = 1
+  public static let currentFormat = 2
 
   /// `currentFormat` of the writer.
   public var format = Replay.currentFormat
@@ -24,9 +24,9 @@ public struct Replay: Sendable, Codable {
 
   /// One line of JSON without an apostrophe, for a shell's single quotes.
   public var text: String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    guard let data = try? encoder.encode(self) else { preconditionFailure("its numbers are coded as JSON") }
+    guard let data = try? OperationJSON.encode(self) else {
+      preconditionFailure("its numbers are coded as JSON")
+    }
     return String(decoding: data, as: UTF8.self).replacingOccurrences(of: "'", with: "\\u0027")
   }
 
@@ -38,11 +38,11 @@ public struct Replay: Sendable, Codable {
     }
     let data = Data(text.utf8)
     do {
-      let header = try JSONDecoder().decode(Header.self, from: data)
+      let header = try OperationJSON.decode(Header.self, from: data)
       guard header.format == Replay.currentFormat else {
         throw ReplayError.otherFormat(found: header.format, version: header.version)
       }
-      self = try JSONDecoder().decode(Replay.self, from: data)
+      self = try OperationJSON.decode(Replay.self, from: data)
       let specs = test.specs(dtype)
       guard test.kinds.count == specs.count, dtype.isFloatingPoint else {
         throw ReplayError.malformed(reason: "its inputs do not fit the case")

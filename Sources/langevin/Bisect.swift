@@ -26,7 +26,7 @@ struct Bisect: ParsableCommand {
 
   func run() throws {
     Interrupt.install()
-    try options.check()
+    let prompts = try options.check()
     let (choice, other) = (try DeviceChoice.parse(options.device), try DeviceChoice.parse(reference))
     let file = URL(fileURLWithPath: save)
     guard file.pathExtension == "safetensors" else {
@@ -43,7 +43,7 @@ struct Bisect: ParsableCommand {
       throw ValidationError("--device and --reference are both \(device.name): they would agree")
     }
     let request = try options.request(
-      seed: options.seed ?? UInt64.random(in: 0..<1 << 32), recommended: checkpoint.recommended)
+      prompts, seed: options.seed ?? UInt64.random(in: 0..<1 << 32), recommended: checkpoint.recommended)
     Output.note(
       "seed \(request.seed), \(device.label) held to \(referenceDevice.label), \(model.lastPathComponent)")
     let start = ContinuousClock.now
@@ -98,6 +98,7 @@ struct Bisect: ParsableCommand {
     case .sampling: Output.note("comparing the denoiser and the sampler")
     case .step(let step, let total, _): Output.note("step \(step)/\(total) agrees")
     case .decoding: Output.note("comparing the decoder")
+    case .warning(let line): Output.warning(line)
     case .truncated, .finished: break
     }
   }

@@ -28,33 +28,35 @@ struct Generate: ParsableCommand {
   func run() throws {
     Interrupt.install()
     let start = ContinuousClock.now
-    try options.check()
+    let prompts = try options.check()
     let choice = try DeviceChoice.parse(options.device)
     let seed = options.seed ?? UInt64.random(in: 0..<1 << 32)
-    var display = ProgressDisplay(isShown: !quiet, count: options.count)
+    let count = max(prompts.count, 1) * options.count
+    var display = ProgressDisplay(isShown: !quiet, count: count)
 
     // What can be found wrong at once comes before what takes time.
     let outputs =
-      try output.map { try options.files($0) }
-      ?? (0..<options.count).map { URL(fileURLWithPath: "langevin-\(seed &+ UInt64($0)).png") }
+      try output.map { try options.files($0, count: count) }
+      ?? (0..<count).map { URL(fileURLWithPath: "langevin-\(seed &+ UInt64($0)).png") }
     let latentsURL = saveLatents.map { URL(fileURLWithPath: $0) }
     for url in outputs { try OutputFile.check(url) }
     if let latentsURL { try OutputFile.check(latentsURL) }
     let url = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
     let checkpoint = try Checkpoint.open(url, prediction: options.prediction?.rawValue)
-    let request = try options.request(seed: seed, recommended: checkpoint.recommended)
-    options.warnOfOptionsWithoutEffect(request)
+    let asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
 
     let device = try choice.open(
       fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
       notice: { Output.warning($0) })
-    let pipeline = try StableDiffusion(checkpoint, on: device, precision: options.precision.dtype)
+    let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.precision.dtype)
+    let request = try pipeline.filled(asked)
     var run = Run(start: start)
     let result: GenerationResult
     do {
-      let settings =
-        "\(request.steps) steps of \(request.sampler.rawValue), guidance \(Output.number(request.guidance))"
-      var title = Optional("seed \(seed), \(settings), \(device.label), \(url.lastPathComponent)")
+      let settings = Output.settings(
+        steps: request.steps, sampler: request.sampler?.rawValue, guidance: request.guidance)
+      var title = Optional(
+        (["seed \(seed)"] + settings + [device.label, url.lastPathComponent]).joined(separator: ", "))
       result = try pipeline.generate(request) { event in
         // A finished picture is written first.
         if case .finished = event {} else { try Interrupt.check() }
@@ -92,20 +94,22 @@ struct Generate: ParsableCommand {
     _ display: inout ProgressDisplay
   ) throws {
     switch event {
+    case .warning(let line):
+      display.close()
+      Output.warning(line)
     case .loading(let component): display.line("loading the \(component)")
     case .truncated(_, let rest):
       display.close()
       Output.warning("the prompt is longer than the text encoder reads; cut off: '\(rest)'")
-    case .sampling(let image, _): run.beginSampling(image: image)
+    case .sampling: run.beginSampling()
     case .step(let step, let total, let image):
       let seconds = run.endStep()
       display.step(step, of: total, image: image, seconds: seconds)
     case .decoding: run.beginDecoding()
-    case .finished(let picture, let image, let seed):
+    case .finished(let clip, let image, let seed):
       run.endDecoding()
-      let text = options.parameters(request, picture: picture, seed: seed, model: model).description
-      try picture.writePNG(to: outputs[image], texts: [(PictureParameters.keyword, text)])
-      run.written.append(Output.path(outputs[image]))
+      let parameters = options.parameters(request, clip, image: image, seed: seed, model: model)
+      run.written += try clip.write(to: outputs[image], parameters).map(Output.path)
       display.close()
     }
   }

@@ -61,8 +61,10 @@ extension DeviceChoice {
 
 /// What to generate, of what and where: the options that every command has which runs the pipeline.
 struct GenerationOptions: ParsableArguments {
-  @Argument(help: "What to draw.")
-  var prompt: String
+  @Argument(help: "What to draw; several prompts give pictures of each.")
+  var prompts: [String] = []
+  @Option(help: "A file with more prompts, one a line; empty lines and lines that begin with # are skipped.")
+  var promptFile: String?
 
   @Option(
     help: "A diffusers folder or a single .safetensors file. (default: the emoji model that ships along)")
@@ -98,10 +100,10 @@ struct GenerationOptions: ParsableArguments {
   var width: Int?
   @Option(parsing: .unconditional, help: "Pixels. (default: what the model was made for, or the image's)")
   var height: Int?
-  @Option(parsing: .unconditional, help: "How many pictures.")
+  @Option(parsing: .unconditional, help: "How many pictures of each prompt.")
   var count = 1
-  @Option(help: "A PNG file to start from.")
-  var image: String?
+  @Option(help: "A PNG file to start from; some models take several.")
+  var image: [String] = []
   @Option(
     parsing: .unconditional, help: "How much of the schedule is run on the image, 0 to 1. (default: 0.7)")
   var strength: Double?
@@ -110,6 +112,8 @@ struct GenerationOptions: ParsableArguments {
   @Flag(
     name: .customLong("no-fallback"), help: "Fail where the device has no kernel, instead of using the CPU.")
   var noFallback = false
+  @Flag(help: "Load no network beside another where it can be helped: pictures are decoded at the end.")
+  var lowMemory = false
   @Option(help: "Start from the tensor 'latents' [count, C, h, w] of a safetensors file.")
   var initLatents: String?
   @Option(help: "What a single file predicts: epsilon, v_prediction or sample, where it cannot be told.")
@@ -119,29 +123,33 @@ struct GenerationOptions: ParsableArguments {
     help: ArgumentHelp("Memory in MiB that an OpenCL device may use.", valueName: "MiB", visibility: .hidden))
   var deviceMemory: Int?
 
-  /// What does not depend on files, devices or the model.
-  func check() throws {
+  /// What does not depend on devices or the model. Returns the prompts.
+  func check() throws -> [String] {
     guard (1...10_000).contains(count) else {
       throw ValidationError("--count must be 1 to 10000, got \(count)")
     }
-    if strength != nil && image == nil { throw ValidationError("--strength needs --image") }
+    if strength != nil && image.isEmpty { throw ValidationError("--strength needs --image") }
     if let deviceMemory, !(1..<1 << 32).contains(deviceMemory) {
       throw ValidationError("--device-memory must be at least 1 MiB, got \(deviceMemory)")
     }
+    return try prompts + (promptFile.map(readPrompts) ?? [])
   }
 
-  /// Says which of them do nothing for this request.
-  func warnOfOptionsWithoutEffect(_ request: GenerationRequest) {
-    if eta != 0 && request.sampler != .ddim {
-      Output.warning("--eta has no effect on the sampler \(request.sampler.rawValue)")
+  private func readPrompts(_ path: String) throws -> [String] {
+    guard FileManager.default.fileExists(atPath: path) else { throw CheckpointError.missingFile(path: path) }
+    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+      throw CheckpointError.unreadable(path: path, reason: "it is no UTF-8 text")
     }
-    if request.guidance <= 1 && !negative.isEmpty {
-      Output.warning("--negative has no effect without guidance (--guidance above 1)")
+    let lines = text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }
+    let prompts = lines.filter { !$0.isEmpty && !$0.hasPrefix("#") }
+    guard !prompts.isEmpty else {
+      throw CheckpointError.malformed(path: path, reason: "it has no prompt in it")
     }
+    return prompts
   }
 
   /// The files that pictures are written to which the user named.
-  func files(_ output: String) throws -> [URL] {
+  func files(_ output: String, count: Int) throws -> [URL] {
     let url = URL(fileURLWithPath: output)
     guard url.pathExtension.lowercased() == "png", !output.hasSuffix("/") else {
       throw ValidationError("--output must end in .png, got '\(output)'")
@@ -170,8 +178,10 @@ struct GenerationOptions: ParsableArguments {
   }
 
   /// What the user says comes before what the model recommends.
-  func request(seed: UInt64, recommended: RecommendedSettings) throws -> GenerationRequest {
-    var request = GenerationRequest(prompt: prompt, recommended: recommended)
+  func request(_ prompts: [String], seed: UInt64, recommended: RecommendedSettings) throws
+    -> GenerationRequest
+  {
+    var request = GenerationRequest(prompts: prompts, recommended: recommended)
     request.negativePrompt = negative
     if let guidance { request.guidance = guidance }
     if let steps { request.steps = steps }
@@ -182,33 +192,62 @@ struct GenerationOptions: ParsableArguments {
     request.width = width
     request.height = height
     request.count = count
-    request.image = try image.map { try Picture.readPNG(URL(fileURLWithPath: $0)).picture }
-    if let strength { request.strength = strength }
+    request.images = try image.map { try Picture.readPNG(URL(fileURLWithPath: $0)).picture }
+    request.strength = strength
     request.initialLatents = try initLatents.map(readLatents)
+    request.lowMemory = lowMemory
     return request
   }
 
   /// What a picture's PNG says of itself.
-  func parameters(_ request: GenerationRequest, picture: Picture, seed: UInt64, model: URL)
+  func parameters(_ request: GenerationRequest, _ clip: Clip, image: Int, seed: UInt64, model: URL)
     -> PictureParameters
   {
-    var fields: [PictureParameters.Field] = [
-      .init("Steps", "\(request.steps)"), .init("Sampler", request.sampler.metadataName),
-      .init("CFG scale", Output.number(request.guidance)),
-      .init("Seed", "\(seed)"), .init("Size", "\(picture.width)x\(picture.height)"),
-      .init("Model", model.deletingPathExtension().lastPathComponent),
-    ]
-    if request.image != nil { fields.append(.init("Denoising strength", Output.number(request.strength))) }
-    if eta != 0 { fields.append(.init("Eta", Output.number(eta))) }
-    fields += [
-      .init("RNG", rng.metadataName), .init("Precision", precision.rawValue),
-      .init("Version", "langevin \(LangevinCommand.configuration.version)"),
-    ]
+    var fields: [PictureParameters.Field] = []
+    func add(_ name: String, _ value: String?) { if let value { fields.append(.init(name, value)) } }
+    add("Steps", request.steps.map { "\($0)" })
+    add("Sampler", request.sampler?.metadataName)
+    add("CFG scale", request.guidance.map(Output.number))
+    add("Seed", "\(seed)")
+    add("Size", "\(clip.picture.width)x\(clip.picture.height)")
+    add("Model", model.deletingPathExtension().lastPathComponent)
+    add("Denoising strength", request.strength.map(Output.number))
+    add("Eta", eta == 0 ? nil : Output.number(eta))
+    add("RNG", rng.metadataName)
+    add("Precision", precision.rawValue)
+    add("Version", "langevin \(LangevinCommand.configuration.version)")
+    let prompt = request.prompts.isEmpty ? "" : request.prompts[image / request.count]
     return PictureParameters(prompt: prompt, negativePrompt: negative, fields: fields)
+  }
+}
+
+extension Clip {
+  /// Writes a picture there, or a video's frames numbered -0000, -0001, … Returns the files.
+  func write(to url: URL, _ parameters: PictureParameters) throws -> [URL] {
+    let texts = [(PictureParameters.keyword, parameters.description)]
+    guard frames.count > 1 else {
+      try picture.writePNG(to: url, texts: texts)
+      return [url]
+    }
+    let stem = url.deletingPathExtension()
+    return try frames.enumerated().map { index, frame in
+      let name = stem.lastPathComponent + String(format: "-%04d.", index) + url.pathExtension
+      let file = stem.deletingLastPathComponent().appendingPathComponent(name)
+      try frame.writePNG(to: file, texts: texts)
+      return file
+    }
   }
 }
 
 extension Output {
   /// Without a trailing `.0`.
   static func number(_ value: Double) -> String { Int(exactly: value).map { "\($0)" } ?? "\(value)" }
+
+  /// Those that the model has: `30 steps of ddim`, `guidance 7.5`.
+  static func settings(steps: Int?, sampler: String?, guidance: Double?) -> [String] {
+    var settings: [String] = []
+    if let steps { settings.append("\(steps) steps" + (sampler.map { " of \($0)" } ?? "")) }
+    if let guidance { settings.append("guidance \(number(guidance))") }
+    return settings
+  }
 }

@@ -10,7 +10,7 @@ import Logging
     abstract: "Generates pictures with diffusion models on OpenCL devices or the CPU.",
     version: "0.1.0",
     subcommands: [
-      Generate.self, ExperimentCommand.self, Devices.self, Validate.self, Bisect.self, Bench.self,
+      Generate.self, Embed.self, ExperimentCommand.self, Devices.self, Validate.self, Bisect.self, Bench.self,
       ProfileCommand.self, Tune.self,
       MakeReport.self, Doctor.self, Harvest.self, Probe.self,
     ])

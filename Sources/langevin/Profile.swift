@@ -36,22 +36,22 @@ struct ProfileCommand: ParsableCommand {
 
   func run() throws {
     Interrupt.install()
-    try options.check()
+    let prompts = try options.check()
     guard (1...64).contains(depth) else { throw ValidationError("--depth must be 1 to 64, got \(depth)") }
     let choice = try DeviceChoice.parse(options.device)
     let seed = options.seed ?? UInt64.random(in: 0..<1 << 32)
-    let pictures = try output.map { try options.files($0) }
+    let pictures = try output.map { try options.files($0, count: prompts.count * options.count) }
     let files = [json, trace, roofline].map { $0.map { URL(fileURLWithPath: $0) } }
     for url in (pictures ?? []) + files.compactMap({ $0 }) { try OutputFile.check(url) }
 
     let model = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
     let checkpoint = try Checkpoint.open(model, prediction: options.prediction?.rawValue)
-    let request = try options.request(seed: seed, recommended: checkpoint.recommended)
-    options.warnOfOptionsWithoutEffect(request)
     let device = try choice.open(
       fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
       notice: { Output.warning($0) })
-    let pipeline = try StableDiffusion(checkpoint, on: device, precision: options.precision.dtype)
+    let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.precision.dtype)
+    let request = try pipeline.filled(
+      options.request(prompts, seed: seed, recommended: checkpoint.recommended))
     let ceilings = try Ceilings.measure(on: device)
     let plain = cold ? [] : try unrecordedSteps(pipeline, request)
 
@@ -60,8 +60,8 @@ struct ProfileCommand: ParsableCommand {
     }
     let settings = Settings(
       model: model.lastPathComponent, deviceName: device.label, prompt: request.prompt, seed: seed,
-      sampler: request.sampler.rawValue, precision: options.precision.rawValue, steps: request.steps,
-      guidance: request.guidance, count: request.count)
+      sampler: request.sampler?.rawValue, precision: options.precision.rawValue, steps: request.steps,
+      guidance: request.guidance, count: request.imageCount)
     var profile = Profile(recording, ceilings: ceilings, depth: depth, unrecordedStepSeconds: plain)
     if case .failure(let error) = result {
       // What was recorded until a Ctrl-C is still true; after an error it is not what was asked for.
@@ -75,11 +75,13 @@ struct ProfileCommand: ParsableCommand {
   }
 
   /// Seconds of steps that nothing watches: all but the first, which also builds the kernels.
-  private func unrecordedSteps(_ pipeline: StableDiffusion, _ request: GenerationRequest) throws -> [Double] {
+  private func unrecordedSteps(_ pipeline: any Pipeline, _ request: GenerationRequest) throws -> [Double] {
     var short = request
-    short.steps = min(3, request.steps)
-    if short.count > 1 { (short.count, short.initialLatents) = (1, nil) }
-    if !quiet { Output.note("running \(short.steps) steps unrecorded") }
+    let count = min(3, request.steps ?? 3)
+    short.steps = count
+    if short.imageCount > 1 { (short.count, short.initialLatents) = (1, nil) }
+    short.prompts = Array(request.prompts.prefix(1))
+    if !quiet { Output.note("running \(count) steps unrecorded") }
     var marks: [ContinuousClock.Instant] = []
     _ = try pipeline.generate(short) { event in
       try Interrupt.check()
@@ -89,26 +91,27 @@ struct ProfileCommand: ParsableCommand {
   }
 
   private func generate(
-    _ pipeline: StableDiffusion, _ request: GenerationRequest, model: URL, to pictures: [URL]?
+    _ pipeline: any Pipeline, _ request: GenerationRequest, model: URL, to pictures: [URL]?
   ) throws {
-    var display = ProgressDisplay(isShown: !quiet, count: request.count)
+    var display = ProgressDisplay(isShown: !quiet, count: request.imageCount)
     defer { display.close() }
     var mark = ContinuousClock.now
     _ = try pipeline.generate(request) { event in
       if case .finished = event {} else { try Interrupt.check() }
       switch event {
       case .loading(let component): display.line("loading the \(component)")
+      case .warning(let line):
+        display.close()
+        Output.warning(line)
       case .truncated(_, let rest):
         display.close()
         Output.warning("the prompt is longer than the text encoder reads; cut off: '\(rest)'")
       case .step(let step, let total, let image):
         display.step(step, of: total, image: image, seconds: (ContinuousClock.now - mark) / .seconds(1))
-      case .finished(let picture, let image, let seed):
+      case .finished(let clip, let image, let seed):
         guard let pictures else { break }
-        let text = options.parameters(request, picture: picture, seed: seed, model: model).description
-        try stage("write picture") {
-          try picture.writePNG(to: pictures[image], texts: [(PictureParameters.keyword, text)])
-        }
+        let parameters = options.parameters(request, clip, image: image, seed: seed, model: model)
+        _ = try stage("write picture") { try clip.write(to: pictures[image], parameters) }
       case .sampling, .decoding: break
       }
       mark = .now
@@ -143,13 +146,15 @@ struct ProfileCommand: ParsableCommand {
   private struct Settings: Encodable {
     let model, deviceName, prompt: String
     let seed: UInt64
-    let sampler, precision: String
-    let steps: Int
-    let guidance: Double
+    let sampler: String?
+    let precision: String
+    let steps: Int?
+    let guidance: Double?
     let count: Int
 
     var line: String {
-      "\(model), \(steps) steps of \(sampler), guidance \(Output.number(guidance)), \(precision), \(deviceName)"
+      let settings = Output.settings(steps: steps, sampler: sampler, guidance: guidance)
+      return ([model] + settings + [precision, deviceName]).joined(separator: ", ")
     }
   }
 

@@ -21,15 +21,13 @@ struct Run {
     return (now - mark) / .seconds(1)
   }
 
-  mutating func beginSampling(image: Int) {
-    let seconds = lap()
-    if image == 0 { loadSeconds = seconds }
-  }
+  /// What comes between trajectories, and between the last and decoding, is loading and encoding.
+  mutating func beginSampling() { loadSeconds += lap() }
   mutating func endStep() -> Double {
     stepSeconds.append(lap())
     return stepSeconds[stepSeconds.count - 1]
   }
-  mutating func beginDecoding() { _ = lap() }
+  mutating func beginDecoding() { loadSeconds += lap() }
   mutating func endDecoding() { decodeSeconds.append(lap()) }
 
   var totalSeconds: Double { (ContinuousClock.now - start) / .seconds(1) }
@@ -72,10 +70,14 @@ struct Report: Encodable {
     let byName: [String: Int]
   }
   struct Settings: Encodable {
-    let prompt, negative, model, sampler, rng, precision: String
-    let guidance, eta: Double
-    let steps, width, height, count: Int
-    let image: String?
+    let prompts: [String]
+    let negative, model, rng, precision: String
+    let sampler: String?
+    let guidance: Double?
+    let eta: Double
+    let steps: Int?
+    let width, height, count: Int
+    let image: [String]
     let strength: Double?
     /// Of the model; what the user gives comes before it.
     let recommended: Recommended
@@ -115,11 +117,11 @@ struct Report: Encodable {
     let counted = device.fallbacks
     fallbacks = Fallbacks(operations: counted.operations, bytes: counted.bytes, byName: counted.byName)
     settings = Settings(
-      prompt: request.prompt, negative: request.negativePrompt, model: model.path,
-      sampler: request.sampler.rawValue, rng: request.noise.rawValue,
-      precision: command.options.precision.rawValue,
+      prompts: request.prompts, negative: request.negativePrompt, model: model.path,
+      rng: request.noise.rawValue,
+      precision: command.options.precision.rawValue, sampler: request.sampler?.rawValue,
       guidance: request.guidance, eta: request.eta, steps: request.steps, width: result.pictures[0].width,
       height: result.pictures[0].height, count: request.count, image: command.options.image,
-      strength: command.options.image == nil ? nil : request.strength, recommended: Recommended(recommended))
+      strength: request.strength, recommended: Recommended(recommended))
   }
 }

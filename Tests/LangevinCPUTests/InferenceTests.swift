@@ -67,6 +67,16 @@ private struct Refusal: Sendable, CustomTestStringConvertible {
     Refusal(.layerNorm(LayerNorm(epsilon: 1)), [[1, 4], [3], [4]], "gamma must be [4]"),
     Refusal(.layerNorm(LayerNorm(epsilon: 1, affine: false)), [[1, 4], [4]], "takes 1 inputs"),
     Refusal(.rmsNorm(epsilon: 1), [[1, 4], [3]], "gamma must be [4]"),
+    Refusal(.rotary(Rotary(heads: 3)), [[1, 2, 9], [2, 1], [2, 1]], "do not split into pairs of 3 heads"),
+    Refusal(.rotary(Rotary(heads: 1)), [[2, 8], [2, 4], [2, 4]], "must be [N, T, C]"),
+    Refusal(.rotary(Rotary(heads: 2)), [[1, 2, 8], [2, 4], [2, 4]], "must be float32 [2, 2]"),
+    Refusal(.rotary(Rotary(heads: 2)), [[1, 2, 8], [2, 2]], "takes 3 inputs"),
+    Refusal(
+      .rotary(Rotary(heads: 1)),
+      specs: [
+        TensorSpec([1, 1, 2], .float16), TensorSpec([1, 1], .float16), TensorSpec([1, 1], .float16),
+      ],
+      "must be float32"),
     Refusal(.softmax, [[]], "needs an axis"),
     Refusal(.unary(.silu), specs: [int], "floating-point"),
     Refusal(.geglu, [[3]], "must be even"),

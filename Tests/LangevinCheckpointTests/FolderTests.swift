@@ -20,16 +20,18 @@ private let tiny = fixtures.appendingPathComponent("tiny-sd")
   private func file(_ path: String) -> URL { model.appendingPathComponent(path) }
 
   private func refusal() -> String {
-    let error = #expect(throws: CheckpointError.self) { try Checkpoint.open(model) }
+    let error = #expect(throws: CheckpointError.self) {
+      try Pipelines.open(Checkpoint.open(model), on: host)
+    }
     #expect(error?.description.contains("\n") == false)
     return error?.description ?? ""
   }
 
   @Test func opensAFolder() throws {
     let checkpoint = try Checkpoint.open(model)
-    #expect(checkpoint.unet.weights.spec(of: "conv_in.weight") == TensorSpec([32, 4, 3, 3], .float16))
-    #expect(checkpoint.vae.weights.names.contains("encoder.mid_block.attentions.0.to_q.weight"))
-    let config = checkpoint.unet.config
+    #expect(try checkpoint.unet.weights.spec(of: "conv_in.weight") == TensorSpec([32, 4, 3, 3], .float16))
+    #expect(try checkpoint.vae.weights.names.contains("encoder.mid_block.attentions.0.to_q.weight"))
+    let config = try checkpoint.unet.config
     #expect(config["cross_attention_dim"]?.count == 64)
     let scheduler = try StrictJSON(parsing: [UInt8](checkpoint.scheduler))
     #expect(scheduler["prediction_type"]?.string == "epsilon")
@@ -57,7 +59,7 @@ private let tiny = fixtures.appendingPathComponent("tiny-sd")
   @Test func singleFileEqualsFolder() throws {
     let folder = try Checkpoint.open(model)
     let single = try Checkpoint.open(fixtures.appendingPathComponent("tiny-sd.safetensors"))
-    for (a, b) in [
+    for (a, b) in try [
       (folder.unet, single.unet), (folder.vae, single.vae), (folder.textEncoder, single.textEncoder),
     ] {
       func plain(_ name: String) -> String {

@@ -43,12 +43,8 @@ private func sparse(_ rows: [Row], _ temporary: TemporaryFolder, _ name: String 
   return url
 }
 
-private func component(_ checkpoint: Checkpoint, _ part: String) -> Checkpoint.Component {
-  switch part {
-  case "unet": checkpoint.unet
-  case "vae": checkpoint.vae
-  default: checkpoint.textEncoder
-  }
+private func component(_ checkpoint: Checkpoint, _ part: String) throws -> Checkpoint.Component {
+  try checkpoint.component(part == "text" ? "text_encoder" : part)
 }
 
 @Suite struct SingleFileTests {
@@ -62,7 +58,7 @@ private func component(_ checkpoint: Checkpoint, _ part: String) -> Checkpoint.C
     #expect(
       file.family == (layout.contains("1.5") || layout == "small1" ? .stableDiffusion1 : .stableDiffusion2))
     for part in ["unet", "vae", "text"] {
-      let weights = component(file.checkpoint, part).weights
+      let weights = try component(file.checkpoint, part).weights
       let expected = rows.filter { $0.part == part }
       #expect(Set(weights.names) == Set(expected.flatMap(\.names)))
       #expect(weights.names.count == expected.reduce(0) { $0 + $1.names.count })
@@ -85,7 +81,7 @@ private func component(_ checkpoint: Checkpoint, _ part: String) -> Checkpoint.C
     let checkpoint = try SingleFileCheckpoint(url: sparse(try table(layout), temporary)).checkpoint
     let golden = try JSONFile.read(folder.appendingPathComponent("\(layout).json"))
     for part in ["unet", "vae", "text"] {
-      guard case .object(let members) = component(checkpoint, part).config else {
+      guard case .object(let members) = try component(checkpoint, part).config else {
         Issue.record("\(part): no object")
         continue
       }
@@ -120,7 +116,7 @@ private func component(_ checkpoint: Checkpoint, _ part: String) -> Checkpoint.C
         #expect(try got.floats() == Array(whole[third * count..<(third + 1) * count]), "\(name)")
       }
     }
-    let weights = checkpoint.unet.weights
+    let weights = try checkpoint.unet.weights
     #expect(throws: CheckpointError.missingTensor(path: url.path, name: "none")) {
       try weights.load("none", on: host)
     }

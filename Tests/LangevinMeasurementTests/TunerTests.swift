@@ -158,7 +158,7 @@ import enum LangevinTensor.Operation
     let (device, backend) = try open(folder)
     let target = try #require(targets(backend).first)
     let candidate = TuningCandidate(target.test, .float32, backend.shippedParameters(target.key))
-    let json = String(decoding: try JSONEncoder().encode(candidate), as: UTF8.self)
+    let json = String(decoding: try OperationJSON.encode(candidate), as: UTF8.self)
     try TuningCandidate(json: json).run(on: device)
     let damaged = json.replacingOccurrences(of: "\"MR\"", with: "\"XX\"")
     #expect(throws: TunerError.self) { try TuningCandidate(json: damaged).run(on: device) }

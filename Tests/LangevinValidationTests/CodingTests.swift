@@ -10,11 +10,11 @@ import enum LangevinTensor.Operation
   @Test func operationsSurviveJSON() throws {
     for test in OperationCases.all {
       let operation = test.operation(.bfloat16)
-      let data = try JSONEncoder().encode(operation)
-      #expect(try JSONDecoder().decode(Operation.self, from: data) == operation, "\(test)")
+      let data = try OperationJSON.encode(operation)
+      #expect(try OperationJSON.decode(Operation.self, from: data) == operation, "\(test)")
       let specs = test.specs(.float16)
       #expect(
-        try JSONDecoder().decode([TensorSpec].self, from: JSONEncoder().encode(specs)) == specs, "\(test)")
+        try OperationJSON.decode([TensorSpec].self, from: OperationJSON.encode(specs)) == specs, "\(test)")
     }
   }
 
@@ -24,8 +24,8 @@ import enum LangevinTensor.Operation
       .linearCombination([.infinity, .leastNonzeroMagnitude]), .fill(-.infinity, TensorSpec([], .float16)),
       .pad(Pad(before: [1], after: [0], value: .infinity)),
     ] {
-      let data = try JSONEncoder().encode(operation)
-      #expect(try JSONDecoder().decode(Operation.self, from: data) == operation)
+      let data = try OperationJSON.encode(operation)
+      #expect(try OperationJSON.decode(Operation.self, from: data) == operation)
     }
   }
 
@@ -33,6 +33,6 @@ import enum LangevinTensor.Operation
     "{}", #"{"dance": {}}"#, #"{"softmax": {}, "geglu": {}}"#, #"{"clamp": {"lower": "x", "upper": 1}}"#,
   ])
   func whatIsNoOperationThrows(text: String) {
-    #expect(throws: DecodingError.self) { try JSONDecoder().decode(Operation.self, from: Data(text.utf8)) }
+    #expect(throws: DecodingError.self) { try OperationJSON.decode(Operation.self, from: Data(text.utf8)) }
   }
 }

@@ -154,6 +154,12 @@ extension Mutant {
         "load_some(x, i, LEFT) * gelu_v(load_some(x, width + i, LEFT))",
         "load_some(x, width + i, LEFT) * gelu_v(load_some(x, i, LEFT))"
       )),
+    Mutant(
+      "the second of a pair is turned the other way", .elementwise, .cpu, .rotary,
+      ("turned_b = a * s + b * c;", "turned_b = b * c - a * s;")),
+    Mutant(
+      "every image begins where the last ended", .elementwise, .cpu, .rotary,
+      ("head / heads % tokens * pairs", "head / heads * pairs")),
     Mutant("b has a's strides", .elementwise, .cpu, .binary, ("c4 * t4 + c5 * t5", "c4 * s4 + c5 * s5")),
     Mutant("the eighth term is lost", .elementwise, .cpu, .linearCombination, ("ADD(6); ADD(7);", "ADD(6);")),
     Mutant(

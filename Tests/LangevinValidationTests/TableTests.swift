@@ -72,7 +72,7 @@ import enum LangevinTensor.Operation
   }
 
   @Test(arguments: [
-    ("{}", "format"), ("not json", "replay"), (#"{"format": 1, "version": "1"}"#, "seed"),
+    ("{}", "format"), ("not json", "replay"), (#"{"format": 2, "version": "1"}"#, "seed"),
   ])
   func badReplaysAreNamed(text: String, word: String) {
     #expect {
@@ -86,7 +86,7 @@ import enum LangevinTensor.Operation
   @Test func replaysOfAnotherFormatSaySo() throws {
     let test = try #require(OperationCases.edge.first)
     let text = Replay(version: "9.9", test: test, dtype: .float16, seed: 3).text
-    let other = text.replacingOccurrences(of: "\"format\":1", with: "\"format\":99")
+    let other = text.replacingOccurrences(of: "\"format\":\(Replay.currentFormat)", with: "\"format\":99")
     #expect(throws: ReplayError.otherFormat(found: 99, version: "9.9")) { try Replay(text: other) }
   }
 

@@ -27,6 +27,9 @@ void vm_affine(const float *x, float scale, float offset, float *out, size_t n);
 void vm_clamp(const float *x, float lower, float upper, float *out, size_t n);
 // out = first half * gelu(second half), each of n numbers.
 void vm_geglu(const float *first, const float *second, float *out, size_t n);
+// The pairs of a head turned by their angles: neighbours where `interleaved`, else `pairs` apart.
+void vm_rotary(
+    const float *x, const float *cosines, const float *sines, size_t pairs, int interleaved, float *out);
 // out = c * x, or out += c * x.
 void vm_scale(const float *x, float c, float *out, size_t n);
 void vm_accumulate(const float *x, float c, float *out, size_t n);

@@ -2,30 +2,38 @@ import Foundation
 import LangevinJSON
 import LangevinModels
 import LangevinNN
+import Synchronization
 
-/// Everything that a Stable Diffusion pipeline is made of, whichever layout its files have.
+/// Everything that a pipeline is made of, whichever layout its files have: the pipeline's class, and components,
+/// schedulers and tokenizers by the names that model_index.json gives them. Each is read when it is asked for.
 public struct Checkpoint: Sendable {
-  /// A network: its diffusers-style config.json and its tensors under diffusers' names.
+  /// A network: its config.json and its tensors under the reference's names.
   public struct Component: Sendable {
+    /// Of the reference implementation: `UNet2DConditionModel`.
+    public let className: String
     /// The contents of config.json.
     public let config: StrictJSON
-    /// Under diffusers' names.
+    /// Under the reference's names.
     public let weights: any WeightSource
 
     /// A component of these parts; nothing is read yet.
-    public init(config: StrictJSON, weights: any WeightSource) {
+    public init(_ className: String, config: StrictJSON, weights: any WeightSource) {
+      self.className = className
       self.config = config
       self.weights = weights
     }
+
+    /// The configuration as models read it. Throws `ModelError.invalidConfig` for anything but an object.
+    public var configuration: ConfigObject { get throws { try ConfigObject(config) } }
   }
 
-  /// Where the tokenizer comes from.
+  /// Where a tokenizer comes from.
   public enum TokenizerSource: Sendable, Equatable {
     case folder(URL)
     /// CLIP's own vocabulary, filled up with this token.
     case clip(padding: String)
 
-    /// Reads the tokenizer. Throws `TokenizerError`, and `CheckpointError` where a resource is missing.
+    /// Reads CLIP's tokenizer. Throws `TokenizerError`, and `CheckpointError` where a resource is missing.
     public func load() throws -> CLIPTokenizer {
       switch self {
       case .folder(let url): try CLIPTokenizer(folder: url)
@@ -36,26 +44,32 @@ public struct Checkpoint: Sendable {
 
   /// The folder or file.
   public let url: URL
-  /// A UNet2DConditionModel.
-  public let unet: Component
-  /// An AutoencoderKL.
-  public let vae: Component
-  /// A CLIPTextModel; its tensors' names begin with `text_model.` or, in newer folders, do not.
-  public let textEncoder: Component
-  /// A diffusers scheduler_config.json.
-  public let scheduler: Data
-  /// CLIP's; read by `TokenizerSource.load`.
-  public let tokenizer: TokenizerSource
+  /// The pipeline's class: `StableDiffusionPipeline`.
+  public let pipeline: String
+  /// The contents of model_index.json, whose other members are a pipeline's settings
+  /// (`force_zeros_for_empty_prompt`); an empty object where there is none.
+  public let index: StrictJSON
   /// What the model's folder recommends; nothing for a single file.
   public let recommended: RecommendedSettings
+  private let parts: Parts
 
-  /// A checkpoint of these parts, for models that come from elsewhere than files.
+  /// A checkpoint of these parts, for models that come from elsewhere than folders.
   public init(
-    url: URL, unet: Component, vae: Component, textEncoder: Component, scheduler: Data,
-    tokenizer: TokenizerSource, recommended: RecommendedSettings = RecommendedSettings()
+    url: URL, pipeline: String, components: [String: Component], schedulers: [String: Data] = [:],
+    tokenizers: [String: TokenizerSource] = [:], index: StrictJSON = .object([]),
+    recommended: RecommendedSettings = RecommendedSettings()
   ) {
-    (self.url, self.unet, self.vae, self.textEncoder) = (url, unet, vae, textEncoder)
-    (self.scheduler, self.tokenizer, self.recommended) = (scheduler, tokenizer, recommended)
+    (self.url, self.pipeline, self.index, self.recommended) = (url, pipeline, index, recommended)
+    parts = Parts(components: components, schedulers: schedulers, tokenizers: tokenizers)
+  }
+
+  /// A folder of which nothing but its model_index.json was read.
+  init(
+    folder: URL, pipeline: String, classes: [String: String], index: StrictJSON, prediction: String?,
+    recommended: RecommendedSettings
+  ) {
+    (url, self.pipeline, self.index, self.recommended) = (folder, pipeline, index, recommended)
+    parts = Parts(folder: folder, classes: classes, prediction: prediction)
   }
 
   /// Opens a diffusers folder or a single-file checkpoint.
@@ -64,7 +78,8 @@ public struct Checkpoint: Sendable {
   ///   - url: a folder with a model_index.json, or a safetensors file in the original key layout.
   ///   - prediction: overrides what the network is taken to predict: `epsilon`, `v_prediction` or `sample`.
   ///
-  /// Throws `CheckpointError`.
+  /// Throws `CheckpointError`: for a pipeline's class that is not supported with those that are, for a
+  /// component that the pipeline needs and that the folder lacks or has of another class with its name.
   public static func open(_ url: URL, prediction: String? = nil) throws -> Checkpoint {
     if let prediction, !predictions.contains(prediction) {
       throw CheckpointError.unsupported(
@@ -80,4 +95,103 @@ public struct Checkpoint: Sendable {
   }
 
   static let predictions = ["epsilon", "v_prediction", "sample"]
+
+  // MARK: Parts by name
+
+  /// Whether there is a component, scheduler or tokenizer of this name.
+  public func contains(_ name: String) -> Bool { parts.contains(name) }
+
+  /// The network of this name; opened at its first use, and kept.
+  ///
+  /// Throws `CheckpointError`: `missingComponent`, and what its files throw.
+  public func component(_ name: String) throws -> Component { try parts.component(name, of: url) }
+
+  /// The scheduler_config.json of this name. Throws `CheckpointError`.
+  public func scheduler(named name: String) throws -> Data { try parts.scheduler(name, of: url) }
+
+  /// The tokenizer of this name; not read yet. Throws `CheckpointError.missingComponent`.
+  public func tokenizer(named name: String) throws -> TokenizerSource { try parts.tokenizer(name, of: url) }
+
+  /// The preprocessor_config.json of this name. Throws `CheckpointError`.
+  public func featureExtractor(named name: String = "feature_extractor") throws -> StrictJSON {
+    try parts.featureExtractor(name, of: url)
+  }
+
+  /// The component `unet`. Throws `CheckpointError`.
+  public var unet: Component { get throws { try component("unet") } }
+  /// The component `vae`. Throws `CheckpointError`.
+  public var vae: Component { get throws { try component("vae") } }
+  /// The component `text_encoder`; its tensors' names begin with `text_model.` or, in newer folders, do not.
+  /// Throws `CheckpointError`.
+  public var textEncoder: Component { get throws { try component("text_encoder") } }
+  /// The scheduler_config.json of `scheduler`. Throws `CheckpointError`.
+  public var scheduler: Data { get throws { try scheduler(named: "scheduler") } }
+  /// The tokenizer `tokenizer`. Throws `CheckpointError`.
+  public var tokenizer: TokenizerSource { get throws { try tokenizer(named: "tokenizer") } }
+}
+
+/// What a checkpoint holds, read when it is asked for.
+private final class Parts: Sendable {
+  private let folder: URL?
+  /// Of model_index.json.
+  private let classes: [String: String]
+  private let prediction: String?
+  private let components: Mutex<[String: Checkpoint.Component]>
+  private let schedulers: [String: Data]
+  private let tokenizers: [String: Checkpoint.TokenizerSource]
+
+  init(
+    components: [String: Checkpoint.Component], schedulers: [String: Data],
+    tokenizers: [String: Checkpoint.TokenizerSource]
+  ) {
+    (folder, classes, prediction) = (nil, [:], nil)
+    self.components = Mutex(components)
+    (self.schedulers, self.tokenizers) = (schedulers, tokenizers)
+  }
+
+  init(folder: URL, classes: [String: String], prediction: String?) {
+    (self.folder, self.classes, self.prediction) = (folder, classes, prediction)
+    components = Mutex([:])
+    (schedulers, tokenizers) = ([:], [:])
+  }
+
+  func contains(_ name: String) -> Bool {
+    classes[name] != nil || schedulers[name] != nil || tokenizers[name] != nil
+      || components.withLock { $0[name] } != nil
+  }
+
+  func component(_ name: String, of url: URL) throws -> Checkpoint.Component {
+    if let known = components.withLock({ $0[name] }) { return known }
+    let opened = try ModelFolder.component(try subfolder(name, of: url), className: classes[name])
+    components.withLock { $0[name] = opened }
+    return opened
+  }
+
+  func scheduler(_ name: String, of url: URL) throws -> Data {
+    if let known = schedulers[name] { return known }
+    let file = try subfolder(name, of: url).appendingPathComponent("scheduler_config.json")
+    guard case .object(var members) = try JSONFile.read(file) else {
+      throw CheckpointError.malformed(path: file.path, reason: "it is no object")
+    }
+    if let prediction, name == "scheduler" {
+      members.removeAll { $0.key == "prediction_type" }
+      members.append(StrictJSON.Member("prediction_type", .string(prediction)))
+    }
+    return StrictJSON.object(members).data
+  }
+
+  func tokenizer(_ name: String, of url: URL) throws -> Checkpoint.TokenizerSource {
+    try tokenizers[name] ?? .folder(subfolder(name, of: url))
+  }
+
+  func featureExtractor(_ name: String, of url: URL) throws -> StrictJSON {
+    try JSONFile.read(subfolder(name, of: url).appendingPathComponent("preprocessor_config.json"))
+  }
+
+  private func subfolder(_ name: String, of url: URL) throws -> URL {
+    guard let folder, classes[name] != nil else {
+      throw CheckpointError.missingComponent(path: url.path, name: name)
+    }
+    return folder.appendingPathComponent(name)
+  }
 }

@@ -18,6 +18,8 @@ public enum CheckpointError: Error, Sendable, Equatable, CustomStringConvertible
   case unsupportedDType(path: String, tensor: String, dtype: String)
   /// A pipeline or component class, or a layout of keys, that is not implemented.
   case unsupported(path: String, found: String, supported: [String])
+  /// A component that the pipeline needs.
+  case missingComponent(path: String, name: String)
   /// The index of a sharded checkpoint names a file that is not there.
   case missingShard(index: String, shard: String)
   case notInShard(index: String, shard: String, tensor: String)
@@ -42,6 +44,7 @@ public enum CheckpointError: Error, Sendable, Equatable, CustomStringConvertible
       "\(path): tensor '\(tensor)' is stored as \(dtype), which is not supported (F32, F16, BF16 and I32 are)"
     case .unsupported(let path, let found, let supported):
       "\(path): \(found) is not supported (supported: \(supported.joined(separator: ", ")))"
+    case .missingComponent(let path, let name): "\(path): the component \(name) is missing"
     case .missingShard(let index, let shard): "\(index): names the shard \(shard), which is not there"
     case .notInShard(let index, let shard, let tensor):
       "\(index): places the tensor '\(tensor)' in \(shard), which does not hold it"

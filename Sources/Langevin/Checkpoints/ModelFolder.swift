@@ -4,56 +4,52 @@ import LangevinNN
 
 /// A model as diffusers lays it out: model_index.json and a folder for each component.
 enum ModelFolder {
-  static let pipelines = ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"]
-
-  /// The classes of the components which a pipeline must have.
-  private static let classes: [(component: String, supported: [String])] = [
-    ("unet", ["UNet2DConditionModel"]), ("vae", ["AutoencoderKL"]), ("text_encoder", ["CLIPTextModel"]),
-    ("tokenizer", ["CLIPTokenizer", "CLIPTokenizerFast"]),
-  ]
-
   /// Throws `CheckpointError`.
   static func open(_ url: URL, prediction: String?) throws -> Checkpoint {
     let indexFile = url.appendingPathComponent("model_index.json")
     let index = try JSONFile.read(indexFile)
-    guard let pipeline = index["_class_name"]?.string else {
+    guard let name = index["_class_name"]?.string, case .object(let members) = index else {
       throw CheckpointError.malformed(path: indexFile.path, reason: "it has no _class_name")
     }
-    guard pipelines.contains(pipeline) else {
-      throw CheckpointError.unsupported(path: indexFile.path, found: pipeline, supported: pipelines)
+    guard let pipeline = Pipelines.type(of: name) else {
+      throw CheckpointError.unsupported(path: indexFile.path, found: name, supported: Pipelines.classes)
     }
-    for (component, supported) in classes {
-      guard case .array(let entry) = index[component], let name = entry.last?.string else {
-        throw CheckpointError.malformed(path: indexFile.path, reason: "it names no class for \(component)")
-      }
-      guard supported.contains(name) else {
+    // ["diffusers", "UNet2DConditionModel"]; [null, null] for what was left out.
+    var classes: [String: String] = [:]
+    for member in members {
+      if case .array(let entry) = member.value, let name = entry.last?.string { classes[member.key] = name }
+    }
+    for need in pipeline.components {
+      guard let found = classes[need.name],
+        FileManager.default.fileExists(atPath: url.appendingPathComponent(need.name).path)
+      else { throw CheckpointError.missingComponent(path: url.path, name: need.name) }
+      guard need.classes.isEmpty || need.classes.contains(found) else {
         throw CheckpointError.unsupported(
-          path: indexFile.path, found: "\(component) \(name)", supported: supported)
+          path: indexFile.path, found: "\(need.name) \(found)", supported: need.classes)
       }
-    }
-    func component(_ name: String) throws -> Checkpoint.Component {
-      let folder = url.appendingPathComponent(name)
-      let file = folder.appendingPathComponent("config.json")
-      let config = try JSONFile.read(file)
-      guard case .object = config else {
-        throw CheckpointError.malformed(path: file.path, reason: "it is no object")
-      }
-      return Checkpoint.Component(config: config, weights: try weights(in: folder))
-    }
-    let schedulerFile = url.appendingPathComponent("scheduler/scheduler_config.json")
-    let scheduler = try JSONFile.read(schedulerFile)
-    guard case .object(var members) = scheduler else {
-      throw CheckpointError.malformed(path: schedulerFile.path, reason: "it is no object")
-    }
-    if let prediction {
-      members.removeAll { $0.key == "prediction_type" }
-      members.append(StrictJSON.Member("prediction_type", .string(prediction)))
     }
     return Checkpoint(
-      url: url, unet: try component("unet"), vae: try component("vae"),
-      textEncoder: try component("text_encoder"),
-      scheduler: StrictJSON.object(members).data, tokenizer: .folder(url.appendingPathComponent("tokenizer")),
+      folder: url, pipeline: name, classes: classes, index: index, prediction: prediction,
       recommended: try RecommendedSettings.read(from: url))
+  }
+
+  /// One network's folder. Without a class's name it is what config.json says: diffusers' `_class_name` or
+  /// transformers' first of `architectures`.
+  ///
+  /// Throws `CheckpointError`.
+  static func component(_ folder: URL, className: String? = nil) throws -> Checkpoint.Component {
+    let file = folder.appendingPathComponent("config.json")
+    let config = try JSONFile.read(file)
+    guard case .object = config else {
+      throw CheckpointError.malformed(path: file.path, reason: "it is no object")
+    }
+    var architecture: String?
+    if case .array(let names) = config["architectures"] { architecture = names.first?.string }
+    guard let name = className ?? config["_class_name"]?.string ?? architecture else {
+      throw CheckpointError.malformed(
+        path: file.path, reason: "it names no class: it has neither _class_name nor architectures")
+    }
+    return Checkpoint.Component(name, config: config, weights: try weights(in: folder))
   }
 
   /// The weights under the names in use, full precision before float16.

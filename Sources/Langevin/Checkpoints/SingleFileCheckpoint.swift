@@ -68,20 +68,21 @@ public struct SingleFileCheckpoint {
       throw CheckpointError.unknownTensors(path: url.path, names: unknown.sorted())
     }
 
+    let config = unet.config(
+      heads: try Self.heads(of: unet, family: family, path: url.path), sampleSize: pixels / vae.scale)
     checkpoint = Checkpoint(
-      url: url,
-      unet: Checkpoint.Component(
-        config: unet.config(
-          heads: try Self.heads(of: unet, family: family, path: url.path), sampleSize: pixels / vae.scale
-        ),
-        weights: try RenamedWeights(unetTable, in: file)),
-      vae: Checkpoint.Component(
-        config: vae.config(sampleSize: pixels), weights: try RenamedWeights(vaeTable, in: file)),
-      textEncoder: Checkpoint.Component(
-        config: text.config(), weights: try RenamedWeights(text.table, in: file)),
-      scheduler: Self.scheduler(prediction: predicted).data,
-      tokenizer: .clip(padding: family == .stableDiffusion1 ? "<|endoftext|>" : "!"),
-      recommended: RecommendedSettings())
+      url: url, pipeline: "StableDiffusionPipeline",
+      components: [
+        "unet": Checkpoint.Component(
+          "UNet2DConditionModel", config: config, weights: try RenamedWeights(unetTable, in: file)),
+        "vae": Checkpoint.Component(
+          "AutoencoderKL", config: vae.config(sampleSize: pixels),
+          weights: try RenamedWeights(vaeTable, in: file)),
+        "text_encoder": Checkpoint.Component(
+          "CLIPTextModel", config: text.config(), weights: try RenamedWeights(text.table, in: file)),
+      ],
+      schedulers: ["scheduler": Self.scheduler(prediction: predicted).data],
+      tokenizers: ["tokenizer": .clip(padding: family == .stableDiffusion1 ? "<|endoftext|>" : "!")])
   }
 
   private static func heads(of unet: SingleFileUNet, family: Family, path: String) throws -> StrictJSON {

@@ -1,21 +1,22 @@
 import LangevinDiffusion
 import LangevinTensor
 
-/// What to generate. Everything is checked before any network is loaded.
+/// What to generate, for every pipeline. Nil leaves a setting to the pipeline; one that a pipeline has no use for
+/// is an error (`RequestOption`). Everything is checked before any network is loaded.
 public struct GenerationRequest: Sendable {
-  /// What to draw.
-  public var prompt: String
+  /// What to draw, each `count` times; empty for models that take no text.
+  public var prompts: [String]
   /// What to steer away from; used where guidance is above 1.
   public var negativePrompt = ""
-  /// The scale of classifier-free guidance (arXiv:2207.12598); 1 or less runs the prompt alone.
-  public var guidance = 7.5
-  /// Sampling steps, 1...10000; with `image` only the last `strength` of them run.
-  public var steps = 30
+  /// The scale of classifier-free guidance (arXiv:2207.12598), 0...1000; 1 or less runs the prompt alone.
+  public var guidance: Double?
+  /// Sampling steps, 1...10000; with `images` only the last `strength` of them run.
+  public var steps: Int?
   /// Which way from noise to the latent.
-  public var sampler = Sampler.ddim
+  public var sampler: Sampler?
   /// DDIM's share of fresh noise, 0...1 (arXiv:2010.02502, eq. 16).
   public var eta = 0.0
-  /// Image k of a batch has seed + k.
+  /// Image k has seed + k, counted over all prompts.
   public var seed: UInt64 = 0
   /// Whose random numbers.
   public var noise = NoiseKind.philox
@@ -23,87 +24,147 @@ public struct GenerationRequest: Sendable {
   public var width: Int?
   /// Pixels, as `width`.
   public var height: Int?
-  /// How many images, 1...10000.
+  /// How many images of each prompt, 1...10000.
   public var count = 1
-  /// Starts from this picture instead of from noise.
-  public var image: Picture?
+  /// Pictures to start from: instead of noise, to vary, or to go between.
+  public var images: [Picture] = []
   /// The share of the schedule that is run on `image`, 0...1.
-  public var strength = 0.7
-  /// Replaces the initial noise: [count, C, h, w].
+  public var strength: Double?
+  /// Replaces the initial noise: [images, C, spatial...].
   public var initialLatents: HostLatents?
+  /// unCLIP: steps of the prior, 1...10000.
+  public var priorSteps: Int?
+  /// unCLIP: the scale of the prior's guidance, 0...1000.
+  public var priorGuidance: Double?
+  /// unCLIP: steps of super-resolution, 1...10000.
+  public var superResolutionSteps: Int?
+  /// Stable unCLIP: how much noise the image embedding gets, a timestep of its own schedule.
+  public var noiseLevel: Int?
+  /// Video: pictures in time.
+  public var frames: Int?
+  /// Video: frames a second of what is written.
+  public var framesPerSecond: Double?
+  /// Keeps no network loaded beside another where it can be helped: images are decoded when all are sampled.
+  public var lowMemory = false
 
-  /// A request with what a model recommends (`Checkpoint.recommended`) and the defaults of every other setting.
+  /// A request with what a model recommends (`Checkpoint.recommended`) and every other setting left to the
+  /// pipeline.
+  public init(prompts: [String], recommended: RecommendedSettings = RecommendedSettings()) {
+    self.prompts = prompts
+    guidance = recommended.guidance
+    steps = recommended.steps
+    sampler = recommended.sampler
+  }
+
+  /// The same for one prompt.
   public init(prompt: String, recommended: RecommendedSettings = RecommendedSettings()) {
-    self.prompt = prompt
-    guidance = recommended.guidance ?? guidance
-    steps = recommended.steps ?? steps
-    sampler = recommended.sampler ?? sampler
-  }
-}
-
-/// Latents in the field's exchange layout.
-public struct HostLatents: Sendable, Equatable {
-  /// Float32, [count, C, h, w].
-  public var values: [Float]
-  /// [count, C, h, w].
-  public var shape: Shape
-
-  /// Latents of these values; a request checks that their number fits the shape.
-  public init(values: [Float], shape: Shape) {
-    self.values = values
-    self.shape = shape
+    self.init(prompts: [prompt], recommended: recommended)
   }
 
-  /// From channels last, [count, h, w, C].
-  init(_ latent: Tensor) throws {
-    let exchanged = try latent.cast(to: .float32).transposed([0, 3, 1, 2])
-    self.init(values: try exchanged.floats(), shape: exchanged.shape)
+  /// The first prompt, or none.
+  public var prompt: String {
+    get { prompts.first ?? "" }
+    set { prompts = [newValue] }
   }
 
-  /// To channels last.
-  func tensor(on device: Device) throws -> Tensor {
-    try Tensor(values, shape, on: device).transposed([0, 2, 3, 1])
+  /// The first picture to start from.
+  public var image: Picture? {
+    get { images.first }
+    set { images = newValue.map { [$0] } ?? [] }
   }
+
+  /// How many images there will be.
+  public var imageCount: Int { max(prompts.count, 1) * count }
+
+  /// The number of the prompt that image k is of.
+  func prompt(of image: Int) -> Int { image / count }
 }
 
-/// What a pipeline made.
-public struct GenerationResult: Sendable {
-  /// In the order of the seeds.
-  public var pictures: [Picture]
-  /// One an image.
-  public var seeds: [UInt64]
-  /// Before decoding.
-  public var latents: HostLatents
+/// Settings of a request that not every pipeline has a use for.
+public enum RequestOption: String, Sendable, CaseIterable {
+  case prompt
+  case negativePrompt = "negative prompt"
+  case guidance, steps, sampler, eta, width, height, image, strength
+  case initialLatents = "initial latents"
+  case priorSteps = "prior steps"
+  case priorGuidance = "prior guidance"
+  case superResolutionSteps = "super-resolution steps"
+  case noiseLevel = "noise level"
+  case frames
+  case framesPerSecond = "frames per second"
 }
 
-/// Where a pipeline is.
-public enum GenerationProgress: Sendable {
-  /// A component is being loaded: `text encoder`, `autoencoder`, `unet`.
-  case loading(String)
-  /// Text that did not fit into the text encoder's positions.
-  case truncated(prompt: String, rest: String)
-  /// An image's sampling begins.
-  case sampling(image: Int, steps: Int)
-  /// A step of image `image` (from 0) is done; `step` counts from 1.
-  case step(Int, of: Int, image: Int)
-  case decoding(image: Int)
-  /// An image is ready; those that follow may still fail or be stopped.
-  case finished(Picture, image: Int, seed: UInt64)
-}
+extension GenerationRequest {
+  /// Which settings were made.
+  public var given: [RequestOption] {
+    RequestOption.allCases.filter { option in
+      switch option {
+      case .prompt: !prompts.isEmpty
+      case .negativePrompt: !negativePrompt.isEmpty
+      case .guidance: guidance != nil
+      case .steps: steps != nil
+      case .sampler: sampler != nil
+      case .eta: eta != 0
+      case .width: width != nil
+      case .height: height != nil
+      case .image: !images.isEmpty
+      case .strength: strength != nil
+      case .initialLatents: initialLatents != nil
+      case .priorSteps: priorSteps != nil
+      case .priorGuidance: priorGuidance != nil
+      case .superResolutionSteps: superResolutionSteps != nil
+      case .noiseLevel: noiseLevel != nil
+      case .frames: frames != nil
+      case .framesPerSecond: framesPerSecond != nil
+      }
+    }
+  }
 
-/// Why a picture could not be generated.
-public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible {
-  case badRequest(String)
-  /// NaN or infinity, with the first operation that gave it, where it could be found by repeating the step.
-  case nonFinite(stage: String, operation: String)
+  /// Ranges that hold for every pipeline. Throws `GenerationError.badRequest`.
+  func checkRanges() throws {
+    func require(_ condition: Bool, _ name: String, _ range: String, _ value: Any) throws {
+      if !condition { throw GenerationError.badRequest("\(name) must be \(range), got \(value)") }
+    }
+    for (name, value) in [
+      ("steps", steps), ("prior steps", priorSteps), ("super-resolution steps", superResolutionSteps),
+      ("frames", frames), ("count", count),
+    ] {
+      if let value { try require((1...10_000).contains(value), name, "1 to 10000", value) }
+    }
+    for (name, value) in [("guidance", guidance), ("prior guidance", priorGuidance)] {
+      if let value { try require(value.isFinite && (0...1000).contains(value), name, "0 to 1000", value) }
+    }
+    try require((0...1).contains(eta), "eta", "0 to 1", eta)
+    if let strength { try require((0...1).contains(strength), "strength", "0 to 1", strength) }
+    if let fps = framesPerSecond {
+      try require(fps > 0 && fps <= 240, "frames per second", "above 0 and at most 240", fps)
+    }
+    try require(imageCount <= 10_000, "pictures", "at most 10000", imageCount)
+  }
 
-  /// One line that says what to change.
-  public var description: String {
-    switch self {
-    case .badRequest(let reason): reason
-    case .nonFinite(let stage, let operation):
-      "\(stage): the values are no longer finite; first in \(operation). "
-        + "Try --precision f32; if that fails too, the checkpoint or the device is at fault"
+  /// Sets width and height where they are nil, to those of the picture or to `size`, and checks both.
+  ///
+  /// Throws `GenerationError.badRequest` unless they are multiples of `multiple` up to 16384.
+  mutating func fillSize(_ size: (width: Int, height: Int), multiple: Int) throws {
+    let (w, h) = (width ?? image?.width ?? size.width, height ?? image?.height ?? size.height)
+    for (name, pixels) in [("width", w), ("height", h)] {
+      guard pixels > 0, pixels <= 16_384, pixels % multiple == 0 else {
+        throw GenerationError.badRequest(
+          "\(name) must be a multiple of \(multiple) up to 16384 for this model, got \(pixels)")
+      }
+    }
+    (width, height) = (w, h)
+  }
+
+  /// Throws `GenerationError.badRequest` where initial latents do not have this shape [images, C, spatial...].
+  func checkInitialLatents(_ expected: Shape) throws {
+    guard let initial = initialLatents else { return }
+    guard images.isEmpty else {
+      throw GenerationError.badRequest("initial latents and an image exclude each other")
+    }
+    guard initial.shape == expected, initial.values.count == expected.count else {
+      throw GenerationError.badRequest(
+        "the initial latents have shape \(initial.shape), expected \(expected)")
     }
   }
 }

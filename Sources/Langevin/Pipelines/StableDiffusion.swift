@@ -1,121 +1,104 @@
-import Foundation
 import LangevinDiffusion
 import LangevinModels
 import LangevinNN
 import LangevinTensor
 
 /// Stable Diffusion 1.x and 2.x (arXiv:2112.10752) from a checkpoint to pictures, on one device.
-///
-/// The text encoder is let go before the UNet is loaded, and the UNet before the last image is decoded. Images
-/// run one after the other: the memory is that of one, and image k is what it would be alone.
-public struct StableDiffusion: Sendable {
+public struct StableDiffusion: Pipeline {
+  /// Text to image and image to image are one pipeline.
+  public static let classes = ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"]
+  /// Without a safety checker.
+  public static let components = [
+    ComponentNeed("unet", "UNet2DConditionModel"), ComponentNeed("vae", "AutoencoderKL"),
+    ComponentNeed("text_encoder", "CLIPTextModel"),
+    ComponentNeed("tokenizer", "CLIPTokenizer", "CLIPTokenizerFast"), ComponentNeed("scheduler"),
+  ]
+  /// One picture to start from, at most.
+  public static let options: Set<RequestOption> = [
+    .prompt, .negativePrompt, .guidance, .steps, .sampler, .eta, .width, .height, .image, .strength,
+    .initialLatents,
+  ]
+
+  /// What it was made of.
+  public let checkpoint: Checkpoint
   /// Where everything is computed.
   public let device: Device
   /// Storage of weights and activations of text encoder and UNet; the autoencoder keeps float32 where its
   /// config forces it. Latents and sampler arithmetic are float32 always.
   public let precision: DType
-  let checkpoint: Checkpoint
-  let tokenizer: CLIPTokenizer
-  let textConfig: CLIPTextConfig
+  let text: ClipTextStage
+  let unet: Checkpoint.Component
   let unetConfig: UNet2DConditionConfig
-  let vaeConfig: AutoencoderKLConfig
+  let autoencoder: AutoencoderStage
   let schedule: NoiseSchedule
 
   /// Reads configurations and tokenizer; weights are loaded by `generate`.
   ///
-  /// Throws `TokenizerError`, `ModelError`, `DiffusionError`.
+  /// Throws `CheckpointError`, `TokenizerError`, `ModelError`, `DiffusionError`.
   public init(_ checkpoint: Checkpoint, on device: Device, precision: DType = .float32) throws {
     self.checkpoint = checkpoint
     self.device = device
     self.precision = precision
-    tokenizer = try checkpoint.tokenizer.load()
-    textConfig = try CLIPTextConfig(ConfigObject(checkpoint.textEncoder.config))
-    unetConfig = try UNet2DConditionConfig(ConfigObject(checkpoint.unet.config))
-    vaeConfig = try AutoencoderKLConfig(ConfigObject(checkpoint.vae.config))
+    text = try ClipTextStage(checkpoint)
+    unet = try checkpoint.unet
+    unetConfig = try UNet2DConditionConfig(unet.configuration)
+    autoencoder = try AutoencoderStage(checkpoint, precision: precision)
     schedule = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
   }
 
-  /// Width and height are multiples of this.
-  public var sizeMultiple: Int { vaeConfig.downscale * unetConfig.sizeMultiple }
-  /// Pixels a side where a request names none.
-  public var defaultSize: Int { unetConfig.sampleSize * vaeConfig.downscale }
-
-  /// Runs a request. `progress` may throw to stop; the error passes through.
-  ///
-  /// Throws `GenerationError`, `TensorError`, `WeightError`, `CheckpointError`.
-  public func generate(
-    _ request: GenerationRequest, progress: (GenerationProgress) throws -> Void = { _ in }
-  ) throws -> GenerationResult {
-    let plan = try Plan(request, self)
-    try progress(.loading("text encoder"))
-    let context = try encodePrompts(request, guided: plan.isGuided, progress: progress)
-    try progress(.loading("autoencoder"))
-    let vae = try loadAutoencoder(withEncoder: request.image != nil)
-    try progress(.loading("unet"))
-    var denoiser = Optional(try loadDenoiser(plan, context: context))
-    var latents: [Tensor] = []
-    var pictures: [Picture] = []
-    for (image, seed) in plan.seeds.enumerated() {
-      try progress(.sampling(image: image, steps: plan.steps.steps.count))
-      let latent = try denoiser.map {
-        try sample(plan, image: image, with: $0, vae: vae, progress: progress)
-      }
-      guard let latent else { break }
-      // Decoding needs memory too, and this was the UNet's last turn.
-      if image == plan.seeds.count - 1 { denoiser = nil }
-      try progress(.decoding(image: image))
-      let picture = try decode(latent, with: vae)
-      latents.append(latent)
-      pictures.append(picture)
-      try progress(.finished(picture, image: image, seed: seed))
-    }
-    return GenerationResult(
-      pictures: pictures, seeds: plan.seeds, latents: try HostLatents(Tensor.concatenated(latents, axis: 0)))
+  /// 30 steps of DDIM, guidance 7.5, the size that the UNet was made for; of a picture 0.7 of the schedule.
+  public func fill(_ request: inout GenerationRequest) throws {
+    request.guidance = request.guidance ?? 7.5
+    request.steps = request.steps ?? 30
+    request.sampler = request.sampler ?? .ddim
+    if !request.images.isEmpty { request.strength = request.strength ?? 0.7 }
+    let size = unetConfig.sampleSize * autoencoder.scale
+    try request.fillSize((size, size), multiple: autoencoder.scale * unetConfig.sizeMultiple)
   }
 
-  /// A request with everything derived from it.
-  struct Plan {
-    let request: GenerationRequest
-    let width, height: Int
-    let isGuided: Bool
-    let seeds: [UInt64]
-    let steps: Schedule
-    /// [1, h, w, C] of one image.
-    let latentShape: Shape
+  /// The schedule and the latent's shape.
+  public func plan(_ request: GenerationRequest) throws -> LatentPlan {
+    try LatentPlan(request, schedule, scale: autoencoder.scale, channels: autoencoder.config.latentChannels)
+  }
 
-    init(_ request: GenerationRequest, _ pipeline: StableDiffusion) throws {
-      self.request = request
-      func require(_ condition: Bool, _ reason: @autoclosure () -> String) throws {
-        if !condition { throw GenerationError.badRequest(reason()) }
-      }
-      try require((1...10_000).contains(request.steps), "steps must be 1 to 10000, got \(request.steps)")
-      try require((1...10_000).contains(request.count), "count must be 1 to 10000, got \(request.count)")
-      try require(
-        request.guidance.isFinite && (0...1000).contains(request.guidance),
-        "guidance must be 0 to 1000, got \(request.guidance)")
-      try require((0...1).contains(request.eta), "eta must be 0 to 1, got \(request.eta)")
-      try require((0...1).contains(request.strength), "strength must be 0 to 1, got \(request.strength)")
-      width = request.width ?? request.image?.width ?? pipeline.defaultSize
-      height = request.height ?? request.image?.height ?? pipeline.defaultSize
-      let multiple = pipeline.sizeMultiple
-      for (name, size) in [("width", width), ("height", height)] {
-        try require(
-          size > 0 && size <= 16_384 && size % multiple == 0,
-          "\(name) must be a multiple of \(multiple) up to 16384 for this model, got \(size)")
-      }
-      isGuided = ClassifierFreeGuidance.isUsed(scale: request.guidance)
-      seeds = (0..<request.count).map { request.seed &+ UInt64($0) }
-      let full = try request.sampler.schedule(pipeline.schedule, steps: request.steps)
-      steps = request.image == nil ? full : try full.starting(at: request.strength)
-      let scale = pipeline.vaeConfig.downscale
-      latentShape = [1, height / scale, width / scale, pipeline.vaeConfig.latentChannels]
-      if let initial = request.initialLatents {
-        try require(request.image == nil, "initial latents and an image exclude each other")
-        let expected: Shape = [request.count, latentShape[3], latentShape[1], latentShape[2]]
-        try require(
-          initial.shape == expected && initial.values.count == expected.count,
-          "the initial latents have shape \(initial.shape), expected \(expected)")
+  /// Settings without effect.
+  public func warnings(_ plan: LatentPlan) -> [String] { plan.warnings }
+
+  /// The context of each prompt, [2, T, C] as (negative, prompt) where guided, else [1, T, C]; and the picture
+  /// to start from.
+  public struct Conditioning {
+    let contexts: [Tensor]
+    let posterior: DiagonalGaussian?
+  }
+
+  /// Runs the text encoder and, on a picture, the autoencoder's encoder.
+  public func condition(_ plan: LatentPlan, _ run: GenerationRun) throws -> Conditioning {
+    let request = plan.request
+    let contexts = try text.encode(
+      request.prompts.map { plan.isGuided ? [request.negativePrompt, $0] : [$0] }, as: precision, run)
+    return Conditioning(contexts: contexts, posterior: try autoencoder.encode(plan, run))
+  }
+
+  /// Loads the UNet, guided where the plan is.
+  public func denoiser(_ plan: LatentPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> (_ image: Int) throws -> Trajectory
+  {
+    let weights = Weights(unet.weights, on: device, as: precision, component: "unet")
+    let model = try run.load("unet") { try UNet2DConditionModel(unetConfig, weights) }
+    let dtype = precision
+    return { image in
+      let context = conditioning.contexts[plan.request.prompt(of: image)]
+      return plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
+        let timesteps = [Float](repeating: timestep, count: x.shape[0])
+        return try model(x.cast(to: dtype), timesteps: timesteps, context: context)
       }
     }
+  }
+
+  /// Loads the autoencoder's decoder.
+  public func decoder(_ plan: LatentPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> (_ latent: Tensor, _ image: Int) throws -> Tensor
+  {
+    try autoencoder.decoder(run)
   }
 }

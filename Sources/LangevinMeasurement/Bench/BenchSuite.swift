@@ -95,9 +95,9 @@ private struct ModelParts {
   init(_ checkpoint: Checkpoint, dtype: DType) throws {
     self.checkpoint = checkpoint
     self.dtype = dtype
-    textConfig = try CLIPTextConfig(ConfigObject(checkpoint.textEncoder.config))
-    unetConfig = try UNet2DConditionConfig(ConfigObject(checkpoint.unet.config))
-    vaeConfig = try AutoencoderKLConfig(ConfigObject(checkpoint.vae.config))
+    textConfig = try CLIPTextConfig(checkpoint.textEncoder.configuration)
+    unetConfig = try UNet2DConditionConfig(checkpoint.unet.configuration)
+    vaeConfig = try AutoencoderKLConfig(checkpoint.vae.configuration)
     schedule = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
   }
 
@@ -206,7 +206,7 @@ private struct ModelParts {
     BenchWorkload(
       "image, \(steps) steps", dtype: dtype, check: .reference(tolerance: tolerance(guided: true))
     ) { device in
-      let pipeline = try StableDiffusion(checkpoint, on: device, precision: dtype)
+      let pipeline = try Pipelines.open(checkpoint, on: device, precision: dtype)
       var request = GenerationRequest(prompt: "grinning face")
       request.steps = steps
       request.seed = 1

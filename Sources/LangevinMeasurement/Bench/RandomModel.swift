@@ -74,14 +74,19 @@ public enum RandomModel {
        "beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "clip_sample": false,
        "set_alpha_to_one": false, "steps_offset": 1, "prediction_type": "epsilon"}
       """
-    func component(_ config: String, seed: UInt64) throws -> Checkpoint.Component {
+    func component(_ className: String, _ config: String, seed: UInt64) throws -> Checkpoint.Component {
       let parsed = try StrictJSON(parsing: Array(config.utf8))
-      return Checkpoint.Component(config: parsed, weights: RandomWeights(seed: seed))
+      return Checkpoint.Component(className, config: parsed, weights: RandomWeights(seed: seed))
     }
     return try Checkpoint(
-      url: URL(fileURLWithPath: stableDiffusion15Name), unet: component(unet, seed: 1),
-      vae: component(vae, seed: 2), textEncoder: component(text, seed: 3),
-      scheduler: Data(scheduler.utf8), tokenizer: .clip(padding: "<|endoftext|>"))
+      url: URL(fileURLWithPath: stableDiffusion15Name), pipeline: "StableDiffusionPipeline",
+      components: [
+        "unet": component("UNet2DConditionModel", unet, seed: 1),
+        "vae": component("AutoencoderKL", vae, seed: 2),
+        "text_encoder": component("CLIPTextModel", text, seed: 3),
+      ],
+      schedulers: ["scheduler": Data(scheduler.utf8)],
+      tokenizers: ["tokenizer": .clip(padding: "<|endoftext|>")])
   }
 
   /// The shipped model where `name` is nil, a random one by its name, or else what lies at that path. Throws

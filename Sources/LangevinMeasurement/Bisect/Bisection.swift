@@ -13,24 +13,24 @@ public struct Bisection: Sendable {
 
   /// Runs a request on a device, holding every operation to a reference, up to the first that differs.
   ///
-  /// What the device has no kernel for runs on its fallback and is not compared. Throws what `StableDiffusion`
+  /// What the device has no kernel for runs on its fallback and is not compared. Throws what the pipeline
   /// throws, and what `progress` throws.
   public static func run(
     _ request: GenerationRequest, with checkpoint: Checkpoint, precision: DType = .float32, on device: Device,
     reference: any Backend, progress: (GenerationProgress) throws -> Void = { _ in }
   ) throws -> Bisection {
     let shadow = try ShadowBackend(device.backend, reference: reference)
-    let pipeline = try StableDiffusion(
+    let pipeline = try Pipelines.open(
       checkpoint, on: Device(shadow, fallback: device.fallback), precision: precision)
     var stage: String?
     do {
       _ = try pipeline.generate(request) { event in
         switch event {
         case .loading(let component): stage = "loading and running the \(component)"
-        case .sampling(_, let steps): stage = "step 1 of \(steps)"
+        case .sampling(_, _, let steps): stage = "step 1 of \(steps)"
         case .step(let step, let total, _): stage = step < total ? "step \(step + 1) of \(total)" : "sampler"
         case .decoding: stage = "decoder"
-        case .truncated, .finished: break
+        case .warning, .truncated, .finished: break
         }
         try progress(event)
       }

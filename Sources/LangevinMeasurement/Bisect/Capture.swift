@@ -9,7 +9,7 @@ import enum LangevinTensor.Operation
 /// to be computed again on any device.
 public struct Capture: Sendable {
   /// Changes when the file is read otherwise.
-  public static let currentFormat = "1"
+  public static let currentFormat = "2"
 
   public let operation: Operation
   /// In the operation's order.
@@ -28,15 +28,13 @@ public struct Capture: Sendable {
   ///
   /// Throws `CheckpointError.unwritable`.
   public func write(to url: URL, version: String) throws {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     let host = Device(CPUBackend())
     let tensors = try inputs.enumerated().map { index, input in
       ("input.\(index)", try Capture.tensor(input, on: host))
     }
     let metadata = [
       "langevin_capture": Capture.currentFormat, "version": version, "path": path,
-      "operation": String(decoding: try encoder.encode(operation), as: UTF8.self),
+      "operation": String(decoding: try OperationJSON.encode(operation), as: UTF8.self),
     ]
     try SafetensorsWriter.write(tensors, metadata: metadata, to: url)
   }
@@ -57,7 +55,7 @@ public struct Capture: Sendable {
           + Capture.currentFormat)
     }
     do {
-      operation = try JSONDecoder().decode(Operation.self, from: Data(text.utf8))
+      operation = try OperationJSON.decode(Operation.self, from: Data(text.utf8))
     } catch {
       throw malformed("the operation in it, by langevin \(version), is not one of this version")
     }

@@ -101,7 +101,7 @@ extension Operation {
     case .matmul, .conv2d: .products
     case .attention: .attention
     case .groupNorm, .layerNorm, .rmsNorm, .softmax, .reduce: .norms
-    case .unary, .affine, .clamp, .geglu, .binary, .linearCombination, .normalNoise, .nonFiniteCount:
+    case .unary, .affine, .clamp, .geglu, .rotary, .binary, .linearCombination, .normalNoise, .nonFiniteCount:
       .elements
     case .embedding, .transpose, .broadcast, .slice, .concatenate, .pad, .upsampleNearest, .cast, .fill,
       .arrangeWeight:

@@ -167,14 +167,15 @@ public struct Reporter: Sendable {
     var request = GenerationRequest(prompt: "grinning face")
     (request.seed, request.steps) = (1, isQuick ? 5 : 20)
     func draw(_ device: Device) throws -> Picture {
-      try StableDiffusion(checkpoint, on: device).generate(request).pictures[0]
+      try Pipelines.open(checkpoint, on: device).generate(request).pictures[0]
     }
     progress("the picture on the CPU backend, to compare with")
     let expected = try draw(reference)
     return subjects.filter { !lost.contains($0.device.name) && !shouldStop() }.map { subject in
       progress("the picture on \(subject.device.name)")
       var result = MachineReport.PictureResult(
-        device: subject.device.name, prompt: request.prompt, seed: request.seed, steps: request.steps)
+        device: subject.device.name, prompt: request.prompt, seed: request.seed,
+        steps: request.steps ?? 0)
       let start = ContinuousClock.now
       do {
         let picture = try draw(subject.device)

@@ -48,7 +48,7 @@ public struct OperationCounts: Sendable {
   public static func observing(
     _ checkpoint: Checkpoint, precision: DType, steps: Int, check: () throws -> Void = {}
   ) throws -> OperationCounts {
-    let pipeline = try StableDiffusion(checkpoint, on: Device(ShapeBackend()), precision: precision)
+    let pipeline = try Pipelines.open(checkpoint, on: Device(ShapeBackend()), precision: precision)
     let state = Mutex((counts: OperationCounts(), times: 1.0))
     pipeline.device.observe { event in
       state.withLock {
@@ -56,13 +56,13 @@ public struct OperationCounts: Sendable {
       }
     }
     defer { pipeline.device.observe(nil) }
-    var request = GenerationRequest(prompt: "a photograph")
+    var request = try pipeline.filled(GenerationRequest(prompt: "a photograph"))
     request.steps = 1
     _ = try pipeline.generate(request) { event in
       try check()
       switch event {
       case .sampling: state.withLock { $0.times = Double(steps) }
-      case .decoding: state.withLock { $0.times = 1 }
+      case .loading, .decoding: state.withLock { $0.times = 1 }
       default: break
       }
     }

@@ -21,7 +21,7 @@ public struct TuningCandidate: Sendable, Codable {
   }
 
   /// As the parent wrote it. Throws `DecodingError`.
-  public init(json: String) throws { self = try JSONDecoder().decode(Self.self, from: Data(json.utf8)) }
+  public init(json: String) throws { self = try OperationJSON.decode(Self.self, from: Data(json.utf8)) }
 
   /// Whether a device's driver has been through whole searches: PoCL, and Intel's runtime for CPUs.
   public static func isKnownDriver(_ device: DeviceDescription) -> Bool {
@@ -47,7 +47,7 @@ public struct TuningCandidate: Sendable, Codable {
   ///
   /// Throws where no process can be started.
   public func reasonAgainst(arguments: [String]) throws -> String? {
-    let json = String(decoding: try JSONEncoder().encode(self), as: UTF8.self)
+    let json = String(decoding: try OperationJSON.encode(self), as: UTF8.self)
     let outcome = try ChildProcess.run(
       URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath(), arguments + [json],
       environment: ProcessInfo.processInfo.environment, patience: TuningCandidate.patience)

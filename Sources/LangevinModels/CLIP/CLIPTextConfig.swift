@@ -20,6 +20,8 @@ public struct CLIPTextConfig: Sendable, Hashable {
   public var layerNormEpsilon: Float = 1e-5
   /// 2 in old files, which means: the largest id of the prompt.
   public var endOfTextToken = 49407
+  /// Channels of the embedding that texts and pictures share; used where the model has its projection.
+  public var projectionSize = 512
 
   /// CLIP ViT-B/32's text encoder.
   public init() {}
@@ -27,25 +29,26 @@ public struct CLIPTextConfig: Sendable, Hashable {
   /// Reads config.json. Throws `ModelError.unsupported` and `.invalidConfig`.
   public init(_ config: ConfigObject) throws {
     try config.require("model_type", in: [.string("clip_text_model")])
-    let activations: [(String, Activation)] = [
-      ("quick_gelu", .quickGelu), ("gelu", .gelu), ("gelu_new", .geluTanh), ("gelu_pytorch_tanh", .geluTanh),
-    ]
+    layers = try layers.reading(config)
     vocabularySize = try config.int("vocab_size", default: vocabularySize)
-    hiddenSize = try config.int("hidden_size", default: hiddenSize)
-    intermediateSize = try config.int("intermediate_size", default: intermediateSize)
-    layerCount = try config.int("num_hidden_layers", default: layerCount)
-    headCount = try config.int("num_attention_heads", default: headCount)
     maxPositions = try config.int("max_position_embeddings", default: maxPositions)
-    layerNormEpsilon = Float(try config.float("layer_norm_eps", default: 1e-5))
     endOfTextToken = try config.count("eos_token_id", default: endOfTextToken)
-    try config.require("hidden_act", in: activations.map { .string($0.0) })
-    let name = try config.string("hidden_act", default: "quick_gelu")
-    activation = activations.first { $0.0 == name }?.1 ?? .quickGelu
+    projectionSize = try config.int("projection_dim", default: projectionSize)
     guard maxPositions >= 2 else {
       throw config.invalid("max_position_embeddings", "room for a start and an end token")
     }
-    guard hiddenSize % headCount == 0 else {
-      throw config.invalid("num_attention_heads", "a divisor of hidden_size \(hiddenSize)")
+  }
+
+  var layers: CLIPLayerConfig {
+    get {
+      CLIPLayerConfig(
+        hiddenSize: hiddenSize, intermediateSize: intermediateSize, layerCount: layerCount,
+        headCount: headCount, activation: activation, layerNormEpsilon: layerNormEpsilon)
+    }
+    set {
+      (hiddenSize, intermediateSize) = (newValue.hiddenSize, newValue.intermediateSize)
+      (layerCount, headCount) = (newValue.layerCount, newValue.headCount)
+      (activation, layerNormEpsilon) = (newValue.activation, newValue.layerNormEpsilon)
     }
   }
 }

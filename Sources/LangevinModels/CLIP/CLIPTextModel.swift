@@ -7,7 +7,7 @@ public struct CLIPTextModel: Sendable {
   public let config: CLIPTextConfig
   let tokens: Embedding
   let positions: Tensor
-  let layers: [CLIPEncoderLayer]
+  let encoder: CLIPEncoder
   let finalNorm: LayerNormalization
   let path: String
 
@@ -17,6 +17,9 @@ public struct CLIPTextModel: Sendable {
     public let lastHiddenState: Tensor
     /// Its vector at the end-of-text token [N, C].
     public let pooled: Tensor
+    /// Before the last `skipLast` layers and without the final layer norm [N, T, C]: transformers'
+    /// `hidden_states[-1 - skipLast]`. Stable Diffusion XL is conditioned on `[-2]`.
+    public let hiddenState: Tensor
   }
 
   /// Loads the encoder; keys may begin with `text_model.` or not. Throws `WeightError`.
@@ -28,7 +31,7 @@ public struct CLIPTextModel: Sendable {
       root["embeddings"]["token_embedding"], count: config.vocabularySize, channels: config.hiddenSize)
     positions = try root["embeddings"].tensor(
       "position_embedding.weight", [config.maxPositions, config.hiddenSize])
-    layers = try (0..<config.layerCount).map { try CLIPEncoderLayer(config, root["encoder"]["layers"][$0]) }
+    encoder = try CLIPEncoder(config.layers, causal: true, root["encoder"])
     finalNorm = try LayerNormalization(
       root["final_layer_norm"], channels: config.hiddenSize, epsilon: config.layerNormEpsilon)
     try weights.finish(ignoring: ["text_model.embeddings.position_ids", "embeddings.position_ids"])
@@ -36,32 +39,36 @@ public struct CLIPTextModel: Sendable {
 
   /// Token ids, N prompts of T tokens each -> hidden states and pooled vectors.
   ///
-  /// Throws `ModelError.invalidInput` for prompts of different lengths, for more tokens than the model has
-  /// positions, for ids outside the vocabulary and for a prompt without its end-of-text token.
-  public func callAsFunction(_ ids: [[Int32]]) throws -> Output {
-    let hidden = try hiddenStates(ids)
+  /// `hiddenState` of the output is that before the last `skipLast` layers, at most all of them. Throws
+  /// `ModelError.invalidInput` for prompts of different lengths, for more tokens than the model has positions, for
+  /// ids outside the vocabulary and for a prompt without its end-of-text token.
+  public func callAsFunction(_ ids: [[Int32]], skipLast: Int = 1) throws -> Output {
+    try check(ids)
+    try encoder.check(skipLast: skipLast, model: "CLIPTextModel")
     let length = ids[0].count
     let rows = try ids.enumerated().map { Int32($0 * length + (try endOfText($1))) }
-    let flat = try hidden.reshaped([ids.count * length, config.hiddenSize])
-    let pooled = try layer(path) { try flat.embedding(Tensor(rows, [rows.count], on: flat.device)) }
-    return Output(lastHiddenState: hidden, pooled: pooled)
+    return try layer(path) {
+      let states = try encoder(embed(ids), keeping: skipLast)
+      let last = try finalNorm(states.last)
+      let flat = try last.reshaped([ids.count * length, config.hiddenSize])
+      return Output(
+        lastHiddenState: last, pooled: try flat.embedding(Tensor(rows, [rows.count], on: flat.device)),
+        hiddenState: states.kept)
+    }
   }
 
-  /// Hidden states [N, T, C] after the final layer norm, without running the last `skipLast` layers: 1 gives
-  /// the penultimate layer's, as Stable Diffusion 2 uses. Throws as calling the model does.
+  /// Hidden states [N, T, C] after the final layer norm, without running the last `skipLast` layers: 1 gives the
+  /// penultimate layer's, as Stable Diffusion 2 uses. Throws as calling the model does.
   public func hiddenStates(_ ids: [[Int32]], skipLast: Int = 0) throws -> Tensor {
     try check(ids)
-    guard skipLast >= 0, skipLast < layers.count else {
-      throw ModelError.invalidInput(
-        model: "CLIPTextModel", reason: "cannot skip \(skipLast) of \(layers.count) layers")
-    }
+    try encoder.check(skipLast: skipLast, model: "CLIPTextModel")
+    return try layer(path) { try finalNorm(encoder(embed(ids), skipLast: skipLast)) }
+  }
+
+  private func embed(_ ids: [[Int32]]) throws -> Tensor {
     let length = ids[0].count
     let numbers = try Tensor(ids.flatMap { $0 }, [ids.count, length], on: tokens.table.device)
-    return try layer(path) {
-      var h = try tokens(numbers) + positions.rows(0..<length)
-      for layer in layers.dropLast(skipLast) { h = try layer(h) }
-      return try finalNorm(h)
-    }
+    return try tokens(numbers) + positions.rows(0..<length)
   }
 
   private func check(_ ids: [[Int32]]) throws {
@@ -87,33 +94,31 @@ public struct CLIPTextModel: Sendable {
   }
 }
 
-/// Causal self-attention and a perceptron, each normalised before and added after.
-struct CLIPEncoderLayer: Sendable {
-  let norm1: LayerNormalization
-  let attention: MultiHeadAttention
-  let norm2: LayerNormalization
-  let expand: Linear
-  let contract: Linear
-  let activation: Activation
-  let path: String
+/// The text encoder and the projection of its pooled vectors: Stable Diffusion XL's second encoder, and unCLIP's.
+public struct CLIPTextModelWithProjection: Sendable {
+  /// The encoder.
+  public let text: CLIPTextModel
+  let projection: Linear
 
-  init(_ config: CLIPTextConfig, _ weights: Weights) throws {
-    path = weights.layerPath
-    let (channels, epsilon) = (config.hiddenSize, config.layerNormEpsilon)
-    norm1 = try LayerNormalization(weights["layer_norm1"], channels: channels, epsilon: epsilon)
-    attention = try MultiHeadAttention(
-      weights["self_attn"], channels: channels, heads: config.headCount, bias: true, names: .transformers)
-    norm2 = try LayerNormalization(weights["layer_norm2"], channels: channels, epsilon: epsilon)
-    expand = try Linear(weights["mlp"]["fc1"], inputs: channels, outputs: config.intermediateSize)
-    contract = try Linear(weights["mlp"]["fc2"], inputs: config.intermediateSize, outputs: channels)
-    activation = config.activation
+  /// What a prompt becomes.
+  public struct Output: Sendable {
+    /// [N, projectionSize], not normalised.
+    public let textEmbeds: Tensor
+    /// Of the encoder.
+    public let text: CLIPTextModel.Output
   }
 
-  /// [N, T, C] -> [N, T, C].
-  func callAsFunction(_ x: Tensor) throws -> Tensor {
-    try layer(path) {
-      let h = try attention(norm1(x), causal: true, residual: x)
-      return try contract(expand(norm2(h), activation: activation), residual: h)
-    }
+  /// Loads `text_model.…` and `text_projection`. Throws `WeightError`.
+  public init(_ config: CLIPTextConfig, _ weights: Weights) throws {
+    text = try CLIPTextModel(config, weights["text_model"])
+    projection = try Linear(
+      weights["text_projection"], inputs: config.hiddenSize, outputs: config.projectionSize, bias: false)
+    try weights.finish(ignoring: ["text_model.embeddings.position_ids"])
+  }
+
+  /// As calling the encoder.
+  public func callAsFunction(_ ids: [[Int32]], skipLast: Int = 1) throws -> Output {
+    let output = try text(ids, skipLast: skipLast)
+    return Output(textEmbeds: try projection(output.pooled), text: output)
   }
 }

@@ -2,7 +2,7 @@
 public enum TokenizerError: Error, Sendable, Equatable, CustomStringConvertible {
   case missingFile(path: String)
   case malformed(path: String, reason: String)
-  /// A tokenizer of another kind than CLIP's.
+  /// A tokenizer of another kind, or one that does what this implementation cannot.
   case unsupported(path: String, found: String)
 
   /// One line that names the file.
@@ -10,7 +10,7 @@ public enum TokenizerError: Error, Sendable, Equatable, CustomStringConvertible 
     switch self {
     case .missingFile(let path): "\(path): no such file"
     case .malformed(let path, let reason): "\(path): malformed tokenizer: \(reason)"
-    case .unsupported(let path, let found): "\(path): \(found) is not supported (CLIP's byte-level BPE is)"
+    case .unsupported(let path, let found): "\(path): \(found) is not supported"
     }
   }
 }

@@ -94,7 +94,9 @@ struct TokenizerFiles {
     else {
       throw TokenizerError.unsupported(
         path: path,
-        found: "a \(model.type ?? "BPE") tokenizer with word ends '\(model.wordEnd ?? "")'")
+        found:
+          "a \(model.type ?? "BPE") tokenizer with word ends '\(model.wordEnd ?? "")', where CLIP's byte-level BPE is expected,"
+      )
     }
     let path = self.path
     merges = try model.merges.map { merge in

@@ -51,15 +51,15 @@ public struct AutoencoderKL: Sendable {
     return try DiagonalGaussian(moments: quantConv?(h) ?? h)
   }
 
-  private static func check(_ x: Tensor, channels: Int, multiple: Int) throws {
+  static func check(_ x: Tensor, channels: Int, multiple: Int, model: String = "AutoencoderKL") throws {
     let shape = x.shape
     guard shape.rank == 4, shape[3] == channels else {
       throw ModelError.invalidInput(
-        model: "AutoencoderKL", reason: "the input is \(shape), expected [N, height, width, \(channels)]")
+        model: model, reason: "the input is \(shape), expected [N, height, width, \(channels)]")
     }
     guard shape[1] > 0, shape[2] > 0, shape[1] % multiple == 0, shape[2] % multiple == 0 else {
       throw ModelError.invalidInput(
-        model: "AutoencoderKL",
+        model: model,
         reason: "a picture of \(shape[2])x\(shape[1]): width and height must be multiples of \(multiple)")
     }
   }

@@ -89,6 +89,22 @@ extension OperationCases {
       ([1, 1, 1, 1, 5], [4, 1, 3, 1, 1]), ([300, 301], [300, 301]), ([300, 301], [301]),
       ([2, 100, 160], [2, 1, 160]),
     ]
+    for pairs in Rotary.Pairs.allCases {
+      func rotary(_ x: Shape, heads: Int, kind: InputKind = .normal, sliced: Bool = false) {
+        let table: Shape = [x[1], x[2] / heads / 2]
+        cases.append(
+          OperationCase(
+            name("rotary", pairs, x, heads, kind, sliced ? "sliced" : ""),
+            .rotary(Rotary(heads: heads, pairs: pairs)), [x, table, table], kinds: [kind], sliced: sliced))
+      }
+      for (x, heads): (Shape, Int) in [
+        ([1, 1, 2], 1), ([1, 3, 2], 1), ([2, 5, 12], 3), ([1, 7, 66], 1), ([2, 3, 34], 1), ([2, 9, 144], 3),
+        ([3, 35, 128], 1), ([2, 77, 1536], 12), ([0, 4, 8], 2), ([2, 0, 8], 2), ([1, 3, 0], 1),
+      ] { rotary(x, heads: heads) }
+      rotary([2, 5, 40], heads: 2, kind: .wide)
+      rotary([2, 5, 40], heads: 2, kind: .denormal)
+      rotary([3, 4, 36], heads: 1, sliced: true)
+    }
     for function in Binary.allCases {
       let kinds: [InputKind] = function == .divide ? [.normal, .positive] : []
       for (a, b) in pairs {

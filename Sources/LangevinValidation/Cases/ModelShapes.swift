@@ -41,7 +41,7 @@ public enum ModelShapes {
   /// In the order in which the models dispatch them.
   public static let recorded: [Row] = {
     do {
-      let shapes = try JSONDecoder().decode([ModelShape].self, from: Data(PackageResources.model_shapes_json))
+      let shapes = try OperationJSON.decode([ModelShape].self, from: Data(PackageResources.model_shapes_json))
       var seen: [String: Int] = [:]
       return shapes.map { shape in
         let sizes = shape.inputs.map(\.shape.description).joined(separator: " ")
@@ -58,9 +58,7 @@ public enum ModelShapes {
 
   /// One line a shape, as the file is checked in.
   public static func encode(_ shapes: [ModelShape]) throws -> Data {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    let lines = try shapes.map { String(decoding: try encoder.encode($0), as: UTF8.self) }
+    let lines = try shapes.map { String(decoding: try OperationJSON.encode($0), as: UTF8.self) }
     return Data(("[\n" + lines.joined(separator: ",\n") + "\n]\n").utf8)
   }
 }

@@ -110,9 +110,12 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
     return operation
   }
 
-  /// The inputs' specs with float32 replaced by a floating-point dtype.
+  /// The inputs' specs with float32 replaced by a floating-point dtype, where the operation does not insist on it.
   public func specs(_ dtype: DType) -> [TensorSpec] {
-    inputs.map { $0.dtype == .float32 ? TensorSpec($0.shape, dtype) : $0 }
+    inputs.enumerated().map { index, spec in
+      spec.dtype == .float32 && !operation.isAlwaysFloat32(input: index)
+        ? TensorSpec(spec.shape, dtype) : spec
+    }
   }
 
   /// The inputs, rounded to their dtype; the same for the same seed everywhere.

@@ -47,6 +47,18 @@ public enum Reference {
           out[j] = line[row * width + j] / (square + Double(epsilon)).squareRoot() * gamma[j]
         }
       }
+    case .rotary(let rotary):
+      let (tokens, pairs) = (spec.shape[1], inputs[1].shape[1])
+      let isInterleaved = rotary.pairs == .interleaved
+      values = parallelMap(x.count) { i in
+        let channel = i % (2 * pairs)
+        let (pair, isSecond) =
+          isInterleaved ? (channel / 2, channel % 2 == 1) : (channel % pairs, channel >= pairs)
+        let other = x[i + (isSecond ? -1 : 1) * (isInterleaved ? 1 : pairs)]
+        let angle = i / spec.shape[2] % tokens * pairs + pair
+        let (c, s) = (inputs[1].values[angle], inputs[2].values[angle])
+        return isSecond ? other * s + x[i] * c : x[i] * c - other * s
+      }
     case .softmax:
       let width = spec.shape[-1]
       values = parallelRows(x.count / max(width, 1), width) { row, out in

@@ -21,6 +21,7 @@ struct Restriction {
     case .attention(let attention): return heads(attention, inputs, &chooser)
     case .groupNorm(let norm): return groups(norm, inputs)
     case .layerNorm, .rmsNorm, .softmax: return [rows(operation, inputs, &chooser)]
+    case .rotary: return [tokens(operation, inputs, &chooser)]
     case .unary, .affine, .clamp, .cast, .binary, .linearCombination, .geglu:
       let elements = chooser.elements(of: output.shape)
       if case .geglu = operation {
@@ -203,6 +204,24 @@ struct Restriction {
           inputs[2].gathered(Array(own), [width]),
         ], elements: elements)
     }
+  }
+
+  /// Whole tokens, as those of one image, and their angles.
+  private static func tokens(_ operation: Operation, _ inputs: [Operand], _ chooser: inout Chooser)
+    -> Restriction
+  {
+    let (x, pairs) = (inputs[0].spec.shape, inputs[1].spec.shape[1])
+    let rows = chooser.indices(below: x[0] * x[1], count: 64)
+    func gather(_ operand: Operand, _ width: Int, _ place: (Int) -> Int) -> HostArray {
+      let places = rows.map(place).flatMap { $0 * width..<($0 + 1) * width }
+      return operand.gathered(places, [rows.count, width])
+    }
+    let tokens = gather(inputs[0], x[2]) { $0 }
+    return Restriction(
+      operation: operation,
+      inputs: [HostArray(TensorSpec([1, rows.count, x[2]], tokens.dtype), tokens.values)]
+        + inputs.dropFirst().map { table in gather(table, pairs) { $0 % x[1] } },
+      elements: rows.flatMap { $0 * x[2]..<($0 + 1) * x[2] })
   }
 
   /// Whole rows, and all of what serves every row.

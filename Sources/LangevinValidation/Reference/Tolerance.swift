@@ -70,6 +70,15 @@ enum Tolerance {
     // A mean of positive terms, a root, two products.
     case .rmsNorm: return relative(16)
 
+    case .rotary:
+      // Two products and their sum: 2 u of the sum of their magnitudes.
+      var turned = inputs.map { $0.map { abs($0) } }
+      turned[2] = inputs[2].map { -abs($0) }
+      let first = try evaluate(operation, turned).values
+      turned[2] = inputs[2].map { abs($0) }
+      let second = try evaluate(operation, turned).values
+      return zip(first, second).map { 3 * u * max(abs($0), abs($1)) }
+
     case .softmax:
       // The exponent x - max is rounded once, which the exponential turns into a relative error.
       let width = value.shape[-1]

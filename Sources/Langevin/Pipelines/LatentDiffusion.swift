@@ -1,0 +1,159 @@
+import LangevinDiffusion
+import LangevinModels
+import LangevinNN
+import LangevinTensor
+
+// What pipelines over an autoencoder's latents have in common.
+
+/// A latent diffusion's request with everything derived from it.
+public struct LatentPlan {
+  /// With every setting made.
+  public let request: GenerationRequest
+  /// Whether the network runs on (negative, prompt).
+  public let isGuided: Bool
+  /// The steps that are taken.
+  public let steps: Schedule
+  /// [1, h, w, C] of one image.
+  public let latentShape: Shape
+  private let sampler: Sampler
+
+  /// `scale` is the autoencoder's pixels a latent, along each side. Throws `GenerationError`, `DiffusionError`.
+  init(_ request: GenerationRequest, _ schedule: NoiseSchedule, scale: Int, channels: Int) throws {
+    guard let guidance = request.guidance, let count = request.steps, let sampler = request.sampler,
+      let width = request.width, let height = request.height
+    else { preconditionFailure("the request was not filled") }
+    guard request.images.count <= 1 else {
+      throw GenerationError.badRequest("\(request.images.count) images; this model starts from one")
+    }
+    if request.strength != nil && request.images.isEmpty {
+      throw GenerationError.badRequest("a strength needs an image to start from")
+    }
+    self.request = request
+    self.sampler = sampler
+    isGuided = ClassifierFreeGuidance.isUsed(scale: guidance)
+    let full = try sampler.schedule(schedule, steps: count)
+    steps = try request.images.isEmpty ? full : full.starting(at: request.strength ?? 1)
+    latentShape = [1, height / scale, width / scale, channels]
+    try request.checkInitialLatents([request.imageCount, channels, height / scale, width / scale])
+  }
+
+  /// Settings without effect.
+  var warnings: [String] {
+    var lines: [String] = []
+    if request.eta != 0 && sampler != .ddim {
+      lines.append("eta has no effect on the sampler \(sampler.rawValue)")
+    }
+    if !isGuided && !request.negativePrompt.isEmpty {
+      lines.append("the negative prompt has no effect without guidance (above 1)")
+    }
+    return lines
+  }
+
+  /// Image k's trajectory: from noise, from the request's latents, or from a picture's posterior.
+  ///
+  /// `network` is called on [x; x] of (negative, prompt) where guided; its output is cast to float32.
+  func trajectory(
+    _ image: Int, _ config: NoiseSchedule, _ posterior: DiagonalGaussian?, _ autoencoder: AutoencoderStage,
+    _ network: @escaping Network
+  ) -> Trajectory {
+    let guidance = ClassifierFreeGuidance(scale: request.guidance ?? 1) { x, timestep in
+      try network(x, timestep).cast(to: .float32)
+    }
+    let (request, steps, shape) = (request, steps, latentShape)
+    return Trajectory(
+      "unet", sampler, along: steps, config: config, eta: request.eta, shape: shape,
+      denoiser: NetworkDenoiser(config.prediction) { x, timestep in try guidance(x, timestep) }
+    ) { noise in
+      if let initial = request.initialLatents {
+        return try steps.initial(noise: initial.tensor(on: noise.device).rows(image..<image + 1))
+      }
+      guard let posterior else { return try steps.initial(noise: noise.normal(shape, for: .initial)) }
+      let clean = try autoencoder.scaled(posterior.sample(noise: noise.normal(shape, for: .posterior)))
+      return try steps.addingNoise(noise.normal(shape, for: .initial), to: clean)
+    }
+  }
+}
+
+/// The autoencoder `vae` of a checkpoint.
+struct AutoencoderStage: Sendable {
+  let component: Checkpoint.Component
+  let config: AutoencoderKLConfig
+  /// Float32 where its configuration forces it.
+  let dtype: DType
+
+  init(_ checkpoint: Checkpoint, precision: DType) throws {
+    component = try checkpoint.vae
+    config = try AutoencoderKLConfig(component.configuration)
+    dtype = config.forceUpcast ? .float32 : precision
+  }
+
+  /// Pixels a latent, along each side.
+  var scale: Int { config.downscale }
+
+  private func load(withEncoder: Bool, _ run: GenerationRun) throws -> AutoencoderKL {
+    let weights = Weights(component.weights, on: run.device, as: dtype, component: "vae")
+    return try run.load("autoencoder") { try AutoencoderKL(config, weights, withEncoder: withEncoder) }
+  }
+
+  /// The latents that the request's picture may have; nil without one.
+  func encode(_ plan: LatentPlan, _ run: GenerationRun) throws -> DiagonalGaussian? {
+    guard let picture = plan.request.image, let width = plan.request.width, let height = plan.request.height
+    else { return nil }
+    let vae = try load(withEncoder: true, run)
+    return try stage("encoder") {
+      let input = try picture.resized(width: width, height: height).tensor(on: run.device).cast(to: dtype)
+      return try vae.encode(input)
+    }
+  }
+
+  /// From the autoencoder's own latents to the diffusion model's, float32.
+  func scaled(_ latent: Tensor) throws -> Tensor {
+    try latent.cast(to: .float32).affine(
+      scale: config.scalingFactor, offset: -config.shiftFactor * config.scalingFactor)
+  }
+
+  /// Loads the decoder; the closure decodes the diffusion model's latents.
+  func decoder(_ run: GenerationRun) throws -> (_ latent: Tensor, _ image: Int) throws -> Tensor {
+    let vae = try load(withEncoder: false, run)
+    return { latent, _ in
+      let own = try latent.affine(scale: 1 / config.scalingFactor, offset: config.shiftFactor)
+        .cast(to: dtype)
+      return try run.compute("decoder", "the autoencoder's decoder") {
+        try vae.decode(own).cast(to: .float32)
+      }
+    }
+  }
+}
+
+/// CLIP's tokenizer and text encoder of a checkpoint, as Stable Diffusion uses them.
+struct ClipTextStage: Sendable {
+  let component: Checkpoint.Component
+  let config: CLIPTextConfig
+  let tokenizer: CLIPTokenizer
+
+  init(_ checkpoint: Checkpoint) throws {
+    component = try checkpoint.textEncoder
+    config = try CLIPTextConfig(component.configuration)
+    tokenizer = try checkpoint.tokenizer.load()
+  }
+
+  /// Hidden states [prompts of the row, T, C] of each row of prompts; the encoder is let go.
+  func encode(_ rows: [[String]], as dtype: DType, _ run: GenerationRun) throws -> [Tensor] {
+    let length = min(tokenizer.maximumLength, config.maxPositions)
+    var told: Set<String> = []
+    let sequences = try rows.map { row in
+      try row.map { prompt in
+        let sequence = tokenizer(prompt, length: length)
+        if let rest = sequence.truncated, told.insert(prompt).inserted {
+          try run.report(.truncated(prompt: prompt, rest: rest))
+        }
+        return sequence.ids
+      }
+    }
+    let weights = Weights(component.weights, on: run.device, as: dtype, component: "text_encoder")
+    let encoder = try run.load("text encoder") { try CLIPTextModel(config, weights) }
+    return try sequences.map { ids in
+      try run.compute("text encoder", "the text encoder") { try encoder(ids).lastHiddenState }
+    }
+  }
+}

@@ -1,0 +1,188 @@
+import LangevinNN
+import LangevinTensor
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// How many tokens lie along each axis.
+struct WanGrid: Sendable, Hashable {
+  var frames: Int
+  var height: Int
+  var width: Int
+}
+
+/// Cuts a latent into patches, projects each to a token, and puts patches together again: a convolution whose stride
+/// is its kernel is one product.
+struct WanPatches: Sendable {
+  let weight: Matrix
+  let bias: Tensor
+  let patch: WanTransformer3DConfig.Patch
+  let path: String
+
+  /// Loads `weight` [C, inputs, frames, height, width] and `bias` [C].
+  init(_ weights: Weights, _ config: WanTransformer3DConfig) throws {
+    path = weights.layerPath
+    patch = config.patch
+    let (outputs, inputs) = (config.channels, config.inChannels)
+    let kernel = try weights.tensor(
+      "weight", [outputs, inputs, patch.frames, patch.height, patch.width])
+    weight = try layer(weights.layerPath) {
+      try Matrix(
+        convolution: kernel.reshaped([
+          outputs, inputs, config.patch.frames * config.patch.height, config.patch.width,
+        ]))
+    }
+    bias = try weights.tensor("bias", [outputs])
+  }
+
+  /// Of a latent [N, F, H, W, C].
+  func grid(_ latent: Shape) -> WanGrid {
+    WanGrid(
+      frames: latent[1] / patch.frames, height: latent[2] / patch.height, width: latent[3] / patch.width)
+  }
+
+  /// [N, F, H, W, inputs] -> [N, T, C].
+  func callAsFunction(_ latent: Tensor) throws -> Tensor {
+    let (grid, videos) = (grid(latent.shape), latent.shape[0])
+    return try layer(path) {
+      let tokens = try latent.reshaped([
+        videos * grid.frames, patch.frames, grid.height, patch.height, grid.width,
+        patch.width * latent.shape[4],
+      ]).transposed([0, 2, 4, 1, 3, 5])
+      return try tokens.reshaped([videos, -1, weight.rows]).matmul(weight, bias: bias)
+    }
+  }
+
+  /// Tokens [N, T, patch * channels] -> [N, F, H, W, channels].
+  func joined(_ tokens: Tensor, grid: WanGrid) throws -> Tensor {
+    let videos = tokens.shape[0]
+    let pixels = try tokens.reshaped([
+      videos * grid.frames, grid.height, grid.width, patch.frames, patch.height, -1,
+    ]).transposed([0, 3, 1, 4, 2, 5])
+    return try pixels.reshaped([
+      videos, grid.frames * patch.frames, grid.height * patch.height, grid.width * patch.width, -1,
+    ])
+  }
+}
+
+/// By how much each token of a grid is turned: of a head's channels a third for each axis, the rest for time.
+/// Tables are computed in float64 and rounded to float32. arXiv:2503.20314, section 4.2.
+struct WanAngles: Sendable {
+  /// [T, headSize / 2].
+  let cosines: Tensor
+  let sines: Tensor
+
+  init(_ grid: WanGrid, _ config: WanTransformer3DConfig, on device: Device) throws {
+    let side = 2 * (config.headSize / 6)
+    func angles(_ channels: Int, _ count: Int) -> [[Double]] {
+      (0..<count).map { position in
+        (0..<channels / 2).map { Double(position) / pow(10000, 2 * Double($0) / Double(channels)) }
+      }
+    }
+    let times = angles(config.headSize - 2 * side, grid.frames)
+    let (rows, columns) = (angles(side, grid.height), angles(side, grid.width))
+    func table(_ function: (Double) -> Double) throws -> Tensor {
+      let (times, rows, columns) = (
+        times.map { $0.map { Float(function($0)) } }, rows.map { $0.map { Float(function($0)) } },
+        columns.map { $0.map { Float(function($0)) } }
+      )
+      let shape: Shape = [grid.frames * grid.height * grid.width, config.headSize / 2]
+      var values: [Float] = []
+      values.reserveCapacity(shape.count)
+      for time in times {
+        for row in rows {
+          for column in columns {
+            values += time
+            values += row
+            values += column
+          }
+        }
+      }
+      return try Tensor(values, shape, on: device)
+    }
+    cosines = try table { cos($0) }
+    sines = try table { sin($0) }
+  }
+
+  /// x [N, T, heads * D].
+  func turned(_ x: Tensor, heads: Int) throws -> Tensor { try x.rotated(cosines, sines, heads: heads) }
+}
+
+/// Sinusoids of the timestep through a perceptron, and the modulation of all blocks from it.
+struct WanTimeEmbedding: Sendable {
+  let linear1: Linear
+  let linear2: Linear
+  let projection: Linear
+  let sinusoid: Sinusoid
+  let dtype: DType
+  let device: Device
+  let channels: Int
+  let path: String
+
+  /// Loads `time_embedder` and `time_proj`.
+  init(_ weights: Weights, _ config: WanTransformer3DConfig) throws {
+    let embedder = weights["time_embedder"]
+    path = embedder.layerPath
+    channels = config.channels
+    sinusoid = Sinusoid(channels: config.frequencyChannels, flipped: true, shift: 0)
+    linear1 = try Linear(embedder["linear_1"], inputs: sinusoid.channels, outputs: channels)
+    linear2 = try Linear(embedder["linear_2"], inputs: channels, outputs: channels)
+    projection = try Linear(weights["time_proj"], inputs: channels, outputs: 6 * channels)
+    (dtype, device) = (weights.dtype, weights.device)
+  }
+
+  /// The embedding [N, C], and the modulation [N, 6, C].
+  func callAsFunction(_ timesteps: [Float]) throws -> (Tensor, Tensor) {
+    let values = timesteps.flatMap { sinusoid($0) }
+    return try layer(path) {
+      let x = try Tensor(values, [timesteps.count, sinusoid.channels], on: device).cast(to: dtype)
+      let time = try linear2(linear1(x, activation: .silu))
+      return (time, try projection(time.silu()).reshaped([timesteps.count, 6, channels]))
+    }
+  }
+}
+
+/// The text encoder's states made as wide as a token.
+struct WanTextEmbedding: Sendable {
+  let linear1: Linear
+  let linear2: Linear
+  let path: String
+
+  init(_ weights: Weights, _ config: WanTransformer3DConfig) throws {
+    path = weights.layerPath
+    linear1 = try Linear(weights["linear_1"], inputs: config.textChannels, outputs: config.channels)
+    linear2 = try Linear(weights["linear_2"], inputs: config.channels, outputs: config.channels)
+  }
+
+  /// [N, T, textChannels] -> [N, T, C].
+  func callAsFunction(_ text: Tensor) throws -> Tensor {
+    try layer(path) { try linear2(linear1(text, activation: .geluTanh)) }
+  }
+}
+
+/// An image encoder's states made as wide as a token.
+struct WanImageEmbedding: Sendable {
+  let norm1: LayerNormalization
+  let linear1: Linear
+  let linear2: Linear
+  let norm2: LayerNormalization
+  let path: String
+
+  init(_ weights: Weights, inputs: Int, outputs: Int) throws {
+    path = weights.layerPath
+    norm1 = try LayerNormalization(weights["norm1"], channels: inputs)
+    linear1 = try Linear(weights["ff"]["net"][0]["proj"], inputs: inputs, outputs: inputs)
+    linear2 = try Linear(weights["ff"]["net"][2], inputs: inputs, outputs: outputs)
+    norm2 = try LayerNormalization(weights["norm2"], channels: outputs)
+  }
+
+  /// [N, S, inputs] -> [N, S, outputs].
+  func callAsFunction(_ image: Tensor) throws -> Tensor {
+    try layer(path) { try norm2(linear2(linear1(norm1(image), activation: .gelu))) }
+  }
+}

@@ -1,0 +1,144 @@
+"""Golden fixtures of WAN: tiny random transformers of diffusers, and Fixtures/tiny-wan: a whole folder with a guided
+trajectory of its pipeline and the decoded video.
+
+    python make_wan.py [CASE ...]
+
+Layouts are PyTorch's, latents [N, C, F, H, W].
+"""
+
+import json
+import shutil
+import sys
+
+import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from make_models import FIXTURES, model_config, randomize, write
+
+CASES = {}
+
+
+def case(function):
+    CASES[function.__name__] = function
+    return function
+
+
+def transformer_case(name, latent, text, timesteps, image=None, **config):
+    model = randomize(WanTransformer3DModel(freq_dim=16, ffn_dim=48, text_dim=20, **config))
+    for table in [model] + list(model.blocks):
+        table.scale_shift_table.copy_(0.3 * torch.randn_like(table.scale_shift_table))
+    io = {
+        "latent": torch.randn(len(timesteps), config["in_channels"], *latent),
+        "timesteps": torch.tensor(timesteps),
+        "text": torch.randn(len(timesteps), text, 20),
+    }
+    # As the pipeline pads it.
+    io["text"][:, text // 2:] = 0
+    if image:
+        io["image"] = torch.randn(len(timesteps), image, config["image_dim"])
+    io["output"] = model(io["latent"], io["timesteps"], io["text"], io.get("image")).sample
+    write(name, model_config(model), model.state_dict(), io)
+
+
+@case
+def wan_transformer():
+    transformer_case("wan_transformer", latent=(3, 6, 10), text=7, timesteps=[999.0],
+                     num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, num_layers=2)
+
+
+@case
+def wan_transformer_patches():
+    """Two videos at two times, a patch of several frames, heads that do not divide by six, no norm before the
+    cross-attention."""
+    transformer_case("wan_transformer_patches", latent=(4, 6, 5), text=9, timesteps=[431.0, 12.5],
+                     patch_size=(2, 3, 1), num_attention_heads=3, attention_head_dim=10, in_channels=5,
+                     out_channels=3, num_layers=3, cross_attn_norm=False, eps=1e-4)
+
+
+@case
+def wan_transformer_image():
+    """Image to video. The reference takes the last 512 states for the text."""
+    transformer_case("wan_transformer_image", latent=(2, 4, 6), text=512, timesteps=[700.0, 41.0], image=11,
+                     num_attention_heads=2, attention_head_dim=12, in_channels=6, out_channels=2, num_layers=2,
+                     image_dim=14, added_kv_proj_dim=24)
+
+
+# A whole pipeline
+
+TEXT = """a red balloon rises over the harbour at dawn, slow camera, soft light
+two foxes run through deep snow; the wind blows, the trees sway
+ein Zug fährt durch die Nacht, Regen am Fenster
+blurry, low quality, static, overexposed, worst hands"""
+
+
+def tiny_tokenizer():
+    """A Unigram model with UMT5's special tokens and its way with spaces."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme="always")
+    special = ["<pad>", "</s>", "<s>", "<unk>"]
+    tokenizer.train_from_iterator(TEXT.splitlines(), trainers.UnigramTrainer(
+        vocab_size=160, special_tokens=special, unk_token="<unk>", show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
+                                   model_max_length=512)
+
+
+@case
+def tiny_wan():
+    tokenizer = tiny_tokenizer()
+    text = randomize(UMT5EncoderModel(UMT5Config(
+        vocab_size=len(tokenizer), d_model=24, d_kv=6, d_ff=32, num_layers=2, num_heads=4, is_encoder_decoder=False,
+        use_cache=False)))
+    transformer = randomize(WanTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=24, freq_dim=16, ffn_dim=48,
+        num_layers=2))
+    vae = randomize(AutoencoderKLWan(
+        base_dim=4, z_dim=4, dim_mult=[1, 1, 2, 2], num_res_blocks=1, latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.5, 0.8, 2.0, 1.1]))
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    # Stored as float16, computed in float32 from the rounded values.
+    parts = [m.half() for m in (text, transformer, vae)]
+    pipe = WanPipeline(tokenizer=tokenizer, text_encoder=text, vae=vae, scheduler=scheduler, transformer=transformer)
+    folder = FIXTURES / "tiny-wan"
+    shutil.rmtree(folder, ignore_errors=True)
+    pipe.save_pretrained(folder)
+    # The class that WAN's own folder names.
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "T5TokenizerFast"]
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    for m in parts:
+        m.float()
+
+    run = {"prompt": "a red balloon  rises over the snow", "negative_prompt": "blurry, static", "steps": 6,
+           "guidance": 5.0, "seed": 20, "width": 48, "height": 32, "frames": 9}
+    pipe.set_progress_bar_config(disable=True)
+    latents = pipe(
+        prompt=run["prompt"], negative_prompt=run["negative_prompt"], num_inference_steps=run["steps"],
+        guidance_scale=run["guidance"], width=run["width"], height=run["height"], num_frames=run["frames"],
+        generator=torch.Generator().manual_seed(run["seed"]), output_type="latent").frames
+    positive, negative = pipe.encode_prompt(run["prompt"], run["negative_prompt"], max_sequence_length=512)
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (vae.config.latents_mean, vae.config.latents_std))
+    (folder / "trajectory.json").write_text(json.dumps(run, indent=2) + "\n")
+    save_file({
+        "expected_latents": latents.contiguous(), "prompt_embeds": positive[:, :32].contiguous(),
+        "negative_prompt_embeds": negative[:, :32].contiguous(),
+        "expected_video": vae.decode(latents * std + mean).sample.half().contiguous(),
+    }, folder / "io.safetensors")
+
+
+def main():
+    torch.set_grad_enabled(False)
+    torch.use_deterministic_algorithms(True)
+    for index, (name, function) in enumerate(CASES.items()):
+        torch.manual_seed(5000 + index)
+        if not sys.argv[1:] or name in sys.argv[1:]:
+            function()
+
+
+if __name__ == "__main__":
+    main()
