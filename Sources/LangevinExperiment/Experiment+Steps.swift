@@ -39,7 +39,7 @@ extension Experiment {
       ),
       (
         "distance to the nearest data point", "mean distance", nearest,
-        Axis(range: 0.00001...2, isLogarithmic: true, ticks: [0.00001, 0.0001, 0.001, 0.01, 0.1, 1])
+        Axis(range: 0.00003...2, isLogarithmic: true, ticks: [0.0001, 0.001, 0.01, 0.1, 1])
       ),
     ]
     for (column, (title, axis, lines, vertical)) in charts.enumerated() {
@@ -66,9 +66,9 @@ extension Experiment {
         The same denoiser, from noise to samples in 1 to \(counts[counts.count - 1]) steps. The distance is the sliced 2-Wasserstein distance \
         over 32 fixed directions, along each of which it is exact; independent draws from the data have the distance \
         of the dashed line. The mean distance to the nearest data point says nothing of how the samples are spread. \
-        In few steps DDPM with the posterior's variance stays too near the mean, and with the chain's own \
-        what it adds last is noise that nothing removes; DDIM does neither, and flow matching, whose paths are \
-        straighter, needs fewer steps still.
+        In few steps samples stay too near the mean, DDPM's with the posterior's variance more than DDIM's; with the \
+        chain's own variance they spread as they should, but lie off the spiral, because the noise of the last step is \
+        removed by none. Flow matching, whose paths are straighter, needs the fewest steps.
         """,
       claims: [
         Claim(
