@@ -186,7 +186,7 @@ struct Panel {
       result.append(Drawing.text(horizontal.title, x + width / 2, y + height + 37, "text-anchor=\"middle\""))
     }
     if !vertical.title.isEmpty {
-      let (place, middle) = (x - 46, y + height / 2)
+      let (place, middle) = (x - 58, y + height / 2)
       result.append(
         Drawing.text(
           vertical.title, place, middle,

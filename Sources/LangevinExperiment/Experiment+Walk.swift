@@ -4,14 +4,14 @@ import LangevinTensor
 
 extension Experiment {
   /// The random walk forwards and backwards, and what becomes of it without its noise.
-  func walk() throws -> ExperimentSection {
+  func walk() throws -> [ExperimentSection] {
     let times = [0, 40, 160, 400, 1000]
     let (forward, forwardPaths) = try forwards(times)
     let (backward, backwardPaths) = try backwards(times)
 
     let data = spiral.points
     let normal = try vectors(normal(3))
-    let floor = Distances.slicedWasserstein(draws(spiral, 1), data)
+    let floor = floor()
     let ends = Distances.slicedWasserstein(backward[0], data)
     let toNormal = Distances.slicedWasserstein(forward[times.count - 1], normal)
     let between = times.indices.dropFirst().map { Distances.slicedWasserstein(forward[$0], backward[$0]) }
@@ -30,17 +30,17 @@ extension Experiment {
     }
     for (index, paths) in [forwardPaths, backwardPaths].enumerated() {
       var panel = Panel(
-        index == 0 ? "five paths forwards, from the dots" : "five paths backwards, to the dots",
+        index == 0 ? "three paths forwards, from the dots" : "three paths backwards, to the dots",
         x: 166 + 350 * Double(index), y: 480, width: 284, height: 284, labelsY: index == 0)
       panel.dots(data, .faint, radius: 1.2, opacity: 1)
-      let colors: [Color] = [.blue, .vermilion, .green, .purple, .ink]
+      let colors: [Color] = [.blue, .vermilion, .green]
       for (path, color) in zip(paths, colors) {
         panel.line(path, color, width: 0.7, opacity: 0.75)
         panel.dots([path[index == 0 ? 0 : path.count - 1]], color, radius: 5, opacity: 1)
       }
       drawing.add(panel)
     }
-    return ExperimentSection(
+    let section = ExperimentSection(
       title: "A random walk forwards, and back",
       text: """
         Forwards, each of 1000 steps shrinks a point a little and adds a little noise, until nothing is left of the \
@@ -55,13 +55,14 @@ extension Experiment {
           in: 0...0.25),
         Claim("walk.backward", "Distance of the way back's end to the data", ends, in: 0...0.25),
         Claim(
-          "walk.floor", "For comparison: distance of independent draws from the data to the data", floor,
+          "walk.floor", "For comparison: mean distance of independent draws from the data to the data", floor,
           in: 0...0.25),
       ],
       figure: drawing.svg)
+    return [section, try collapse(beside: backward[0])]
   }
 
-  /// The clouds at these times, and the first five points' paths.
+  /// The clouds at these times, and three points' paths.
   private func forwards(_ times: [Int]) throws -> ([[Vector]], [[Vector]]) {
     let alphas = try schedule.alphasCumprod()
     let start = (0..<samples).map { spiral.points[$0 % points] }
@@ -95,12 +96,11 @@ extension Experiment {
     return (times.map { clouds[$0] ?? [] }, paths)
   }
 
-  /// Five of the samples, spread over all.
-  private func marked(_ cloud: [Vector]) -> [Vector] { (0..<5).map { cloud[$0 * points / 5 + 7] } }
+  /// Three of the samples, spread over all.
+  private func marked(_ cloud: [Vector]) -> [Vector] { (0..<3).map { cloud[$0 * points / 3 + points / 9] } }
 
-  /// Without the noise term.
-  func collapse() throws -> ExperimentSection {
-    let full = try vectors(sample(.ddpm, steps: chainSteps, denoiser))
+  /// DDPM without its noise term, beside its samples with it.
+  private func collapse(beside full: [Vector]) throws -> ExperimentSection {
     var silent = try Sampler.ddpm.schedule(schedule, steps: chainSteps)
     silent.steps = silent.steps.map { step in
       // DDPM's step is DDIM's to as much less noise as it then adds: arXiv:2010.02502, eq. 12. Arriving there and
@@ -129,11 +129,15 @@ extension Experiment {
       drawing.add(panel)
     }
     func relative(_ cloud: [Vector]) -> Double { Distances.spread(cloud, around: center) / spread }
+    func visited(_ cloud: [Vector]) -> Double {
+      Double(Set(cloud.map { spiral.nearest(to: $0).index }).count) / Double(points)
+    }
     return ExperimentSection(
       title: "Without the noise term, samples collapse to the mean",
       text: """
         Each of DDPM's steps goes to a mean and adds noise. With the noise left out, the same update draws every sample \
-        toward the mean of the data (the black dot), and what it ends with are the few data points around it.
+        toward the mean of the data (the black dot), until so little noise is left that the nearest data points decide: \
+        it ends with these few.
         """,
       claims: [
         Claim(
@@ -141,6 +145,10 @@ extension Experiment {
           relative(full), in: 0.9...1.1),
         Claim(
           "collapse.silent", "The same without the noise term", relative(mean), in: 0...0.35),
+        Claim(
+          "collapse.ddpm_visited", "DDPM: share of the data points that samples reach", visited(full),
+          in: 0...1),
+        Claim("collapse.silent_visited", "The same without the noise term", visited(mean), in: 0...1),
         Claim(
           "collapse.silent_distance", "Without the noise term: sliced Wasserstein distance to the data",
           Distances.slicedWasserstein(mean, data), in: 0.5...2),

@@ -6,34 +6,31 @@ import Testing
 
 /// The numbers of the page. Their bounds stand beside the claims in Sources/LangevinExperiment.
 @Suite struct ClaimTests {
-  @Test(arguments: devices, [0, 1, 2] as [UInt64])
-  func everyClaimHolds(device: Device, seed: UInt64) throws {
-    let report = try Experiment(on: device, seed: seed, quick: true).run()
-    #expect(report.sections.count == 6)
-    for claim in report.claims {
-      if ProcessInfo.processInfo.environment["SHOW_ERRORS"] != nil {
-        print("\(device.name) seed \(seed) \(claim.name): \(claim.value)")
+  /// On every device, which give the same numbers: rounding differs by 1e-7, and may once in a while send one of the
+  /// samples to another data point, which moves a share by 1 / 256.
+  @Test(arguments: [0, 1] as [UInt64]) func everyClaimHolds(seed: UInt64) throws {
+    var first: [Claim] = []
+    for device in devices {
+      let report = try Experiment(on: device, seed: seed, quick: true).run()
+      #expect(report.sections.count == 6 && report.claims.count > 20)
+      #expect(report.sections.allSatisfy { $0.figure.hasPrefix("<svg") && !$0.figure.contains("nan") })
+      for claim in report.claims {
+        #expect(
+          claim.holds, "\(claim.name) is \(claim.value), not within \(claim.atLeast)...\(claim.atMost)")
       }
-      #expect(
-        claim.holds, "\(claim.name) is \(claim.value), not within \(claim.atLeast)...\(claim.atMost)")
-    }
-    #expect(device.fallbacks.operations == 0)
-  }
-
-  /// Rounding differs, and once in a while sends a sample to another data point.
-  @Test func devicesAgree() throws {
-    let reports = try devices.map { try Experiment(on: $0, seed: 7, quick: true).run() }
-    for other in reports.dropFirst() {
-      for (a, b) in zip(reports[0].claims, other.claims) {
-        #expect(a.name == b.name)
-        #expect(abs(a.value - b.value) < 0.02 * max(1, abs(a.value)), "\(a.name): \(a.value), \(b.value)")
+      if first.isEmpty { first = report.claims }
+      for (a, b) in zip(first, report.claims) {
+        #expect(
+          a.name == b.name && abs(a.value - b.value) < 0.02 * max(1, abs(a.value)),
+          "\(a.name): \(a.value), on \(device.name) \(b.value)")
       }
+      #expect(device.fallbacks.operations == 0)
     }
   }
 
   @Test func aSeedRepeatsAndAnotherDiffers() throws {
     func values(_ seed: UInt64) throws -> [Double] {
-      try Experiment(on: devices[0], seed: seed, quick: true).collapse().claims.map(\.value)
+      try Experiment(on: devices[0], seed: seed, quick: true).negative().claims.map(\.value)
     }
     let first = try values(3)
     #expect(try values(3) == first)
@@ -43,7 +40,7 @@ import Testing
   @Test func stopsWhereProgressThrows() throws {
     struct Stop: Error {}
     var experiment = try Experiment(on: devices[0], quick: true)
-    experiment.progress = { if $0 == "collapse" { throw Stop() } }
+    experiment.progress = { if $0 == "few steps" { throw Stop() } }
     #expect(throws: Stop.self) { try experiment.run() }
   }
 }
