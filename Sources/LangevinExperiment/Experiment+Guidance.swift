@@ -77,10 +77,11 @@ extension Experiment {
       claims: [
         Claim(
           "guidance.adherence_1", "Share on the wanted spiral without guidance", adherence.y[0],
-          in: 0.65...0.85),
-        Claim("guidance.adherence_3", "The same at guidance 3", adherence.y[3], in: 0.9...1),
-        Claim("guidance.evenness_1", "Evenness without guidance", evenness.y[0], in: 0.85...1),
-        Claim("guidance.evenness_10", "The same at guidance 10", evenness.y[6], in: 0...0.8),
+          in: 0.58...0.88),
+        Claim(
+          "guidance.adherence_3", "Share on the wanted spiral at guidance 3", adherence.y[3], in: 0.85...1),
+        Claim("guidance.evenness_1", "Evenness without guidance", evenness.y[0], in: 0.8...1),
+        Claim("guidance.evenness_10", "Evenness at guidance 10", evenness.y[6], in: 0.35...0.75),
       ],
       series: [adherence, evenness, distance], figure: drawing.svg)
   }
@@ -107,9 +108,14 @@ extension Experiment {
         predicts to what no caption predicts, and beyond.
         """,
       claims: [
-        Claim("negative.share_1", "Share on the unwanted spiral without guidance", share.y[0], in: 0.4...0.6),
-        Claim("negative.share_2", "The same with it as the negative at guidance 2", share.y[1], in: 0...0.35),
-        Claim("negative.share_5", "The same at guidance 5", share.y[2], in: 0...0.15),
+        Claim(
+          "negative.share_1", "Share on the unwanted spiral without guidance", share.y[0], in: 0.35...0.65),
+        Claim(
+          "negative.share_2", "Share on the unwanted spiral as the negative, guidance 2", share.y[1],
+          in: 0.15...0.47),
+        Claim(
+          "negative.share_5", "Share on the unwanted spiral as the negative, guidance 5", share.y[2],
+          in: 0...0.2),
       ],
       series: [share], figure: drawing.svg)
   }

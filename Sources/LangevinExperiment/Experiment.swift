@@ -30,7 +30,7 @@ public struct Experiment {
   public init(on device: Device, seed: UInt64 = 0, quick: Bool = false) throws {
     self.device = device
     self.seed = seed
-    (points, samples, chainSteps) = quick ? (128, 256, 250) : (384, 1152, 1000)
+    (points, samples, chainSteps) = quick ? (128, 256, 250) : (256, 768, 1000)
     var schedule = NoiseSchedule()
     schedule.clipSample = false
     // However few the steps, they begin where there is nothing but noise: arXiv:2305.08891, section 3.3.
@@ -94,13 +94,15 @@ public struct Experiment {
     return sum / Double(draws)
   }
 
-  /// Noise to samples in `steps` steps of a sampler, along `schedule` where no other is given.
+  /// Noise to samples in `steps` steps of a sampler, along `schedule` where no other is given; `run` tells apart the
+  /// noise of several.
   func sample(
     _ sampler: Sampler, steps: Int, _ denoiser: some Denoiser, along other: NoiseSchedule? = nil,
+    run: Int = 0,
     progress: LangevinDiffusion.Progress? = nil
   ) throws -> Tensor {
     let config = other ?? schedule
-    var noise = noise()
+    var noise = noise(run == 0 ? 0 : UInt64(100 + run))
     let levels = try sampler.schedule(config, steps: steps)
     let start = try levels.initial(noise: noise.normal(shape, for: .initial))
     return try sampler.sample(
@@ -108,11 +110,10 @@ public struct Experiment {
   }
 
   /// Straight lines from noise to data, `x = (1 - s) x0 + s noise`, in even steps of s: arXiv:2209.03003.
-  func flowSchedule(steps: Int) -> Schedule {
-    Schedule(
-      levels: (0...steps).map { step in
-        let s = 1 - Double(step) / Double(steps)
-        return NoiseLevel(timestep: Float(1000 * s), alpha: 1 - s, sigma: s)
-      })
+  func flow(steps: Int) -> NoiseSchedule {
+    var flow = NoiseSchedule()
+    flow.path = .flow
+    flow.levels = .theseSigmas((0..<steps).map { 1 - Double($0) / Double(steps) })
+    return flow
   }
 }
