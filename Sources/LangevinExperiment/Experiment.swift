@@ -17,6 +17,8 @@ public struct Experiment {
   public let samples: Int
   /// How many steps the long runs backwards take.
   let chainSteps: Int
+  /// How many steps DDIM takes with guidance.
+  let guidedSteps: Int
   /// Called with the title of each part before it runs; throws to stop.
   public var progress: (String) throws -> Void = { _ in }
 
@@ -30,7 +32,8 @@ public struct Experiment {
   public init(on device: Device, seed: UInt64 = 0, quick: Bool = false) throws {
     self.device = device
     self.seed = seed
-    (points, samples, chainSteps) = quick ? (128, 256, 250) : (384, 1152, 1000)
+    (points, samples) = quick ? (128, 256) : (256, 768)
+    (chainSteps, guidedSteps) = quick ? (250, 30) : (1000, 50)
     var schedule = NoiseSchedule()
     schedule.clipSample = false
     // However few the steps, they begin where there is nothing but noise: arXiv:2305.08891, section 3.3.
@@ -94,13 +97,15 @@ public struct Experiment {
     return sum / Double(draws)
   }
 
-  /// Noise to samples in `steps` steps of a sampler, along `schedule` where no other is given.
+  /// Noise to samples in `steps` steps of a sampler, along `schedule` where no other is given; `run` tells apart the
+  /// noise of several.
   func sample(
     _ sampler: Sampler, steps: Int, _ denoiser: some Denoiser, along other: NoiseSchedule? = nil,
+    run: Int = 0,
     progress: LangevinDiffusion.Progress? = nil
   ) throws -> Tensor {
     let config = other ?? schedule
-    var noise = noise()
+    var noise = noise(run == 0 ? 0 : UInt64(100 + run))
     let levels = try sampler.schedule(config, steps: steps)
     let start = try levels.initial(noise: noise.normal(shape, for: .initial))
     return try sampler.sample(
@@ -108,11 +113,10 @@ public struct Experiment {
   }
 
   /// Straight lines from noise to data, `x = (1 - s) x0 + s noise`, in even steps of s: arXiv:2209.03003.
-  func flowSchedule(steps: Int) -> Schedule {
-    Schedule(
-      levels: (0...steps).map { step in
-        let s = 1 - Double(step) / Double(steps)
-        return NoiseLevel(timestep: Float(1000 * s), alpha: 1 - s, sigma: s)
-      })
+  func flow(steps: Int) -> NoiseSchedule {
+    var flow = NoiseSchedule()
+    flow.path = .flow
+    flow.levels = .theseSigmas((0..<steps).map { 1 - Double($0) / Double(steps) })
+    return flow
   }
 }

@@ -1,6 +1,9 @@
 import Foundation
 
 /// A statement about diffusion and the number that was measured for it.
+///
+/// The bounds are those within which the quick experiment's numbers, the noisier ones, stay: the mean over seeds 0 to 7
+/// and five of their deviations to each side, rounded outward, unless the claim would hold for its opposite then.
 public struct Claim: Sendable, Codable {
   /// What is measured, short and the same in every run.
   public var name: String

@@ -18,7 +18,7 @@ struct ExperimentCommand: ParsableCommand {
   var output = "experiment"
   @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
   var device = "auto"
-  @Option(help: "Of all noise.")
+  @Option(parsing: .unconditional, help: "Of all noise.")
   var seed: UInt64 = 0
   @Flag(help: "Fewer points and samples.")
   var quick = false

