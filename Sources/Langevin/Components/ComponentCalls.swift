@@ -74,7 +74,8 @@ extension ComponentCall {
         image: image, prompt: prompt, text: inputs.tensor("text_encoder_hidden_states"),
         guided: prompt.shape[0] == 2 * image.shape[0])
       return [
-        ("text_encoder_hidden_states", output.context), ("additive_clip_time_embeddings", output.timeAddition),
+        ("text_encoder_hidden_states", output.context),
+        ("additive_clip_time_embeddings", output.timeAddition),
       ]
     },
     ComponentCall("WanTransformer3DModel") { config, weights, inputs in
