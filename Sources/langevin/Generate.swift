@@ -62,11 +62,21 @@ struct Generate: ParsableCommand {
       notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.precision.dtype)
     try options.check(outputs, fit: pipeline)
-    let request = try pipeline.filled(asked)
-    let memory = try MemoryPlan(
-      asked, with: checkpoint, precision: options.precision.dtype, on: device)
+    var memory = try MemoryPlan(asked, with: checkpoint, precision: options.precision.dtype, on: device)
+    if !memory.fits, asked.tiling == nil, type(of: pipeline).options.contains(.tiling) {
+      var tiled = asked
+      tiled.tiling = Tiling()
+      let other = try MemoryPlan(tiled, with: checkpoint, precision: options.precision.dtype, on: device)
+      if other.peak < memory.peak {
+        Output.warning(
+          "the autoencoder works in tiles: in one piece this needs \(Output.bytes(memory.peak)), with them "
+            + Output.bytes(other.peak))
+        (asked, memory) = (tiled, other)
+      }
+    }
     if plan { return show(memory, device) }
     if !memory.fits { Output.warning(memory.shortage(of: device)) }
+    let request = try pipeline.filled(asked)
     var run = Run(start: start)
     let result: GenerationResult
     do {

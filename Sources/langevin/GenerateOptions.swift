@@ -175,6 +175,11 @@ struct GenerationOptions: ParsableArguments {
   @Flag(
     name: .customLong("no-fallback"), help: "Fail where the device has no kernel, instead of using the CPU.")
   var noFallback = false
+  @Option(
+    parsing: .unconditional,
+    help:
+      "The autoencoder works in tiles of N by N latents. (default: one piece, or tiles of 64 where it must)")
+  var tile: Int?
   @Flag(help: "Load no network beside another where it can be helped: pictures are decoded at the end.")
   var lowMemory = false
   @Option(help: "Start from the tensor 'latents' [count, C, h, w] of a safetensors file.")
@@ -190,6 +195,9 @@ struct GenerationOptions: ParsableArguments {
   func check() throws -> [String] {
     guard (1...10_000).contains(count) else {
       throw ValidationError("--count must be 1 to 10000, got \(count)")
+    }
+    if let tile, !(4...1 << 20).contains(tile) {
+      throw ValidationError("--tile must be at least 4, got \(tile)")
     }
     if strength != nil && image.isEmpty { throw ValidationError("--strength needs --image") }
     if spacing != nil && sigmas != nil { throw ValidationError("--spacing and --sigmas exclude each other") }
@@ -280,6 +288,7 @@ struct GenerationOptions: ParsableArguments {
     request.frames = frames
     request.framesPerSecond = fps
     request.lowMemory = lowMemory
+    request.tiling = tile.map { Tiling(tile: $0, overlap: max($0 / 4, 1)) }
     return request
   }
 

@@ -5,7 +5,7 @@ import Testing
 
 /// A1111's syntax of prompts: its own examples (`parse_prompt_attention`) and the edges of its rules.
 @Suite struct PromptSyntaxTests {
-  @Test(arguments: [
+  private static let cases: [(String, [(String, Double)])] = [
     ("normal text", [("normal text", 1.0)]),
     ("an (important) word", [("an ", 1), ("important", 1.1), (" word", 1)]),
     ("(unbalanced", [("unbalanced", 1.1)]),
@@ -23,7 +23,9 @@ import Testing
     ("(x : +1.5 )", [("x ", 1.5)]),
     (#"a\b"#, [("ab", 1)]),
     ("", []),
-  ])
+  ]
+
+  @Test(arguments: cases)
   func weights(prompt: String, expected: [(String, Double)]) {
     let parts = WeightedText.parse(prompt)
     #expect(parts.count == 1 && parts[0].map(\.text) == expected.map(\.0), "\(parts)")

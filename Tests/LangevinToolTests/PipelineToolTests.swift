@@ -72,7 +72,7 @@ struct PipelineToolTests {
       let outcome = try Tool.run(["generate"] + arguments + common, in: scratch.folder)
       #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
     }
-    func picture(_ name: String) throws -> (picture: Picture, texts: [String: String]) {
+    func picture(_ name: String) throws -> Picture.PNG {
       try Picture.readPNG(scratch.url(name))
     }
     try run([
@@ -91,7 +91,7 @@ struct PipelineToolTests {
   /// The same request, whether everything is decoded at the end or not.
   @Test func lowMemoryChangesNoPicture() throws {
     let common = ["--device", "cpu", "--steps", "2", "--seed", "1", "--count", "3"]
-    for (name, more) in [("a", []), ("b", ["--low-memory"])] {
+    for (name, more) in [("a", [String]()), ("b", ["--low-memory"])] {
       let outcome = try Tool.generate(common + ["--output", "\(name).png"] + more, in: scratch.folder)
       #expect(outcome.status == 0, "\(outcome.errors)")
     }

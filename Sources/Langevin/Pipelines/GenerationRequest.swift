@@ -1,4 +1,5 @@
 import LangevinDiffusion
+import LangevinModels
 import LangevinTensor
 
 /// What to generate, for every pipeline. Nil leaves a setting to the pipeline; one that a pipeline has no use for
@@ -55,6 +56,8 @@ public struct GenerationRequest: Sendable {
   public var framesPerSecond: Double?
   /// Shows what the denoiser guesses after every so many steps.
   public var previewEvery: Int?
+  /// The autoencoder works in tiles, which bounds its memory; nil for one piece.
+  public var tiling: Tiling?
   /// Keeps no network loaded beside another where it can be helped: images are decoded when all are sampled.
   public var lowMemory = false
   /// What a pipeline changed as it filled the request: one line each for the user.
@@ -110,6 +113,7 @@ public enum RequestOption: String, Sendable, CaseIterable {
   case noiseLevel = "noise level"
   case frames
   case framesPerSecond = "frames per second"
+  case tiling = "tiles"
 }
 
 extension GenerationRequest {
@@ -139,6 +143,7 @@ extension GenerationRequest {
       case .noiseLevel: noiseLevel != nil
       case .frames: frames != nil
       case .framesPerSecond: framesPerSecond != nil
+      case .tiling: tiling != nil
       }
     }
   }

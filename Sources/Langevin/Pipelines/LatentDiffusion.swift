@@ -117,7 +117,7 @@ struct AutoencoderStage: Sendable {
     let vae = try load(withEncoder: true, run)
     return try stage("encoder") {
       let input = try picture.resized(width: width, height: height).tensor(on: run.device).cast(to: dtype)
-      return try vae.encode(input)
+      return try vae.encode(input, tiling: run.request.tiling)
     }
   }
 
@@ -145,7 +145,7 @@ struct AutoencoderStage: Sendable {
       let own = try latent.affine(scale: 1 / config.scalingFactor, offset: config.shiftFactor)
         .cast(to: dtype)
       return try run.compute("decoder", "the autoencoder's decoder") {
-        try vae.decode(own).cast(to: .float32)
+        try vae.decode(own, tiling: run.request.tiling).cast(to: .float32)
       }
     }
   }

@@ -17,6 +17,7 @@ public struct StableDiffusion: Pipeline {
   public static let options: Set<RequestOption> = [
     .prompt, .negativePrompt, .promptSyntax, .guidance, .guidanceRescale, .guidanceInterval, .preview, .steps,
     .sampler, .levels, .eta, .width, .height, .image, .strength, .initialLatents,
+    .tiling,
   ]
 
   /// What it was made of.
