@@ -70,7 +70,7 @@ extension Experiment {
       title: "Guidance trades diversity for adherence",
       text: """
         Two spirals with captions, one in four of which is wrong, as in data from the web: without guidance one sample \
-        in four is not what was asked for. Classifier-free guidance, DDIM in 30 steps, brings nearly all samples to the \
+        in four is not what was asked for. Classifier-free guidance, DDIM in \(guidedSteps) steps, brings nearly all samples to the \
         wanted spiral, and to ever fewer places on it. Evenness is the exponential of the entropy over 24 equal \
         pieces of the spiral, divided by 24.
         """,
@@ -120,14 +120,14 @@ extension Experiment {
       series: [share], figure: drawing.svg)
   }
 
-  /// DDIM in 30 steps, with classifier-free guidance.
+  /// DDIM, with classifier-free guidance.
   private func guided(toward prompt: PosteriorMean, from negative: PosteriorMean, scale: Double) throws
     -> [Vector]
   {
     let conditions = ClassifierFreeGuidance.isUsed(scale: scale) ? [negative, prompt] : [prompt]
     let network = CaptionedNetwork(conditions: conditions, alphasCumprod: try schedule.alphasCumprod())
     let guidance = ClassifierFreeGuidance(scale: scale, network.callAsFunction)
-    return try vectors(sample(.ddim, steps: 30, NetworkDenoiser(.sample, guidance.callAsFunction)))
+    return try vectors(sample(.ddim, steps: guidedSteps, NetworkDenoiser(.sample, guidance.callAsFunction)))
   }
 
   private func panel(_ title: String, _ column: Int, _ cloud: [Vector], _ labels: [Int], _ data: [Vector])

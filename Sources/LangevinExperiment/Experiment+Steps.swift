@@ -53,22 +53,22 @@ extension Experiment {
       ),
       (
         "distance to the nearest data point", "mean distance", nearest,
-        Axis(range: 0.00003...2, isLogarithmic: true, ticks: [0.0001, 0.001, 0.01, 0.1, 1])
+        Axis(range: 0.00001...2, isLogarithmic: true, ticks: [0.0001, 0.001, 0.01, 0.1, 1])
       ),
     ]
     for (column, (title, axis, lines, vertical)) in charts.enumerated() {
       var vertical = vertical
       vertical.title = axis
       var panel = Panel(
-        title, x: 72 + 478 * Double(column), y: 30, width: 390, height: 310, horizontal: steps,
+        title, x: 80 + 474 * Double(column), y: 30, width: 386, height: 310, horizontal: steps,
         vertical: vertical)
       for (index, line) in lines.enumerated() {
         panel.series(line, index < runs.count ? runs[index].color : .grey, dashes: index == runs.count)
       }
       drawing.add(panel)
     }
-    drawing.legend(runs.map { ($0.name, $0.color, false) }, x: 72, y: 414)
-    drawing.legend([(floorLine.name, .grey, true)], x: 72, y: 438)
+    drawing.legend(runs.map { ($0.name, $0.color, false) }, x: 80, y: 414)
+    drawing.legend([(floorLine.name, .grey, true)], x: 80, y: 438)
 
     func at(_ count: Int, _ run: Int, _ lines: [Series]) -> Double {
       // A count that is not there fails its claim.

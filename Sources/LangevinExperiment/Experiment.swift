@@ -17,6 +17,8 @@ public struct Experiment {
   public let samples: Int
   /// How many steps the long runs backwards take.
   let chainSteps: Int
+  /// How many steps DDIM takes with guidance.
+  let guidedSteps: Int
   /// Called with the title of each part before it runs; throws to stop.
   public var progress: (String) throws -> Void = { _ in }
 
@@ -30,7 +32,8 @@ public struct Experiment {
   public init(on device: Device, seed: UInt64 = 0, quick: Bool = false) throws {
     self.device = device
     self.seed = seed
-    (points, samples, chainSteps) = quick ? (128, 256, 250) : (256, 768, 1000)
+    (points, samples) = quick ? (128, 256) : (256, 768)
+    (chainSteps, guidedSteps) = quick ? (250, 30) : (1000, 50)
     var schedule = NoiseSchedule()
     schedule.clipSample = false
     // However few the steps, they begin where there is nothing but noise: arXiv:2305.08891, section 3.3.
