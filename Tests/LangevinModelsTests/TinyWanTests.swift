@@ -68,6 +68,21 @@ import Testing
     #expect(both.clips[1] == second.clips[0] && both.clips[0] != both.clips[1])
   }
 
+  /// Outside of every interval there is the prompt alone.
+  @Test func guidanceKeepsToItsInterval() throws {
+    let pipeline = try WanTextToVideo(Checkpoint.open(Self.folder), on: devices[0])
+    var request = try Self.request()
+    request.steps = 2
+    let guided = try pipeline.generate(request).latents
+    request.guidanceInterval = 1e9...1e10
+    let outside = try pipeline.generate(request).latents
+    (request.guidance, request.guidanceInterval) = (1, nil)
+    var lines: [String] = []
+    let plain = try pipeline.generate(request) { if case .warning(let line) = $0 { lines.append(line) } }
+    #expect(outside == plain.latents && outside != guided)
+    #expect(lines == ["the negative prompt has no effect without guidance (above 1)"])
+  }
+
   @Test func whatIsRoundedIsNoted() throws {
     var request = try Self.request()
     (request.width, request.height, request.frames, request.steps) = (63, 17, 8, 1)

@@ -19,8 +19,9 @@ public struct WanTextToVideo: Pipeline {
   ]
   /// A video begins from noise.
   public static let options: Set<RequestOption> = [
-    .prompt, .negativePrompt, .guidance, .steps, .sampler, .width, .height, .initialLatents, .frames,
-    .framesPerSecond,
+    .prompt, .negativePrompt, .guidance, .guidanceRescale, .guidanceInterval, .steps, .sampler, .levels,
+    .width,
+    .height, .initialLatents, .frames, .framesPerSecond,
   ]
   /// Tokens of a prompt; what the transformer was trained on.
   static let textLength = 512
@@ -142,17 +143,25 @@ public struct WanTextToVideo: Pipeline {
       width / vaeConfig.downscale,
     ]
     let channels = vaeConfig.latentChannels
+    var config = schedule
+    config.levels = request.levels
     try request.checkInitialLatents(Shape([request.imageCount, channels] + grid))
     return Plan(
       request: request, isGuided: ClassifierFreeGuidance.isUsed(scale: guidance), sampler: sampler,
-      steps: try sampler.schedule(schedule, steps: count), latentShape: Shape([1] + grid + [channels]))
+      steps: try sampler.schedule(config, steps: count), latentShape: Shape([1] + grid + [channels]))
   }
 
   /// What was rounded, and settings without effect.
   public func warnings(_ plan: Plan) -> [String] {
-    let isUnused = !plan.isGuided && !plan.request.negativePrompt.isEmpty
-    return plan.request.notices
-      + (isUnused ? ["the negative prompt has no effect without guidance (above 1)"] : [])
+    let request = plan.request
+    var lines = request.notices
+    if !plan.isGuided && !request.negativePrompt.isEmpty {
+      lines.append("the negative prompt has no effect without guidance (above 1)")
+    }
+    if !plan.isGuided && (request.guidanceRescale != nil || request.guidanceInterval != nil) {
+      lines.append("guidance's rescale and interval have no effect without guidance (above 1)")
+    }
+    return lines
   }
 
   /// Runs the text encoder: [1, 512, C] of (negative, prompt) where guided, else of the prompt, for each prompt, with
@@ -184,19 +193,27 @@ public struct WanTextToVideo: Pipeline {
     let weights = Weights(transformer.weights, on: device, as: precision, component: "transformer")
     let model = try run.load("transformer") { try WanTransformer3DModel(config, weights) }
     let (dtype, request) = (precision, plan.request)
+    /// x has a row for each context.
+    func velocity(_ x: Tensor, _ timestep: Float, _ contexts: [Tensor]) throws -> Tensor {
+      let rows = try contexts.enumerated().map { row, context in
+        try model(x.rows(row..<row + 1).cast(to: dtype), timesteps: [timestep], text: context)
+          .cast(to: .float32)
+      }
+      return try Tensor.concatenated(rows, axis: 0)
+    }
     return { image in
       let contexts = conditioning[request.prompt(of: image)]
-      // x has a row for each context.
-      let guidance = ClassifierFreeGuidance(scale: request.guidance ?? 1) { x, timestep in
-        let rows = try contexts.enumerated().map { row, context in
-          try model(x.rows(row..<row + 1).cast(to: dtype), timesteps: [timestep], text: context)
-            .cast(to: .float32)
-        }
-        return try Tensor.concatenated(rows, axis: 0)
-      }
+      let guidance = ClassifierFreeGuidance(
+        scale: request.guidance ?? 1, rescale: request.guidanceRescale ?? 0
+      ) { x, timestep in try velocity(x, timestep, contexts) }
+      let denoiser = GuidanceInterval(
+        NetworkDenoiser(schedule.prediction) { x, timestep in try guidance(x, timestep) },
+        outside: NetworkDenoiser(schedule.prediction) { x, timestep in
+          try velocity(x, timestep, Array(contexts.suffix(1)))
+        }, interval: request.guidanceInterval ?? 0 ... .infinity)
       return Trajectory(
         "transformer", plan.sampler, along: plan.steps, config: schedule, shape: plan.latentShape,
-        denoiser: NetworkDenoiser(schedule.prediction) { x, timestep in try guidance(x, timestep) }
+        denoiser: denoiser
       ) { noise in
         guard let initial = request.initialLatents else {
           return try plan.steps.initial(noise: noise.normal(plan.latentShape, for: .initial))
