@@ -69,10 +69,12 @@ let package = Package(
       name: "LangevinValidation", dependencies: ["LangevinTensor"],
       resources: [.embedInCode("Resources/model_shapes.json")]),
     .target(name: "LangevinMeasurement", dependencies: ["Langevin", "LangevinValidation"]),
+    // The samplers on data in the plane, where the denoiser has a closed form.
+    .target(name: "LangevinExperiment", dependencies: ["LangevinTensor", "LangevinDiffusion"]),
     .executableTarget(
       name: "LangevinTool",
       dependencies: [
-        "Langevin", "LangevinValidation", "LangevinMeasurement",
+        "Langevin", "LangevinExperiment", "LangevinValidation", "LangevinMeasurement",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -88,6 +90,11 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ]),
     .testTarget(name: "LangevinDiffusionTests", dependencies: ["LangevinDiffusion", "LangevinCPU"]),
+    .testTarget(
+      name: "LangevinExperimentTests",
+      dependencies: [
+        "LangevinExperiment", "LangevinDiffusion", "LangevinOpenCL", "LangevinCPU", "LangevinTensor",
+      ]),
     .testTarget(
       name: "LangevinModelsTests",
       dependencies: [
@@ -112,7 +119,8 @@ let package = Package(
     .testTarget(
       name: "LangevinToolTests",
       dependencies: [
-        "Langevin", "LangevinOpenCL", "LangevinMeasurement", "LangevinTool", "LangevinValidation",
+        "Langevin", "LangevinExperiment", "LangevinOpenCL", "LangevinMeasurement", "LangevinTool",
+        "LangevinValidation",
       ]),
   ],
   swiftLanguageModes: [.v6]

@@ -104,6 +104,24 @@ public struct ConfigObject: Sendable {
     }
   }
 
+  func floats(_ key: String, default fallback: [Double]) throws -> [Double] {
+    guard let value = self[key] else { return fallback }
+    guard case .array(let items) = value else { throw invalid(key, "a list of numbers") }
+    return try items.map {
+      guard let number = $0.double, number.isFinite else { throw invalid(key, "a list of numbers") }
+      return number
+    }
+  }
+
+  func bools(_ key: String, default fallback: [Bool]) throws -> [Bool] {
+    guard let value = self[key] else { return fallback }
+    guard case .array(let items) = value else { throw invalid(key, "a list of true and false") }
+    return try items.map {
+      guard case .bool(let flag) = $0 else { throw invalid(key, "a list of true and false") }
+      return flag
+    }
+  }
+
   /// A configuration within this one, or nil when absent.
   func object(_ key: String) throws -> ConfigObject? {
     guard let value = self[key] else { return nil }

@@ -93,6 +93,22 @@ public struct Weights: Sendable {
     return try layer(layerPath) { try Matrix(convolution: weight.reshaped(shape)) }
   }
 
+  /// Loads PyTorch's Conv3d weight [outputs, inputs, frames, height, width] as one matrix a frame.
+  ///
+  /// Throws as `tensor` does.
+  public func convolution3D(
+    _ name: String = "weight", inputs: Int, outputs: Int, frames: Int, kernel: Extent2D
+  ) throws -> [Matrix] {
+    let weight = try tensor(name, [outputs, inputs, frames, kernel.height, kernel.width])
+    return try layer(layerPath) {
+      let rows = try weight.reshaped([outputs * inputs, frames, kernel.height * kernel.width])
+      return try (0..<frames).map {
+        let tap = frames == 1 ? rows : try rows.sliced($0..<$0 + 1, axis: 1)
+        return try Matrix(convolution: tap.reshaped([outputs, inputs, kernel.height, kernel.width]))
+      }
+    }
+  }
+
   private func tensor(_ name: String, anyOf shapes: [Shape]) throws -> Tensor {
     let full = fullName(name)
     let source = checkpoint.source

@@ -1,0 +1,122 @@
+import Foundation
+import LangevinDiffusion
+import LangevinTensor
+
+/// What diffusion models do, shown on data in the plane, where the optimal denoiser of a finite data set has a closed
+/// form: nothing is trained, and what is seen is the samplers' doing alone.
+///
+/// Denoiser and samplers run on the device; the same seed gives the same pictures on every device, up to rounding.
+public struct Experiment {
+  /// Which device computes.
+  public let device: Device
+  /// Of all noise.
+  public let seed: UInt64
+  /// Data points of each spiral.
+  public let points: Int
+  /// Samples in each picture.
+  public let samples: Int
+  /// How many steps the long runs backwards take.
+  let chainSteps: Int
+  /// How many steps DDIM takes with guidance.
+  let guidedSteps: Int
+  /// Called with the title of each part before it runs; throws to stop.
+  public var progress: (String) throws -> Void = { _ in }
+
+  let schedule: NoiseSchedule
+  let spiral: PointSet
+  let denoiser: PosteriorMean
+
+  /// An experiment on this device; `quick` takes fewer points and samples.
+  ///
+  /// Throws what allocating throws.
+  public init(on device: Device, seed: UInt64 = 0, quick: Bool = false) throws {
+    self.device = device
+    self.seed = seed
+    (points, samples) = quick ? (128, 256) : (256, 768)
+    (chainSteps, guidedSteps) = quick ? (250, 30) : (1000, 50)
+    var schedule = NoiseSchedule()
+    schedule.clipSample = false
+    // However few the steps, they begin where there is nothing but noise: arXiv:2305.08891, section 3.3.
+    schedule.timestepSpacing = .trailing
+    self.schedule = schedule
+    spiral = PointSet.spirals(1, count: points)
+    denoiser = try PosteriorMean(spiral.points, on: device)
+  }
+
+  /// Runs every part. Throws what the device and `progress` throw.
+  public func run() throws -> ExperimentReport {
+    let start = ContinuousClock.now
+    let parts: [(String, () throws -> [ExperimentSection])] = [
+      ("random walk", walk), ("few steps", { [try fewSteps()] }), ("field", { [try field()] }),
+      ("guidance", { [try guidance()] }), ("negative condition", { [try negative()] }),
+    ]
+    let sections = try parts.flatMap { name, part in
+      try progress(name)
+      return try part()
+    }
+    return ExperimentReport(
+      seed: seed, device: device.name, points: points, samples: samples,
+      seconds: (ContinuousClock.now - start) / .seconds(1), sections: sections)
+  }
+
+  // MARK: What the parts share
+
+  /// The samples are the pixels of one image, so that one seed makes all of their noise.
+  var shape: Shape { [1, samples, 2] }
+
+  /// Independent noise for each purpose.
+  func noise(_ purpose: UInt64 = 0) -> NoiseSource {
+    NoiseSource(.philox, seeds: [seed &+ purpose &* 0x9E37_79B9_7F4A_7C15], on: device)
+  }
+
+  /// Standard normal points.
+  func normal(_ purpose: UInt64 = 0) throws -> Tensor {
+    var noise = noise(purpose)
+    return try noise.normal(shape, for: .initial)
+  }
+
+  /// The points of a latent [1, M, 2].
+  func vectors(_ x: Tensor) throws -> [Vector] {
+    let values = try x.floats()
+    return stride(from: 0, to: values.count, by: 2).map {
+      Vector(x: Double(values[$0]), y: Double(values[$0 + 1]))
+    }
+  }
+
+  /// The mean distance to the data of as many independent draws from them as there are samples: nearer than that no
+  /// sampler can be, but by chance.
+  func floor(draws: Int = 16) -> Double {
+    let sum = (0..<draws).reduce(0.0) { sum, draw in
+      let key = SIMD2<UInt32>(UInt32(truncatingIfNeeded: seed), UInt32(draw))
+      let cloud = (0..<samples).map { index in
+        let word = NoiseFunction.philox(counter: SIMD4(UInt32(index), 0, 0, 0x4C), key: key).x
+        return spiral.points[Int(word) % points]
+      }
+      return sum + Distances.slicedWasserstein(cloud, spiral.points)
+    }
+    return sum / Double(draws)
+  }
+
+  /// Noise to samples in `steps` steps of a sampler, along `schedule` where no other is given; `run` tells apart the
+  /// noise of several.
+  func sample(
+    _ sampler: Sampler, steps: Int, _ denoiser: some Denoiser, along other: NoiseSchedule? = nil,
+    run: Int = 0,
+    progress: LangevinDiffusion.Progress? = nil
+  ) throws -> Tensor {
+    let config = other ?? schedule
+    var noise = noise(run == 0 ? 0 : UInt64(100 + run))
+    let levels = try sampler.schedule(config, steps: steps)
+    let start = try levels.initial(noise: noise.normal(shape, for: .initial))
+    return try sampler.sample(
+      denoiser, from: start, along: levels, config: config, noise: &noise, progress: progress)
+  }
+
+  /// Straight lines from noise to data, `x = (1 - s) x0 + s noise`, in even steps of s: arXiv:2209.03003.
+  func flow(steps: Int) -> NoiseSchedule {
+    var flow = NoiseSchedule()
+    flow.path = .flow
+    flow.levels = .theseSigmas((0..<steps).map { 1 - Double($0) / Double(steps) })
+    return flow
+  }
+}
