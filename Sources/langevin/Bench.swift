@@ -15,13 +15,13 @@ struct Bench: ParsableCommand {
 
   @Option(help: "Devices by name, separated by commas, or all.")
   var devices = "all"
-  @Option(help: "ops, clip, unet, vae, step or image.")
+  @Option(help: "ops, clip, unet, transformer, vae, step or image.")
   var suite = BenchSuite.step.rawValue
   @Option(
     help: """
       A diffusers folder, a .safetensors file, or \(RandomModel.stableDiffusion15Name): Stable Diffusion 1.5 of \
-      random weights. (default: the emoji model that ships along) Of the suite ops: whose shapes, such as \
-      'SD 1.5 UNet'. (default: all)
+      random weights, or \(RandomModel.wan21Name): WAN 2.1's transformer. (default: the emoji model that ships \
+      along) Of the suite ops: whose shapes, such as 'SD 1.5 UNet'. (default: all)
       """)
   var model: String?
   @Option(help: "Of the suite ops, only the operation of this name.")

@@ -106,10 +106,22 @@ import Testing
   @Test func theFullSizeModelIsDescribedInFull() throws {
     let (name, checkpoint) = try RandomModel.open("sd15-random")
     #expect(name == "sd15-random")
-    for suite in BenchSuite.allCases where suite != .ops {
+    for suite in BenchSuite.allCases where ![.ops, .transformer].contains(suite) {
       #expect(try !BenchWorkload.model(suite, checkpoint, dtype: .float16).isEmpty)
     }
     #expect(throws: CheckpointError.self) { try RandomModel.open("/nowhere") }
+    #expect(throws: CheckpointError.self) {
+      try BenchWorkload.model(.transformer, checkpoint, dtype: .float32)
+    }
+  }
+
+  /// Every shape of it, without the numbers.
+  @Test func theFullSizeTransformerFitsTogether() throws {
+    let checkpoint = try RandomModel.open("wan-1.3b-random").checkpoint
+    let workload = try #require(BenchWorkload.model(.transformer, checkpoint, dtype: .float16).first)
+    let result = try workload.prepare(Device(ShapeBackend()))()()
+    #expect(result.count == 5 * 32 * 32 * 16)
+    #expect(throws: CheckpointError.self) { try BenchWorkload.model(.unet, checkpoint, dtype: .float32) }
   }
 }
 

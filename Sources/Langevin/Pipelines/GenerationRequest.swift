@@ -60,6 +60,8 @@ public struct GenerationRequest: Sendable {
   public var tiling: Tiling?
   /// Keeps no network loaded beside another where it can be helped: images are decoded when all are sampled.
   public var lowMemory = false
+  /// What a pipeline changed as it filled the request: one line each for the user.
+  public var notices: [String] = []
 
   /// A request with what a model recommends (`Checkpoint.recommended`) and every other setting left to the
   /// pipeline.

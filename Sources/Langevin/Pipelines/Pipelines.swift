@@ -7,6 +7,7 @@ public enum Pipelines {
     StableDiffusion.self,
     StableDiffusionXL.self,
     UnconditionalDiffusion.self,
+    WanTextToVideo.self,
   ]
 
   /// Every class of model_index.json that is supported.

@@ -12,6 +12,8 @@ public enum BenchSuite: String, Sendable, CaseIterable, Codable {
   case clip
   /// One pass of the UNet, batch 2.
   case unet
+  /// One pass of a video model's transformer, 17 frames of 256x256.
+  case transformer
   /// The autoencoder, both ways.
   case vae
   /// A denoising step: the UNet guided (batch 2), guidance and DDIM's update.
@@ -66,19 +68,40 @@ public struct BenchWorkload: Sendable {
     }
   }
 
-  /// The components of a Stable Diffusion model. `steps` is how many a picture gets. Throws `CheckpointError`
-  /// and `ModelError` for configurations.
+  /// The components of a Stable Diffusion model, or the transformer of a video model. `steps` is how many a picture
+  /// gets. Throws `CheckpointError` and `ModelError` for configurations and where the model has no such component.
   public static func model(
     _ suite: BenchSuite, _ checkpoint: Checkpoint, dtype: DType, steps: Int = 10
   ) throws -> [BenchWorkload] {
-    let parts = try ModelParts(checkpoint, dtype: dtype)
+    func parts() throws -> ModelParts { try ModelParts(checkpoint, dtype: dtype) }
     return switch suite {
     case .ops: []
-    case .clip: [parts.text]
-    case .unet: [parts.unet]
-    case .vae: [parts.decode, parts.encode]
-    case .step: [parts.step]
-    case .image: [parts.image(steps: steps)]
+    case .clip: [try parts().text]
+    case .unet: [try parts().unet]
+    case .transformer: [try transformer(checkpoint, dtype: dtype)]
+    case .vae: [try parts().decode, try parts().encode]
+    case .step: [try parts().step]
+    case .image: [try parts().image(steps: steps)]
+    }
+  }
+
+  /// WAN's transformer: 5 latent frames of 32x32, and 512 tokens of text.
+  private static func transformer(_ checkpoint: Checkpoint, dtype: DType) throws -> BenchWorkload {
+    let component = try checkpoint.component("transformer")
+    let config = try WanTransformer3DConfig(component.configuration)
+    return BenchWorkload(
+      "transformer", dtype: dtype, check: .reference(tolerance: dtype == .float32 ? 1e-4 : 2e-2)
+    ) { device in
+      let model = try WanTransformer3DModel(config, Weights(component.weights, on: device, as: dtype))
+      func noise(_ shape: Shape, _ step: UInt32) throws -> Tensor {
+        try Tensor.normal(shape, seed: 7, stream: 7, step: step, on: device).cast(to: dtype)
+      }
+      let latent = try noise([1, 5, 32, 32, config.inChannels], 0)
+      let text = try noise([1, 512, config.textChannels], 1)
+      return {
+        let result = try model(latent, timesteps: [500], text: text)
+        return { try result.floats() }
+      }
     }
   }
 }

@@ -45,6 +45,9 @@ public enum RandomModel {
   /// The name by which `--model` asks for it.
   public static let stableDiffusion15Name = "sd15-random"
 
+  /// The same of WAN 2.1's transformer.
+  public static let wan21Name = "wan-1.3b-random"
+
   /// Stable Diffusion 1.5 (arXiv:2112.10752) at full size, 512 x 512, with random weights.
   ///
   /// Throws where a configuration does not parse.
@@ -74,10 +77,6 @@ public enum RandomModel {
        "beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "clip_sample": false,
        "set_alpha_to_one": false, "steps_offset": 1, "prediction_type": "epsilon"}
       """
-    func component(_ className: String, _ config: String, seed: UInt64) throws -> Checkpoint.Component {
-      let parsed = try StrictJSON(parsing: Array(config.utf8))
-      return Checkpoint.Component(className, config: parsed, weights: RandomWeights(seed: seed))
-    }
     return try Checkpoint(
       url: URL(fileURLWithPath: stableDiffusion15Name), pipeline: "StableDiffusionPipeline",
       components: [
@@ -89,10 +88,31 @@ public enum RandomModel {
       tokenizers: ["tokenizer": .clip(padding: "<|endoftext|>")])
   }
 
+  /// The transformer of WAN 2.1 (arXiv:2503.20314), 1.3 billion parameters, with random weights; the other components
+  /// are missing. Throws where its configuration does not parse.
+  public static func wan21() throws -> Checkpoint {
+    let config = """
+      {"patch_size": [1, 2, 2], "num_attention_heads": 12, "attention_head_dim": 128, "in_channels": 16,
+       "out_channels": 16, "text_dim": 4096, "freq_dim": 256, "ffn_dim": 8960, "num_layers": 30,
+       "cross_attn_norm": true, "qk_norm": "rms_norm_across_heads", "eps": 1e-6, "rope_max_seq_len": 1024}
+      """
+    return try Checkpoint(
+      url: URL(fileURLWithPath: wan21Name), pipeline: "WanPipeline",
+      components: ["transformer": component("WanTransformer3DModel", config, seed: 1)])
+  }
+
+  private static func component(_ className: String, _ config: String, seed: UInt64) throws
+    -> Checkpoint.Component
+  {
+    let parsed = try StrictJSON(parsing: Array(config.utf8))
+    return Checkpoint.Component(className, config: parsed, weights: RandomWeights(seed: seed))
+  }
+
   /// The shipped model where `name` is nil, a random one by its name, or else what lies at that path. Throws
   /// `CheckpointError`.
   public static func open(_ name: String?) throws -> (name: String, checkpoint: Checkpoint) {
     if name == stableDiffusion15Name { return (stableDiffusion15Name, try stableDiffusion15()) }
+    if name == wan21Name { return (wan21Name, try wan21()) }
     let url = try name.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
     return (url.deletingPathExtension().lastPathComponent, try Checkpoint.open(url))
   }

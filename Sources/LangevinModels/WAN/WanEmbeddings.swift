@@ -113,37 +113,25 @@ struct WanAngles: Sendable {
   func turned(_ x: Tensor, heads: Int) throws -> Tensor { try x.rotated(cosines, sines, heads: heads) }
 }
 
-/// Sinusoids of the timestep through a perceptron, and the modulation of all blocks from it.
+/// The timestep's embedding, and the modulation of all blocks from it.
 struct WanTimeEmbedding: Sendable {
-  let linear1: Linear
-  let linear2: Linear
+  let embedding: TimestepEmbedding
   let projection: Linear
-  let sinusoid: Sinusoid
-  let dtype: DType
-  let device: Device
   let channels: Int
-  let path: String
 
   /// Loads `time_embedder` and `time_proj`.
   init(_ weights: Weights, _ config: WanTransformer3DConfig) throws {
-    let embedder = weights["time_embedder"]
-    path = embedder.layerPath
     channels = config.channels
-    sinusoid = Sinusoid(channels: config.frequencyChannels, flipped: true, shift: 0)
-    linear1 = try Linear(embedder["linear_1"], inputs: sinusoid.channels, outputs: channels)
-    linear2 = try Linear(embedder["linear_2"], inputs: channels, outputs: channels)
+    embedding = try TimestepEmbedding(
+      weights["time_embedder"],
+      sinusoid: Sinusoid(channels: config.frequencyChannels, flipped: true, shift: 0), outputs: channels)
     projection = try Linear(weights["time_proj"], inputs: channels, outputs: 6 * channels)
-    (dtype, device) = (weights.dtype, weights.device)
   }
 
-  /// The embedding [N, C], and the modulation [N, 6, C].
+  /// One timestep a video -> the embedding [N, C], and the modulation [N, 6, C].
   func callAsFunction(_ timesteps: [Float]) throws -> (Tensor, Tensor) {
-    let values = timesteps.flatMap { sinusoid($0) }
-    return try layer(path) {
-      let x = try Tensor(values, [timesteps.count, sinusoid.channels], on: device).cast(to: dtype)
-      let time = try linear2(linear1(x, activation: .silu))
-      return (time, try projection(time.silu()).reshaped([timesteps.count, 6, channels]))
-    }
+    let time = try embedding(timesteps, activation: .identity)
+    return (time, try projection(time.silu()).reshaped([timesteps.count, 6, channels]))
   }
 }
 

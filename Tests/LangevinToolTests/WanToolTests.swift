@@ -1,0 +1,72 @@
+import Foundation
+import Langevin
+import Testing
+
+/// What the tool makes of a folder of WAN.
+struct WanToolTests {
+  private static let model = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .appending(path: "Golden/Fixtures/tiny-wan")
+
+  private let scratch: Scratch
+
+  init() throws { scratch = try Scratch() }
+
+  private func generate(_ arguments: String..., model: URL = Self.model) throws -> Tool.Outcome {
+    try Tool.run(
+      ["generate", "a red balloon", "--quiet", "--model", model.path, "--seed", "3"] + arguments,
+      in: scratch.folder)
+  }
+
+  @Test func framesAreWritten() throws {
+    let outcome = try generate(
+      "--device", "cpu", "--steps", "2", "--width", "50", "--height", "32", "--frames", "7", "--output",
+      "out.png", "--save-latents", "latents.safetensors")
+    #expect(outcome.status == 0)
+    #expect(
+      outcome.errorLines == [
+        "langevin: warning: width 50 became 48: this model needs a multiple of 16",
+        "langevin: warning: frames 7 became 5: this model needs one more than a multiple of 4",
+      ])
+    let names = (0..<5).map { "out-000\($0).png" }
+    #expect(try scratch.files() == ["latents.safetensors"] + names)
+    #expect(
+      outcome.output.split(separator: "\n").map { String($0.split(separator: "/").last ?? "") } == names)
+    for name in names {
+      let png = try Picture.readPNG(scratch.url(name))
+      #expect(png.picture.width == 48 && png.picture.height == 32 && Set(png.picture.pixels).count > 16)
+      #expect(png.texts["parameters"]?.contains("Sampler: UniPC") ?? false)
+    }
+    let file = try SafetensorsFile(url: scratch.url("latents.safetensors"))
+    #expect(file.shape(of: "latents") == [1, 4, 2, 4, 6])
+  }
+
+  @Test func whatHasNoMeaningIsAnError() throws {
+    for (arguments, words) in [
+      (["--eta", "1"], "WanPipeline has no use for the setting 'eta'"),
+      (["--sampler", "ddpm"], "ddpm"),
+      (["--frames", "0"], "frames must be 1 to 10000, got 0"),
+      (["--frames", "4097"], "frames must be 1 to 4093 for this model, got 4097"),
+      (["--width", "0"], "width must be 1 to 16384 for this model, got 0"),
+    ] {
+      let outcome = try Tool.run(
+        ["generate", "a", "--quiet", "--device", "cpu", "--model", Self.model.path] + arguments,
+        in: scratch.folder)
+      #expect(outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome.errors)")
+      #expect(outcome.errors.contains(words), "\(outcome.errors)")
+    }
+    #expect(try scratch.files() == [])
+  }
+
+  /// WAN 2.2 has the same class; what it needs besides is named.
+  @Test func otherModelsOfTheClassAreRefused() throws {
+    let copy = scratch.url("model")
+    try FileManager.default.copyItem(at: Self.model, to: copy)
+    let file = copy.appending(path: "model_index.json")
+    let index = try String(contentsOf: file, encoding: .utf8)
+    try index.replacingOccurrences(of: "\"boundary_ratio\": null", with: "\"boundary_ratio\": 0.875")
+      .write(to: file, atomically: true, encoding: .utf8)
+    let outcome = try generate("--device", "cpu", model: copy)
+    #expect(outcome.status == 1)
+    #expect(outcome.errors.contains("WanPipeline: boundary_ratio = 0.875"), "\(outcome.errors)")
+  }
+}
