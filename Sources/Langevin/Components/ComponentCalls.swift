@@ -100,6 +100,17 @@ extension ComponentCall {
       let model = try AutoencoderKL(AutoencoderKLConfig(config), weights, withEncoder: false)
       return [("sample", try model.decode(inputs.spatial("z")).channelsFirst())]
     },
+    ComponentCall("AutoencoderKLWan", "encode") { config, weights, inputs in
+      let model = try AutoencoderKLWan(AutoencoderKLWanConfig(config), weights)
+      let posterior = try model.encode(inputs.spatial("x"))
+      return [
+        ("mean", try posterior.mean.channelsFirst()), ("logvar", try posterior.logVariance.channelsFirst()),
+      ]
+    },
+    ComponentCall("AutoencoderKLWan", "decode") { config, weights, inputs in
+      let model = try AutoencoderKLWan(AutoencoderKLWanConfig(config), weights, withEncoder: false)
+      return [("sample", try model.decode(inputs.spatial("z")).channelsFirst())]
+    },
     ComponentCall("AutoencoderTiny", "encode") { config, weights, inputs in
       let model = try AutoencoderTiny(AutoencoderTinyConfig(config), weights)
       return [("latents", try model.encode(inputs.spatial("x")).channelsFirst())]

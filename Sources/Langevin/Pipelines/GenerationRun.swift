@@ -78,12 +78,16 @@ public final class GenerationRun {
   public let seeds: [UInt64]
   /// Where everything is computed.
   public let device: Device
+  /// Whether nobody will look at the pictures.
+  let isRehearsal: Bool
   private let progress: (GenerationProgress) throws -> Void
   private var noise: [NoiseSource]
 
   init(
-    _ request: GenerationRequest, on device: Device, _ progress: @escaping (GenerationProgress) throws -> Void
+    _ request: GenerationRequest, on device: Device, isRehearsal: Bool = false,
+    _ progress: @escaping (GenerationProgress) throws -> Void
   ) {
+    self.isRehearsal = isRehearsal
     self.request = request
     self.device = device
     self.progress = progress

@@ -49,7 +49,7 @@ public struct MemoryPlan: Sendable {
       stages[last].peak = backend.takePeak()
       if stages[last].loaded == 0 { stages[last].loaded = backend.inUse }
     }
-    _ = try pipeline.generate(short) { event in
+    try pipeline.rehearse(short) { event in
       switch event {
       case .loading(let name):
         close()

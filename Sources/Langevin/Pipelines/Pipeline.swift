@@ -111,6 +111,15 @@ extension Pipeline {
     }
   }
 
+  /// Runs a request for the memory that it takes: all but the pictures, whose pixels stay on the device.
+  func rehearse(_ request: GenerationRequest, progress: (GenerationProgress) throws -> Void) throws {
+    let request = try filled(request)
+    let plan = try plan(request)
+    try withoutActuallyEscaping(progress) { progress in
+      _ = try generate(plan, GenerationRun(request, on: device, isRehearsal: true, progress))
+    }
+  }
+
   private func generate(_ plan: Plan, _ run: GenerationRun) throws -> GenerationResult {
     for line in warnings(plan) { try run.report(.warning(line)) }
     let conditioning = try condition(plan, run)
@@ -132,7 +141,9 @@ extension Pipeline {
         try run.report(.decoding(image: waiting))
         let pixels = try decode(latents[waiting], waiting)
         let clip = try stage("picture") {
-          try Clip(pixels, framesPerSecond: run.request.framesPerSecond)
+          try run.isRehearsal
+            ? Clip(frames: [Picture(width: 1, height: 1, pixels: [0, 0, 0])])
+            : Clip(pixels, framesPerSecond: run.request.framesPerSecond)
         }
         clips.append(clip)
         try run.report(.finished(clip, image: waiting, seed: run.seeds[waiting]))
