@@ -121,6 +121,27 @@ public struct ConfigObject: Sendable {
     return list
   }
 
+  /// For each block one number a layer: one number for all blocks, or a list with a number or a list for each
+  /// block; zero is a number.
+  func perLayer(_ key: String, layers: [Int], default fallback: Int) throws -> [[Int]] {
+    guard case .array(let blocks)? = self[key] else {
+      let number = try count(key, default: fallback)
+      return layers.map { Array(repeating: number, count: $0) }
+    }
+    guard blocks.count == layers.count else { throw invalid(key, "\(layers.count) entries, one a block") }
+    return try zip(blocks, layers).map { block, count in
+      let entries: [StrictJSON] =
+        if case .array(let list) = block { list } else {
+          Array(repeating: block, count: count)
+        }
+      guard entries.count == count else { throw invalid(key, "a number for each of a block's layers") }
+      return try entries.map {
+        guard let number = ConfigObject.int($0), number >= 0 else { throw invalid(key, "whole numbers") }
+        return number
+      }
+    }
+  }
+
   /// Nil also for what no model has, so that products of a few numbers cannot overflow.
   private static func int(_ value: StrictJSON) -> Int? {
     guard let number = value.double, abs(number) <= 0x1p24 else { return nil }

@@ -12,15 +12,23 @@ import Testing
   // MARK: Configurations
 
   @Test(arguments: [
-    (#""class_embed_type": "projection""#, "class_embed_type"),
-    (#""addition_embed_type": "text_time""#, "addition_embed_type"),
-    (#""resnet_time_scale_shift": "scale_shift""#, "resnet_time_scale_shift"),
+    (#""class_embed_type": "text""#, "class_embed_type"),
+    (#""addition_embed_type": "text_image""#, "addition_embed_type"),
+    (#""resnet_time_scale_shift": "ada_group""#, "resnet_time_scale_shift"),
     (#""act_fn": "gelu""#, "act_fn"),
-    (#""mid_block_type": "UNetMidBlock2DSimpleCrossAttn""#, "mid_block_type"),
-    (#""down_block_types": ["ResnetDownsampleBlock2D"]"#, "down_block_types"),
-    (#""_class_name": "UNet2DModel""#, "_class_name"), (#""time_cond_proj_dim": 256"#, "time_cond_proj_dim"),
+    (#""mid_block_type": "UNetMidBlock3DCrossAttn""#, "mid_block_type"),
+    (#""down_block_types": ["SkipDownBlock2D"]"#, "down_block_types"),
+    (#""up_block_types": ["KUpBlock2D"]"#, "up_block_types"),
+    (#""_class_name": "UNet2DModel""#, "_class_name"),
     (#""mid_block_scale_factor": 2"#, "mid_block_scale_factor"),
-    (#""encoder_hid_dim": 4"#, "encoder_hid_dim"),
+    (#""resnet_out_scale_factor": 1.41421"#, "resnet_out_scale_factor"),
+    (#""resnet_skip_time_act": true"#, "resnet_skip_time_act"),
+    (#""time_embedding_act_fn": "silu""#, "time_embedding_act_fn"),
+    (#""timestep_post_act": "silu""#, "timestep_post_act"),
+    (#""encoder_hid_dim": 4, "encoder_hid_dim_type": "image_proj""#, "encoder_hid_dim_type"),
+    (#""cross_attention_norm": "rms_norm""#, "cross_attention_norm"),
+    (#""class_embeddings_concat": true"#, "class_embeddings_concat"),
+    (#""attention_type": "gated""#, "attention_type"),
   ])
   func unsupportedUNet(json: String, key: String) throws {
     try expectRefusal(of: UNet2DConditionConfig.init(_:), json, unsupported: true, key)
@@ -35,9 +43,53 @@ import Testing
     (#""flip_sin_to_cos": 1"#, "flip_sin_to_cos"), (#""conv_in_kernel": 4"#, "conv_in_kernel"),
     (#""sample_size": 4611686018427387904"#, "sample_size"),
     (#""block_out_channels": [4611686018427387904]"#, "block_out_channels"),
+    (#""class_embed_type": "projection""#, "projection_class_embeddings_input_dim"),
+    (#""addition_embed_type": "text_time""#, "addition_time_embed_dim"),
+    (
+      #""addition_embed_type": "text_time", "addition_time_embed_dim": 256"#,
+      "projection_class_embeddings_input_dim"
+    ),
+    (#""transformer_layers_per_block": [1, 1, 1]"#, "transformer_layers_per_block"),
+    (#""transformer_layers_per_block": [[1], 1, 1, 1]"#, "transformer_layers_per_block"),
+    (#""transformer_layers_per_block": -1"#, "transformer_layers_per_block"),
+    (#""transformer_layers_per_block": [[1, 2], 1, 1, 1]"#, "reverse_transformer_layers_per_block"),
+    (#""encoder_hid_dim_type": "text_proj""#, "encoder_hid_dim"),
+    (
+      #""encoder_hid_dim": 8, "cross_attention_dim": [8, 8, 8, 16]"#, "cross_attention_dim"
+    ),
+    (#""cross_attention_norm": "group_norm", "cross_attention_dim": 40"#, "cross_attention_dim"),
+    (#""cross_attention_norm": "layer_norm""#, "cross_attention_norm"),
   ])
   func invalidUNet(json: String, key: String) throws {
     try expectRefusal(of: UNet2DConditionConfig.init(_:), json, unsupported: false, key)
+  }
+
+  @Test(arguments: [
+    (#""_class_name": "UNet2DConditionModel""#, "_class_name"), (#""act_fn": "mish""#, "act_fn"),
+    (#""down_block_types": ["CrossAttnDownBlock2D"]"#, "down_block_types"),
+    (#""up_block_types": ["AttnSkipUpBlock2D"]"#, "up_block_types"),
+    (#""mid_block_type": "UNetMidBlock2DCrossAttn""#, "mid_block_type"),
+    (#""time_embedding_type": "fourier""#, "time_embedding_type"),
+    (#""downsample_type": "fir""#, "downsample_type"), (#""upsample_type": "fir""#, "upsample_type"),
+    (#""class_embed_type": "projection""#, "class_embed_type"),
+    (#""resnet_time_scale_shift": "spatial""#, "resnet_time_scale_shift"),
+    (#""center_input_sample": true"#, "center_input_sample"),
+    (#""mid_block_scale_factor": 1.5"#, "mid_block_scale_factor"),
+  ])
+  func unsupportedUnconditionalUNet(json: String, key: String) throws {
+    try expectRefusal(of: UNet2DConfig.init(_:), json, unsupported: true, key)
+  }
+
+  @Test(arguments: [
+    (#""attention_head_dim": 9"#, "attention_head_dim"), (#""norm_num_groups": 33"#, "norm_num_groups"),
+    (#""attn_norm_num_groups": 33"#, "attn_norm_num_groups"),
+    (#""layers_per_block": [1, 2]"#, "layers_per_block"), (#""down_block_types": []"#, "down_block_types"),
+    (#""up_block_types": ["UpBlock2D"]"#, "up_block_types"),
+    (#""block_out_channels": [32]"#, "block_out_channels"), (#""add_attention": 1"#, "add_attention"),
+    (#""class_embed_type": null, "num_class_embeds": 0"#, "num_class_embeds"),
+  ])
+  func invalidUnconditionalUNet(json: String, key: String) throws {
+    try expectRefusal(of: UNet2DConfig.init(_:), json, unsupported: false, key)
   }
 
   /// What would overflow, or shift past the width of an integer.
@@ -199,6 +251,70 @@ import Testing
     ] as [(Shape, Int, Shape)] {
       #expect(throws: ModelError.self) { try run(latent, timesteps, context) }
     }
+  }
+
+  /// What a network is conditioned on must be there, of the right size, and nothing more.
+  @Test func badConditioning() throws {
+    func attempt(
+      _ name: String, labels: UNetClassLabels? = nil, textTime: UNetTextTime? = nil,
+      condition: Tensor? = nil, mask: [[Bool]]? = nil, says words: String,
+      sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+      let fixture = try Fixture(name)
+      let inputs = Inputs(fixture, on: device, as: .float32)
+      let model = try UNet2DConditionModel(
+        UNet2DConditionConfig(fixture.config), fixture.weights(on: device, as: .float32))
+      let conditioning = UNetConditioning(
+        context: try inputs("context"), contextMask: mask, classLabels: labels, textTime: textTime,
+        timestepCondition: condition)
+      let error = #expect(throws: ModelError.self, sourceLocation: sourceLocation) {
+        try model(inputs.picture("sample"), timesteps: [1, 2], conditioning: conditioning)
+      }
+      #expect(error.map { "\($0)".contains(words) } == true, sourceLocation: sourceLocation)
+    }
+    func zeros(_ shape: Shape) throws -> Tensor { try .fill(0, shape, on: device) }
+    let sizes = [[Float]](repeating: [1, 2, 3, 4, 5, 6], count: 2)
+
+    try attempt("unet_class_table", says: "needs class labels")
+    try attempt("unet_class_table", labels: .numbers([1, 7]), says: "0 to 6")
+    try attempt("unet_class_table", labels: .numbers([1, 0.5]), says: "0 to 6")
+    try attempt("unet_class_table", labels: .numbers([1]), says: "1 class labels for 2 images")
+    try attempt("unet_class_timestep", labels: .vectors(zeros([2, 32])), says: "are numbers")
+    try attempt("unet_class_identity", labels: .numbers([1, 2]), says: "are vectors")
+    try attempt("unet_class_identity", labels: .vectors(zeros([2, 31])), says: "[2, 32]")
+    try attempt("unet_class_projection", labels: .vectors(zeros([1, 20])), says: "[2, 20]")
+    try attempt("unet_inpainting", labels: .numbers([1, 2]), says: "no class labels")
+    try attempt("unet_sdxl", says: "pooled text and time ids")
+    try attempt(
+      "unet_sdxl", textTime: UNetTextTime(textEmbeds: zeros([2, 21]), timeIDs: sizes), says: "[2, 20]")
+    try attempt(
+      "unet_sdxl", textTime: UNetTextTime(textEmbeds: zeros([2, 20]), timeIDs: [[1], [1, 2]]),
+      says: "time ids")
+    try attempt(
+      "unet_inpainting", textTime: UNetTextTime(textEmbeds: zeros([2, 20]), timeIDs: sizes),
+      says: "no pooled text")
+    try attempt("unet_inpainting", condition: zeros([2, 10]), says: "no timestep condition")
+    try attempt("unet_guided", condition: zeros([2, 11]), says: "[2, 10]")
+    let mask = [[Bool]](repeating: Array(repeating: true, count: 7), count: 2)
+    try attempt("unet_inpainting", mask: mask, says: "no context mask")
+    try attempt("unet_karlo", labels: .vectors(zeros([2, 32])), mask: [mask[0]], says: "7 flags")
+  }
+
+  @Test func badUnconditionalPictures() throws {
+    let fixture = try Fixture("unet2d_cifar10")
+    let model = try UNet2DModel(
+      UNet2DConfig(fixture.config), fixture.weights(on: device, as: .float32))
+    func run(_ picture: Shape, _ timesteps: Int, labels: UNetClassLabels? = nil) throws {
+      _ = try model(
+        .fill(0, picture, on: device), timesteps: Array(repeating: 1, count: timesteps), classLabels: labels)
+    }
+    try run([1, 4, 8, 3], 1)
+    for (picture, timesteps) in [
+      ([1, 4, 8, 4], 1), ([1, 6, 8, 3], 1), ([2, 4, 8, 3], 1), ([1, 0, 8, 3], 1), ([4, 8, 3], 1),
+    ] as [(Shape, Int)] {
+      #expect(throws: ModelError.self) { try run(picture, timesteps) }
+    }
+    #expect(throws: ModelError.self) { try run([1, 4, 8, 3], 1, labels: .numbers([1])) }
   }
 
   @Test func badPictures() throws {

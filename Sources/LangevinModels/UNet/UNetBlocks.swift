@@ -3,41 +3,83 @@ import LangevinTensor
 
 /// What one resolution of a UNet is made of.
 struct UNetBlockShape: Sendable, Hashable {
+  /// How height and width change, and what changes them.
+  enum Resize: Sendable, Hashable {
+    case convolution
+    case resnet
+  }
+
   var layers: Int
   var timeChannels: Int
+  /// The time scales and shifts, rather than only shifts.
+  var scalesByTime = false
   var groups: Int
   var epsilon: Float
-  /// Nil in blocks without attention.
-  var attention: Transformer2D.Shape?
+  /// One a layer, or none at all.
+  var attentions: [UNetAttention.Shape] = []
+  /// Nil where the size stays.
+  var resize: Resize?
+  /// Of the convolution on the way down; 0 means one row below and one column to the right.
+  var downsamplePadding = 1
+
+  fileprivate func resnet(_ weights: Weights, inputs: Int, outputs: Int, resize: ResnetBlock2D.Resize? = nil)
+    throws -> ResnetBlock2D
+  {
+    try ResnetBlock2D(
+      weights, inputs: inputs, outputs: outputs, timeChannels: timeChannels, scalesByTime: scalesByTime,
+      resize: resize, groups: groups, epsilon: epsilon)
+  }
+
+  fileprivate func attentionLayers(_ weights: Weights) throws -> [UNetAttention] {
+    precondition(attentions.isEmpty || attentions.count == layers)
+    return try attentions.enumerated().map { try UNetAttention(weights["attentions"][$0.offset], $0.element) }
+  }
 }
 
-/// `DownBlock2D` and `CrossAttnDownBlock2D`.
+/// What halves or doubles the size at the end of a block.
+enum UNetResizeLayer: Sendable {
+  case down(Downsample2D)
+  case up(Upsample2D)
+  case resnet(ResnetBlock2D)
+
+  /// x [N, H, W, C] -> [N, H', W', C].
+  func callAsFunction(_ x: Tensor, time: Tensor) throws -> Tensor {
+    switch self {
+    case .down(let downsample): try downsample(x)
+    case .up(let upsample): try upsample(x)
+    case .resnet(let block): try block(x, time: time)
+    }
+  }
+}
+
+/// A level on the way down, with any kind of attention or none.
 struct UNetDownBlock: Sendable {
   let resnets: [ResnetBlock2D]
-  let attentions: [Transformer2D]
-  let downsample: Downsample2D?
+  let attentions: [UNetAttention]
+  let downsample: UNetResizeLayer?
   let path: String
 
-  /// `downsamplePadding` is nil in the last block, which keeps its size.
-  init(_ weights: Weights, _ shape: UNetBlockShape, inputs: Int, outputs: Int, downsamplePadding: Int?) throws
-  {
+  init(_ weights: Weights, _ shape: UNetBlockShape, inputs: Int, outputs: Int) throws {
     path = weights.layerPath
     resnets = try (0..<shape.layers).map {
-      try ResnetBlock2D(
-        weights["resnets"][$0], inputs: $0 == 0 ? inputs : outputs, outputs: outputs,
-        timeChannels: shape.timeChannels, groups: shape.groups, epsilon: shape.epsilon)
+      try shape.resnet(weights["resnets"][$0], inputs: $0 == 0 ? inputs : outputs, outputs: outputs)
     }
-    attentions =
-      try shape.attention.map { attention in
-        try (0..<shape.layers).map { try Transformer2D(weights["attentions"][$0], attention) }
-      } ?? []
-    downsample = try downsamplePadding.map {
-      try Downsample2D(weights["downsamplers"][0], channels: outputs, padding: $0)
+    attentions = try shape.attentionLayers(weights)
+    let sampler = weights["downsamplers"][0]
+    downsample = try shape.resize.map {
+      switch $0 {
+      case .convolution:
+        .down(try Downsample2D(sampler, channels: outputs, padding: shape.downsamplePadding))
+      case .resnet:
+        .resnet(try shape.resnet(sampler, inputs: outputs, outputs: outputs, resize: .halve))
+      }
     }
   }
 
   /// x [N, H, W, inputs] -> [N, H', W', outputs]; every layer's output is appended to `skips`.
-  func callAsFunction(_ x: Tensor, time: Tensor, context: Tensor, skips: inout [Tensor]) throws -> Tensor {
+  func callAsFunction(_ x: Tensor, time: Tensor, context: UNetContext?, skips: inout [Tensor]) throws
+    -> Tensor
+  {
     try layer(path) {
       var h = x
       for (i, resnet) in resnets.enumerated() {
@@ -46,7 +88,7 @@ struct UNetDownBlock: Sendable {
         skips.append(h)
       }
       if let downsample {
-        h = try downsample(h)
+        h = try downsample(h, time: time)
         skips.append(h)
       }
       return h
@@ -54,58 +96,62 @@ struct UNetDownBlock: Sendable {
   }
 }
 
-/// `UNetMidBlock2DCrossAttn`.
+/// The smallest pictures' level: a ResNet block, then for each layer attention and another ResNet block.
 struct UNetMidBlock: Sendable {
-  let resnet1: ResnetBlock2D
-  let attention: Transformer2D
-  let resnet2: ResnetBlock2D
+  let resnets: [ResnetBlock2D]
+  let attentions: [UNetAttention]
   let path: String
 
-  /// `attention` gives the channels.
-  init(_ weights: Weights, _ shape: UNetBlockShape, attention: Transformer2D.Shape) throws {
-    func resnet(_ index: Int) throws -> ResnetBlock2D {
-      try ResnetBlock2D(
-        weights["resnets"][index], inputs: attention.channels, outputs: attention.channels,
-        timeChannels: shape.timeChannels, groups: shape.groups, epsilon: shape.epsilon)
-    }
+  init(_ weights: Weights, _ shape: UNetBlockShape, channels: Int) throws {
     path = weights.layerPath
-    resnet1 = try resnet(0)
-    self.attention = try Transformer2D(weights["attentions"][0], attention)
-    resnet2 = try resnet(1)
+    resnets = try (0...shape.layers).map {
+      try shape.resnet(weights["resnets"][$0], inputs: channels, outputs: channels)
+    }
+    attentions = try shape.attentionLayers(weights)
   }
 
   /// [N, H, W, C] -> [N, H, W, C].
-  func callAsFunction(_ x: Tensor, time: Tensor, context: Tensor) throws -> Tensor {
-    try layer(path) { try resnet2(attention(resnet1(x, time: time), context: context), time: time) }
+  func callAsFunction(_ x: Tensor, time: Tensor, context: UNetContext?) throws -> Tensor {
+    try layer(path) {
+      var h = try resnets[0](x, time: time)
+      for (i, resnet) in resnets.dropFirst().enumerated() {
+        if !attentions.isEmpty { h = try attentions[i](h, context: context) }
+        h = try resnet(h, time: time)
+      }
+      return h
+    }
   }
 }
 
-/// `UpBlock2D` and `CrossAttnUpBlock2D`.
+/// A level on the way up, with any kind of attention or none.
 struct UNetUpBlock: Sendable {
   let resnets: [ResnetBlock2D]
-  let attentions: [Transformer2D]
-  let upsample: Upsample2D?
+  let attentions: [UNetAttention]
+  let upsample: UNetResizeLayer?
   let path: String
 
   /// `inputs` come from below; `skips` are the channels of the skip tensors in the order of use.
-  init(
-    _ weights: Weights, _ shape: UNetBlockShape, inputs: Int, skips: [Int], outputs: Int, upsamples: Bool
-  ) throws {
+  init(_ weights: Weights, _ shape: UNetBlockShape, inputs: Int, skips: [Int], outputs: Int) throws {
     path = weights.layerPath
     resnets = try (0..<shape.layers).map {
-      try ResnetBlock2D(
-        weights["resnets"][$0], inputs: ($0 == 0 ? inputs : outputs) + skips[$0], outputs: outputs,
-        timeChannels: shape.timeChannels, groups: shape.groups, epsilon: shape.epsilon)
+      try shape.resnet(
+        weights["resnets"][$0], inputs: ($0 == 0 ? inputs : outputs) + skips[$0], outputs: outputs)
     }
-    attentions =
-      try shape.attention.map { attention in
-        try (0..<shape.layers).map { try Transformer2D(weights["attentions"][$0], attention) }
-      } ?? []
-    upsample = upsamples ? try Upsample2D(weights["upsamplers"][0], channels: outputs) : nil
+    attentions = try shape.attentionLayers(weights)
+    let sampler = weights["upsamplers"][0]
+    upsample = try shape.resize.map {
+      switch $0 {
+      case .convolution: .up(try Upsample2D(sampler, channels: outputs))
+      case .resnet:
+        .resnet(try shape.resnet(sampler, inputs: outputs, outputs: outputs, resize: .double))
+      }
+    }
   }
 
   /// x [N, H, W, inputs] -> [N, H', W', outputs]; takes one tensor a layer off the end of `skips`.
-  func callAsFunction(_ x: Tensor, time: Tensor, context: Tensor, skips: inout [Tensor]) throws -> Tensor {
+  func callAsFunction(_ x: Tensor, time: Tensor, context: UNetContext?, skips: inout [Tensor]) throws
+    -> Tensor
+  {
     try layer(path) {
       var h = x
       for (i, resnet) in resnets.enumerated() {
@@ -113,7 +159,7 @@ struct UNetUpBlock: Sendable {
         h = try resnet(h, time: time)
         if !attentions.isEmpty { h = try attentions[i](h, context: context) }
       }
-      return try upsample?(h) ?? h
+      return try upsample?(h, time: time) ?? h
     }
   }
 }

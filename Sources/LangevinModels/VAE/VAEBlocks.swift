@@ -114,7 +114,7 @@ struct VAEDecoder: Sendable {
 /// `UNetMidBlock2D`: ResNet, attention over all pixels with one head, ResNet.
 struct VAEMidBlock: Sendable {
   let resnet1: ResnetBlock2D
-  let attention: VAEAttention?
+  let attention: PixelAttention?
   let resnet2: ResnetBlock2D
   let path: String
 
@@ -125,7 +125,9 @@ struct VAEMidBlock: Sendable {
     (resnet1, resnet2) = (pair[0], pair[1])
     attention =
       config.midBlockHasAttention
-      ? try VAEAttention(weights["attentions"][0], channels: channels, groups: config.normGroups) : nil
+      ? try PixelAttention(
+        weights["attentions"][0],
+        PixelAttention.Shape(channels: channels, heads: 1, groups: config.normGroups, epsilon: epsilon)) : nil
   }
 
   func callAsFunction(_ x: Tensor) throws -> Tensor {
@@ -133,25 +135,5 @@ struct VAEMidBlock: Sendable {
       let h = try resnet1(x)
       return try resnet2(attention?(h) ?? h)
     }
-  }
-}
-
-struct VAEAttention: Sendable {
-  let norm: GroupNormalization
-  let attention: MultiHeadAttention
-  let path: String
-
-  init(_ weights: Weights, channels: Int, groups: Int) throws {
-    path = weights.layerPath
-    norm = try GroupNormalization(weights["group_norm"], channels: channels, groups: groups, epsilon: epsilon)
-    attention = try MultiHeadAttention(
-      weights, channels: channels, heads: 1, bias: true,
-      names: weights.contains("proj_attn") ? .earlyDiffusers : .diffusers)
-  }
-
-  /// [N, H, W, C] -> [N, H, W, C].
-  func callAsFunction(_ x: Tensor) throws -> Tensor {
-    let pixels = try x.reshaped([x.shape[0], x.shape[1] * x.shape[2], x.shape[3]])
-    return try layer(path) { try attention(norm(pixels), residual: pixels).reshaped(x.shape) }
   }
 }
