@@ -1,13 +1,42 @@
 import LangevinTensor
 
 /// Guesses the clean latent within a noisy one: the one contract that samplers know.
+///
+/// Conforming types need `denoised` only. Those that also know how much noise a step of the training's chain
+/// should add, per element, say so in `guess`; the one sampler that adds it asks for that, all others are content
+/// with `denoised`.
 public protocol Denoiser {
   /// E[x0 | x]; `x` and the result are float32 [N, ..., C].
   func denoised(_ x: Tensor, at level: NoiseLevel) throws -> Tensor
+  /// E[x0 | x], and what else was learned.
+  func guess(_ x: Tensor, at level: NoiseLevel) throws -> Guess
+}
+
+extension Denoiser {
+  /// `denoised` alone.
+  public func guess(_ x: Tensor, at level: NoiseLevel) throws -> Guess {
+    Guess(denoised: try denoised(x, at: level))
+  }
+}
+
+/// What a denoiser makes of a noisy latent.
+public struct Guess: Sendable {
+  /// E[x0 | x], float32 [N, ..., C].
+  public var denoised: Tensor
+  /// Where the variance of a step of the chain lies between the posterior's (-1) and the chain's own (1), in its
+  /// logarithm: 2 v - 1 of arXiv:2102.09672, eq. 15. Float32 [N, ..., C]; nil where it was not learned.
+  public var varianceMix: Tensor?
+
+  /// By default nothing is known of the variance.
+  public init(denoised: Tensor, varianceMix: Tensor? = nil) {
+    self.denoised = denoised
+    self.varianceMix = varianceMix
+  }
 }
 
 /// A network as sampling sees it, with its conditioning inside: float32 x [N, ..., C] and a timestep to an
-/// output of x's shape in any floating-point dtype.
+/// output of x's shape in any floating-point dtype. A network that has learned its variance returns [N, ..., 2C],
+/// the mean's channels first.
 public typealias Network = (_ x: Tensor, _ timestep: Float) throws -> Tensor
 
 /// What a network's output means.
@@ -40,7 +69,7 @@ public enum Prediction: String, Sendable, CaseIterable, Decodable {
 public struct NetworkDenoiser: Denoiser {
   /// What the output means.
   public var prediction: Prediction
-  /// Called once a step.
+  /// Called once a guess.
   public var network: Network
 
   /// A denoiser from a network that was trained to predict this.
@@ -51,28 +80,26 @@ public struct NetworkDenoiser: Denoiser {
 
   /// One call of the network. Throws `DiffusionError.noSignal`, and what the network throws.
   public func denoised(_ x: Tensor, at level: NoiseLevel) throws -> Tensor {
+    try guess(x, at: level).denoised
+  }
+
+  /// One call of the network, whose second half of channels, where it has one, is the variance's mix.
+  public func guess(_ x: Tensor, at level: NoiseLevel) throws -> Guess {
     let factors = try prediction.coefficients(level)
-    let output = try network(x, level.timestep).cast(to: .float32)
-    if prediction == .sample { return output }
-    return try Tensor.combination([(Float(factors.x), x), (Float(factors.output), output)])
+    let (output, mix) = try network(x, level.timestep).cast(to: .float32).splittingVariance(of: x)
+    if prediction == .sample { return Guess(denoised: output, varianceMix: mix) }
+    let denoised = try Tensor.combination([(Float(factors.x), x), (Float(factors.output), output)])
+    return Guess(denoised: denoised, varianceMix: mix)
   }
 }
 
-/// Keeps another denoiser's guess within -limit...limit (`clip_sample`), for models of pixels.
-public struct Clipped<Base: Denoiser>: Denoiser {
-  /// The denoiser whose guess is clipped.
-  public var base: Base
-  /// In the latent's own units.
-  public var limit: Float
-
-  /// Clips to -limit...limit.
-  public init(_ base: Base, limit: Float = 1) {
-    self.base = base
-    self.limit = limit
-  }
-
-  /// The base's guess, clipped. Throws what the base throws.
-  public func denoised(_ x: Tensor, at level: NoiseLevel) throws -> Tensor {
-    try base.denoised(x, at: level).clamped(-limit, limit)
+extension Tensor {
+  /// A network's output for x as its mean and, where it has twice x's channels, its variance's half.
+  func splittingVariance(of x: Tensor) throws -> (mean: Tensor, variance: Tensor?) {
+    let channels = x.shape[-1]
+    guard shape[-1] == 2 * channels else { return (self, nil) }
+    return (
+      try sliced(0..<channels, axis: -1), try sliced(channels..<2 * channels, axis: -1)
+    )
   }
 }

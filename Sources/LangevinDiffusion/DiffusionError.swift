@@ -2,10 +2,16 @@
 public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible {
   /// A field of scheduler_config.json holds what cannot be honoured.
   case configuration(field: String, reason: String)
-  /// The scheduler class named in scheduler_config.json does not describe noise by betas.
+  /// The scheduler class named in scheduler_config.json describes noise in a way that nothing here knows.
   case unknownScheduler(name: String)
   /// A setting changes what the sampler computes, in a way that is not implemented.
   case unsupportedSetting(field: String, sampler: String)
+  /// The model is a flow, and the sampler is stated for diffusion alone.
+  case flowModel(sampler: String)
+  /// The user's choice of spacing, sigmas or timesteps does not fit the sampler.
+  case unsupportedLevels(choice: String, sampler: String, reason: String)
+  /// The steps' variance is to come from the network, which gives none.
+  case noLearnedVariance
   case stepCount(requested: Int, reason: String)
   /// `strength` is outside 0...1, or leaves no step to take.
   case strength(Double, steps: Int)
@@ -21,10 +27,17 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
     switch self {
     case .configuration(let field, let reason): "scheduler_config.json: \(field): \(reason)"
     case .unknownScheduler(let name):
-      "scheduler_config.json: the noise of a \(name) is not described by betas; "
+      "scheduler_config.json: the noise of a \(name) is not described by betas or by a flow's sigmas; "
         + "no sampler here can be built from it"
     case .unsupportedSetting(let field, let sampler):
       "scheduler_config.json: \(field) is not supported by the sampler \(sampler)"
+    case .flowModel(let sampler):
+      "the model is a flow, which the sampler \(sampler) cannot follow; there are "
+        + Sampler.allCases.filter(\.followsFlows).map(\.rawValue).joined(separator: ", ")
+    case .unsupportedLevels(let choice, let sampler, let reason):
+      "\(choice) does not go with the sampler \(sampler): \(reason)"
+    case .noLearnedVariance:
+      "scheduler_config.json: variance_type is learned_range, but the network's output has no channels for it"
     case .stepCount(let requested, let reason): "\(requested) steps: \(reason)"
     case .strength(let strength, let steps):
       "strength \(strength) leaves no step of \(steps) to take; it must be at least \(1 / Double(max(steps, 1))) "

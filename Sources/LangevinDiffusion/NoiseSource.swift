@@ -16,6 +16,8 @@ public enum NoiseUse: Sendable, Hashable {
   case initial
   /// What a stochastic sampler adds in this step of the full schedule.
   case step(Int)
+  /// What a stochastic sampler adds half-way through this step of the full schedule.
+  case middle(Int)
   /// The draw from the autoencoder's posterior in image-to-image.
   case posterior
 }
@@ -25,7 +27,7 @@ public enum NoiseUse: Sendable, Hashable {
 /// `.philox` numbers depend on the seed, the use and the position in channels-last order, not on what was drawn
 /// before. `.torch` and `.torchCUDA` are sequences, drawn in the order of the calls and laid out [C, spatial...]
 /// as PyTorch's tensors are, then transposed; calls must come in the order in which diffusers draws: the
-/// posterior if there is one, the initial noise, then each step's.
+/// posterior if there is one, the initial noise, then each step's, the middle's first.
 public struct NoiseSource: Sendable {
   /// Whose numbers these are.
   public let kind: NoiseKind
@@ -65,6 +67,7 @@ public struct NoiseSource: Sendable {
         case .initial: (0, 0)
         case .step(let index): (1, UInt32(index))
         case .posterior: (2, 0)
+        case .middle(let index): (3, UInt32(index))
         }
       let images = try seeds.map {
         try Tensor.normal(image, seed: $0, stream: stream + 4 * trajectory, step: step, on: device)

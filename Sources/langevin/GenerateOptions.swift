@@ -24,6 +24,14 @@ extension Sampler: ExpressibleByArgument {
     case .eulerAncestral: "Euler a"
     case .dpmpp2M: "DPM++ 2M"
     case .dpmpp2MKarras: "DPM++ 2M Karras"
+    case .heun: "Heun"
+    case .lms: "LMS"
+    case .dpmpp2MSDE: "DPM++ 2M SDE"
+    case .dpmppSDE: "DPM++ SDE"
+    case .uniPC: "UniPC"
+    case .pndm: "PLMS"
+    case .lcm: "LCM"
+    case .unCLIP: "unCLIP"
     }
   }
 }
@@ -86,8 +94,8 @@ struct GenerationOptions: ParsableArguments {
   var steps: Int?
   @Option(
     help: """
-      ddpm, ddim, euler, euler-a, dpmpp-2m or dpmpp-2m-karras. (default: what the model's langevin.json \
-      recommends, else ddim)
+      \(Sampler.allCases.map(\.rawValue).joined(separator: ", ")); `langevin samplers` says what each is for. \
+      (default: what the model's langevin.json recommends, else ddim)
       """)
   var sampler: Sampler?
   @Option(parsing: .unconditional, help: "DDIM's share of fresh noise, 0 to 1.")

@@ -105,6 +105,7 @@ enum ShapeHarvest {
     config.betaSchedule = .scaledLinear
     (config.betaStart, config.betaEnd) = (0.00085, 0.012)
     config.clipSample = false
+    config.skipPRKSteps = true
     config.prediction = prediction
     for sampler in Sampler.allCases {
       var noise = NoiseSource(.philox, seeds: [0], on: device)

@@ -6,17 +6,28 @@ Every trajectory uses an analytic "network" that the Swift tests repeat in doubl
 compared is the samplers' arithmetic and the order in which noise is drawn.
 """
 
+import importlib
 import json
+import math
 import pathlib
+import sys
+import types
 import warnings
 
 import diffusers
+import numpy
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from diffusers.utils.torch_utils import randn_tensor
 
 warnings.filterwarnings("ignore")
 diffusers.utils.logging.set_verbosity_error()
+
+# Only its noise needs torchsde, which is replaced below.
+sys.modules.setdefault("torchsde", types.ModuleType("torchsde"))
+DPMSolverSDEScheduler = importlib.import_module(
+    "diffusers.schedulers.scheduling_dpmsolver_sde"
+).DPMSolverSDEScheduler
 
 OUT = pathlib.Path(__file__).parent / "Fixtures" / "samplers"
 SHAPE = (2, 4, 2, 3)  # 24 numbers an image: one block of 16 and a tail
@@ -29,7 +40,16 @@ CLASSES = {
     "euler-a": diffusers.EulerAncestralDiscreteScheduler,
     "dpmpp-2m": diffusers.DPMSolverMultistepScheduler,
     "dpmpp-2m-karras": diffusers.DPMSolverMultistepScheduler,
+    "heun": diffusers.HeunDiscreteScheduler,
+    "lms": diffusers.LMSDiscreteScheduler,
+    "dpmpp-2m-sde": diffusers.DPMSolverMultistepScheduler,
+    "dpmpp-sde": DPMSolverSDEScheduler,
+    "unipc": diffusers.UniPCMultistepScheduler,
+    "pndm": diffusers.PNDMScheduler,
+    "lcm": diffusers.LCMScheduler,
+    "unclip": diffusers.UnCLIPScheduler,
 }
+FIRST = ("ddpm", "ddim", "euler", "euler-a", "dpmpp-2m", "dpmpp-2m-karras")
 
 # Stable Diffusion 1.x's file.
 BASE = {
@@ -47,56 +67,128 @@ BASE = {
 
 
 def network(x, t):
-    x = x.double()
-    return (0.5 * x + 0.2 * torch.sin(2 * x + float(t) / 100)).float()
+    y = x.double()
+    return (0.5 * y + 0.2 * torch.sin(2 * y + float(t) / 100)).to(x.dtype)
 
 
 def numbers(tensor):
     return [float(f"{v:.9g}") for v in tensor.flatten().tolist()]
 
 
-def trajectory(sampler, steps, eta=0.0, strength=None, **changes):
+def widened(x, t):
+    """The network's output and its variance's mix, within -1 and 1."""
+    return torch.cat([network(x, t), torch.sin(3 * x.double() + float(t) / 50).float()], dim=1)
+
+
+class Brownian:
+    """The noise of DPMSolverSDEScheduler from the tests' own generators: increments of one motion, of which each step
+    asks for the first half and then for the whole."""
+
+    def __init__(self, generators):
+        self.generators = generators
+        self.half = None
+
+    def __call__(self, sigma, sigma_next):
+        drawn = randn_tensor(SHAPE, generator=self.generators)
+        if self.half is None:
+            self.half = (float(sigma_next), drawn)
+            return drawn
+        middle, first = self.half
+        self.half = None
+        whole = math.sqrt(sigma - middle) * first + math.sqrt(middle - sigma_next) * drawn
+        return whole / math.sqrt(sigma - sigma_next)
+
+
+def trajectory(sampler, steps, eta=0.0, strength=None, levels=None, spacing=None, learned=False, cls=None, **changes):
     config = {**BASE, **changes}
     config = {key: value for key, value in config.items() if value != "absent"}
+    cls = cls or CLASSES[sampler]
     extra = {"use_karras_sigmas": True} if sampler.endswith("karras") else {}
-    scheduler = CLASSES[sampler].from_config(config, **extra)
-    scheduler.set_timesteps(steps)
+    if sampler == "dpmpp-2m-sde":
+        extra["algorithm_type"] = "sde-dpmsolver++"
+    if spacing in ("karras", "exponential", "beta"):
+        extra[f"use_{spacing}_sigmas"] = True
+    elif spacing:
+        extra["timestep_spacing"] = spacing
+    scheduler = cls.from_config(config, **extra)
+    if config.get("rescale_betas_zero_snr") and sampler in ("heun", "lms", "dpmpp-sde"):
+        # Their classes do not read it; the noise is the model's all the same.
+        scheduler.alphas_cumprod = diffusers.EulerDiscreteScheduler.from_config(config).alphas_cumprod
+    if sampler == "unclip":
+        # In float32 beta and 1 - alpha of timestep 0 differ by 5e-4, so that the last step, which is to return the
+        # denoised latent, multiplies it by as much.
+        scheduler.betas[0] = 1 - scheduler.alphas_cumprod[0]
+    # A flow's classes shift what they are given; without a shift it stays.
+    if sampler == "unipc" and levels:
+        scheduler.set_timesteps(sigmas=numpy.array(levels["sigmas"]))
+    else:
+        scheduler.set_timesteps(**(levels or {"num_inference_steps": steps}))
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     timesteps = scheduler.timesteps
+    plms = sampler == "pndm" and config["skip_prk_steps"]
+    order = getattr(scheduler, "order", 1)
     start = 0
     if strength is None:
-        latent = randn_tensor(SHAPE, generator=generators) * scheduler.init_noise_sigma
+        latent = randn_tensor(SHAPE, generator=generators) * getattr(scheduler, "init_noise_sigma", 1)
+        if config.get("rescale_betas_zero_snr") and sampler == "heun":
+            latent = latent.double()  # of x0 + 4096 noise float32 loses 1e-3 in two stages a step
     else:
         # Image-to-image, with the autoencoder's posterior N(clean, 0.1^2).
         clean = torch.linspace(-1, 1, 48).reshape(SHAPE)
         clean = clean + 0.1 * randn_tensor(SHAPE, generator=generators)
-        start = max(steps - min(int(steps * strength), steps), 0)
+        start = max(steps - min(int(steps * strength), steps), 0) * order
         timesteps = timesteps[start:]
+        if plms and start > 0:  # a start of its own, where the pipeline would begin in the middle of one
+            kept = scheduler.timesteps[start + 1 :]
+            timesteps = torch.cat([kept[:2], kept[1:]])
     if hasattr(scheduler, "set_begin_index"):  # else a first timestep that occurs twice is skipped once
         scheduler.set_begin_index(start)
     if strength is not None:
         noise = randn_tensor(SHAPE, generator=generators)
-        latent = scheduler.add_noise(clean, noise, timesteps[:1].repeat(SHAPE[0]))
+        if sampler == "unclip" or hasattr(scheduler, "add_noise"):
+            latent = scheduler.add_noise(clean, noise, timesteps[:1].repeat(SHAPE[0]))
+        else:
+            latent = scheduler.scale_noise(clean, timesteps[:1], noise)
+    if sampler == "dpmpp-sde":
+        scheduler.noise_sampler = Brownian(generators)
     arguments = {"eta": eta} if sampler == "ddim" else {}
-    for t in timesteps:
-        output = network(scheduler.scale_model_input(latent, t), t)
-        latent = scheduler.step(output, t, latent, generator=generators, **arguments).prev_sample
+    if sampler not in ("heun", "lms", "dpmpp-sde", "unipc", "pndm"):
+        arguments["generator"] = generators
+    for index, t in enumerate(timesteps):
+        scaled = scheduler.scale_model_input(latent, t) if hasattr(scheduler, "scale_model_input") else latent
+        output = (widened if learned else network)(scaled, t)
+        if learned:  # the noise is drawn of the output's shape, which is halved only afterwards
+            assert sampler in ("ddpm", "unclip")
+        if sampler == "unclip":
+            arguments["prev_timestep"] = int(timesteps[index + 1]) if index + 1 < len(timesteps) else None
+        latent = scheduler.step(output, t, latent, **arguments).prev_sample
     assert latent.isfinite().all(), (sampler, steps, changes)
-    label = " ".join([sampler, str(steps)] + [f"{k}={v}" for k, v in changes.items() if k != "trained_betas"])
-    return {
+    times = [float(t) for t in timesteps]
+    if order == 2:
+        times = times[::2]
+    if sampler == "pndm":
+        times = list(dict.fromkeys(times)) if plms else [float(t) for t in scheduler._timesteps[::-1]]
+    said = {**changes, **({"spacing": spacing} if spacing else {}), **(levels or {})}
+    label = " ".join([sampler, str(steps)] + [f"{k}={v}" for k, v in said.items() if k != "trained_betas"])
+    row = {
         "name": label + (f" eta={eta}" if eta else "") + (f" strength={strength}" if strength else ""),
         "sampler": sampler,
         "steps": steps,
         "eta": eta,
         "strength": strength,
         "config": json.dumps(config),
-        "timesteps": [float(t) for t in timesteps],
+        "timesteps": times,
         "final": numbers(latent),
     }
+    if spacing:
+        row["spacing"] = spacing
+    if learned:
+        row["learned"] = True
+    return row | (levels or {})
 
 
 def trajectories():
-    variants = [(name, 0.0) for name in CLASSES] + [("ddim", 0.7), ("ddim", 1.0)]
+    variants = [(name, 0.0) for name in FIRST] + [("ddim", 0.7), ("ddim", 1.0)]
     for name, eta in variants:
         for steps in (1, 2, 10, 25, 30, 50):
             yield trajectory(name, steps, eta)
@@ -149,6 +241,112 @@ def trajectories():
     yield trajectory("dpmpp-2m", 10, use_karras_sigmas=True)
 
 
+def solvers():
+    """What came after: Heun, LMS, DPM++ SDE, DPM++ 2M SDE, UniPC, PNDM and LCM."""
+    rescaled = {
+        "rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"
+    }
+    for name in ("heun", "lms", "dpmpp-sde", "dpmpp-2m-sde", "unipc"):
+        for steps in (1, 2, 10, 25):
+            yield trajectory(name, steps)
+        yield trajectory(name, 10, prediction_type="v_prediction")
+        if name != "dpmpp-sde":  # diffusers has no such combination
+            yield trajectory(name, 10, prediction_type="sample")
+        for spacing in ("leading", "trailing", "linspace"):
+            yield trajectory(name, 12, timestep_spacing=spacing)
+        for spacing in ("karras", "exponential", "beta"):
+            yield trajectory(name, 10, **{f"use_{spacing}_sigmas": True})
+        cosine = {"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "leading"}
+        yield trajectory(name, 10, prediction_type="v_prediction", **cosine)
+        yield trajectory(name, 10, **rescaled)
+        if name != "lms":  # diffusers' takes weights of slopes that it does not have
+            yield trajectory(name, 10, strength=0.7)
+    yield trajectory("heun", 10, clip_sample=True, clip_sample_range=0.8)
+    for steps in (10, 20):
+        yield trajectory("dpmpp-2m-sde", steps, final_sigmas_type="sigma_min")
+        yield trajectory("dpmpp-2m-sde", steps, final_sigmas_type="sigma_min", euler_at_final=True)
+    for order in (1, 2, 3):
+        for kind in ("bh1", "bh2"):
+            for final in (True, False):
+                settings = {"solver_type": kind, "solver_order": order, "lower_order_final": final}
+                for x0 in (True, False):
+                    yield trajectory("unipc", 8, final_sigmas_type="sigma_min", predict_x0=x0, **settings)
+        yield trajectory("unipc", 20, solver_order=order)
+    yield trajectory("unipc", 10, disable_corrector=[0, 1, 4])
+    for steps in (2, 10, 25, 50):
+        yield trajectory("pndm", steps)
+    yield trajectory("pndm", 10, set_alpha_to_one=True)
+    yield trajectory("pndm", 10, strength=0.7)
+    for steps in (4, 5, 20, 50):
+        yield trajectory("pndm", steps, skip_prk_steps=False)
+    for steps in (1, 2, 4, 8, 13):
+        yield trajectory("lcm", steps)
+    yield trajectory("lcm", 4, prediction_type="v_prediction")
+    yield trajectory("lcm", 4, strength=0.5)
+    yield trajectory("lcm", 6, original_inference_steps=30, timestep_scaling=0.01)
+    yield trajectory("lcm", 4, clip_sample=True)
+    yield trajectory("lcm", 4, **rescaled)
+    for name in ("ddpm", "ddim", "dpmpp-2m", "dpmpp-2m-sde", "unipc", "lcm"):
+        limits = {"dynamic_thresholding_ratio": 0.9, "sample_max_value": 1.5}
+        yield trajectory(name, 8, thresholding=True, **limits)
+
+
+def flows():
+    euler = diffusers.FlowMatchEulerDiscreteScheduler
+    heun = diffusers.FlowMatchHeunDiscreteScheduler
+    for sampler, cls in (("euler", euler), ("heun", heun)):
+        for steps in (1, 2, 10, 28):
+            for shift in (1.0, 3.0):
+                yield trajectory(sampler, steps, cls=cls, _class_name=cls.__name__, shift=shift)
+    yield trajectory("euler", 10, strength=0.6, cls=euler, _class_name=euler.__name__, shift=3.0)
+    for spacing in ("karras", "exponential", "beta"):
+        changes = {f"use_{spacing}_sigmas": True, "shift": 3.0}
+        yield trajectory("euler", 10, cls=euler, _class_name=euler.__name__, **changes)
+    given = {"sigmas": [1.0, 0.8, 0.55, 0.3, 0.1]}
+    yield trajectory("euler", 5, levels=given, cls=euler, _class_name=euler.__name__)
+    wan = {
+        "_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction", "use_flow_sigmas": True
+    }
+    for sampler in ("unipc", "dpmpp-2m", "dpmpp-2m-sde"):
+        for steps in (2, 10, 25, 50):
+            for shift in (1.0, 3.0, 5.0):
+                yield trajectory(sampler, steps, flow_shift=shift, **wan)
+    yield trajectory("unipc", 10, solver_order=3, flow_shift=3.0, **wan)
+    yield trajectory("unipc", 10, use_karras_sigmas=True, **wan)
+    yield trajectory("unipc", 5, levels=given, **wan)
+
+
+def unclip():
+    """Karlo's prior, its decoder and its super-resolution; DDPM with a learned variance."""
+    for steps in (2, 7, 25):
+        prior = {"prediction_type": "sample", "clip_sample": True, "clip_sample_range": 5.0}
+        own = {"_class_name": "UnCLIPScheduler", "beta_schedule": "squaredcos_cap_v2", **prior}
+        yield trajectory("unclip", steps, variance_type="fixed_small_log", **own)
+        own |= {"prediction_type": "epsilon", "clip_sample_range": 1.0}
+        yield trajectory("unclip", steps, learned=True, variance_type="learned_range", **own)
+    for steps in (1, 10, 50):
+        for changes in ({}, {"steps_offset": 0}, {"timestep_spacing": "trailing", "clip_sample": True}):
+            yield trajectory("ddpm", steps, learned=True, variance_type="learned_range", **changes)
+
+
+def choices():
+    """Levels that the user chooses over the file's."""
+    for name in ("euler", "heun", "lms", "dpmpp-sde", "dpmpp-2m", "dpmpp-2m-sde", "unipc"):
+        for spacing in ("leading", "trailing", "linspace", "karras", "exponential", "beta"):
+            yield trajectory(name, 9, spacing=spacing)
+    for name in ("euler", "dpmpp-2m"):
+        for spacing in ("exponential", "beta"):
+            yield trajectory(name, 10, final_sigmas_type="sigma_min", spacing=spacing)
+    for name in ("ddpm", "ddim", "euler-a", "pndm"):
+        for spacing in ("leading",) if name == "pndm" else ("leading", "trailing", "linspace"):
+            yield trajectory(name, 9, spacing=spacing)
+    sigmas = {"sigmas": [14.6, 7.0, 3.0, 1.0, 0.3, 0.0]}
+    yield trajectory("euler", 5, levels=sigmas)
+    times = {"timesteps": [999, 850, 500, 259, 39]}
+    for name in ("euler", "heun", "dpmpp-2m", "dpmpp-2m-sde", "ddpm", "lcm"):
+        yield trajectory(name, 5, levels=times)
+
+
 def torch_random():
     """Several draws in sequence from one generator."""
     for seed in (0, 1, 42, 2**31, 2**32 + 5, 2**63 + 11):
@@ -188,5 +386,7 @@ def write(name, content):
 OUT.mkdir(parents=True, exist_ok=True)
 made = {"torch": torch.__version__, "diffusers": diffusers.__version__}
 write("trajectories.json", {**made, "shape": SHAPE, "seeds": SEEDS, "rows": list(trajectories())})
+for name, rows in (("solvers", solvers), ("flows", flows), ("unclip", unclip), ("choices", choices)):
+    write(f"{name}.json", {**made, "shape": SHAPE, "seeds": SEEDS, "rows": list(rows())})
 write("torch_random.json", {**made, "rows": list(torch_random())})
 write("guidance.json", {**made, "shape": SHAPE, **rescaled_guidance()})

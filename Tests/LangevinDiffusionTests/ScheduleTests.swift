@@ -30,8 +30,8 @@ import Testing
         #expect(named == field && !reason.isEmpty)
       }
     }
-    #expect(throws: DiffusionError.unknownScheduler(name: "FlowMatchEulerDiscreteScheduler")) {
-      _ = try Self.parse(#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#)
+    #expect(throws: DiffusionError.unknownScheduler(name: "SCMScheduler")) {
+      _ = try Self.parse(#"{"_class_name": "SCMScheduler"}"#)
     }
   }
 
@@ -47,14 +47,32 @@ import Testing
     }
   }
 
+  static let strangersToFlows = Set(Sampler.allCases.filter { !$0.followsFlows })
+  static let multistep: Set<Sampler> = [.dpmpp2M, .dpmpp2MSDE, .uniPC]
+
   /// What a sampler's class in diffusers reads and nothing here implements is an error; the rest is not.
   @Test func unsupportedSettingsAreRefusedWhereTheyAreRead() throws {
     let expected: [(String, Set<Sampler>)] = [
-      (#"{"thresholding": true}"#, [.ddpm, .ddim, .dpmpp2M, .dpmpp2MKarras]),
-      (#"{"variance_type": "learned_range"}"#, [.ddpm, .dpmpp2M, .dpmpp2MKarras]),
+      (#"{"variance_type": "learned"}"#, [.ddpm, .unCLIP]),
       (#"{"interpolation_type": "log_linear"}"#, [.euler]), (#"{"timestep_type": "continuous"}"#, [.euler]),
-      (#"{"use_beta_sigmas": true}"#, [.euler, .dpmpp2M, .dpmpp2MKarras]),
-      (#"{"use_flow_sigmas": true}"#, [.dpmpp2M, .dpmpp2MKarras]),
+      (#"{"use_lu_lambdas": true}"#, [.dpmpp2M, .dpmpp2MKarras, .dpmpp2MSDE]),
+      (#"{"solver_p": {"a": 1}}"#, [.uniPC]), (#"{"solver_p": null}"#, []),
+      (#"{"solver_order": 4}"#, [.uniPC]),
+      (#"{"predict_x0": false}"#, [.uniPC]), (#"{"rescale_betas_zero_snr": true}"#, [.pndm]),
+      (#"{"use_karras_sigmas": true, "final_sigmas_type": "sigma_min"}"#, [.uniPC]),
+      (#"{"use_flow_sigmas": true}"#, Self.strangersToFlows),
+      (#"{"use_flow_sigmas": true, "use_beta_sigmas": true}"#, Self.strangersToFlows.union(Self.multistep)),
+      (
+        #"{"use_flow_sigmas": true, "final_sigmas_type": "sigma_min"}"#,
+        Self.strangersToFlows.union(Self.multistep)
+      ),
+      (#"{"prediction_type": "flow_prediction"}"#, Set(Sampler.allCases)),
+      (
+        #"{"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true}"#,
+        Set(Sampler.allCases)
+      ),
+      (#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 0.1}"#, Set(Sampler.allCases)),
+      (#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 0}"#, Set(Sampler.allCases)),
     ]
     for (json, refusing) in expected {
       let config = try Self.parse(json)
@@ -74,7 +92,7 @@ import Testing
       for steps in [0, -3] {
         #expect(throws: DiffusionError.self) { _ = try sampler.schedule(config, steps: steps) }
       }
-      if sampler != .dpmpp2MKarras {
+      if sampler != .dpmpp2MKarras {  // whose sigmas never meet
         #expect(throws: DiffusionError.self) { _ = try sampler.schedule(config, steps: 1001) }
       }
     }
@@ -89,7 +107,15 @@ import Testing
     for spacing in NoiseSchedule.Spacing.allCases {
       config.timestepSpacing = spacing
       for sampler in Sampler.allCases {
-        for steps in 1...60 {
+        // LCM's model was distilled from 50 steps, unCLIP's stride needs two and PNDM's beginning four.
+        let counts =
+          switch sampler {
+          case .lcm: 1...50
+          case .unCLIP: 2...60
+          case .pndm: 4...60
+          default: 1...60
+          }
+        for steps in counts {
           let schedule = try sampler.schedule(config, steps: steps)
           #expect(schedule.steps.count == steps)
           let levels = schedule.steps.map(\.from.noiseToSignal)
@@ -119,10 +145,156 @@ import Testing
     }
   }
 
-  @Test func clippedStaysInRange() throws {
+  @Test func limitedStaysInRange() throws {
     let x = try Tensor([-3, -0.2, 0.2, 3], [1, 4], on: cpu)
-    let denoiser = Clipped(NetworkDenoiser(.sample) { x, _ in x }, limit: 0.5)
+    let denoiser = Limited(NetworkDenoiser(.sample) { x, _ in x }, .clip(0.5))
     let level = NoiseLevel(timestep: 0, noiseToSignal: 1)
     #expect(try denoiser.denoised(x, at: level).floats() == [-0.5, -0.2, 0.2, 0.5])
+  }
+
+  /// The file's own class says how it is sampled, and has its own defaults.
+  @Test func classesHaveSamplersAndDefaults() throws {
+    let expected: [(String, Sampler?)] = [
+      ("PNDMScheduler", .pndm), ("UnCLIPScheduler", .unCLIP), ("UniPCMultistepScheduler", .uniPC),
+      ("LCMScheduler", .lcm), ("FlowMatchHeunDiscreteScheduler", .heun), ("DEISMultistepScheduler", nil),
+    ]
+    for (name, sampler) in expected {
+      #expect(try Self.parse(#"{"_class_name": "\#(name)"}"#).sampler == sampler)
+    }
+    let sde = try Self.parse(
+      #"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}"#)
+    #expect(sde.sampler == .dpmpp2MSDE)
+    #expect(try Self.parse(#"{"_class_name": "UnCLIPScheduler"}"#).betaSchedule == .squaredCosine)
+    #expect(try Self.parse(#"{"_class_name": "LCMScheduler"}"#).betaEnd == 0.012)
+    let flow = try Self.parse(#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3}"#)
+    #expect(flow.path == .flow && flow.prediction == .flow && flow.flowShift == 3 && flow.sampler == .euler)
+    #expect(throws: DiffusionError.self) {
+      _ = try Self.parse(#"{"use_karras_sigmas": true, "use_beta_sigmas": true}"#)
+    }
+  }
+
+  /// A choice of levels is taken as it is, or refused; nothing else happens.
+  @Test func choicesOfLevelsAreTakenOrRefused() throws {
+    let spacings = NoiseSchedule.Spacing.allCases.map { NoiseSchedule.Levels.timesteps($0) }
+    let layouts = NoiseSchedule.SigmaSpacing.allCases.map { NoiseSchedule.Levels.sigmas($0) }
+    let given: [NoiseSchedule.Levels] = [
+      .theseTimesteps([900, 500, 20, 3]), .theseSigmas([9, 3, 1, 0.2]), .theseSigmas([9, 3, 1, 0.2, 0]),
+    ]
+    for path in [Schedule.Path.variancePreserving, .flow] {
+      var config = NoiseSchedule()
+      config.skipPRKSteps = true
+      (config.path, config.prediction) = (path, path == .flow ? .flow : .epsilon)
+      for sampler in Sampler.allCases where path != .flow || sampler.followsFlows {
+        for levels in spacings + layouts + given {
+          config.levels = levels
+          let name =
+            switch levels {
+            case .timesteps(let spacing): spacing.rawValue
+            case .sigmas(let spacing): spacing.rawValue
+            case .theseTimesteps: "timesteps"
+            case .theseSigmas: "sigmas"
+            }
+          var fits = sampler.spacings.contains(name)
+          if path == .flow {
+            // A flow's spacing is its shift; its sigmas end at 1; multistep solvers have no layouts but one.
+            switch levels {
+            case .timesteps, .theseSigmas: fits = false
+            case .sigmas(.karras): fits = fits && (sampler == .uniPC || !Self.multistep.contains(sampler))
+            case .sigmas: fits = fits && !Self.multistep.contains(sampler)
+            case .theseTimesteps: break
+            }
+          }
+          if fits {
+            let schedule = try sampler.schedule(config, steps: 4)
+            #expect(schedule.steps.count == 4 && schedule.path == path, "\(sampler) \(levels)")
+            if case .theseTimesteps(let times) = levels {
+              #expect(schedule.steps.map { Int($0.from.timestep) } == times)
+            }
+            if case .theseSigmas = levels {
+              for (step, sigma) in zip(schedule.steps, [9, 3, 1, 0.2]) {
+                #expect(abs(step.from.noiseToSignal / sigma - 1) < 1e-6)
+              }
+            }
+          } else {
+            #expect(throws: DiffusionError.self, "\(sampler) \(levels)") {
+              _ = try sampler.schedule(config, steps: 4)
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @Test func badChoicesOfLevelsThrow() throws {
+    var config = NoiseSchedule()
+    let bad: [(NoiseSchedule.Levels, Int)] = [
+      (.theseSigmas([1, 2]), 2), (.theseSigmas([]), 0), (.theseSigmas([0]), 0), (.theseSigmas([3, -1]), 2),
+      (.theseSigmas([3, .nan]), 2), (.theseSigmas([3, 3]), 2), (.theseSigmas([3, 1]), 3),
+      (.theseTimesteps([1000, 2]), 2), (.theseTimesteps([5, 5]), 2), (.theseTimesteps([5, -1]), 2),
+      (.theseTimesteps([]), 0), (.theseTimesteps([9, 4]), 1),
+    ]
+    for sampler in [Sampler.euler, .dpmpp2M, .uniPC, .ddpm] {
+      for (levels, steps) in bad {
+        config.levels = levels
+        #expect(throws: DiffusionError.self, "\(sampler) \(levels)") {
+          _ = try sampler.schedule(config, steps: steps)
+        }
+      }
+    }
+  }
+
+  /// arXiv:2205.11487, section 2.3, by hand.
+  @Test func dynamicThresholdsArePerImage() throws {
+    let x = try Tensor([-4, 1, 0, 2, 0.5, -0.25, 0.1, 0] as [Float], [2, 2, 2], on: cpu)
+    // Of 0, 1, 2, 4 the quantile 0.75 is 2.5; the second image stays as it is.
+    let limited = try Limit.dynamic(quantile: 0.75, maximum: 10)(x).floats()
+    #expect(largestDifference(limited, [-1, 0.4, 0, 0.8, 0.5, -0.25, 0.1, 0]) < 1e-6)
+    let capped = try Limit.dynamic(quantile: 1, maximum: 2)(x).floats()
+    #expect(largestDifference(capped, [-1, 0.5, 0, 1, 0.5, -0.25, 0.1, 0]) < 1e-6)
+  }
+
+  /// The noise agrees with the network's word between beta tilde and beta, per element.
+  @Test func learnedVarianceIsAskedFor() throws {
+    let x = try Tensor([0.5, -1] as [Float], [1, 2], on: cpu)
+    let schedule = try Sampler.ddpm.schedule(NoiseSchedule(), steps: 3)
+    var noise = NoiseSource(.philox, seeds: [1], on: cpu)
+    #expect(throws: DiffusionError.noLearnedVariance) {
+      _ = try ddpm(
+        NetworkDenoiser(.epsilon) { x, _ in x }, from: x, along: schedule, variance: .learnedRange,
+        noise: &noise)
+    }
+  }
+
+  @Test func guidanceIsWithinItsInterval() throws {
+    struct Constant: Denoiser {
+      var value: Float
+      func denoised(_ x: Tensor, at level: NoiseLevel) throws -> Tensor {
+        try x.affine(scale: 0, offset: value)
+      }
+    }
+    let x = try Tensor([0.5] as [Float], [1, 1], on: cpu)
+    let denoiser = GuidanceInterval(Constant(value: 2), outside: Constant(value: 1), interval: 0.5...4)
+    for (sigma, expected) in [(0.4, 1), (0.5, 1), (0.6, 2), (4, 2), (4.1, 1)] as [(Double, Float)] {
+      let level = NoiseLevel(timestep: 0, alpha: 0.5, sigma: 0.5 * sigma)
+      #expect(try denoiser.denoised(x, at: level).floats() == [expected])
+      #expect(try denoiser.guess(x, at: level).denoised.floats() == [expected])
+    }
+  }
+
+  /// The variance's half comes from the prompt alone.
+  @Test func guidanceKeepsThePromptsVariance() throws {
+    let x = try Tensor([0, 0] as [Float], [1, 2], on: cpu)
+    let guided = ClassifierFreeGuidance(scale: 3) { _, _ in
+      try Tensor([1, 2, 7, 8, 3, 5, 9, 6] as [Float], [2, 4], on: cpu)
+    }
+    #expect(try guided(x, 0).floats() == [7, 11, 9, 6])
+  }
+
+  @Test func everySamplerDescribesItself() {
+    for sampler in Sampler.allCases {
+      #expect(!sampler.purpose.isEmpty && sampler.order > 0 && sampler.callsPerStep > 0)
+      #expect(Set(sampler.spacings).count == sampler.spacings.count)
+    }
+    #expect(Set(Sampler.allCases.map(\.purpose)).count == Sampler.allCases.count)
   }
 }

@@ -4,7 +4,7 @@ extension NoiseSchedule {
   /// Reads scheduler_config.json.
   ///
   /// Throws `DiffusionError.configuration` for a field of the wrong type or with an unknown value, and
-  /// `DiffusionError.unknownScheduler` for a class whose noise is not described by betas.
+  /// `DiffusionError.unknownScheduler` for a class whose noise is described neither by betas nor by a flow's sigmas.
   public init(json: Data) throws {
     let decoder = JSONDecoder()
     decoder.nonConformingFloatDecodingStrategy = .convertFromString(
@@ -47,15 +47,50 @@ extension NoiseSchedule: Decodable {
     case useBetaSigmas = "use_beta_sigmas"
     case useLuLambdas = "use_lu_lambdas"
     case useFlowSigmas = "use_flow_sigmas"
+    case flowShift = "flow_shift"
+    case shift
+    case useDynamicShifting = "use_dynamic_shifting"
+    case shiftTerminal = "shift_terminal"
+    case invertSigmas = "invert_sigmas"
+    case stochasticSampling = "stochastic_sampling"
+    case thresholdingRatio = "dynamic_thresholding_ratio"
+    case sampleMaxValue = "sample_max_value"
+    case algorithm = "algorithm_type"
+    case solverOrder = "solver_order"
+    case solverType = "solver_type"
+    case predictX0 = "predict_x0"
+    case disableCorrector = "disable_corrector"
+    case solverP = "solver_p"
+    case skipPRKSteps = "skip_prk_steps"
+    case originalInferenceSteps = "original_inference_steps"
+    case timestepScaling = "timestep_scaling"
   }
 
-  /// Diffusers' classes that describe noise by the same fields (`KarrasDiffusionSchedulers`).
-  private static let classes: Set<String> = [
-    "DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler",
-    "HeunDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
-    "DEISMultistepScheduler", "UniPCMultistepScheduler", "DPMSolverSDEScheduler",
+  /// Diffusers' classes that describe noise by the same fields, and what samples as they do.
+  private static let classes: [String: Sampler?] = [
+    "DDIMScheduler": .ddim, "DDPMScheduler": .ddpm, "PNDMScheduler": .pndm, "LMSDiscreteScheduler": .lms,
+    "EulerDiscreteScheduler": .euler, "HeunDiscreteScheduler": .heun,
+    "EulerAncestralDiscreteScheduler": .eulerAncestral, "DPMSolverMultistepScheduler": .dpmpp2M,
+    "DPMSolverSinglestepScheduler": .none, "KDPM2DiscreteScheduler": .none,
+    "KDPM2AncestralDiscreteScheduler": .none, "DEISMultistepScheduler": .none,
+    "UniPCMultistepScheduler": .uniPC, "DPMSolverSDEScheduler": .dpmppSDE, "LCMScheduler": .lcm,
+    "UnCLIPScheduler": .unCLIP, "FlowMatchEulerDiscreteScheduler": .euler,
+    "FlowMatchHeunDiscreteScheduler": .heun,
   ]
+
+  /// Where a class has other defaults than most.
+  private mutating func takeDefaults(of className: String) {
+    switch className {
+    case "HeunDiscreteScheduler", "DPMSolverSDEScheduler", "KDPM2DiscreteScheduler",
+      "KDPM2AncestralDiscreteScheduler":
+      (betaStart, betaEnd) = (0.00085, 0.012)
+    case "LCMScheduler": (betaStart, betaEnd, betaSchedule) = (0.00085, 0.012, .scaledLinear)
+    case "UnCLIPScheduler": betaSchedule = .squaredCosine
+    case "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler":
+      (path, prediction) = (.flow, .flow)
+    default: break
+    }
+  }
 
   /// Decodes scheduler_config.json. Throws `DiffusionError` and `DecodingError`; see `init(json:)`.
   public init(from decoder: any Decoder) throws {
@@ -65,8 +100,10 @@ extension NoiseSchedule: Decodable {
     func read<T: Decodable>(_ key: Key, _ target: inout T) throws {
       if let value = try fields.decodeIfPresent(T.self, forKey: key) { target = value }
     }
-    if let name = try fields.decodeIfPresent(String.self, forKey: .className), !Self.classes.contains(name) {
-      throw DiffusionError.unknownScheduler(name: name)
+    if let name = try fields.decodeIfPresent(String.self, forKey: .className) {
+      guard let known = Self.classes[name] else { throw DiffusionError.unknownScheduler(name: name) }
+      sampler = known
+      takeDefaults(of: name)
     }
     try read(.trainTimesteps, &trainTimesteps)
     try read(.betaStart, &betaStart)
@@ -77,32 +114,57 @@ extension NoiseSchedule: Decodable {
     try read(.prediction, &prediction)
     timestepSpacing = try fields.decodeIfPresent(Spacing.self, forKey: .timestepSpacing)
     try read(.stepsOffset, &stepsOffset)
-    try read(.setAlphaToOne, &setAlphaToOne)
+    setAlphaToOne = try fields.decodeIfPresent(Bool.self, forKey: .setAlphaToOne)
     clipSample = try fields.decodeIfPresent(Bool.self, forKey: .clipSample)
     try read(.clipSampleRange, &clipSampleRange)
     try read(.finalSigma, &finalSigma)
-    try read(.useKarrasSigmas, &useKarrasSigmas)
     sigmaMin = try fields.decodeIfPresent(Double.self, forKey: .sigmaMin)
     sigmaMax = try fields.decodeIfPresent(Double.self, forKey: .sigmaMax)
     try read(.lowerOrderFinal, &lowerOrderFinal)
     try read(.eulerAtFinal, &eulerAtFinal)
     try read(.lambdaMinClipped, &lambdaMinClipped)
 
-    switch try fields.decodeIfPresent(String.self, forKey: .variance) {
+    try read(.thresholding, &thresholding)
+    try read(.thresholdingRatio, &thresholdingRatio)
+    try read(.sampleMaxValue, &sampleMaxValue)
+    try read(.predictX0, &predictX0)
+    try read(.disableCorrector, &disableCorrector)
+    try read(.skipPRKSteps, &skipPRKSteps)
+    try read(.originalInferenceSteps, &originalInferenceSteps)
+    try read(.timestepScaling, &timestepScaling)
+    try read(.flowShift, &flowShift)
+    try read(.shift, &flowShift)
+    try read(.solverOrder, &solverOrder)
+    // Another solver's value means the default, as in diffusers.
+    solverType = try UniPCSolver(rawValue: string(.solverType) ?? "") ?? .bh2
+
+    func string(_ key: Key) throws -> String? { try fields.decodeIfPresent(String.self, forKey: key) }
+    func isOn(_ key: Key) throws -> Bool { try fields.decodeIfPresent(Bool.self, forKey: key) == true }
+    if try isOn(.useFlowSigmas) { path = .flow }
+    if try sampler == .dpmpp2M && string(.algorithm) == "sde-dpmsolver++" { sampler = .dpmpp2MSDE }
+    let spacings: [(Key, SigmaSpacing)] = [
+      (.useKarrasSigmas, .karras), (.useExponentialSigmas, .exponential), (.useBetaSigmas, .beta),
+    ]
+    for (key, spacing) in spacings where try isOn(key) {
+      guard sigmaSpacing == nil else {
+        throw DiffusionError.configuration(
+          field: key.rawValue, reason: "only one spacing of sigmas can be used")
+      }
+      sigmaSpacing = spacing
+    }
+    switch try string(.variance) {
     case nil, "fixed_small", "fixed_small_log": variance = .small
     case "fixed_large": variance = .large
+    case "learned_range": variance = .learnedRange
     default: unsupported.insert(Key.variance.rawValue)
     }
-    let switches: [Key] = [
-      .thresholding, .useExponentialSigmas, .useBetaSigmas, .useLuLambdas, .useFlowSigmas,
-    ]
-    for key in switches where try fields.decodeIfPresent(Bool.self, forKey: key) == true {
-      unsupported.insert(key.rawValue)
-    }
+    let switches: [Key] = [.useLuLambdas, .useDynamicShifting, .invertSigmas, .stochasticSampling]
+    for key in switches where try isOn(key) { unsupported.insert(key.rawValue) }
     for (key, usual) in [(Key.interpolation, "linear"), (.timestepType, "discrete")] {
-      if let value = try fields.decodeIfPresent(String.self, forKey: key), value != usual {
-        unsupported.insert(key.rawValue)
-      }
+      if let value = try string(key), value != usual { unsupported.insert(key.rawValue) }
+    }
+    for key in [Key.solverP, .shiftTerminal] where fields.contains(key) {
+      if try !fields.decodeNil(forKey: key) { unsupported.insert(key.rawValue) }
     }
   }
 }

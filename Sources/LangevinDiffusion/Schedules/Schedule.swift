@@ -1,9 +1,10 @@
+import Foundation
 import LangevinTensor
 
 /// How noisy a latent is: `x = alpha * x0 + sigma * noise`.
 ///
-/// For the models here alpha^2 + sigma^2 = 1 (variance preserving), whichever sampler runs. Samplers that the
-/// literature writes for `x0 + s * noise` see s as `noiseToSignal`.
+/// For diffusion models alpha^2 + sigma^2 = 1 (variance preserving), whichever sampler runs; for flows
+/// alpha + sigma = 1. Samplers that the literature writes for `x0 + s * noise` see s as `noiseToSignal`.
 public struct NoiseLevel: Sendable, Hashable {
   /// What the network is told; may lie between the training's timesteps.
   public var timestep: Float
@@ -32,23 +33,50 @@ public struct NoiseLevel: Sendable, Hashable {
       sigma: (1 - Double(alphaCumprod)).squareRoot())
   }
 
+  /// A flow's level: alpha is 1 - sigma. arXiv:2209.03003, eq. 1; arXiv:2210.02747, eq. 22.
+  public init(timestep: Float, flowSigma: Double) {
+    self.init(timestep: timestep, alpha: 1 - flowSigma, sigma: flowSigma)
+  }
+
   /// sigma / alpha; infinite where there is no signal.
   public var noiseToSignal: Double { sigma / alpha }
+  /// log(alpha / sigma), lambda of arXiv:2211.01095; infinite where there is no noise.
+  public var logSNR: Double { -log(noiseToSignal) }
 }
 
 /// The levels that a sampler goes through.
 public struct Schedule: Sendable, Hashable {
-  /// One call of the denoiser. `to` need not be the next step's `from`: diffusers' DDIM steps back by a fixed
+  /// How signal and noise add up along the way.
+  public enum Path: Sendable, Hashable {
+    /// alpha^2 + sigma^2 = 1.
+    case variancePreserving
+    /// alpha + sigma = 1: a straight line from the noise to the signal.
+    case flow
+
+    /// x / unit is linear in sigma / unit where the denoised latent does not change: the coordinates in which
+    /// Euler's, Heun's and the linear multistep methods are stated.
+    func unit(_ level: NoiseLevel) -> Double {
+      switch self {
+      case .variancePreserving: level.alpha
+      case .flow: level.alpha + level.sigma
+      }
+    }
+  }
+
+  /// One call of the denoiser, or two for samplers in two stages. `to` need not be the next step's `from`: diffusers' DDIM steps back by a fixed
   /// number of timesteps from wherever it is.
   public struct Step: Sendable, Hashable {
     /// Where the denoiser is called.
     public var from: NoiseLevel
     /// Where the step ends.
     public var to: NoiseLevel
+    /// Where samplers that stop half-way call the denoiser again; nil for the others.
+    public var middle: NoiseLevel?
 
     /// A step between two levels.
-    public init(from: NoiseLevel, to: NoiseLevel) {
+    public init(from: NoiseLevel, middle: NoiseLevel? = nil, to: NoiseLevel) {
       self.from = from
+      self.middle = middle
       self.to = to
     }
   }
@@ -59,18 +87,23 @@ public struct Schedule: Sendable, Hashable {
   public var steps: [Step]
   /// How many steps of the full schedule come before `steps`.
   public var skipped: Int
+  /// How signal and noise add up.
+  public var path: Path
 
   /// A schedule of these steps.
-  public init(initialScale: Double = 1, steps: [Step], skipped: Int = 0) {
+  public init(
+    initialScale: Double = 1, steps: [Step], skipped: Int = 0, path: Path = .variancePreserving
+  ) {
     self.initialScale = initialScale
     self.steps = steps
     self.skipped = skipped
+    self.path = path
   }
 
   /// A schedule through these levels, each step beginning where the one before ended.
-  public init(initialScale: Double = 1, levels: [NoiseLevel]) {
+  public init(initialScale: Double = 1, levels: [NoiseLevel], path: Path = .variancePreserving) {
     let steps = zip(levels, levels.dropFirst()).map { Step(from: $0, to: $1) }
-    self.init(initialScale: initialScale, steps: steps)
+    self.init(initialScale: initialScale, steps: steps, path: path)
   }
 
   /// How many steps the full schedule has.
@@ -85,7 +118,8 @@ public struct Schedule: Sendable, Hashable {
     let kept = min(Int(Double(steps.count) * strength), steps.count)
     guard kept > 0 else { throw DiffusionError.strength(strength, steps: steps.count) }
     return Schedule(
-      initialScale: initialScale, steps: Array(steps.suffix(kept)), skipped: skipped + steps.count - kept)
+      initialScale: initialScale, steps: Array(steps.suffix(kept)), skipped: skipped + steps.count - kept,
+      path: path)
   }
 
   /// The latent that sampling starts from, given standard normal noise of the latent's shape.
