@@ -35,7 +35,7 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
       "the model is a flow, which the sampler \(sampler) cannot follow; there are "
         + Sampler.allCases.filter(\.followsFlows).map(\.rawValue).joined(separator: ", ")
     case .unsupportedLevels(let choice, let sampler, let reason):
-      "\(choice) does not go with the sampler \(sampler): \(reason)"
+      "\(choice): not with the sampler \(sampler): \(reason)"
     case .noLearnedVariance:
       "scheduler_config.json: variance_type is learned_range, but the network's output has no channels for it"
     case .stepCount(let requested, let reason): "\(requested) steps: \(reason)"

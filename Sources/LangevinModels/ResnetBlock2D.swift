@@ -43,16 +43,18 @@ struct ResnetBlock2D: Sendable {
   }
 
   /// x [N, H, W, inputs], time [N, timeChannels] with SiLU already applied -> [N, H', W', outputs].
-  func callAsFunction(_ x: Tensor, time: Tensor? = nil) throws -> Tensor {
+  ///
+  /// With `statistics`, x is a tile of a picture.
+  func callAsFunction(_ x: Tensor, time: Tensor? = nil, statistics: GroupStatistics? = nil) throws -> Tensor {
     precondition((time == nil) == (timeProjection == nil))
     return try layer(path) {
       let projected = try timeProjection.flatMap { projection in try time.map { try projection($0) } }
-      let x1 = try resized(norm1(x, activation: .silu))
+      let x1 = try resized(norm1(x, activation: .silu, statistics: statistics))
       let h: Tensor
       if scalesByTime, let projected {
-        h = try modulated(norm2(conv1(x1)), by: projected).silu()
+        h = try modulated(norm2(conv1(x1), statistics: statistics), by: projected).silu()
       } else {
-        h = try norm2(conv1(x1, perImage: projected), activation: .silu)
+        h = try norm2(conv1(x1, perImage: projected), activation: .silu, statistics: statistics)
       }
       let kept = try resized(x)
       return try conv2(h, residual: shortcut?(kept) ?? kept)

@@ -17,10 +17,17 @@ public struct GroupNormalization: Sendable {
     self.epsilon = epsilon
   }
 
-  /// [N, ..., channels]; the activation is `.identity` or `.silu`.
-  public func callAsFunction(_ x: Tensor, activation: Activation = .identity) throws -> Tensor {
+  /// [N, ..., channels]; the activation is `.identity` or `.silu`. With `statistics`, x [N, H, W, channels] is a
+  /// tile of a picture.
+  public func callAsFunction(
+    _ x: Tensor, activation: Activation = .identity, statistics: GroupStatistics? = nil
+  ) throws -> Tensor {
     try layer(path) {
-      try x.groupNorm(gamma, beta, groups: groups, epsilon: epsilon, activation: activation)
+      guard let statistics else {
+        return try x.groupNorm(gamma, beta, groups: groups, epsilon: epsilon, activation: activation)
+      }
+      return try statistics.normalized(
+        x, gamma, beta, GroupNorm(groups: groups, epsilon: epsilon, activation: activation), name: path)
     }
   }
 }

@@ -14,7 +14,11 @@ struct Generate: ParsableCommand {
 
   @OptionGroup var options: GenerationOptions
 
-  @Option(help: "The picture's file; of several, numbered -0, -1, … (default: langevin-SEED.png)")
+  @Option(
+    help: """
+      The picture's file; of several, numbered -0, -1, … A video is an .mp4 or .webp, which the program ffmpeg \
+      makes, or .png, its frames numbered -0000, -0001, … (default: langevin-SEED.png)
+      """)
   var output: String?
   @Option(help: "Write the final latents there, before decoding: 'latents' [count, C, h, w], float32.")
   var saveLatents: String?
@@ -39,7 +43,7 @@ struct Generate: ParsableCommand {
       try output.map { try options.files($0, count: count) }
       ?? (0..<count).map { URL(fileURLWithPath: "langevin-\(seed &+ UInt64($0)).png") }
     let latentsURL = saveLatents.map { URL(fileURLWithPath: $0) }
-    for url in outputs { try OutputFile.check(url) }
+    for url in outputs { try VideoFile.check(url) }
     if let latentsURL { try OutputFile.check(latentsURL) }
     let url = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
     let checkpoint = try Checkpoint.open(url, prediction: options.prediction?.rawValue)
@@ -49,6 +53,7 @@ struct Generate: ParsableCommand {
       fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
       notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.precision.dtype)
+    try options.check(outputs, fit: pipeline)
     let request = try pipeline.filled(asked)
     var run = Run(start: start)
     let result: GenerationResult

@@ -36,6 +36,32 @@ extension Sampler: ExpressibleByArgument {
   }
 }
 
+/// A spacing of timesteps or of sigmas.
+struct SpacingOption: ExpressibleByArgument {
+  let name: String
+  let levels: NoiseSchedule.Levels
+
+  init?(argument: String) {
+    guard let levels = NoiseSchedule.Levels(spacing: argument) else { return nil }
+    (name, self.levels) = (argument, levels)
+  }
+
+  static var allValueStrings: [String] { NoiseSchedule.Levels.spacingNames }
+}
+
+/// Numbers with commas between them.
+struct NumberList: ExpressibleByArgument {
+  let values: [Double]
+
+  init?(argument: String) {
+    let values = argument.split(separator: ",", omittingEmptySubsequences: false).map {
+      Double($0.trimmingCharacters(in: .whitespaces))
+    }
+    guard values.allSatisfy({ $0?.isFinite == true }) else { return nil }
+    self.values = values.compactMap { $0 }
+  }
+}
+
 extension NoiseKind: ExpressibleByArgument {
   /// As A1111's metadata calls it, where it has it.
   var metadataName: String {
@@ -98,6 +124,23 @@ struct GenerationOptions: ParsableArguments {
       (default: what the model's langevin.json recommends, else ddim)
       """)
   var sampler: Sampler?
+  @Option(
+    help:
+      "Where its steps are: \(NoiseSchedule.Levels.spacingNames.joined(separator: ", ")). (default: the model's)"
+  )
+  var spacing: SpacingOption?
+  @Option(
+    parsing: .unconditional,
+    help: "The noise of each step, falling, as in 14.6,7,3,1,0.3; for flow matching within 0 and 1.")
+  var sigmas: NumberList?
+  @Option(
+    parsing: .unconditional,
+    help: "Share of guidance's gain in contrast that is taken back, 0 to 1. (default: 0)")
+  var guidanceRescale: Double?
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Guidance only where the noise is within these sigmas.", valueName: "LO,HI"))
+  var guidanceInterval: NumberList?
   @Option(parsing: .unconditional, help: "DDIM's share of fresh noise, 0 to 1.")
   var eta = 0.0
   @Option(parsing: .unconditional, help: "Picture k has seed N + k. (default: random)")
@@ -118,6 +161,10 @@ struct GenerationOptions: ParsableArguments {
   var strength: Double?
   @OptionGroup(title: "Options of unCLIP")
   var unCLIP: UnCLIPOptions
+  @Option(parsing: .unconditional, help: "Of a video: pictures in time. (default: the model's)")
+  var frames: Int?
+  @Option(parsing: .unconditional, help: "Of a video: pictures a second. (default: the model's)")
+  var fps: Double?
   @Option(help: "Storage of weights and activations: f32 or f16.")
   var precision = Precision.f32
   @Flag(
@@ -140,6 +187,10 @@ struct GenerationOptions: ParsableArguments {
       throw ValidationError("--count must be 1 to 10000, got \(count)")
     }
     if strength != nil && image.isEmpty { throw ValidationError("--strength needs --image") }
+    if spacing != nil && sigmas != nil { throw ValidationError("--spacing and --sigmas exclude each other") }
+    if let bounds = guidanceInterval?.values, bounds.count != 2 || bounds[0] >= bounds[1] {
+      throw ValidationError("--guidance-interval needs two numbers LO,HI of which the second is greater")
+    }
     if let deviceMemory, !(1..<1 << 32).contains(deviceMemory) {
       throw ValidationError("--device-memory must be at least 1 MiB, got \(deviceMemory)")
     }
@@ -162,14 +213,24 @@ struct GenerationOptions: ParsableArguments {
   /// The files that pictures are written to which the user named.
   func files(_ output: String, count: Int) throws -> [URL] {
     let url = URL(fileURLWithPath: output)
-    guard url.pathExtension.lowercased() == "png", !output.hasSuffix("/") else {
-      throw ValidationError("--output must end in .png, got '\(output)'")
+    guard (try? VideoFormat(url)) != nil, !output.hasSuffix("/") else {
+      throw ValidationError("--output must end in .png, or for a video in .mp4 or .webp, got '\(output)'")
     }
     guard count > 1 else { return [url] }
     let stem = url.deletingPathExtension()
     return (0..<count).map { index in
       stem.deletingLastPathComponent()
         .appendingPathComponent("\(stem.lastPathComponent)-\(index).\(url.pathExtension)")
+    }
+  }
+
+  /// Whether what the pipeline makes can be in these files.
+  func check(_ outputs: [URL], fit pipeline: any Pipeline) throws {
+    guard !type(of: pipeline).options.contains(.frames) else { return }
+    if let url = try outputs.first(where: { try VideoFormat($0) != .png }) {
+      throw ValidationError(
+        "--output must end in .png: \(pipeline.checkpoint.pipeline) makes pictures, not videos; "
+          + "got '\(url.lastPathComponent)'")
     }
   }
 
@@ -197,6 +258,10 @@ struct GenerationOptions: ParsableArguments {
     if let guidance { request.guidance = guidance }
     if let steps { request.steps = steps }
     if let sampler { request.sampler = sampler }
+    request.levels = spacing?.levels ?? sigmas.map { .theseSigmas($0.values) }
+    if steps == nil, let count = request.levels?.count { request.steps = count }
+    request.guidanceRescale = guidanceRescale
+    request.guidanceInterval = guidanceInterval.map { $0.values[0]...$0.values[1] }
     request.eta = eta
     request.seed = seed
     request.noise = rng
@@ -207,6 +272,8 @@ struct GenerationOptions: ParsableArguments {
     request.strength = strength
     request.initialLatents = try initLatents.map(readLatents)
     unCLIP.apply(to: &request)
+    request.frames = frames
+    request.framesPerSecond = fps
     request.lowMemory = lowMemory
     return request
   }
@@ -219,7 +286,11 @@ struct GenerationOptions: ParsableArguments {
     func add(_ name: String, _ value: String?) { if let value { fields.append(.init(name, value)) } }
     add("Steps", request.steps.map { "\($0)" })
     add("Sampler", request.sampler?.metadataName)
+    add("Schedule type", spacing?.name.capitalized)
+    add("Sigmas", sigmas?.values.map(Output.number).joined(separator: " "))
     add("CFG scale", request.guidance.map(Output.number))
+    add("CFG rescale", guidanceRescale.map(Output.number))
+    add("CFG interval", guidanceInterval?.values.map(Output.number).joined(separator: " "))
     add("Seed", "\(seed)")
     add("Size", "\(clip.picture.width)x\(clip.picture.height)")
     add("Model", model.deletingPathExtension().lastPathComponent)
@@ -231,24 +302,6 @@ struct GenerationOptions: ParsableArguments {
     add("Version", "langevin \(LangevinCommand.configuration.version)")
     let prompt = request.prompts.isEmpty ? "" : request.prompts[image / request.count]
     return PictureParameters(prompt: prompt, negativePrompt: negative, fields: fields)
-  }
-}
-
-extension Clip {
-  /// Writes a picture there, or a video's frames numbered -0000, -0001, … Returns the files.
-  func write(to url: URL, _ parameters: PictureParameters) throws -> [URL] {
-    let texts = [(PictureParameters.keyword, parameters.description)]
-    guard frames.count > 1 else {
-      try picture.writePNG(to: url, texts: texts)
-      return [url]
-    }
-    let stem = url.deletingPathExtension()
-    return try frames.enumerated().map { index, frame in
-      let name = stem.lastPathComponent + String(format: "-%04d.", index) + url.pathExtension
-      let file = stem.deletingLastPathComponent().appendingPathComponent(name)
-      try frame.writePNG(to: file, texts: texts)
-      return file
-    }
   }
 }
 

@@ -42,7 +42,8 @@ struct ProfileCommand: ParsableCommand {
     let seed = options.seed ?? UInt64.random(in: 0..<1 << 32)
     let pictures = try output.map { try options.files($0, count: prompts.count * options.count) }
     let files = [json, trace, roofline].map { $0.map { URL(fileURLWithPath: $0) } }
-    for url in (pictures ?? []) + files.compactMap({ $0 }) { try OutputFile.check(url) }
+    for url in pictures ?? [] { try VideoFile.check(url) }
+    for url in files { if let url { try OutputFile.check(url) } }
 
     let model = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
     let checkpoint = try Checkpoint.open(model, prediction: options.prediction?.rawValue)
@@ -50,6 +51,7 @@ struct ProfileCommand: ParsableCommand {
       fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
       notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.precision.dtype)
+    try options.check(pictures ?? [], fit: pipeline)
     let request = try pipeline.filled(
       options.request(prompts, seed: seed, recommended: checkpoint.recommended))
     let ceilings = try Ceilings.measure(on: device)

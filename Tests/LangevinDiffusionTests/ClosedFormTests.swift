@@ -50,7 +50,7 @@ import Testing
       ),
       ("dpmpp-2m", 2, { x, schedule in try dpmpp2M(Self.gaussian, from: x, along: schedule) }),
       ("heun", 2, { x, schedule in try heun(Self.gaussian, from: x, along: schedule) }),
-      // Its beginning's order falls behind that of its steps, but where there is little to be gained.
+      // Of these two the beginning's order is less than that of the steps, and its error small: between the two.
       ("lms", 3, { x, schedule in try lms(Self.gaussian, from: x, along: schedule) }),
       // arXiv:2202.09778, section 3.4: of second order, whatever its slopes'.
       ("plms", 2, { x, schedule in try pndm(Self.gaussian, from: x, along: schedule) }),
@@ -76,7 +76,7 @@ import Testing
         // Float32 ends what a high order gains.
         for (coarse, fine) in zip(errors, errors.dropFirst()) where fine > 1e-5 {
           let measured = log2(coarse / fine)
-          let isOf = name == "lms" ? measured > order : abs(measured - order) < 0.3
+          let isOf = ["lms", "unipc 3"].contains(name) ? measured > order : abs(measured - order) < 0.3
           #expect(isOf, "\(name): order \(measured), errors \(errors)")
         }
         #expect(errors[2] < [1: 0.05, 2: 0.005, 3: 2e-4][Int(order), default: 0], "\(name): \(errors)")

@@ -73,6 +73,11 @@ import Testing
     }
   }
 
+  @Test func masks() throws {
+    #expect(try T5EncoderModel.lengths(ofMask: [[true, true, false], [true, true, true]]) == [2, 3])
+    #expect(throws: ModelError.self) { try T5EncoderModel.lengths(ofMask: [[true, false, true]]) }
+  }
+
   @Test func badInput() throws {
     let fixture = try Fixture("umt5")
     let model = try T5EncoderModel(

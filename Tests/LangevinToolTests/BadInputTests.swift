@@ -21,10 +21,22 @@ struct BadInputTests {
     (["--guidance", "nan"], "guidance must be 0 to 1000"),
     (["--guidance", "1e30"], "guidance must be 0 to 1000"),
     (["--eta", "2"], "eta must be 0 to 1, got 2"),
+    (["--guidance-rescale", "1.5"], "guidance rescale must be 0 to 1, got 1.5"),
+    (["--guidance-interval", "-1,3"], "guidance interval must be at least 0, got -1.0"),
+    (
+      ["--spacing", "karras"],
+      "spacing karras: not with the sampler ddim: it takes leading, trailing, linspace"
+    ),
+    (["--sigmas", "9,3,1"], "the given sigmas: not with the sampler ddim"),
+    (["--sampler", "euler", "--sigmas", "1,3,9"], "3 steps: the noise does not fall"),
+    (["--sampler", "euler", "--sigmas", "9,3,1", "--steps", "5"], "the given sigmas are 3"),
+    (["--sampler", "lcm", "--steps", "51"], "51 steps"),
     (["--width", "-8"], "width must be a multiple of 8"),
     (["--height", "0"], "height must be a multiple of 8"),
     (["--width", "60"], "width must be a multiple of 8"),
     (["--width", "100000000"], "up to 16384"),
+    (["--fps", "8"], "has no use for the setting 'frames per second'"),
+    (["--frames", "5"], "has no use for the setting 'frames'"),
     (["--image", "/nonexistent.png"], "/nonexistent.png: no such file"),
     (["--init-latents", "/nonexistent.safetensors"], "/nonexistent.safetensors: no such file"),
   ])
@@ -34,11 +46,15 @@ struct BadInputTests {
 
   @Test(arguments: [
     (["--sampler", "foo"], ["foo", "ddpm", "dpmpp-2m-karras"]),
+    (["--spacing", "foo"], ["foo", "leading", "karras", "beta"]), (["--sigmas", "9,x"], ["9,x"]),
+    (["--sigmas", "9,1", "--spacing", "beta"], ["--spacing", "--sigmas"]),
+    (["--guidance-interval", "3"], ["--guidance-interval", "LO,HI"]),
+    (["--guidance-interval", "3,1"], ["--guidance-interval", "LO,HI"]),
     (["--rng", "foo"], ["foo", "philox", "torch-cuda"]),
     (["--device", "foo"], ["unknown device 'foo'", "auto", "cpu", "opencl:0"]),
     (["--device", "opencl:99"], ["no device opencl:99", "opencl:0"]),
     (["--count", "0"], ["--count must be 1 to 10000"]),
-    (["--output", "picture.jpg"], [".png"]),
+    (["--output", "picture.jpg"], [".png", ".mp4"]),
     (["--strength", "0.5"], ["--image"]),
     (["--bogus"], ["--bogus"]),
   ])

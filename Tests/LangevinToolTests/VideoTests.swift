@@ -116,6 +116,28 @@ import Testing
     #expect(try VideoFile.files(file("a.PNG"), count: 10_001).last == file("a-10000.PNG"))
   }
 
+  @Test func clips() throws {
+    let parameters = PictureParameters(prompt: "a cat", fields: [.init("Steps", "2")])
+    let frames = try frames(2)
+    #expect(try Clip(frames: [frames[0]]).write(to: file("still.png"), parameters) == [file("still.png")])
+    let video = Clip(frames: frames, framesPerSecond: 8)
+    #expect(try video.write(to: file("out.png"), parameters).count == 2)
+    #expect(try listing() == ["out-0000.png", "out-0001.png", "still.png"])
+    #expect(try Picture.readPNG(file("out-0001.png")).texts == ["parameters": parameters.description])
+  }
+
+  /// The tool says so before it computes anything.
+  @Test func videosWithoutFFmpegOrVideoModel() throws {
+    let scratch = try Scratch()
+    let arguments = ["--device", "cpu", "--output", "out.mp4"]
+    try Tool.expectFailure(
+      arguments, words: ["out.mp4", "ffmpeg", "apt install ffmpeg"], environment: ["PATH": ""], in: scratch)
+    if Self.tools.ffmpeg {
+      try Tool.expectFailure(
+        arguments, status: 64, words: ["StableDiffusionPipeline makes pictures, not videos"], in: scratch)
+    }
+  }
+
   @Test func withoutFFmpeg() throws {
     for name in ["out.mp4", "out.webp"] {
       for environment in [[:], ["PATH": ""], ["PATH": folder.path]] {

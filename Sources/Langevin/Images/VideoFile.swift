@@ -96,6 +96,22 @@ public enum VideoFile {
   }
 }
 
+extension Clip {
+  /// Writes a still picture as PNG, and a video as the file's ending says; returns the files.
+  ///
+  /// Throws as `Picture.writePNG` and `VideoFile.write` do.
+  @discardableResult
+  public func write(to url: URL, _ parameters: PictureParameters) throws -> [URL] {
+    let text = parameters.description
+    guard let framesPerSecond else {
+      precondition(frames.count == 1, "a video without a frame rate")
+      try picture.writePNG(to: url, texts: [(PictureParameters.keyword, text)])
+      return [url]
+    }
+    return try VideoFile.write(frames, framesPerSecond: framesPerSecond, to: url, text: text)
+  }
+}
+
 /// Why a video could not be written.
 public enum VideoError: Error, Sendable, Equatable, CustomStringConvertible {
   case unknownFormat(path: String)

@@ -14,6 +14,13 @@ public struct GenerationRequest: Sendable {
   public var steps: Int?
   /// Which way from noise to the latent.
   public var sampler: Sampler?
+  /// Where the sampler's steps are, instead of where the model's scheduler has them. Explicit ones are as many as
+  /// `steps`.
+  public var levels: NoiseSchedule.Levels?
+  /// How much of guidance's gain in contrast is taken back, 0...1 (arXiv:2305.08891, section 3.4).
+  public var guidanceRescale: Double?
+  /// Guidance only where sigma / alpha is above the lower and up to the upper bound (arXiv:2404.07724).
+  public var guidanceInterval: ClosedRange<Double>?
   /// DDIM's share of fresh noise, 0...1 (arXiv:2010.02502, eq. 16).
   public var eta = 0.0
   /// Image k has seed + k, counted over all prompts.
@@ -88,6 +95,9 @@ public enum RequestOption: String, Sendable, CaseIterable {
   case prompt
   case negativePrompt = "negative prompt"
   case guidance, steps, sampler, eta, width, height, image, strength
+  case levels = "spacing or sigmas"
+  case guidanceRescale = "guidance rescale"
+  case guidanceInterval = "guidance interval"
   case initialLatents = "initial latents"
   case priorSteps = "prior steps"
   case priorGuidance = "prior guidance"
@@ -112,6 +122,9 @@ extension GenerationRequest {
       case .height: height != nil
       case .image: !images.isEmpty
       case .strength: strength != nil
+      case .levels: levels != nil
+      case .guidanceRescale: guidanceRescale != nil
+      case .guidanceInterval: guidanceInterval != nil
       case .initialLatents: initialLatents != nil
       case .priorSteps: priorSteps != nil
       case .priorGuidance: priorGuidance != nil
@@ -139,6 +152,12 @@ extension GenerationRequest {
     }
     try require((0...1).contains(eta), "eta", "0 to 1", eta)
     if let strength { try require((0...1).contains(strength), "strength", "0 to 1", strength) }
+    if let guidanceRescale {
+      try require((0...1).contains(guidanceRescale), "guidance rescale", "0 to 1", guidanceRescale)
+    }
+    if let interval = guidanceInterval {
+      try require(interval.lowerBound >= 0, "guidance interval", "at least 0", interval.lowerBound)
+    }
     if let fps = framesPerSecond {
       try require(fps > 0 && fps <= 240, "frames per second", "above 0 and at most 240", fps)
     }

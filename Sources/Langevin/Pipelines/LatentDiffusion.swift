@@ -31,7 +31,9 @@ public struct LatentPlan {
     self.request = request
     self.sampler = sampler
     isGuided = ClassifierFreeGuidance.isUsed(scale: guidance)
-    let full = try sampler.schedule(schedule, steps: count)
+    var config = schedule
+    config.levels = request.levels
+    let full = try sampler.schedule(config, steps: count)
     steps = try request.images.isEmpty ? full : full.starting(at: request.strength ?? 1)
     latentShape = [1, height / scale, width / scale, channels]
     try request.checkInitialLatents([request.imageCount, channels, height / scale, width / scale])
@@ -46,23 +48,33 @@ public struct LatentPlan {
     if !isGuided && !request.negativePrompt.isEmpty {
       lines.append("the negative prompt has no effect without guidance (above 1)")
     }
+    if !isGuided && (request.guidanceRescale != nil || request.guidanceInterval != nil) {
+      lines.append("guidance's rescale and interval have no effect without guidance (above 1)")
+    }
     return lines
   }
 
   /// Image k's trajectory: from noise, from the request's latents, or from a picture's posterior.
   ///
-  /// `network` is called on [x; x] of (negative, prompt) where guided; its output is cast to float32.
+  /// `network` is called on [x; x] of (negative, prompt) where guided, and on x of the prompt outside of the interval
+  /// of guidance; its output is cast to float32.
   func trajectory(
     _ image: Int, _ config: NoiseSchedule, _ posterior: DiagonalGaussian?, _ autoencoder: AutoencoderStage,
     _ network: @escaping Network
   ) -> Trajectory {
-    let guidance = ClassifierFreeGuidance(scale: request.guidance ?? 1) { x, timestep in
+    let guidance = ClassifierFreeGuidance(
+      scale: request.guidance ?? 1, rescale: request.guidanceRescale ?? 0
+    ) { x, timestep in
       try network(x, timestep).cast(to: .float32)
     }
+    let guided = NetworkDenoiser(config.prediction) { x, timestep in try guidance(x, timestep) }
+    let denoiser = GuidanceInterval(
+      guided, outside: NetworkDenoiser(config.prediction, network),
+      interval: request.guidanceInterval ?? 0 ... .infinity)
     let (request, steps, shape) = (request, steps, latentShape)
     return Trajectory(
       "unet", sampler, along: steps, config: config, eta: request.eta, shape: shape,
-      denoiser: NetworkDenoiser(config.prediction) { x, timestep in try guidance(x, timestep) }
+      denoiser: denoiser
     ) { noise in
       if let initial = request.initialLatents {
         return try steps.initial(noise: initial.tensor(on: noise.device).rows(image..<image + 1))

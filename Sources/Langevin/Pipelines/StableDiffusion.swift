@@ -16,7 +16,7 @@ public struct StableDiffusion: Pipeline {
   /// One picture to start from, at most.
   public static let options: Set<RequestOption> = [
     .prompt, .negativePrompt, .guidance, .steps, .sampler, .eta, .width, .height, .image, .strength,
-    .initialLatents,
+    .initialLatents, .levels, .guidanceRescale, .guidanceInterval,
   ]
 
   /// What it was made of.
@@ -90,7 +90,9 @@ public struct StableDiffusion: Pipeline {
       let context = conditioning.contexts[plan.request.prompt(of: image)]
       return plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
         let timesteps = [Float](repeating: timestep, count: x.shape[0])
-        return try model(x.cast(to: dtype), timesteps: timesteps, context: context)
+        // Without guidance in this step it is the prompt's row alone, the last.
+        let own = try context.rows(context.shape[0] - x.shape[0]..<context.shape[0])
+        return try model(x.cast(to: dtype), timesteps: timesteps, context: own)
       }
     }
   }

@@ -76,6 +76,21 @@ extension Sampler {
 }
 
 extension NoiseSchedule.Levels {
+  /// Names of the spacings of timesteps and of sigmas.
+  public static let spacingNames =
+    NoiseSchedule.Spacing.allCases.map(\.rawValue) + NoiseSchedule.SigmaSpacing.allCases.map(\.rawValue)
+
+  /// The spacing of this name; nil where there is none.
+  public init?(spacing name: String) {
+    if let spacing = NoiseSchedule.Spacing(rawValue: name) {
+      self = .timesteps(spacing)
+    } else if let spacing = NoiseSchedule.SigmaSpacing(rawValue: name) {
+      self = .sigmas(spacing)
+    } else {
+      return nil
+    }
+  }
+
   /// As messages call it.
   var name: String {
     switch self {

@@ -43,7 +43,7 @@ extension NoiseSchedule {
     if case .theseTimesteps = levels {
       return try chain(count: count, fixedStride: false, toClean: true)
     }
-    guard (1...trainTimesteps).contains(originalInferenceSteps) else {
+    guard originalInferenceSteps >= 1, originalInferenceSteps <= trainTimesteps else {
       throw DiffusionError.configuration(
         field: "original_inference_steps",
         reason: "\(originalInferenceSteps) is not within 1 and \(trainTimesteps)")

@@ -81,6 +81,20 @@ public struct T5EncoderModel: Sendable {
     }
   }
 
+  /// The lengths that a mask [N, T] says, true for what is not padding.
+  ///
+  /// Throws `ModelError.invalidInput` where padding does not come after all tokens.
+  public static func lengths(ofMask mask: [[Bool]]) throws -> [Int] {
+    try mask.map { row in
+      let length = row.prefix { $0 }.count
+      guard row[length...].allSatisfy({ !$0 }) else {
+        throw ModelError.invalidInput(
+          model: "T5EncoderModel", reason: "the attention mask has padding before a token")
+      }
+      return length
+    }
+  }
+
   /// [N, 1, 1, T]: 0, and at padding the lowest number that the dtype has, as in the reference.
   private func mask(_ lengths: [Int], _ count: Int, on device: Device) throws -> Tensor {
     let lowest: Float = dtype == .float16 ? -65504 : -.greatestFiniteMagnitude

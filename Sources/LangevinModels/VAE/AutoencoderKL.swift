@@ -34,21 +34,46 @@ public struct AutoencoderKL: Sendable {
   /// Latent [N, h, w, latentChannels] -> picture [N, H, W, outChannels], about -1...1 and not clamped.
   ///
   /// The latent is the autoencoder's own: the caller undoes the diffusion model's scale,
-  /// `latent / config.scalingFactor + config.shiftFactor`. Throws `ModelError.invalidInput`.
-  public func decode(_ latent: Tensor) throws -> Tensor {
+  /// `latent / config.scalingFactor + config.shiftFactor`. With `tiling`, no map of features is larger than those of
+  /// a picture of one tile. Throws `ModelError.invalidInput`.
+  public func decode(_ latent: Tensor, tiling: Tiling? = nil) throws -> Tensor {
     try AutoencoderKL.check(latent, channels: config.latentChannels, multiple: 1)
-    return try decoder(postQuantConv?(latent) ?? latent)
+    try tiling?.check(model: "AutoencoderKL")
+    let h = try postQuantConv?(latent) ?? latent
+    guard let tiling else { return try decoder(h) }
+    let whole = config.wholeLevels(tiling, height: latent.shape[1], width: latent.shape[2], isDecoder: true)
+    let features = try decoder.begin(h, levels: max(whole, 1))
+    guard whole < config.blockOutChannels.count else { return try decoder.end(features, from: whole) }
+    let first = max(whole, 1)
+    return try tiling.run(features, inputs: 1 << (first - 1), outputs: config.downscale) { tile, statistics in
+      try decoder.end(tile, from: first, statistics: statistics)
+    }
   }
 
   /// Picture [N, H, W, inChannels] in -1...1 -> the distribution of its latent [N, h, w, latentChannels].
   ///
-  /// Throws `ModelError.invalidInput` unless the size is a multiple of `config.downscale`, and `.notLoaded`
-  /// where the encoder was left out.
-  public func encode(_ picture: Tensor) throws -> DiagonalGaussian {
+  /// With `tiling`, no map of features is larger than those of a picture of one tile. Throws `ModelError.invalidInput`
+  /// unless the size is a multiple of `config.downscale`, and `.notLoaded` where the encoder was left out.
+  public func encode(_ picture: Tensor, tiling: Tiling? = nil) throws -> DiagonalGaussian {
     guard let encoder else { throw ModelError.notLoaded(model: "AutoencoderKL", part: "encoder") }
     try AutoencoderKL.check(picture, channels: config.inChannels, multiple: config.downscale)
-    let h = try encoder(picture)
+    try tiling?.check(model: "AutoencoderKL")
+    let h = try tiling.map { try encode(picture, with: encoder, $0) } ?? encoder(picture)
     return try DiagonalGaussian(moments: quantConv?(h) ?? h)
+  }
+
+  private func encode(_ picture: Tensor, with encoder: VAEEncoder, _ tiling: Tiling) throws -> Tensor {
+    let scale = config.downscale
+    let whole = config.wholeLevels(
+      tiling, height: picture.shape[1] / scale, width: picture.shape[2] / scale, isDecoder: false)
+    let cut = config.blockOutChannels.count - whole
+    guard cut > 0 else { return try encoder(picture) }
+    // The last level does not halve.
+    let levels = min(cut, config.blockOutChannels.count - 1)
+    let features = try tiling.run(picture, inputs: scale, outputs: scale >> levels) { tile, statistics in
+      try encoder.begin(tile, levels: levels, statistics: statistics)
+    }
+    return try encoder.end(features, from: levels)
   }
 
   static func check(_ x: Tensor, channels: Int, multiple: Int, model: String = "AutoencoderKL") throws {

@@ -67,4 +67,17 @@ public struct AutoencoderKLConfig: Sendable, Hashable {
 
   /// How many pixels a latent's side stands for.
   public var downscale: Int { 1 << (blockOutChannels.count - 1) }
+
+  /// How many levels, from the latent's up, have maps of features no larger than the largest of one tile.
+  func wholeLevels(_ tiling: Tiling, height: Int, width: Int, isDecoder: Bool) -> Int {
+    let channels = Array(blockOutChannels.reversed())
+    func size(_ level: Int, _ pixels: Int) -> Int {
+      // A decoder's level takes in what the one nearer to the latent gave, an encoder's what the other neighbour did.
+      let below = channels[max(level - 1, 0)]
+      let above = channels[min(level + 1, channels.count - 1)]
+      return pixels << (2 * level) * max(channels[level], isDecoder ? below : above)
+    }
+    let limit = channels.indices.reduce(0) { max($0, size($1, tiling.tile * tiling.tile)) }
+    return channels.indices.prefix { size($0, height * width) <= limit }.count
+  }
 }

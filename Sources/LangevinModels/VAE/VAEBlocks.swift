@@ -19,6 +19,11 @@ struct VAEEncoder: Sendable {
   struct Level: Sendable {
     let resnets: [ResnetBlock2D]
     let downsample: Downsample2D?
+
+    func callAsFunction(_ x: Tensor, statistics: GroupStatistics? = nil) throws -> Tensor {
+      let h = try resnets.reduce(x) { try $1($0, statistics: statistics) }
+      return try downsample?(h) ?? h
+    }
   }
 
   let convIn: Convolution
@@ -48,16 +53,20 @@ struct VAEEncoder: Sendable {
       weights["conv_out"], inputs: channels[last], outputs: 2 * config.latentChannels, kernel: 3)
   }
 
-  func callAsFunction(_ picture: Tensor) throws -> Tensor {
+  func callAsFunction(_ picture: Tensor) throws -> Tensor { try end(begin(picture, levels: 0), from: 0) }
+
+  /// Picture -> what comes into level `count`.
+  func begin(_ picture: Tensor, levels count: Int, statistics: GroupStatistics? = nil) throws -> Tensor {
     try layer(path) {
-      var h = try convIn(picture)
-      for level in levels {
-        for resnet in level.resnets { h = try resnet(h) }
-        if let downsample = level.downsample { h = try downsample(h) }
-      }
-      h = try middle(h)
-      h = try normOut(h, activation: .silu)
-      return try convOut(h)
+      try levels.prefix(count).reduce(convIn(picture)) { try $1($0, statistics: statistics) }
+    }
+  }
+
+  /// What comes into level `first` -> moments.
+  func end(_ x: Tensor, from first: Int) throws -> Tensor {
+    try layer(path) {
+      let h = try middle(levels.dropFirst(first).reduce(x) { try $1($0) })
+      return try convOut(normOut(h, activation: .silu))
     }
   }
 }
@@ -67,6 +76,12 @@ struct VAEDecoder: Sendable {
   struct Level: Sendable {
     let resnets: [ResnetBlock2D]
     let upsample: Upsample2D?
+
+    func callAsFunction(_ x: Tensor, statistics: GroupStatistics? = nil) throws -> Tensor {
+      try resnets.reduce(x) { try $1($0, statistics: statistics) }
+    }
+
+    func doubled(_ x: Tensor) throws -> Tensor { try upsample?(x) ?? x }
   }
 
   let convIn: Convolution
@@ -97,16 +112,23 @@ struct VAEDecoder: Sendable {
       weights["conv_out"], inputs: channels[last], outputs: config.outChannels, kernel: 3)
   }
 
-  func callAsFunction(_ latent: Tensor) throws -> Tensor {
+  func callAsFunction(_ latent: Tensor) throws -> Tensor { try end(begin(latent, levels: 1), from: 1) }
+
+  /// Latent -> what comes out of the first `count` levels, at least one, before its size is doubled.
+  func begin(_ latent: Tensor, levels count: Int) throws -> Tensor {
     try layer(path) {
-      var h = try convIn(latent)
-      h = try middle(h)
-      for level in levels {
-        for resnet in level.resnets { h = try resnet(h) }
-        if let upsample = level.upsample { h = try upsample(h) }
+      let h = try levels[0](middle(convIn(latent)))
+      return try (1..<count).reduce(h) { try levels[$1](levels[$1 - 1].doubled($0)) }
+    }
+  }
+
+  /// What comes out of level `first - 1` -> picture.
+  func end(_ x: Tensor, from first: Int, statistics: GroupStatistics? = nil) throws -> Tensor {
+    try layer(path) {
+      let h = try (first..<levels.count).reduce(x) {
+        try levels[$1](levels[$1 - 1].doubled($0), statistics: statistics)
       }
-      h = try normOut(h, activation: .silu)
-      return try convOut(h)
+      return try convOut(normOut(h, activation: .silu, statistics: statistics))
     }
   }
 }
