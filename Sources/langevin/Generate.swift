@@ -22,6 +22,12 @@ struct Generate: ParsableCommand {
   var output: String?
   @Option(help: "Write the final latents there, before decoding: 'latents' [count, C, h, w], float32.")
   var saveLatents: String?
+  @Option(help: "A folder for previews: what the denoiser makes of a picture, every few steps.")
+  var preview: String?
+  @Option(parsing: .unconditional, help: "Steps between previews. (default: 5)")
+  var previewEvery: Int?
+  @Flag(help: "Say how much memory each stage needs, and generate nothing.")
+  var plan = false
   @Flag(help: "No progress; warnings and errors only.")
   var quiet = false
   @Flag(help: "One JSON object on standard output at the end.")
@@ -47,7 +53,9 @@ struct Generate: ParsableCommand {
     if let latentsURL { try OutputFile.check(latentsURL) }
     let url = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
     let checkpoint = try Checkpoint.open(url, prediction: options.prediction?.rawValue)
-    let asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
+    if previewEvery != nil && preview == nil { throw ValidationError("--preview-every needs --preview") }
+    var asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
+    if preview != nil { asked.previewEvery = previewEvery ?? 5 }
 
     let device = try choice.open(
       fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
@@ -55,6 +63,10 @@ struct Generate: ParsableCommand {
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.precision.dtype)
     try options.check(outputs, fit: pipeline)
     let request = try pipeline.filled(asked)
+    let memory = try MemoryPlan(
+      asked, with: checkpoint, precision: options.precision.dtype, on: device)
+    if plan { return show(memory, device) }
+    if !memory.fits { Output.warning(memory.shortage(of: device)) }
     var run = Run(start: start)
     let result: GenerationResult
     do {
@@ -110,6 +122,12 @@ struct Generate: ParsableCommand {
     case .step(let step, let total, let image):
       let seconds = run.endStep()
       display.step(step, of: total, image: image, seconds: seconds)
+    case .preview(let picture, let step, let image):
+      guard let preview else { break }
+      let folder = URL(fileURLWithPath: preview)
+      try? FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      let stem = outputs[image].deletingPathExtension().lastPathComponent
+      try picture.writePNG(to: folder.appendingPathComponent(stem + String(format: "-step-%04d.png", step)))
     case .decoding: run.beginDecoding()
     case .finished(let clip, let image, let seed):
       run.endDecoding()
@@ -119,6 +137,17 @@ struct Generate: ParsableCommand {
     }
   }
 
+  private func show(_ memory: MemoryPlan, _ device: Device) {
+    for stage in memory.stages {
+      let name = stage.name.padding(toLength: 20, withPad: " ", startingAt: 0)
+      Output.result("\(name) loaded \(Output.bytes(stage.loaded)), peak \(Output.bytes(stage.peak))")
+    }
+    Output.result(
+      "peak                 \(Output.bytes(memory.peak)) of \(Output.bytes(memory.limit)) that \(device.name) offers"
+    )
+    if !memory.fits { Output.warning(memory.shortage(of: device)) }
+  }
+
   private func warnOfFallbacks(_ device: Device) {
     let fallbacks = device.fallbacks
     guard fallbacks.operations > 0 else { return }
@@ -126,6 +155,16 @@ struct Generate: ParsableCommand {
     Output.warning(
       "\(fallbacks.operations) operations ran on the CPU because \(device.name) has no kernel for them "
         + "(\(names.joined(separator: ", "))); \(Output.bytes(fallbacks.bytes)) were copied for it")
+  }
+}
+
+extension MemoryPlan {
+  /// One line that says what is missing where, and what to try.
+  func shortage(of device: Device) -> String {
+    let worst = stages.max { $0.peak < $1.peak }?.name ?? ""
+    return
+      "this needs \(Output.bytes(peak)) for the \(worst), and \(device.name) offers \(Output.bytes(limit)); "
+      + "try --precision f16, --low-memory or a smaller picture"
   }
 }
 

@@ -36,6 +36,8 @@ extension Sampler: ExpressibleByArgument {
   }
 }
 
+extension PromptSyntax: ExpressibleByArgument {}
+
 /// A spacing of timesteps or of sigmas.
 struct SpacingOption: ExpressibleByArgument {
   let name: String
@@ -107,6 +109,12 @@ struct GenerationOptions: ParsableArguments {
   var device = "auto"
   @Option(help: "What to steer away from.")
   var negative = ""
+  @Option(
+    help: """
+      How prompts are read. plain: as they are, and what does not fit is cut off. a1111: (word) and (word:1.3) \
+      strengthen, [word] weakens, \\( is a parenthesis, and what does not fit begins another chunk.
+      """)
+  var promptSyntax = PromptSyntax.plain
   @Option(
     parsing: .unconditional,
     help: """
@@ -256,6 +264,7 @@ struct GenerationOptions: ParsableArguments {
     var request = GenerationRequest(prompts: prompts, recommended: recommended)
     request.negativePrompt = negative
     if let guidance { request.guidance = guidance }
+    request.promptSyntax = promptSyntax
     if let steps { request.steps = steps }
     if let sampler { request.sampler = sampler }
     request.levels = spacing?.levels ?? sigmas.map { .theseSigmas($0.values) }

@@ -11,7 +11,8 @@ import Logging
     version: "0.1.0",
     subcommands: [
       Generate.self, Embed.self, Samplers.self, Devices.self, Validate.self, Bisect.self, Bench.self,
-      ProfileCommand.self, Tune.self, MakeReport.self, Doctor.self, Harvest.self, Probe.self,
+      ProfileCommand.self, Tune.self, MakeReport.self, RunComponent.self, Doctor.self, Harvest.self,
+      Probe.self,
     ])
 
   /// Every failure is one line on standard error: 64 for a command line that is wrong, 130 for an interrupt,

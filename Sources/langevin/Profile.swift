@@ -114,7 +114,7 @@ struct ProfileCommand: ParsableCommand {
         guard let pictures else { break }
         let parameters = options.parameters(request, clip, image: image, seed: seed, model: model)
         _ = try stage("write picture") { try clip.write(to: pictures[image], parameters) }
-      case .sampling, .decoding: break
+      case .sampling, .preview, .decoding: break
       }
       mark = .now
     }

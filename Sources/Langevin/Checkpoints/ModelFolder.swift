@@ -19,6 +19,10 @@ enum ModelFolder {
     for member in members {
       if case .array(let entry) = member.value, let name = entry.last?.string { classes[member.key] = name }
     }
+    // For previews; diffusers has no place for it.
+    if FileManager.default.fileExists(atPath: url.appendingPathComponent("taesd").path) {
+      classes["taesd"] = classes["taesd"] ?? "AutoencoderTiny"
+    }
     for need in pipeline.components {
       guard let found = classes[need.name],
         FileManager.default.fileExists(atPath: url.appendingPathComponent(need.name).path)

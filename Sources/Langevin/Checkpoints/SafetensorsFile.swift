@@ -67,6 +67,27 @@ public final class SafetensorsFile: WeightSource {
     return try Tensor(adopting: bytes.bytes, owner: bytes, TensorSpec(shape, dtype), on: device)
   }
 
+  /// Whether a tensor is of int32, int64 or bool.
+  func isInteger(_ name: String) -> Bool {
+    entries[name].map { [.i64, .i32, .bool].contains($0.dtype) } ?? false
+  }
+
+  /// The elements of an int32, int64 or bool tensor, bools as 0 and 1; nil for others.
+  func integers(_ name: String) -> [Int64]? {
+    guard let entry = entries[name], isInteger(name) else { return nil }
+    func read<T: FixedWidthInteger>(_ type: T.Type) -> [Int64] {
+      let start = dataOffset + entry.range.lowerBound
+      return stride(from: start, to: start + entry.range.count, by: MemoryLayout<T>.size).map {
+        Int64(T(littleEndian: mapping.bytes.loadUnaligned(fromByteOffset: $0, as: T.self)))
+      }
+    }
+    switch entry.dtype {
+    case .i64: return read(Int64.self)
+    case .i32: return read(Int32.self)
+    default: return read(UInt8.self)
+    }
+  }
+
   /// The value of an int64 tensor of one element; nil where there is none of this name.
   func integer(_ name: String) -> Int64? {
     guard let entry = entries[name], entry.dtype == .i64, entry.range.count == 8 else { return nil }

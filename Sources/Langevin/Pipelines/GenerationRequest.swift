@@ -8,6 +8,8 @@ public struct GenerationRequest: Sendable {
   public var prompts: [String]
   /// What to steer away from; used where guidance is above 1.
   public var negativePrompt = ""
+  /// How prompts are read; CLIP's encoders only.
+  public var promptSyntax = PromptSyntax.plain
   /// The scale of classifier-free guidance (arXiv:2207.12598), 0...1000; 1 or less runs the prompt alone.
   public var guidance: Double?
   /// Sampling steps, 1...10000; with `images` only the last `strength` of them run.
@@ -54,6 +56,8 @@ public struct GenerationRequest: Sendable {
   public var frames: Int?
   /// Video: frames a second of what is written.
   public var framesPerSecond: Double?
+  /// Shows what the denoiser guesses after every so many steps.
+  public var previewEvery: Int?
   /// Keeps no network loaded beside another where it can be helped: images are decoded when all are sampled.
   public var lowMemory = false
 
@@ -94,6 +98,8 @@ public struct GenerationRequest: Sendable {
 public enum RequestOption: String, Sendable, CaseIterable {
   case prompt
   case negativePrompt = "negative prompt"
+  case promptSyntax = "prompt syntax"
+  case preview
   case guidance, steps, sampler, eta, width, height, image, strength
   case levels = "spacing or sigmas"
   case guidanceRescale = "guidance rescale"
@@ -114,7 +120,9 @@ extension GenerationRequest {
       switch option {
       case .prompt: !prompts.isEmpty
       case .negativePrompt: !negativePrompt.isEmpty
+      case .promptSyntax: promptSyntax != .plain
       case .guidance: guidance != nil
+      case .preview: previewEvery != nil
       case .steps: steps != nil
       case .sampler: sampler != nil
       case .eta: eta != 0
@@ -143,7 +151,7 @@ extension GenerationRequest {
     }
     for (name, value) in [
       ("steps", steps), ("prior steps", priorSteps), ("super-resolution steps", superResolutionSteps),
-      ("frames", frames), ("count", count),
+      ("frames", frames), ("count", count), ("steps between previews", previewEvery),
     ] {
       if let value { try require((1...10_000).contains(value), name, "1 to 10000", value) }
     }

@@ -76,6 +76,8 @@ public enum GenerationProgress: Sendable {
   case sampling(String, image: Int, steps: Int)
   /// A step of image `image` (from 0) is done; `step` counts from 1.
   case step(Int, of: Int, image: Int)
+  /// What the denoiser made of image `image` after this step, where previews were asked for.
+  case preview(Picture, step: Int, image: Int)
   case decoding(image: Int)
   /// An image is ready; those that follow may still fail or be stopped.
   case finished(Clip, image: Int, seed: UInt64)

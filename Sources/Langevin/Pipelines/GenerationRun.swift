@@ -16,6 +16,8 @@ public struct Trajectory {
   /// Samples from there, calling `progress` after each step.
   public var sample:
     (_ start: Tensor, _ noise: inout NoiseSource, _ progress: @escaping Progress) throws -> Tensor
+  /// What the denoiser guessed last; nil where that is not known.
+  public var guess: () -> Tensor?
   /// Repeats the denoiser's call of step k, from 0, on the latent before it.
   public var evaluate: (_ latent: Tensor, _ step: Int) throws -> Void
 
@@ -24,10 +26,11 @@ public struct Trajectory {
     _ name: String, stepCount: Int, stream: UInt32 = 0,
     start: @escaping (_ noise: inout NoiseSource) throws -> Tensor,
     sample: @escaping (Tensor, inout NoiseSource, @escaping Progress) throws -> Tensor,
-    evaluate: @escaping (_ latent: Tensor, _ step: Int) throws -> Void
+    evaluate: @escaping (_ latent: Tensor, _ step: Int) throws -> Void,
+    guess: @escaping () -> Tensor? = { nil }
   ) {
     (self.name, self.stepCount, self.stream) = (name, stepCount, stream)
-    (self.start, self.sample, self.evaluate) = (start, sample, evaluate)
+    (self.start, self.sample, self.evaluate, self.guess) = (start, sample, evaluate, guess)
   }
 
   /// A sampler along a schedule. Without a `start` it is noise of this shape, [1, spatial..., C], at the
@@ -37,14 +40,32 @@ public struct Trajectory {
     stream: UInt32 = 0, shape: Shape, denoiser: some Denoiser,
     start: ((_ noise: inout NoiseSource) throws -> Tensor)? = nil
   ) {
+    let remembering = Remembering(denoiser)
     self.init(
       name, stepCount: schedule.steps.count, stream: stream,
       start: start ?? { noise in try schedule.initial(noise: noise.normal(shape, for: .initial)) },
       sample: { x, noise, progress in
         try sampler.sample(
-          denoiser, from: x, along: schedule, config: config, eta: eta, noise: &noise, progress: progress)
+          remembering, from: x, along: schedule, config: config, eta: eta, noise: &noise, progress: progress)
       },
-      evaluate: { latent, step in _ = try denoiser.denoised(latent, at: schedule.steps[step].from) })
+      evaluate: { latent, step in _ = try denoiser.denoised(latent, at: schedule.steps[step].from) },
+      guess: { remembering.last })
+  }
+}
+
+/// Keeps another denoiser's last guess.
+private final class Remembering<Base: Denoiser>: Denoiser {
+  private let base: Base
+  private(set) var last: Tensor?
+
+  init(_ base: Base) { self.base = base }
+
+  func denoised(_ x: Tensor, at level: NoiseLevel) throws -> Tensor { try guess(x, at: level).denoised }
+
+  func guess(_ x: Tensor, at level: NoiseLevel) throws -> Guess {
+    let guess = try base.guess(x, at: level)
+    last = guess.denoised
+    return guess
   }
 }
 
@@ -93,7 +114,11 @@ public final class GenerationRun {
   }
 
   /// Runs a trajectory of an image to its end. The image's noise goes on from where its last trajectory left it.
-  public func sample(_ trajectory: Trajectory, image: Int) throws -> Tensor {
+  ///
+  /// `previewer` makes pixels of guesses where the request wants previews.
+  public func sample(
+    _ trajectory: Trajectory, image: Int, previewer: ((_ guess: Tensor, _ image: Int) throws -> Tensor)? = nil
+  ) throws -> Tensor {
     try report(.sampling(trajectory.name, image: image, steps: trajectory.stepCount))
     var source = noise[image]
     defer { noise[image] = source }
@@ -108,6 +133,12 @@ public final class GenerationRun {
       }
       before = latent
       try self.report(.step(step, of: count, image: image))
+      if let every = self.request.previewEvery, step % every == 0, let previewer,
+        let guess = trajectory.guess()
+      {
+        let picture = try stage("preview") { try Clip(previewer(guess, image), framesPerSecond: nil).picture }
+        try self.report(.preview(picture, step: step, image: image))
+      }
     }
   }
 

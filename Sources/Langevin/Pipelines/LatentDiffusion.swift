@@ -90,6 +90,8 @@ public struct LatentPlan {
 struct AutoencoderStage: Sendable {
   let component: Checkpoint.Component
   let config: AutoencoderKLConfig
+  /// TAESD, for previews: a folder `taesd` beside the others.
+  let tiny: Checkpoint.Component?
   /// Float32 where its configuration forces it.
   let dtype: DType
 
@@ -97,6 +99,7 @@ struct AutoencoderStage: Sendable {
     component = try checkpoint.vae
     config = try AutoencoderKLConfig(component.configuration)
     dtype = config.forceUpcast ? .float32 : precision
+    tiny = try checkpoint.contains("taesd") ? checkpoint.component("taesd") : nil
   }
 
   /// Pixels a latent, along each side.
@@ -124,6 +127,17 @@ struct AutoencoderStage: Sendable {
       scale: config.scalingFactor, offset: -config.shiftFactor * config.scalingFactor)
   }
 
+  /// Loads TAESD's decoder or, without it, the autoencoder's; the closure decodes the diffusion model's latents.
+  func previewer(_ run: GenerationRun) throws -> (_ guess: Tensor, _ image: Int) throws -> Tensor {
+    guard let tiny else { return try decoder(run) }
+    let config = try AutoencoderTinyConfig(tiny.configuration)
+    let weights = Weights(tiny.weights, on: run.device, component: "taesd")
+    let model = try run.load("preview decoder") {
+      try AutoencoderTiny(config, weights, withEncoder: false)
+    }
+    return { guess, _ in try model.decode(guess) }
+  }
+
   /// Loads the decoder; the closure decodes the diffusion model's latents.
   func decoder(_ run: GenerationRun) throws -> (_ latent: Tensor, _ image: Int) throws -> Tensor {
     let vae = try load(withEncoder: false, run)
@@ -133,39 +147,6 @@ struct AutoencoderStage: Sendable {
       return try run.compute("decoder", "the autoencoder's decoder") {
         try vae.decode(own).cast(to: .float32)
       }
-    }
-  }
-}
-
-/// CLIP's tokenizer and text encoder of a checkpoint, as Stable Diffusion uses them.
-struct ClipTextStage: Sendable {
-  let component: Checkpoint.Component
-  let config: CLIPTextConfig
-  let tokenizer: CLIPTokenizer
-
-  init(_ checkpoint: Checkpoint) throws {
-    component = try checkpoint.textEncoder
-    config = try CLIPTextConfig(component.configuration)
-    tokenizer = try checkpoint.tokenizer.load()
-  }
-
-  /// Hidden states [prompts of the row, T, C] of each row of prompts; the encoder is let go.
-  func encode(_ rows: [[String]], as dtype: DType, _ run: GenerationRun) throws -> [Tensor] {
-    let length = min(tokenizer.maximumLength, config.maxPositions)
-    var told: Set<String> = []
-    let sequences = try rows.map { row in
-      try row.map { prompt in
-        let sequence = tokenizer(prompt, length: length)
-        if let rest = sequence.truncated, told.insert(prompt).inserted {
-          try run.report(.truncated(prompt: prompt, rest: rest))
-        }
-        return sequence.ids
-      }
-    }
-    let weights = Weights(component.weights, on: run.device, as: dtype, component: "text_encoder")
-    let encoder = try run.load("text encoder") { try CLIPTextModel(config, weights) }
-    return try sequences.map { ids in
-      try run.compute("text encoder", "the text encoder") { try encoder(ids).lastHiddenState }
     }
   }
 }

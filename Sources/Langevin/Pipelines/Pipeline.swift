@@ -48,6 +48,19 @@ public protocol Pipeline: Sendable {
   /// its pixels [frames, H, W, 3 or 1] in -1...1.
   func decoder(_ plan: Plan, _ conditioning: Conditioning, _ run: GenerationRun) throws
     -> (_ latent: Tensor, _ image: Int) throws -> Tensor
+  /// Loads what makes previews of guesses, as `decoder` does pixels of latents; asked for only where `options` has
+  /// `.preview`.
+  func previewer(_ plan: Plan, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> (_ guess: Tensor, _ image: Int) throws -> Tensor
+}
+
+extension Pipeline {
+  /// The decoder that also makes the picture.
+  public func previewer(_ plan: Plan, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> (_ guess: Tensor, _ image: Int) throws -> Tensor
+  {
+    try decoder(plan, conditioning, run)
+  }
 }
 
 /// A component that a pipeline needs.
@@ -102,16 +115,17 @@ extension Pipeline {
     for line in warnings(plan) { try run.report(.warning(line)) }
     let conditioning = try condition(plan, run)
     var denoiser = Optional(try denoiser(plan, conditioning, run))
+    var previewer = try run.request.previewEvery.map { _ in try self.previewer(plan, conditioning, run) }
     var decoder: ((Tensor, Int) throws -> Tensor)?
     var latents: [Tensor] = []
     var clips: [Clip] = []
     for image in run.seeds.indices {
       guard let trajectory = try denoiser?(image) else { break }
-      latents.append(try run.sample(trajectory, image: image))
+      latents.append(try run.sample(trajectory, image: image, previewer: previewer))
       let isLast = image == run.seeds.count - 1
       if run.request.lowMemory && !isLast { continue }
       // Decoding needs memory too, and this was the denoiser's last turn.
-      if isLast { denoiser = nil }
+      if isLast { (denoiser, previewer) = (nil, nil) }
       for waiting in clips.count...image {
         let decode = try decoder ?? self.decoder(plan, conditioning, run)
         decoder = decode

@@ -4,7 +4,12 @@ import LangevinTensor
 public enum Pipelines {
   /// A new pipeline is one line here; the classes that it runs and the components that it needs are its own.
   public static let all: [any Pipeline.Type] = [
-    StableDiffusion.self, UnCLIP.self, UnCLIPImageVariation.self, StableUnCLIP.self,
+    StableDiffusion.self,
+    StableDiffusionXL.self,
+    UnconditionalDiffusion.self,
+    UnCLIP.self,
+    UnCLIPImageVariation.self,
+    StableUnCLIP.self,
     StableUnCLIPImageVariation.self,
   ]
 

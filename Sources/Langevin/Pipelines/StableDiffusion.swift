@@ -15,8 +15,8 @@ public struct StableDiffusion: Pipeline {
   ]
   /// One picture to start from, at most.
   public static let options: Set<RequestOption> = [
-    .prompt, .negativePrompt, .guidance, .steps, .sampler, .eta, .width, .height, .image, .strength,
-    .initialLatents, .levels, .guidanceRescale, .guidanceInterval,
+    .prompt, .negativePrompt, .promptSyntax, .guidance, .guidanceRescale, .guidanceInterval, .preview, .steps,
+    .sampler, .levels, .eta, .width, .height, .image, .strength, .initialLatents,
   ]
 
   /// What it was made of.
@@ -75,8 +75,8 @@ public struct StableDiffusion: Pipeline {
   public func condition(_ plan: LatentPlan, _ run: GenerationRun) throws -> Conditioning {
     let request = plan.request
     let contexts = try text.encode(
-      request.prompts.map { plan.isGuided ? [request.negativePrompt, $0] : [$0] }, as: precision, run)
-    return Conditioning(contexts: contexts, posterior: try autoencoder.encode(plan, run))
+      request.prompts.map { plan.isGuided ? [request.negativePrompt, $0] : [$0] }, .last, as: precision, run)
+    return Conditioning(contexts: contexts.map(\.states), posterior: try autoencoder.encode(plan, run))
   }
 
   /// Loads the UNet, guided where the plan is.
@@ -102,5 +102,12 @@ public struct StableDiffusion: Pipeline {
     -> (_ latent: Tensor, _ image: Int) throws -> Tensor
   {
     try autoencoder.decoder(run)
+  }
+
+  /// Loads TAESD where the folder has it, else the autoencoder's decoder.
+  public func previewer(_ plan: LatentPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> (_ guess: Tensor, _ image: Int) throws -> Tensor
+  {
+    try autoencoder.previewer(run)
   }
 }

@@ -56,7 +56,8 @@ public struct OperationCounts: Sendable {
       }
     }
     defer { pipeline.device.observe(nil) }
-    var request = try pipeline.filled(GenerationRequest(prompt: "a photograph"))
+    let prompts = type(of: pipeline).options.contains(.prompt) ? ["a photograph"] : []
+    var request = try pipeline.filled(GenerationRequest(prompts: prompts))
     request.steps = 1
     _ = try pipeline.generate(request) { event in
       try check()

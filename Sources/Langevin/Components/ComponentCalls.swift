@@ -1,0 +1,131 @@
+import LangevinModels
+import LangevinNN
+import LangevinTensor
+
+extension ComponentCall {
+  /// Every component that can be called by itself. A new model is one row here.
+  public static let all: [ComponentCall] = [
+    ComponentCall("CLIPTextModel") { config, weights, inputs in
+      let output = try CLIPTextModel(CLIPTextConfig(config), weights)(inputs.ids("input_ids"))
+      return [("last_hidden_state", output.lastHiddenState), ("pooler_output", output.pooled)]
+    },
+    ComponentCall("CLIPTextModelWithProjection") { config, weights, inputs in
+      let model = try CLIPTextModelWithProjection(CLIPTextConfig(config), weights)
+      let output = try model(inputs.ids("input_ids"))
+      return [
+        ("text_embeds", output.textEmbeds), ("last_hidden_state", output.text.lastHiddenState),
+        ("hidden_states.-2", output.text.hiddenState),
+      ]
+    },
+    ComponentCall("CLIPVisionModel") { config, weights, inputs in
+      let output = try CLIPVisionModel(CLIPVisionConfig(config), weights)(inputs.spatial("pixel_values"))
+      return [("last_hidden_state", output.lastHiddenState), ("pooler_output", output.pooled)]
+    },
+    ComponentCall("CLIPVisionModelWithProjection") { config, weights, inputs in
+      let model = try CLIPVisionModelWithProjection(CLIPVisionConfig(config), weights)
+      let output = try model(inputs.spatial("pixel_values"))
+      return [
+        ("image_embeds", output.imageEmbeds), ("last_hidden_state", output.vision.lastHiddenState),
+        ("hidden_states.-2", output.vision.hiddenState),
+      ]
+    },
+    ComponentCall("UNet2DConditionModel") { config, weights, inputs in
+      let model = try UNet2DConditionModel(UNet2DConditionConfig(config), weights)
+      let sample = try inputs.spatial("sample")
+      var parts = UNetConditioning(context: try inputs.tensor("encoder_hidden_states"))
+      if inputs.contains("encoder_attention_mask") {
+        parts.contextMask = try inputs.mask("encoder_attention_mask")
+      }
+      parts.classLabels = try classLabels(model.config.classEmbedding, sample.shape[0], inputs)
+      if inputs.contains("text_embeds") {
+        parts.textTime = UNetTextTime(
+          textEmbeds: try inputs.tensor("text_embeds"), timeIDs: try inputs.rows("time_ids"))
+      }
+      parts.timestepCondition = try inputs.optionalTensor("timestep_cond")
+      let timesteps = try inputs.numbers("timestep", count: sample.shape[0])
+      let output = try model(sample, timesteps: timesteps, conditioning: parts)
+      return [("sample", try output.channelsFirst())]
+    },
+    ComponentCall("UNet2DModel") { config, weights, inputs in
+      let model = try UNet2DModel(UNet2DConfig(config), weights)
+      let sample = try inputs.spatial("sample")
+      let output = try model(
+        sample, timesteps: inputs.numbers("timestep", count: sample.shape[0]),
+        classLabels: classLabels(model.config.classEmbedding, sample.shape[0], inputs))
+      return [("sample", try output.channelsFirst())]
+    },
+    ComponentCall("PriorTransformer") { config, weights, inputs in
+      let model = try PriorTransformer(PriorTransformerConfig(config), weights)
+      let noisy = try inputs.tensor("hidden_states")
+      let mask =
+        try inputs.contains("attention_mask")
+        ? model.attentionMask(visible: inputs.mask("attention_mask")) : nil
+      let guess = try model(
+        noisy, timesteps: inputs.numbers("timestep", count: noisy.shape[0]),
+        embedding: inputs.tensor("proj_embedding"), text: inputs.optionalTensor("encoder_hidden_states"),
+        mask: mask)
+      return [("predicted_image_embedding", guess)]
+    },
+    ComponentCall("UnCLIPTextProjModel") { config, weights, inputs in
+      let model = try UnCLIPTextProjection(UnCLIPTextProjectionConfig(config), weights)
+      let (image, prompt) = (try inputs.tensor("image_embeddings"), try inputs.tensor("prompt_embeds"))
+      // The reference is told of guidance by a flag, which the number of texts says too.
+      let output = try model(
+        image: image, prompt: prompt, text: inputs.tensor("text_encoder_hidden_states"),
+        guided: prompt.shape[0] == 2 * image.shape[0])
+      return [
+        ("text_encoder_hidden_states", output.context), ("additive_clip_time_embeddings", output.timeAddition),
+      ]
+    },
+    ComponentCall("WanTransformer3DModel") { config, weights, inputs in
+      let model = try WanTransformer3DModel(WanTransformer3DConfig(config), weights)
+      let latent = try inputs.spatial("hidden_states")
+      let output = try model(
+        latent, timesteps: inputs.numbers("timestep", count: latent.shape[0]),
+        text: inputs.tensor("encoder_hidden_states"),
+        image: inputs.optionalTensor("encoder_hidden_states_image"))
+      return [("sample", try output.channelsFirst())]
+    },
+    ComponentCall("UMT5EncoderModel", nil, t5),
+    ComponentCall("T5EncoderModel", nil, t5),
+    ComponentCall("AutoencoderKL", "encode") { config, weights, inputs in
+      let model = try AutoencoderKL(AutoencoderKLConfig(config), weights)
+      let posterior = try model.encode(inputs.spatial("x"))
+      return [
+        ("mean", try posterior.mean.channelsFirst()), ("logvar", try posterior.logVariance.channelsFirst()),
+      ]
+    },
+    ComponentCall("AutoencoderKL", "decode") { config, weights, inputs in
+      let model = try AutoencoderKL(AutoencoderKLConfig(config), weights, withEncoder: false)
+      return [("sample", try model.decode(inputs.spatial("z")).channelsFirst())]
+    },
+    ComponentCall("AutoencoderTiny", "encode") { config, weights, inputs in
+      let model = try AutoencoderTiny(AutoencoderTinyConfig(config), weights)
+      return [("latents", try model.encode(inputs.spatial("x")).channelsFirst())]
+    },
+    ComponentCall("AutoencoderTiny", "decode") { config, weights, inputs in
+      let model = try AutoencoderTiny(AutoencoderTinyConfig(config), weights, withEncoder: false)
+      return [("sample", try model.decode(inputs.spatial("x")).channelsFirst())]
+    },
+  ]
+
+  private static let t5: @Sendable (ConfigObject, Weights, ComponentInputs) throws -> Outputs = {
+    config, weights, inputs in
+    let model = try T5EncoderModel(T5EncoderConfig(config), weights)
+    let lengths =
+      try inputs.contains("attention_mask")
+      ? T5EncoderModel.lengths(ofMask: inputs.mask("attention_mask")) : nil
+    return [("last_hidden_state", try model.hiddenStates(inputs.ids("input_ids"), lengths: lengths))]
+  }
+
+  /// Numbers or vectors, as the network takes them.
+  private static func classLabels(_ kind: UNetClassEmbedding?, _ count: Int, _ inputs: ComponentInputs) throws
+    -> UNetClassLabels?
+  {
+    guard inputs.contains("class_labels") else { return nil }
+    switch kind {
+    case .table, .timestep: return .numbers(try inputs.numbers("class_labels", count: count))
+    default: return .vectors(try inputs.tensor("class_labels"))
+    }
+  }
+}

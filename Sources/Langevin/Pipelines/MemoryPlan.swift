@@ -1,0 +1,123 @@
+import LangevinTensor
+import Synchronization
+
+/// How much memory each stage of a generation needs, found before it runs.
+///
+/// The pipeline itself runs a few steps on a device that allocates nothing and computes nothing, and the bytes that its
+/// tensors would hold are counted. What a backend keeps beside tensors (scratch space, freed buffers for reuse) is not
+/// in it.
+public struct MemoryPlan: Sendable {
+  /// A part of a generation, from loading a component on.
+  public struct Stage: Sendable, Hashable {
+    /// The component: `text encoder`, `unet`.
+    public var name: String
+    /// Held by weights and results when the component is loaded, in bytes.
+    public var loaded: Int
+    /// The most that is held at once, in bytes.
+    public var peak: Int
+  }
+
+  /// In the order in which they run.
+  public let stages: [Stage]
+  /// What the device offers, in bytes.
+  public let limit: Int
+  /// The most of all stages, in bytes.
+  public var peak: Int { stages.map(\.peak).max() ?? 0 }
+  /// Whether the device offers so much.
+  public var fits: Bool { limit == 0 || peak <= limit }
+
+  /// Plans a request for a device, in a precision. Throws what the pipeline throws for the request.
+  public init(_ request: GenerationRequest, with checkpoint: Checkpoint, precision: DType, on device: Device)
+    throws
+  {
+    let backend = PlanningBackend(like: device.backend)
+    let pipeline = try Pipelines.open(checkpoint, on: Device(backend), precision: precision)
+    var short = try pipeline.filled(request)
+    // Every step and every image holds the same; a few show what is kept between them. PNDM takes no fewer than 4.
+    let most = short.sampler == .pndm ? 4 : 2
+    short.steps = short.steps.map { min($0, most) }
+    short.strength = short.strength.map { _ in 1 }
+    short.priorSteps = short.priorSteps.map { min($0, most) }
+    short.superResolutionSteps = short.superResolutionSteps.map { min($0, most) }
+    let images = min(2, short.imageCount)
+    short.prompts = Array(short.prompts.prefix(images))
+    short.count = min(short.count, images / max(short.prompts.count, 1))
+    (short.initialLatents, short.levels) = (nil, nil)
+    var stages: [Stage] = []
+    func close() {
+      guard let last = stages.indices.last else { return }
+      stages[last].peak = backend.takePeak()
+      if stages[last].loaded == 0 { stages[last].loaded = backend.inUse }
+    }
+    _ = try pipeline.generate(short) { event in
+      switch event {
+      case .loading(let name):
+        close()
+        _ = backend.takePeak()
+        stages.append(Stage(name: name, loaded: 0, peak: 0))
+      case .sampling, .decoding:
+        if let last = stages.indices.last, stages[last].loaded == 0 { stages[last].loaded = backend.inUse }
+      default: break
+      }
+    }
+    close()
+    self.stages = stages
+    limit = device.backend.memory.limit
+  }
+}
+
+/// Counts the bytes of tensors and computes nothing: every number is zero.
+private final class PlanningBackend: Backend {
+  private final class Block: Storage {
+    let byteCount: Int
+    private let owner: PlanningBackend
+
+    init(_ byteCount: Int, _ owner: PlanningBackend) {
+      (self.byteCount, self.owner) = (byteCount, owner)
+      owner.count(byteCount)
+    }
+
+    deinit { owner.count(-byteCount) }
+  }
+
+  let name = "plan"
+  private let model: any Backend
+  private let state = Mutex((inUse: 0, peak: 0))
+
+  /// With another backend's layouts of weights.
+  init(like model: any Backend) { self.model = model }
+
+  var inUse: Int { state.withLock { $0.inUse } }
+
+  /// The most since it was last asked.
+  func takePeak() -> Int {
+    state.withLock { state in
+      defer { state.peak = state.inUse }
+      return state.peak
+    }
+  }
+
+  private func count(_ bytes: Int) {
+    state.withLock { state in
+      state.inUse += bytes
+      state.peak = max(state.peak, state.inUse)
+    }
+  }
+
+  var memory: MemoryUse { MemoryUse(inUse: inUse) }
+  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
+    model.weightLayout(use, columns: columns)
+  }
+  func allocate(byteCount: Int) throws -> any Storage { Block(byteCount, self) }
+  func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
+    // Memory of the mapped file, which the system takes back when it must.
+    model.adopt(bytes, owner: owner)
+  }
+  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {}
+  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
+    bytes.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+  func supports(_ operation: LangevinTensor.Operation, inputs: [TensorSpec]) -> Bool { true }
+  func execute(_ operation: LangevinTensor.Operation, inputs: [TensorView], output: TensorView) throws {}
+  func synchronize() throws {}
+}

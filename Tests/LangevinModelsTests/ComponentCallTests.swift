@@ -1,0 +1,64 @@
+import Foundation
+import Langevin
+import LangevinTensor
+import Testing
+
+/// Components called by themselves, with files as the reference's user writes them (ids and timesteps are int64):
+/// Fixtures/tiny-xl/components, by Tests/Golden/make_more_pipelines.py.
+@Suite struct ComponentCallTests {
+  private let model = Fixture.root.appending(path: "tiny-xl")
+
+  private func file(_ name: String) -> URL {
+    model.appending(path: "components/\(name).safetensors")
+  }
+
+  @Test(
+    arguments: Setting.all, ["unet", "text_encoder", "text_encoder_2", "vae.encode", "vae.decode"])
+  func outputsAreTheReferences(setting: Setting, name: String) throws {
+    let outputs = try ComponentCall.run(
+      name, of: model, inputs: file("\(name).inputs"), on: setting.device, as: setting.dtype)
+    let golden = try SafetensorsFile(url: file("\(name).outputs"))
+    #expect(Set(outputs.map(\.name)) == Set(golden.names))
+    for (output, tensor) in outputs {
+      let expected = try golden.load(output, on: setting.device)
+      #expect(tensor.shape == expected.shape && tensor.dtype == .float32)
+      let error = relativeError(try tensor.floats(), try expected.floats())
+      #expect(error < (setting.dtype == .float32 ? 1e-4 : 2e-2), "\(name) \(output) differs by \(error)")
+      if ProcessInfo.processInfo.environment["SHOW_ERRORS"] != nil {
+        print("\(setting.device.name) \(setting.dtype) \(name) \(output): \(error)")
+      }
+    }
+  }
+
+  /// The folder of one component, whatever it is called.
+  @Test func aComponentsFolderIsEnough() throws {
+    let url = model.appending(path: "unet")
+    let outputs = try ComponentCall.run(
+      "unet", of: url, inputs: file("unet.inputs"), on: devices[0])
+    #expect(outputs.map(\.name) == ["sample"])
+  }
+
+  @Test func whatIsMissingUnknownOrLeftOverIsNamed() throws {
+    func refusal(_ name: String, _ inputs: String) -> String {
+      do {
+        _ = try ComponentCall.run(name, of: model, inputs: file(inputs), on: devices[0])
+        return ""
+      } catch { return "\(error)" }
+    }
+    #expect(refusal("prior", "unet.inputs").contains("the component prior is missing"))
+    #expect(refusal("vae", "vae.decode.inputs").contains("vae.encode, vae.decode"))
+    #expect(refusal("vae.decode", "vae.encode.inputs").contains("no tensor 'z'"))
+    #expect(refusal("text_encoder", "unet.inputs").contains("no tensor 'input_ids'"))
+    let missing = refusal("unet", "text_encoder.inputs")
+    #expect(missing.contains("no tensor 'sample'"), "\(missing)")
+    let more = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).safetensors")
+    defer { try? FileManager.default.removeItem(at: more) }
+    let z = try SafetensorsFile(url: file("vae.decode.inputs")).load("z", on: devices[0])
+    try SafetensorsWriter.write([("z", z), ("noise", z)], to: more)
+    #expect(throws: CheckpointError.unknownTensors(path: more.path, names: ["noise"])) {
+      try ComponentCall.run("vae.decode", of: model, inputs: more, on: devices[0])
+    }
+    let scheduler = refusal("scheduler", "unet.inputs")
+    #expect(scheduler.contains("config.json: no such file"), "\(scheduler)")
+  }
+}
