@@ -96,8 +96,8 @@ struct StableUnCLIPStage: Sendable {
   func contexts(_ plan: StableUnCLIPPlan, as dtype: DType, _ run: GenerationRun) throws -> [Tensor] {
     let request = plan.latent.request
     let prompts = request.prompts.isEmpty ? [""] : request.prompts
-    return try text.encode(
-      prompts.map { plan.latent.isGuided ? [request.negativePrompt, $0] : [$0] }, as: dtype, run)
+    let rows = prompts.map { plan.latent.isGuided ? [request.negativePrompt, $0] : [$0] }
+    return try text.encode(rows, .last, as: dtype, run).map(\.states)
   }
 
   /// Loads the UNet; the closure gives the trajectory of image k. The negative half has an embedding of zeros.
@@ -214,6 +214,13 @@ public struct StableUnCLIP: Pipeline {
   ) throws -> (_ latent: Tensor, _ image: Int) throws -> Tensor {
     try decoding.autoencoder.decoder(run)
   }
+
+  /// Loads TAESD where the folder has it, else the autoencoder's decoder.
+  public func previewer(
+    _ plan: StableUnCLIPPlan, _ conditioning: StableUnCLIPConditioning, _ run: GenerationRun
+  ) throws -> (_ guess: Tensor, _ image: Int) throws -> Tensor {
+    try decoding.autoencoder.previewer(run)
+  }
 }
 
 /// Variations of a picture, and the way between two, by Stable Diffusion 2.1 on the embeddings of CLIP's image
@@ -230,7 +237,7 @@ public struct StableUnCLIPImageVariation: Pipeline {
       ComponentNeed("image_encoder", "CLIPVisionModelWithProjection"), ComponentNeed("feature_extractor"),
     ] + StableUnCLIPStage.components
   /// One picture or two; a prompt may be missing.
-  public static let options = StableUnCLIPStage.options.union([.image])
+  public static let options = StableUnCLIPStage.options.union([.image, .promptSyntax])
 
   /// What it was made of.
   public let checkpoint: Checkpoint
@@ -284,5 +291,12 @@ public struct StableUnCLIPImageVariation: Pipeline {
     _ plan: StableUnCLIPPlan, _ conditioning: StableUnCLIPConditioning, _ run: GenerationRun
   ) throws -> (_ latent: Tensor, _ image: Int) throws -> Tensor {
     try decoding.autoencoder.decoder(run)
+  }
+
+  /// Loads TAESD where the folder has it, else the autoencoder's decoder.
+  public func previewer(
+    _ plan: StableUnCLIPPlan, _ conditioning: StableUnCLIPConditioning, _ run: GenerationRun
+  ) throws -> (_ guess: Tensor, _ image: Int) throws -> Tensor {
+    try decoding.autoencoder.previewer(run)
   }
 }

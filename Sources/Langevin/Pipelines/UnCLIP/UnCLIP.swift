@@ -14,7 +14,7 @@ public struct UnCLIP: Pipeline {
     + UnCLIPDecoderStage.components
   /// The size is the model's, and the samplers are.
   public static let options: Set<RequestOption> = [
-    .prompt, .negativePrompt, .guidance, .steps, .priorSteps, .priorGuidance, .superResolutionSteps,
+    .prompt, .negativePrompt, .guidance, .preview, .steps, .priorSteps, .priorGuidance, .superResolutionSteps,
   ]
 
   /// What it was made of.
@@ -87,6 +87,13 @@ public struct UnCLIP: Pipeline {
   {
     try decoding.decoder(plan, as: precision, run)
   }
+
+  /// The small picture itself.
+  public func previewer(_ plan: UnCLIPPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> (_ guess: Tensor, _ image: Int) throws -> Tensor
+  {
+    { guess, _ in guess }
+  }
 }
 
 /// Variations of a picture, and the way between two (arXiv:2204.06125, sections 3.1 and 3.2): unCLIP's decoder and
@@ -103,7 +110,9 @@ public struct UnCLIPImageVariation: Pipeline {
       ComponentNeed("image_encoder", "CLIPVisionModelWithProjection"), ComponentNeed("feature_extractor"),
     ] + UnCLIPDecoderStage.components
   /// One picture or two; there is no text.
-  public static let options: Set<RequestOption> = [.image, .guidance, .steps, .superResolutionSteps]
+  public static let options: Set<RequestOption> = [
+    .image, .guidance, .preview, .steps, .superResolutionSteps,
+  ]
 
   /// What it was made of.
   public let checkpoint: Checkpoint
@@ -158,5 +167,12 @@ public struct UnCLIPImageVariation: Pipeline {
     -> (_ latent: Tensor, _ image: Int) throws -> Tensor
   {
     try decoding.decoder(plan, as: precision, run)
+  }
+
+  /// The small picture itself.
+  public func previewer(_ plan: UnCLIPPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> (_ guess: Tensor, _ image: Int) throws -> Tensor
+  {
+    { guess, _ in guess }
   }
 }
