@@ -103,8 +103,16 @@ def vae():
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2))
 
 
+def unclip_scheduler(**config):
+    """In float32 beta and 1 - alpha of timestep 0 differ by 5e-4, so that a last step, which is to return the denoised
+    sample, would multiply it by as much, and guidance by more."""
+    scheduler = UnCLIPScheduler(**config)
+    scheduler.betas[0] = 1 - scheduler.alphas_cumprod[0]
+    return scheduler
+
+
 def prior_scheduler():
-    return UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0, variance_type="fixed_small_log")
+    return unclip_scheduler(prediction_type="sample", clip_sample_range=5.0, variance_type="fixed_small_log")
 
 
 def save(pipe, name, links):
@@ -172,7 +180,7 @@ def karlo(io, pictures):
     shared = dict(
         decoder=decoder(), text_encoder=randomize(CLIPTextModelWithProjection(text_config())), tokenizer=tokenizer(),
         text_proj=text_projection(), super_res_first=super_resolution(), super_res_last=super_resolution(),
-        decoder_scheduler=UnCLIPScheduler(variance_type="learned_range"), super_res_scheduler=UnCLIPScheduler())
+        decoder_scheduler=unclip_scheduler(variance_type="learned_range"), super_res_scheduler=unclip_scheduler())
     pipe = save(UnCLIPPipeline(prior=prior(), prior_scheduler=prior_scheduler(), **shared), "tiny-unclip",
                 {"tokenizer": "tiny-sd/tokenizer"})
     steps = dict(decoder_num_inference_steps=SETTINGS["steps"],
