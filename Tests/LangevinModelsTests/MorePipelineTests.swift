@@ -112,26 +112,26 @@ import Testing
     #expect(try distance(6) < distance(4) && distance(4) < distance(2))
   }
 
-  /// A dry run counts what the device's tensors then hold. Of tiny-xl's few hundred KiB it misses up to 29 %, which
-  /// is not explained yet.
+  /// A dry run counts what tensors then hold. Only 2 of the 3 steps are planned, which hold the same.
   @Test(arguments: devices)
   func memoryIsKnownBefore(device: Device) throws {
     for folder in ["tiny-sd", "tiny-xl"] {
       let backend: any Backend =
         device.name == "cpu" ? CPUBackend() : try OpenCLBackend(index: Int(device.name.dropFirst(7)) ?? 0)
-      let fresh = Device(backend)
+      let counting = CountingBackend(backend)
+      let fresh = Device(counting)
       let checkpoint = try Checkpoint.open(Fixture.root.appending(path: folder))
       var request = GenerationRequest(prompt: "a face")
       (request.steps, request.count) = (3, 2)
       let plan = try MemoryPlan(request, with: checkpoint, precision: .float32, on: fresh)
+      #expect(counting.peak == 0, "planning allocated on the device")
       _ = try Pipelines.open(checkpoint, on: fresh).generate(request)
-      let used = fresh.backend.memory.highWater
-      #expect(plan.peak <= used * 115 / 100, "\(folder): planned \(plan.peak), used \(used)")
-      let share = folder == "tiny-sd" ? 0.85 : 0.65
-      #expect(Double(plan.peak) > share * Double(used), "\(folder): planned \(plan.peak), used \(used)")
+      let used = counting.peak
       if ProcessInfo.processInfo.environment["SHOW_ERRORS"] != nil {
-        print("\(device.name) \(folder): planned \(plan.peak), used \(used), \(plan.stages)")
+        print(
+          "\(device.name) \(folder): planned \(plan.peak), used \(used), pool \(backend.memory.highWater)")
       }
+      #expect(plan.peak == used, "\(folder)")
     }
   }
 }

@@ -4,8 +4,8 @@ import Synchronization
 /// How much memory each stage of a generation needs, found before it runs.
 ///
 /// The pipeline itself runs a few steps on a device that allocates nothing and computes nothing, and the bytes that its
-/// tensors would hold are counted. What a backend keeps beside tensors (scratch space, freed buffers for reuse) is not
-/// in it.
+/// tensors would hold are counted, exactly. What a backend keeps beside tensors (what its pool rounds each one up to,
+/// scratch space, freed buffers for reuse) is not in it.
 public struct MemoryPlan: Sendable {
   /// A part of a generation, from loading a component on.
   public struct Stage: Sendable, Hashable {
