@@ -26,6 +26,8 @@ import Testing
   }
 
   // MARK: Karlo's layout
+  // In float32: what float16 rounds in the network, 5e-4, guidance and the first steps make 5e-3 of in the reference
+  // too, and a whole trajectory is then over 2e-2.
 
   @Test(
     arguments: [("text", true, true), ("text-prior-alone", false, true), ("text-unguided", false, false)],
@@ -64,7 +66,7 @@ import Testing
       let name = "interpolation.\(frame)"
       try expect(conditioning.embeddings[frame], "\(name).embedding", setting)
       let small = try stages.sample(denoiser(frame), image: frame)
-      try expect(small, "\(name).small", setting, limit: Self.decoderLimit)
+      try expect(small, "\(name).small", setting)
       try expect(decoder(small, frame), "\(name).picture", setting)
     }
   }
@@ -87,7 +89,7 @@ import Testing
       ])
     let count = result.latents.shape.count / 2
     let expected = try io.load("text.small", on: device).floats()
-    #expect(relativeError(Array(result.latents.values[0..<count]), expected) < Self.decoderLimit)
+    #expect(relativeError(Array(result.latents.values[0..<count]), expected) < 1e-3)
     #expect(relativeError(Array(result.latents.values[count...]), expected) > 0.1)
     let large = try io.load("text.picture", on: device).transposed([0, 2, 3, 1])
     let levels = try zip(result.pictures[0].pixels, Picture(large).pixels).map { abs(Int($0) - Int($1)) }
@@ -197,7 +199,7 @@ import Testing
     let conditioning = try pipeline.condition(plan, stages)
     try expect(conditioning.embeddings[0], "\(name).embedding", setting)
     let small = try stages.sample(pipeline.denoiser(plan, conditioning, stages)(0), image: 0)
-    try expect(small, "\(name).small", setting, limit: Self.decoderLimit)
+    try expect(small, "\(name).small", setting)
     try expect(pipeline.decoder(plan, conditioning, stages)(small, 0), "\(name).picture", setting)
   }
 
@@ -205,12 +207,8 @@ import Testing
     try expect(result.latents.tensor(on: setting.device), name, setting)
   }
 
-  /// At timestep 999 the schedule's alpha is 4.9e-5: where the guess is within its clip, the first step multiplies the
-  /// rounding of the noise (6e-8, times the guidance) by 2e4. float16's would fill the clip, so it is not held here.
-  private static let decoderLimit: Float = 5e-3
-
   /// Rounding is multiplied by the guidance and carried through the steps of up to three trajectories.
-  private func expect(_ result: Tensor, _ name: String, _ setting: Setting, limit: Float? = nil) throws {
+  private func expect(_ result: Tensor, _ name: String, _ setting: Setting) throws {
     let expected = try io.load(name, on: setting.device)
     let got = expected.shape.rank == 4 ? try result.transposed([0, 3, 1, 2]) : result
     #expect(got.shape == expected.shape)
@@ -218,7 +216,7 @@ import Testing
     if ProcessInfo.processInfo.environment["SHOW_ERRORS"] != nil {
       print("\(setting.device.name) \(setting.dtype) \(name): \(error)")
     }
-    let limit = limit ?? (setting.dtype == .float32 ? 2e-3 : 2e-2)
+    let limit: Float = setting.dtype == .float32 ? 1e-3 : 2e-2
     #expect(error < limit, "\(name) differs by \(error) on \(setting.device.name)")
   }
 }
