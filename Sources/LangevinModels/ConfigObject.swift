@@ -104,6 +104,13 @@ public struct ConfigObject: Sendable {
     }
   }
 
+  /// A configuration within this one, or nil when absent.
+  func object(_ key: String) throws -> ConfigObject? {
+    guard let value = self[key] else { return nil }
+    guard case .object = value else { throw invalid(key, "an object") }
+    return try ConfigObject(value)
+  }
+
   func floats(_ key: String, default fallback: [Double]) throws -> [Double] {
     guard let value = self[key] else { return fallback }
     guard case .array(let items) = value else { throw invalid(key, "a list of numbers") }
@@ -120,13 +127,6 @@ public struct ConfigObject: Sendable {
       guard case .bool(let flag) = $0 else { throw invalid(key, "a list of true and false") }
       return flag
     }
-  }
-
-  /// A configuration within this one, or nil when absent.
-  func object(_ key: String) throws -> ConfigObject? {
-    guard let value = self[key] else { return nil }
-    guard case .object = value else { throw invalid(key, "an object") }
-    return try ConfigObject(value)
   }
 
   /// One positive number for all blocks, or a list of `count`.

@@ -67,12 +67,11 @@ final class Programs {
     guard let program, code == CL_SUCCESS else {
       throw OpenCLError.call("clCreateProgramWithSource", code: code)
     }
-    var device: cl_device_id? = context.handle.id
-    var built = clBuildProgram(program, 1, &device, options, nil, nil)
+    var built = build(program, options)
     if built == CL_OUT_OF_HOST_MEMORY {
       // Some drivers report this while work is in flight, and succeed once the queue is empty.
       clFinish(context.queue)
-      built = clBuildProgram(program, 1, &device, options, nil, nil)
+      built = build(program, options)
     }
     guard built == CL_SUCCESS else {
       let log = buildLog(program)
@@ -81,6 +80,13 @@ final class Programs {
         program: name, options: options, log: log.isEmpty ? OpenCLError.name(of: built) : log)
     }
     return program
+  }
+
+  /// Without warnings: PoCL writes their number to the user's terminal (on processors that it takes for older ones,
+  /// of vectors in arguments).
+  private func build(_ program: cl_program, _ options: String) -> cl_int {
+    var device: cl_device_id? = context.handle.id
+    return clBuildProgram(program, 1, &device, options + " -w", nil, nil)
   }
 
   private func fromBinary(_ binary: [UInt8], _ options: String) -> cl_program? {
@@ -96,7 +102,7 @@ final class Programs {
       logger.warning("the driver refuses a cached program; rebuilding it")
       return nil
     }
-    guard clBuildProgram(program, 1, &device, options, nil, nil) == CL_SUCCESS else {
+    guard build(program, options) == CL_SUCCESS else {
       logger.warning("the driver refuses a cached program; rebuilding it")
       clReleaseProgram(program)
       return nil

@@ -10,9 +10,9 @@ import Logging
     abstract: "Generates pictures with diffusion models on OpenCL devices or the CPU.",
     version: "0.1.0",
     subcommands: [
-      Generate.self, Embed.self, Samplers.self, ExperimentCommand.self, RunComponent.self, Devices.self,
-      Validate.self, Bisect.self, Bench.self, ProfileCommand.self, Tune.self, MakeReport.self, Doctor.self,
-      Harvest.self, Probe.self,
+      Generate.self, RunComponent.self, Embed.self, Samplers.self, ExperimentCommand.self, Devices.self,
+      Doctor.self, Validate.self, Bisect.self, Bench.self, ProfileCommand.self, Tune.self,
+      MakeReport.self, Harvest.self, Probe.self,
     ])
 
   /// Every failure is one line on standard error: 64 for a command line that is wrong, 130 for an interrupt,

@@ -1,5 +1,6 @@
 import Foundation
 import LangevinJSON
+import LangevinModels
 import LangevinTensor
 import Testing
 
@@ -44,7 +45,14 @@ private func sparse(_ rows: [Row], _ temporary: TemporaryFolder, _ name: String 
 }
 
 private func component(_ checkpoint: Checkpoint, _ part: String) throws -> Checkpoint.Component {
-  try checkpoint.component(part == "text" ? "text_encoder" : part)
+  try checkpoint.component(["text": "text_encoder", "text2": "text_encoder_2"][part] ?? part)
+}
+
+private let layouts = ["sd1.5", "sd2.1", "sdxl", "small1", "small2", "smallxl"]
+
+/// The second text encoder is Stable Diffusion XL's.
+private func parts(_ layout: String) -> [String] {
+  ["unet", "vae", "text"] + (layout.hasSuffix("xl") ? ["text2"] : [])
 }
 
 @Suite struct SingleFileTests {
@@ -52,12 +60,14 @@ private func component(_ checkpoint: Checkpoint, _ part: String) throws -> Check
 
   init() throws { temporary = try TemporaryFolder() }
 
-  @Test(arguments: ["sd1.5", "sd2.1", "small1", "small2"]) func namesAreDiffusers(_ layout: String) throws {
+  @Test(arguments: layouts) func namesAreDiffusers(_ layout: String) throws {
     let rows = try table(layout)
     let file = try SingleFileCheckpoint(url: sparse(rows, temporary))
-    #expect(
-      file.family == (layout.contains("1.5") || layout == "small1" ? .stableDiffusion1 : .stableDiffusion2))
-    for part in ["unet", "vae", "text"] {
+    let family: SingleFileCheckpoint.Family =
+      layout.hasSuffix("xl")
+      ? .stableDiffusionXL : layout == "sd1.5" || layout == "small1" ? .stableDiffusion1 : .stableDiffusion2
+    #expect(file.family == family)
+    for part in parts(layout) {
       let weights = try component(file.checkpoint, part).weights
       let expected = rows.filter { $0.part == part }
       #expect(Set(weights.names) == Set(expected.flatMap(\.names)))
@@ -66,6 +76,7 @@ private func component(_ checkpoint: Checkpoint, _ part: String) throws -> Check
         for name in row.names {
           var shape = row.shape
           if row.names.count == 3 { shape[0] /= 3 }
+          if name == "text_projection.weight" { shape.reverse() }
           if part == "vae", name.contains("attentions"), shape.count == 4 { shape.removeLast(2) }
           #expect(weights.spec(of: name) == TensorSpec(Shape(shape)), "\(name)")
         }
@@ -75,12 +86,12 @@ private func component(_ checkpoint: Checkpoint, _ part: String) throws -> Check
   }
 
   /// Every value in our configurations is the one in diffusers'.
-  @Test(arguments: ["sd1.5", "sd2.1", "small1", "small2"]) func configurationsAreDiffusers(_ layout: String)
+  @Test(arguments: layouts) func configurationsAreDiffusers(_ layout: String)
     throws
   {
     let checkpoint = try SingleFileCheckpoint(url: sparse(try table(layout), temporary)).checkpoint
     let golden = try JSONFile.read(folder.appendingPathComponent("\(layout).json"))
-    for part in ["unet", "vae", "text"] {
+    for part in parts(layout) {
       guard case .object(let members) = try component(checkpoint, part).config else {
         Issue.record("\(part): no object")
         continue
@@ -98,7 +109,7 @@ private func component(_ checkpoint: Checkpoint, _ part: String) throws -> Check
   }
 
   /// Each tensor holds other numbers, so that a value says from where it was read.
-  @Test(arguments: ["small1", "small2"]) func valuesComeFromTheirTensors(_ layout: String) throws {
+  @Test(arguments: ["small1", "small2", "smallxl"]) func valuesComeFromTheirTensors(_ layout: String) throws {
     let rows = try table(layout)
     let url = temporary.url.appendingPathComponent("values.safetensors")
     var tensors: [(name: String, tensor: Tensor)] = []
@@ -108,10 +119,13 @@ private func component(_ checkpoint: Checkpoint, _ part: String) throws -> Check
     }
     try SafetensorsWriter.write(tensors, to: url)
     let checkpoint = try SingleFileCheckpoint(url: url).checkpoint
+    // A device that computes: one of Stable Diffusion XL's tensors is transposed.
+    let cpu = Device(CPUBackend())
     for (row, source) in zip(rows, tensors) {
       let whole = try source.tensor.floats()
       for (third, name) in row.names.enumerated() {
-        let got = try component(checkpoint, row.part).weights.load(name, on: host)
+        var got = try component(checkpoint, row.part).weights.load(name, on: cpu)
+        if name == "text_projection.weight" { got = try got.transposed([1, 0]) }
         let count = whole.count / row.names.count
         #expect(try got.floats() == Array(whole[third * count..<(third + 1) * count]), "\(name)")
       }
@@ -120,6 +134,27 @@ private func component(_ checkpoint: Checkpoint, _ part: String) throws -> Check
     #expect(throws: CheckpointError.missingTensor(path: url.path, name: "none")) {
       try weights.load("none", on: host)
     }
+  }
+
+  @Test func stableDiffusionXL() throws {
+    let checkpoint = try Checkpoint.open(sparse(try table("smallxl"), temporary))
+    #expect(checkpoint.pipeline == "StableDiffusionXLPipeline")
+    #expect(checkpoint.index["force_zeros_for_empty_prompt"] == .bool(true))
+    #expect(try checkpoint.tokenizer(named: "tokenizer") == .clip(padding: "<|endoftext|>"))
+    #expect(try checkpoint.tokenizer(named: "tokenizer_2") == .clip(padding: "!"))
+    #expect(try checkpoint.component("text_encoder_2").className == "CLIPTextModelWithProjection")
+    let config = try UNet2DConditionConfig(checkpoint.component("unet").configuration)
+    #expect(config.textTime == UNetTextTimeSize(timeIDChannels: 8, inputs: 88))
+    #expect(config.transformerLayers == [[1], [1], [2]] && config.headCounts == [1, 1, 2])
+
+    let wide = try table("smallxl").map {
+      $0.key.hasSuffix("label_emb.0.0.weight")
+        ? Row(key: $0.key, shape: [$0.shape[0], 39], part: $0.part, names: $0.names) : $0
+    }
+    let error = #expect(throws: CheckpointError.self) {
+      try Checkpoint.open(sparse(wide, temporary, "wide.safetensors"))
+    }
+    #expect(error?.description.contains("39 wide") == true)
   }
 
   @Test func prediction() throws {

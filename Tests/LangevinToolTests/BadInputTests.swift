@@ -141,7 +141,7 @@ struct BadInputTests {
   @Test(arguments: [
     ("model_index.json", "StableDiffusionPipeline", "FluxPipeline"),
     ("model_index.json", "UNet2DConditionModel", "SD3Transformer2DModel"),
-    ("scheduler/scheduler_config.json", "DDIMScheduler", "FlowMatchEulerDiscreteScheduler"),
+    ("scheduler/scheduler_config.json", "DDIMScheduler", "ScoreSdeVeScheduler"),
   ])
   func anUnsupportedClassIsNamed(file: String, from: String, to: String) throws {
     let model = try scratch.model()

@@ -8,6 +8,8 @@ final class RenamedWeights: WeightSource {
     let key: String
     /// A third of the first axis, where query, key and value are stored as one.
     var third: Int?
+    /// A matrix [I, O] that is applied from the right, wanted as a linear layer's [O, I].
+    var isTransposed = false
     /// A 1x1 convolution's weight [O, I, 1, 1], wanted as a linear layer's [O, I].
     var isLinear = false
   }
@@ -29,6 +31,10 @@ final class RenamedWeights: WeightSource {
           path: file.url.path,
           reason: "tensor '\(place.key)' \(shape) does not divide into query, key and value")
       }
+      if place.isTransposed, shape.rank != 2 {
+        throw CheckpointError.malformed(
+          path: file.url.path, reason: "tensor '\(place.key)' \(shape) is no matrix")
+      }
     }
     names = table.map(\.name)
     places = Dictionary(table.map { ($0.name, $0.place) }) { first, _ in first }
@@ -40,6 +46,7 @@ final class RenamedWeights: WeightSource {
 
   private func shape(_ shape: Shape, at place: Place) -> Shape {
     if let extent = place.third.map({ _ in shape[0] / 3 }) { return shape.replacing(axis: 0, with: extent) }
+    if place.isTransposed { return [shape[1], shape[0]] }
     if place.isLinear, shape.rank > 2, shape.dimensions[2...].allSatisfy({ $0 == 1 }) {
       return [shape[0], shape[1]]
     }
@@ -55,6 +62,7 @@ final class RenamedWeights: WeightSource {
     guard let place = places[name], let whole = file.shape(of: place.key) else {
       throw CheckpointError.missingTensor(path: file.url.path, name: name)
     }
+    if place.isTransposed { return try file.load(place.key, on: device).transposed([1, 0]) }
     let target = shape(whole, at: place)
     let rows = place.third.map { $0 * target[0]..<($0 + 1) * target[0] }
     return try file.load(place.key, rows: rows, on: device).reshaped(target)

@@ -1,16 +1,20 @@
 import LangevinJSON
 import LangevinTensor
 
-/// The text encoder of a single-file checkpoint: OpenAI's CLIP in Stable Diffusion 1.x, OpenCLIP in 2.x.
+/// A text encoder of a single-file checkpoint: OpenAI's CLIP in Stable Diffusion 1.x, OpenCLIP in 2.x, both in XL.
 struct SingleFileText {
   enum Family: Sendable, Equatable {
     /// Keys as transformers names them, behind this prefix.
     case clip(prefix: String)
-    /// Keys as OpenCLIP names them, query, key and value in one tensor.
-    case openCLIP
+    /// Keys as OpenCLIP names them behind this prefix, query, key and value in one tensor. Where it `isProjected`,
+    /// every layer is run and the pooled text goes through a projection.
+    case openCLIP(prefix: String, isProjected: Bool)
+
+    var isOpenCLIP: Bool { if case .openCLIP = self { true } else { false } }
   }
 
-  static let openCLIPPrefix = "cond_stage_model.model."
+  private static let openCLIPPrefix = "cond_stage_model.model."
+  private static let secondPrefix = "conditioner.embedders.1.model."
 
   let family: Family
   let vocabulary: Int
@@ -21,15 +25,22 @@ struct SingleFileText {
   let layers: Int
   /// How many the file has: Stable Diffusion 2 reads the penultimate layer, so the last is not run.
   let layersInFile: Int
+  /// Of the pooled text, where the family projects it.
+  let projectionWidth: Int?
 
-  /// Nil where the file has no text encoder of either family.
-  static func family(of file: SafetensorsFile) -> Family? {
+  /// The encoders that the file has: none where it has them under other names.
+  static func families(of file: SafetensorsFile) -> [Family] {
+    func isOpenCLIP(_ prefix: String) -> Bool { file.shape(of: prefix + "token_embedding.weight") != nil }
+    let first = "conditioner.embedders.0.transformer.text_model."
+    if file.shape(of: first + "embeddings.token_embedding.weight") != nil, isOpenCLIP(secondPrefix) {
+      return [.clip(prefix: first), .openCLIP(prefix: secondPrefix, isProjected: true)]
+    }
     // The second without `text_model.` is how older versions of transformers named it.
     for prefix in ["cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."]
     where file.shape(of: prefix + "embeddings.token_embedding.weight") != nil {
-      return .clip(prefix: prefix)
+      return [.clip(prefix: prefix)]
     }
-    return file.shape(of: openCLIPPrefix + "token_embedding.weight") == nil ? nil : .openCLIP
+    return isOpenCLIP(openCLIPPrefix) ? [.openCLIP(prefix: openCLIPPrefix, isProjected: false)] : []
   }
 
   /// Throws `CheckpointError.missingTensor`, `.malformed`.
@@ -43,11 +54,10 @@ struct SingleFileText {
           positions: prefix + "embeddings.position_embedding.weight", layer: prefix + "encoder.layers.",
           expansion: ".mlp.fc1.weight"
         )
-      case .openCLIP:
+      case .openCLIP(let prefix, _):
         (
-          tokens: Self.openCLIPPrefix + "token_embedding.weight",
-          positions: Self.openCLIPPrefix + "positional_embedding",
-          layer: Self.openCLIPPrefix + "transformer.resblocks.", expansion: ".mlp.c_fc.weight"
+          tokens: prefix + "token_embedding.weight", positions: prefix + "positional_embedding",
+          layer: prefix + "transformer.resblocks.", expansion: ".mlp.c_fc.weight"
         )
       }
     let table = try file.requiredShape(of: keys.tokens)
@@ -63,13 +73,19 @@ struct SingleFileText {
     while file.shape(of: "\(keys.layer)\(count)\(keys.expansion)") != nil { count += 1 }
     layersInFile = count
     switch family {
-    case .clip: layers = count
-    case .openCLIP:
+    case .clip, .openCLIP(_, isProjected: true): layers = count
+    case .openCLIP(let prefix, isProjected: false):
       // Files written from diffusers' weights lack the last layer already, and with it the projection.
       // ViT-H, of 24 layers, is known by its width.
       let isWhole =
-        width == 1024 ? count > 23 : file.shape(of: Self.openCLIPPrefix + "text_projection") != nil
+        width == 1024 ? count > 23 : file.shape(of: prefix + "text_projection") != nil
       layers = isWhole ? count - 1 : count
+    }
+    if case .openCLIP(let prefix, isProjected: true) = family {
+      let projection = try file.requiredShape(of: prefix + "text_projection")
+      projectionWidth = projection[projection.rank - 1]
+    } else {
+      projectionWidth = nil
     }
     guard layers > 0 else {
       throw CheckpointError.malformed(path: file.url.path, reason: "its text encoder has one layer")
@@ -98,8 +114,14 @@ struct SingleFileText {
           add(layer + part, prefix + layer + part)
         }
       }
-    case .openCLIP:
-      let prefix = Self.openCLIPPrefix
+    case .openCLIP(let prefix, let isProjected):
+      if isProjected {
+        table.append(
+          (
+            "text_projection.weight",
+            RenamedWeights.Place(key: prefix + "text_projection", isTransposed: true)
+          ))
+      }
       for (name, key) in [
         ("embeddings.token_embedding.weight", "token_embedding.weight"),
         ("embeddings.position_embedding.weight", "positional_embedding"),
@@ -136,9 +158,9 @@ struct SingleFileText {
         prefix + "embeddings.position_ids", "cond_stage_model.logit_scale",
         "cond_stage_model.transformer.text_projection.weight",
       ]
-    case .openCLIP:
-      let prefix = Self.openCLIPPrefix
-      var keys = Set(["text_projection", "logit_scale", "attn_mask"].map { prefix + $0 })
+    case .openCLIP(let prefix, let isProjected):
+      var keys = Set(["logit_scale", "attn_mask"].map { prefix + $0 })
+      if !isProjected { keys.insert(prefix + "text_projection") }
       for index in layers..<layersInFile {
         for part in [
           "ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias",
@@ -152,21 +174,26 @@ struct SingleFileText {
     }
   }
 
+  /// The class of transformers.
+  var className: String { projectionWidth == nil ? "CLIPTextModel" : "CLIPTextModelWithProjection" }
+
   /// Both families have heads of 64; narrower encoders have one.
   func config() -> StrictJSON {
-    .object([
-      StrictJSON.Member("architectures", .strings(["CLIPTextModel"])),
-      StrictJSON.Member("bos_token_id", .integer(vocabulary - 2)),
-      StrictJSON.Member("eos_token_id", .integer(vocabulary - 1)),
-      StrictJSON.Member("hidden_act", .string(family == .openCLIP ? "gelu" : "quick_gelu")),
-      StrictJSON.Member("hidden_size", .integer(width)),
-      StrictJSON.Member("intermediate_size", .integer(intermediate)),
-      StrictJSON.Member("layer_norm_eps", .real(1e-5)),
-      StrictJSON.Member("max_position_embeddings", .integer(positions)),
-      StrictJSON.Member("model_type", .string("clip_text_model")),
-      StrictJSON.Member("num_attention_heads", .integer(max(1, width / 64))),
-      StrictJSON.Member("num_hidden_layers", .integer(layers)),
-      StrictJSON.Member("vocab_size", .integer(vocabulary)),
-    ])
+    let projection = projectionWidth.map { [StrictJSON.Member("projection_dim", .integer($0))] } ?? []
+    return .object(
+      [
+        StrictJSON.Member("architectures", .strings([className])),
+        StrictJSON.Member("bos_token_id", .integer(vocabulary - 2)),
+        StrictJSON.Member("eos_token_id", .integer(vocabulary - 1)),
+        StrictJSON.Member("hidden_act", .string(family.isOpenCLIP ? "gelu" : "quick_gelu")),
+        StrictJSON.Member("hidden_size", .integer(width)),
+        StrictJSON.Member("intermediate_size", .integer(intermediate)),
+        StrictJSON.Member("layer_norm_eps", .real(1e-5)),
+        StrictJSON.Member("max_position_embeddings", .integer(positions)),
+        StrictJSON.Member("model_type", .string("clip_text_model")),
+        StrictJSON.Member("num_attention_heads", .integer(max(1, width / 64))),
+        StrictJSON.Member("num_hidden_layers", .integer(layers)),
+        StrictJSON.Member("vocab_size", .integer(vocabulary)),
+      ] + projection)
   }
 }

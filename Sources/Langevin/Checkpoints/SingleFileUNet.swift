@@ -18,9 +18,13 @@ struct SingleFileUNet {
   let outChannels: Int
   let contextWidth: Int
   let isLinear: Bool
+  /// Width of Stable Diffusion XL's pooled text and sizes together.
+  let addedWidth: Int?
 
+  /// `hasAdded` says that the file's family adds text and sizes to the time.
+  ///
   /// Throws `CheckpointError.missingTensor` and `.unsupported`.
-  init(_ file: SafetensorsFile) throws {
+  init(_ file: SafetensorsFile, hasAdded: Bool = false) throws {
     func shape(_ key: String) throws -> Shape { try file.requiredShape(of: Self.prefix + key) }
     func has(_ key: String) -> Bool { file.shape(of: Self.prefix + key) != nil }
     func depth(_ key: String) -> Int {
@@ -30,7 +34,7 @@ struct SingleFileUNet {
     }
     func unsupported(_ found: String) -> CheckpointError {
       .unsupported(
-        path: file.url.path, found: found, supported: ["Stable Diffusion 1.x", "Stable Diffusion 2.x"])
+        path: file.url.path, found: found, supported: SingleFileCheckpoint.Family.allCases.map(\.rawValue))
     }
 
     let first = try shape("input_blocks.0.0.weight")
@@ -77,6 +81,15 @@ struct SingleFileUNet {
     let keys = try shape("middle_block.1.transformer_blocks.0.attn2.to_k.weight")
     guard keys.rank == 2 else { throw unsupported("a cross-attention of shape \(keys)") }
     contextWidth = keys[1]
+    addedWidth = try hasAdded ? Self.matrix(shape("label_emb.0.0.weight"), file)[1] : nil
+  }
+
+  private static func matrix(_ shape: Shape, _ file: SafetensorsFile) throws -> Shape {
+    guard shape.rank == 2 else {
+      throw CheckpointError.malformed(
+        path: file.url.path, reason: "tensor '\(prefix)label_emb.0.0.weight' \(shape) is no matrix")
+    }
+    return shape
   }
 
   /// diffusers' name -> the file's key, without the prefix.
@@ -113,6 +126,10 @@ struct SingleFileUNet {
 
     add("time_embedding.linear_1", "time_embed.0")
     add("time_embedding.linear_2", "time_embed.2")
+    if addedWidth != nil {
+      add("add_embedding.linear_1", "label_emb.0.0")
+      add("add_embedding.linear_2", "label_emb.0.2")
+    }
     add("conv_in", "input_blocks.0.0")
     add("conv_norm_out", "out.0")
     add("conv_out", "out.2")
@@ -160,33 +177,43 @@ struct SingleFileUNet {
   /// - Parameters:
   ///   - heads: what diffusers calls attention_head_dim, though it counts heads.
   ///   - sampleSize: of the latents that the model was trained on.
-  func config(heads: StrictJSON, sampleSize: Int) -> StrictJSON {
+  ///   - sizeChannels: of each of the sizes that are added to the time, where they are.
+  func config(heads: StrictJSON, sampleSize: Int, sizeChannels: Int? = nil) -> StrictJSON {
     let kinds = depths.map { $0 > 0 ? "CrossAttn" : "" }
     let depth =
       Set(depths.filter { $0 > 0 }).count > 1
       ? StrictJSON.integers(depths.map { max($0, 1) }) : .integer(midDepth)
-    return .object([
-      StrictJSON.Member("_class_name", .string("UNet2DConditionModel")),
-      StrictJSON.Member("act_fn", .string("silu")),
-      StrictJSON.Member("attention_head_dim", heads),
-      StrictJSON.Member("block_out_channels", .integers(widths)),
-      StrictJSON.Member("center_input_sample", .bool(false)),
-      StrictJSON.Member("cross_attention_dim", .integer(contextWidth)),
-      StrictJSON.Member("down_block_types", .strings(kinds.map { "\($0)DownBlock2D" })),
-      StrictJSON.Member("downsample_padding", .integer(1)),
-      StrictJSON.Member("flip_sin_to_cos", .bool(true)),
-      StrictJSON.Member("freq_shift", .integer(0)),
-      StrictJSON.Member("in_channels", .integer(inChannels)),
-      StrictJSON.Member("layers_per_block", .integer(layersPerBlock)),
-      StrictJSON.Member("mid_block_scale_factor", .integer(1)),
-      StrictJSON.Member("norm_eps", .real(1e-5)),
-      StrictJSON.Member("norm_num_groups", .integer(32)),
-      StrictJSON.Member("out_channels", .integer(outChannels)),
-      StrictJSON.Member("sample_size", .integer(sampleSize)),
-      StrictJSON.Member("transformer_layers_per_block", depth),
-      StrictJSON.Member("up_block_types", .strings(kinds.reversed().map { "\($0)UpBlock2D" })),
-      StrictJSON.Member("use_linear_projection", .bool(isLinear)),
-    ])
+    var added: [StrictJSON.Member] = []
+    if let addedWidth, let sizeChannels {
+      added = [
+        StrictJSON.Member("addition_embed_type", .string("text_time")),
+        StrictJSON.Member("addition_time_embed_dim", .integer(sizeChannels)),
+        StrictJSON.Member("projection_class_embeddings_input_dim", .integer(addedWidth)),
+      ]
+    }
+    return .object(
+      [
+        StrictJSON.Member("_class_name", .string("UNet2DConditionModel")),
+        StrictJSON.Member("act_fn", .string("silu")),
+        StrictJSON.Member("attention_head_dim", heads),
+        StrictJSON.Member("block_out_channels", .integers(widths)),
+        StrictJSON.Member("center_input_sample", .bool(false)),
+        StrictJSON.Member("cross_attention_dim", .integer(contextWidth)),
+        StrictJSON.Member("down_block_types", .strings(kinds.map { "\($0)DownBlock2D" })),
+        StrictJSON.Member("downsample_padding", .integer(1)),
+        StrictJSON.Member("flip_sin_to_cos", .bool(true)),
+        StrictJSON.Member("freq_shift", .integer(0)),
+        StrictJSON.Member("in_channels", .integer(inChannels)),
+        StrictJSON.Member("layers_per_block", .integer(layersPerBlock)),
+        StrictJSON.Member("mid_block_scale_factor", .integer(1)),
+        StrictJSON.Member("norm_eps", .real(1e-5)),
+        StrictJSON.Member("norm_num_groups", .integer(32)),
+        StrictJSON.Member("out_channels", .integer(outChannels)),
+        StrictJSON.Member("sample_size", .integer(sampleSize)),
+        StrictJSON.Member("transformer_layers_per_block", depth),
+        StrictJSON.Member("up_block_types", .strings(kinds.reversed().map { "\($0)UpBlock2D" })),
+        StrictJSON.Member("use_linear_projection", .bool(isLinear)),
+      ] + added)
   }
 }
 

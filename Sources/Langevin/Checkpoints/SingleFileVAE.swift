@@ -101,7 +101,8 @@ struct SingleFileVAE {
   /// Pixels per latent along each side.
   var scale: Int { 1 << (widths.count - 1) }
 
-  func config(sampleSize: Int) -> StrictJSON {
+  /// The scaling factor is not in the file: it is the original configuration's scale_factor.
+  func config(sampleSize: Int, scalingFactor: Double) -> StrictJSON {
     .object([
       StrictJSON.Member("_class_name", .string("AutoencoderKL")),
       StrictJSON.Member("act_fn", .string("silu")),
@@ -113,8 +114,7 @@ struct SingleFileVAE {
       StrictJSON.Member("norm_num_groups", .integer(32)),
       StrictJSON.Member("out_channels", .integer(outChannels)),
       StrictJSON.Member("sample_size", .integer(sampleSize)),
-      // Not in the file: the original configuration's scale_factor.
-      StrictJSON.Member("scaling_factor", .real(0.18215)),
+      StrictJSON.Member("scaling_factor", .real(scalingFactor)),
       StrictJSON.Member("up_block_types", .strings(widths.map { _ in "UpDecoderBlock2D" })),
     ])
   }
