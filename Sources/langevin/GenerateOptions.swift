@@ -161,11 +161,14 @@ struct GenerationOptions: ParsableArguments {
   var height: Int?
   @Option(parsing: .unconditional, help: "How many pictures of each prompt.")
   var count = 1
-  @Option(help: "A PNG file to start from; some models take several.")
+  @Option(
+    help: "A PNG file to start from, or to vary; of two, some models make --count frames of the way between.")
   var image: [String] = []
   @Option(
     parsing: .unconditional, help: "How much of the schedule is run on the image, 0 to 1. (default: 0.7)")
   var strength: Double?
+  @OptionGroup(title: "Options of unCLIP")
+  var unCLIP: UnCLIPOptions
   @Option(parsing: .unconditional, help: "Of a video: pictures in time. (default: the model's)")
   var frames: Int?
   @Option(parsing: .unconditional, help: "Of a video: pictures a second. (default: the model's)")
@@ -285,6 +288,7 @@ struct GenerationOptions: ParsableArguments {
     request.images = try image.map { try Picture.readPNG(URL(fileURLWithPath: $0)).picture }
     request.strength = strength
     request.initialLatents = try initLatents.map(readLatents)
+    unCLIP.apply(to: &request)
     request.frames = frames
     request.framesPerSecond = fps
     request.lowMemory = lowMemory
@@ -310,6 +314,7 @@ struct GenerationOptions: ParsableArguments {
     add("Model", model.deletingPathExtension().lastPathComponent)
     add("Denoising strength", request.strength.map(Output.number))
     add("Eta", eta == 0 ? nil : Output.number(eta))
+    fields += UnCLIPOptions.fields(request)
     add("RNG", rng.metadataName)
     add("Precision", precision.rawValue)
     add("Version", "langevin \(LangevinCommand.configuration.version)")

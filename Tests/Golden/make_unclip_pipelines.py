@@ -103,8 +103,16 @@ def vae():
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2))
 
 
+def unclip_scheduler(**config):
+    """In float32 beta and 1 - alpha of timestep 0 differ by 5e-4, so that a last step, which is to return the denoised
+    sample, would multiply it by as much, and guidance by more."""
+    scheduler = UnCLIPScheduler(**config)
+    scheduler.betas[0] = 1 - scheduler.alphas_cumprod[0]
+    return scheduler
+
+
 def prior_scheduler():
-    return UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0, variance_type="fixed_small_log")
+    return unclip_scheduler(prediction_type="sample", clip_sample_range=5.0, variance_type="fixed_small_log")
 
 
 def save(pipe, name, links):
@@ -172,7 +180,7 @@ def karlo(io, pictures):
     shared = dict(
         decoder=decoder(), text_encoder=randomize(CLIPTextModelWithProjection(text_config())), tokenizer=tokenizer(),
         text_proj=text_projection(), super_res_first=super_resolution(), super_res_last=super_resolution(),
-        decoder_scheduler=UnCLIPScheduler(variance_type="learned_range"), super_res_scheduler=UnCLIPScheduler())
+        decoder_scheduler=unclip_scheduler(variance_type="learned_range"), super_res_scheduler=unclip_scheduler())
     pipe = save(UnCLIPPipeline(prior=prior(), prior_scheduler=prior_scheduler(), **shared), "tiny-unclip",
                 {"tokenizer": "tiny-sd/tokenizer"})
     steps = dict(decoder_num_inference_steps=SETTINGS["steps"],
@@ -236,6 +244,47 @@ def stable(io, pictures, karlo_pipe, variation):
             part: f"tiny-stable-unclip/{part}" for part in shared if part != "tokenizer"})
     for name, prompt in (("stable-image", SETTINGS["prompt"]), ("stable-image-alone", "")):
         io[f"{name}.latents"] = image_pipe(pictures[0], prompt, generator=generator(), **arguments).images
+    return pipe
+
+
+def component(folder, name, inputs, call):
+    """What `langevin run` is given and must give; integers are int64, as the reference has them."""
+    components = FIXTURES / folder / "components"
+    components.mkdir(exist_ok=True)
+    for kind, tensors in (("inputs", inputs), ("outputs", call(**inputs))):
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, components / f"{name}.{kind}.safetensors")
+
+
+def components(pipe, stable_pipe):
+    text = dict(encoder_hidden_states=torch.randn(2, 77, WIDTH), attention_mask=torch.zeros(2, 77, dtype=torch.int64))
+    text["attention_mask"][0, :9] = 1
+    text["attention_mask"][1, :2] = 1
+    component(
+        "tiny-unclip", "prior",
+        text | dict(hidden_states=torch.randn(2, WIDTH), timestep=torch.tensor(541), proj_embedding=torch.randn(2, WIDTH)),
+        lambda attention_mask, **rest: dict(pipe.prior(attention_mask=attention_mask.bool(), **rest)))
+    component("tiny-unclip", "prior.post_process_latents", {"prior_latents": torch.randn(2, WIDTH)},
+              lambda prior_latents: {"prior_latents": pipe.prior.post_process_latents(prior_latents)})
+
+    def project(**inputs):
+        context, time = pipe.text_proj(do_classifier_free_guidance=True, **inputs)
+        return {"text_encoder_hidden_states": context, "additive_clip_time_embeddings": time}
+
+    component("tiny-unclip", "text_proj", dict(
+        image_embeddings=torch.randn(1, WIDTH), prompt_embeds=torch.randn(2, WIDTH),
+        text_encoder_hidden_states=torch.randn(2, 5, WIDTH)), project)
+    mask = torch.ones(2, 7, dtype=torch.int64)
+    mask[1, 4:] = 0
+    component("tiny-unclip", "decoder", dict(
+        sample=torch.randn(2, 3, 8, 8), timestep=torch.tensor([700, 3]), encoder_hidden_states=torch.randn(2, 7, 20),
+        class_labels=torch.randn(2, 32), attention_mask=mask),
+        lambda attention_mask, **rest: dict(pipe.decoder(attention_mask=attention_mask.bool(), **rest)))
+    for name in ("super_res_first", "super_res_last"):
+        component("tiny-unclip", name, dict(sample=torch.randn(1, 6, 16, 16), timestep=torch.tensor(166)),
+                  lambda **inputs: dict(getattr(pipe, name)(**inputs)))
+    for name in ("scale", "unscale"):
+        component("tiny-stable-unclip", f"image_normalizer.{name}", {"embeds": torch.randn(2, WIDTH)},
+                  lambda embeds: {"embeds": getattr(stable_pipe.image_normalizer, name)(embeds)})
 
 
 def main():
@@ -253,7 +302,9 @@ def main():
         pictures.append(Image.fromarray(noisy.clip(0, 255).astype(numpy.uint8)))
         pictures[-1].save(folder / f"{name}.png")
     io = {}
-    stable(io, pictures, *karlo(io, pictures))
+    pipe, variation = karlo(io, pictures)
+    stable_pipe = stable(io, pictures, pipe, variation)
+    components(pipe, stable_pipe)
     (folder / "settings.json").write_text(json.dumps(SETTINGS, indent=2) + "\n")
     save_file({k: v.contiguous().clone() for k, v in io.items()}, folder / "io.safetensors")
 

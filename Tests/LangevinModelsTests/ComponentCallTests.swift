@@ -30,6 +30,31 @@ import Testing
     }
   }
 
+  /// unCLIP's: Fixtures/tiny-*unclip/components, by Tests/Golden/make_unclip_pipelines.py.
+  @Test(
+    arguments: Setting.all,
+    [
+      "tiny-unclip/prior", "tiny-unclip/prior.post_process_latents", "tiny-unclip/text_proj",
+      "tiny-unclip/decoder", "tiny-unclip/super_res_first", "tiny-unclip/super_res_last",
+      "tiny-stable-unclip/image_normalizer.scale", "tiny-stable-unclip/image_normalizer.unscale",
+    ])
+  func unCLIPOutputsAreTheReferences(setting: Setting, path: String) throws {
+    let parts = path.split(separator: "/").map(String.init)
+    let folder = Fixture.root.appending(path: parts[0])
+    let file = folder.appending(path: "components/\(parts[1])")
+    let outputs = try ComponentCall.run(
+      parts[1], of: folder, inputs: file.appendingPathExtension("inputs.safetensors"), on: setting.device,
+      as: setting.dtype)
+    let golden = try SafetensorsFile(url: file.appendingPathExtension("outputs.safetensors"))
+    #expect(Set(outputs.map(\.name)) == Set(golden.names))
+    for (output, tensor) in outputs {
+      let expected = try golden.load(output, on: setting.device)
+      #expect(tensor.shape == expected.shape && tensor.dtype == .float32)
+      let error = relativeError(try tensor.floats(), try expected.floats())
+      #expect(error < (setting.dtype == .float32 ? 1e-4 : 2e-2), "\(path) \(output) differs by \(error)")
+    }
+  }
+
   /// The folder of one component, whatever it is called.
   @Test func aComponentsFolderIsEnough() throws {
     let url = model.appending(path: "unet")

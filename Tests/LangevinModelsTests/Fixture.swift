@@ -94,4 +94,5 @@ struct Setting: Sendable, CustomTestStringConvertible {
   static let all = devices.flatMap { device in
     [DType.float32, .float16].map { Setting(device: device, dtype: $0) }
   }
+  static let float32 = all.filter { $0.dtype == .float32 }
 }

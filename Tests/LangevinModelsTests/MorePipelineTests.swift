@@ -66,7 +66,7 @@ import Testing
 
   /// In float32: the steps amplify float16's rounding in a network of random weights (ModelTests and UNetTests hold
   /// the network alone to it).
-  @Test(arguments: Setting.all.filter { $0.dtype == .float32 })
+  @Test(arguments: Setting.float32)
   func pixels(setting: Setting) throws {
     let folder = Fixture.root.appending(path: "tiny-ddpm")
     let pipeline = try Pipelines.open(

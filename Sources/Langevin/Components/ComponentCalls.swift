@@ -33,8 +33,9 @@ extension ComponentCall {
       let model = try UNet2DConditionModel(UNet2DConditionConfig(config), weights)
       let sample = try inputs.spatial("sample")
       var parts = UNetConditioning(context: try inputs.tensor("encoder_hidden_states"))
-      if inputs.contains("encoder_attention_mask") {
-        parts.contextMask = try inputs.mask("encoder_attention_mask")
+      // unCLIP's pipelines call the context's mask by the second name.
+      for name in ["encoder_attention_mask", "attention_mask"] where inputs.contains(name) {
+        parts.contextMask = try inputs.mask(name)
       }
       parts.classLabels = try classLabels(model.config.classEmbedding, sample.shape[0], inputs)
       if inputs.contains("text_embeds") {
@@ -77,6 +78,18 @@ extension ComponentCall {
         ("text_encoder_hidden_states", output.context),
         ("additive_clip_time_embeddings", output.timeAddition),
       ]
+    },
+    ComponentCall("PriorTransformer", "post_process_latents") { config, weights, inputs in
+      let model = try PriorTransformer(PriorTransformerConfig(config), weights)
+      return [("prior_latents", try model.postProcess(inputs.tensor("prior_latents")))]
+    },
+    ComponentCall("StableUnCLIPImageNormalizer", "scale") { config, weights, inputs in
+      let model = try StableUnCLIPImageNormalizer(config, weights)
+      return [("embeds", try model.scale(inputs.tensor("embeds")))]
+    },
+    ComponentCall("StableUnCLIPImageNormalizer", "unscale") { config, weights, inputs in
+      let model = try StableUnCLIPImageNormalizer(config, weights)
+      return [("embeds", try model.unscale(inputs.tensor("embeds")))]
     },
     ComponentCall("WanTransformer3DModel") { config, weights, inputs in
       let model = try WanTransformer3DModel(WanTransformer3DConfig(config), weights)

@@ -28,6 +28,9 @@ public struct GenerationRequest: Sendable {
   public var eta = 0.0
   /// Image k has seed + k, counted over all prompts.
   public var seed: UInt64 = 0
+  /// Every image has the same seed, so that only what it is conditioned on differs; for frames of a way between
+  /// two pictures, whose pipelines set it.
+  public var sharesSeed = false
   /// Whose random numbers.
   public var noise = NoiseKind.philox
   /// Pixels; nil for the size that the model was made for, or that of `image`.

@@ -91,7 +91,7 @@ public final class GenerationRun {
     self.request = request
     self.device = device
     self.progress = progress
-    seeds = (0..<request.imageCount).map { request.seed &+ UInt64($0) }
+    seeds = (0..<request.imageCount).map { request.sharesSeed ? request.seed : request.seed &+ UInt64($0) }
     noise = seeds.map { NoiseSource(request.noise, seeds: [$0], on: device) }
   }
 
@@ -144,6 +144,13 @@ public final class GenerationRun {
         try self.report(.preview(picture, step: step, image: image))
       }
     }
+  }
+
+  /// Standard normal noise of an image that belongs to no trajectory, float32 of this shape, [1, spatial..., C]. It
+  /// comes after what was drawn before; of Philox it is what the first draw of a trajectory of this stream would be.
+  public func noise(_ shape: Shape, image: Int, stream: UInt32) throws -> Tensor {
+    noise[image].trajectory = stream
+    return try noise[image].normal(shape, for: .initial)
   }
 
   /// Repeats a computation with every operation's output checked, and returns the error that names the first

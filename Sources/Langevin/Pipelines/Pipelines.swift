@@ -8,6 +8,10 @@ public enum Pipelines {
     StableDiffusionXL.self,
     UnconditionalDiffusion.self,
     WanTextToVideo.self,
+    UnCLIP.self,
+    UnCLIPImageVariation.self,
+    StableUnCLIP.self,
+    StableUnCLIPImageVariation.self,
   ]
 
   /// Every class of model_index.json that is supported.
