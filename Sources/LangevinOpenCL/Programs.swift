@@ -82,8 +82,7 @@ final class Programs {
     return program
   }
 
-  /// Without warnings: PoCL writes their number to the user's terminal (on processors that it takes for older ones,
-  /// of vectors in arguments).
+  /// Without warnings: PoCL writes their number to the user's terminal.
   private func build(_ program: cl_program, _ options: String) -> cl_int {
     var device: cl_device_id? = context.handle.id
     return clBuildProgram(program, 1, &device, options + " -w", nil, nil)

@@ -47,8 +47,11 @@ public enum VideoFile {
   /// Writes frames of one size, at least one; returns the files. On failure none of them stays.
   ///
   /// - Parameters:
+  ///   - frames: all of one size.
+  ///   - url: the file; of PNG, what the numbered names begin with.
   ///   - framesPerSecond: positive; PNG files do not carry it.
   ///   - text: what made the video: the comment of an MP4, the text `parameters` of each PNG. WebP drops it.
+  ///   - environment: where ffmpeg is looked for, by its `PATH`.
   ///
   /// Throws `VideoError` and `ImageError.unwritable`.
   @discardableResult

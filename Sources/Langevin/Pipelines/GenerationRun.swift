@@ -109,6 +109,7 @@ public final class GenerationRun {
   /// - Parameters:
   ///   - name: of the stage in a profile: `text encoder`.
   ///   - subject: for messages: `the text encoder`.
+  ///   - body: what computes; it is repeated to find the operation at fault.
   public func compute(_ name: String, _ subject: String, _ body: () throws -> Tensor) throws -> Tensor {
     try stage(name) {
       let output = try body()
