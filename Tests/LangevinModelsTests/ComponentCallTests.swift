@@ -88,14 +88,14 @@ import Testing
   }
 
   /// A fixture of the models' own tests, as a component's folder: its tensors under the reference's names.
-  private struct Borrowed: Sendable, CustomTestStringConvertible {
+  struct Borrowed: Sendable, CustomTestStringConvertible {
     let fixture, component, className: String
     /// The fixture's name, then the reference's.
     let inputs, outputs: [String: String]
     var testDescription: String { "\(fixture) \(component)" }
   }
 
-  private static let borrowed = [
+  static let borrowed = [
     Borrowed(
       fixture: "prior_karlo", component: "prior", className: "PriorTransformer",
       inputs: [
