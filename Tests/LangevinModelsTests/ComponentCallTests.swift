@@ -86,4 +86,81 @@ import Testing
     let scheduler = refusal("scheduler", "unet.inputs")
     #expect(scheduler.contains("config.json: no such file"), "\(scheduler)")
   }
+
+  /// A fixture of the models' own tests, as a component's folder: its tensors under the reference's names.
+  struct Borrowed: Sendable, CustomTestStringConvertible {
+    let fixture, component, className: String
+    /// The fixture's name, then the reference's.
+    let inputs, outputs: [String: String]
+    var testDescription: String { "\(fixture) \(component)" }
+  }
+
+  static let borrowed = [
+    Borrowed(
+      fixture: "prior_karlo", component: "prior", className: "PriorTransformer",
+      inputs: [
+        "sample": "hidden_states", "timesteps": "timestep", "embedding": "proj_embedding",
+        "text": "encoder_hidden_states", "mask": "attention_mask",
+      ], outputs: ["output": "predicted_image_embedding"]),
+    Borrowed(
+      fixture: "text_proj", component: "text_proj", className: "UnCLIPTextProjModel",
+      inputs: ["image": "image_embeddings", "prompt": "prompt_embeds", "text": "text_encoder_hidden_states"],
+      outputs: [
+        "guided.context": "text_encoder_hidden_states", "guided.time": "additive_clip_time_embeddings",
+      ]),
+    Borrowed(
+      fixture: "wan_transformer", component: "transformer", className: "WanTransformer3DModel",
+      inputs: ["latent": "hidden_states", "timesteps": "timestep", "text": "encoder_hidden_states"],
+      outputs: ["output": "sample"]),
+    Borrowed(
+      fixture: "wan_vae", component: "vae.decode", className: "AutoencoderKLWan", inputs: ["latent": "z"],
+      outputs: ["decoded": "sample"]),
+    Borrowed(
+      fixture: "wan_vae", component: "vae.encode", className: "AutoencoderKLWan", inputs: ["video": "x"],
+      outputs: ["mean": "mean", "logvar": "logvar"]),
+    Borrowed(
+      fixture: "umt5", component: "text_encoder", className: "UMT5EncoderModel", inputs: ["ids": "input_ids"],
+      outputs: ["unmasked": "last_hidden_state"]),
+    Borrowed(
+      fixture: "vision_projection", component: "image_encoder", className: "CLIPVisionModelWithProjection",
+      inputs: ["pictures": "pixel_values"],
+      outputs: [
+        "image_embeds": "image_embeds", "last_hidden_state": "last_hidden_state",
+        "hidden_penultimate": "hidden_states.-2",
+      ]),
+    Borrowed(
+      fixture: "unet2d_cifar10", component: "unet", className: "UNet2DModel",
+      inputs: ["sample": "sample", "timesteps": "timestep"], outputs: ["output": "sample"]),
+  ]
+
+  @Test(arguments: borrowed)
+  func everyModelCanBeCalled(_ model: Borrowed) throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "component-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let source = Fixture.root.appending(path: model.fixture)
+    var config =
+      try JSONSerialization.jsonObject(with: Data(contentsOf: source.appending(path: "config.json")))
+      as? [String: Any] ?? [:]
+    config["architectures"] = [model.className]
+    try JSONSerialization.data(withJSONObject: config).write(to: folder.appending(path: "config.json"))
+    try FileManager.default.createSymbolicLink(
+      at: folder.appending(path: "model.safetensors"),
+      withDestinationURL: source.appending(path: "weights.safetensors"))
+    let io = try SafetensorsFile(url: source.appending(path: "io.safetensors"))
+    let inputs = folder.appending(path: "inputs.safetensors")
+    try SafetensorsWriter.write(
+      model.inputs.map { ($1, try io.load($0, on: devices[0])) }, to: inputs)
+    for device in devices {
+      let outputs = try ComponentCall.run(model.component, of: folder, inputs: inputs, on: device)
+      #expect(Set(outputs.map(\.name)) == Set(model.outputs.values))
+      for (theirs, name) in model.outputs {
+        let tensor = try #require(outputs.first { $0.name == name }?.tensor)
+        let expected = try io.load(theirs, on: device)
+        #expect(tensor.shape == expected.shape)
+        let error = relativeError(try tensor.floats(), try expected.floats())
+        #expect(error < 1e-4, "\(name) differs by \(error) on \(device.name)")
+      }
+    }
+  }
 }
