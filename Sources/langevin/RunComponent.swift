@@ -26,15 +26,61 @@ struct RunComponent: ParsableCommand {
   @Option(help: "Storage of weights and activations: f32 or f16.")
   var precision = Precision.f32
 
+  @Flag(help: "Fail where the device has no kernel, instead of using the CPU.")
+  var noFallback = false
+  @Option(help: "How often it is called, which is timed each.")
+  var `repeat` = 1
+  @Flag(help: "Print seconds and memory as JSON.")
+  var json = false
+
+  func validate() throws {
+    guard 1...1000 ~= `repeat` else { throw ValidationError("--repeat must be 1 to 1000, got \(`repeat`)") }
+  }
+
+  /// What `--json` prints.
+  private struct Summary: Encodable {
+    struct Memory: Encodable { let devicePeakBytes, processPeakBytes: Int }
+    struct Seconds: Encodable {
+      let load: Double
+      var calls: [Double] = []
+    }
+    let component, device, deviceName: String
+    let outputs: [String: [Int]]
+    let seconds: Seconds
+    let memory: Memory
+  }
+
   func run() throws {
     let choice = try DeviceChoice.parse(device)
     let file = URL(fileURLWithPath: output)
     try OutputFile.check(file)
-    let device = try choice.open(notice: { Output.warning($0) })
-    let outputs = try ComponentCall.run(
-      component, of: URL(fileURLWithPath: model), inputs: URL(fileURLWithPath: inputs), on: device,
-      as: precision.dtype)
+    let device = try choice.open(fallback: !noFallback, notice: { Output.warning($0) })
+    var mark = ContinuousClock.now
+    func lap() throws -> Double {
+      try device.backend.synchronize()
+      defer { mark = ContinuousClock.now }
+      return (ContinuousClock.now - mark) / .seconds(1)
+    }
+    let call = try ComponentCall.load(
+      component, of: URL(fileURLWithPath: model), on: device, as: precision.dtype)
+    var seconds = Summary.Seconds(load: try lap())
+    var outputs: ComponentCall.Outputs = []
+    for _ in 0..<`repeat` {
+      outputs = []
+      outputs = try call(URL(fileURLWithPath: inputs))
+      seconds.calls.append(try lap())
+    }
     try SafetensorsWriter.write(outputs, to: file)
-    for (name, tensor) in outputs { Output.result("\(name) \(tensor.shape)") }
+    if json {
+      try Output.json(
+        Summary(
+          component: component, device: device.name, deviceName: device.label,
+          outputs: Dictionary(uniqueKeysWithValues: outputs.map { ($0.name, $0.tensor.shape.dimensions) }),
+          seconds: seconds,
+          memory: .init(
+            devicePeakBytes: device.backend.memory.highWater, processPeakBytes: Run.peakResidentMemory)))
+    } else {
+      for (name, tensor) in outputs { Output.result("\(name) \(tensor.shape)") }
+    }
   }
 }

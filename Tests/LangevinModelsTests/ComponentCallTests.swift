@@ -15,8 +15,8 @@ import Testing
   @Test(
     arguments: Setting.all, ["unet", "text_encoder", "text_encoder_2", "vae.encode", "vae.decode"])
   func outputsAreTheReferences(setting: Setting, name: String) throws {
-    let outputs = try ComponentCall.run(
-      name, of: model, inputs: file("\(name).inputs"), on: setting.device, as: setting.dtype)
+    let outputs = try ComponentCall.load(
+      name, of: model, on: setting.device, as: setting.dtype)(file("\(name).inputs"))
     let golden = try SafetensorsFile(url: file("\(name).outputs"))
     #expect(Set(outputs.map(\.name)) == Set(golden.names))
     for (output, tensor) in outputs {
@@ -42,9 +42,9 @@ import Testing
     let parts = path.split(separator: "/").map(String.init)
     let folder = Fixture.root.appending(path: parts[0])
     let file = folder.appending(path: "components/\(parts[1])")
-    let outputs = try ComponentCall.run(
-      parts[1], of: folder, inputs: file.appendingPathExtension("inputs.safetensors"), on: setting.device,
-      as: setting.dtype)
+    let outputs = try ComponentCall.load(
+      parts[1], of: folder, on: setting.device, as: setting.dtype)(
+        file.appendingPathExtension("inputs.safetensors"))
     let golden = try SafetensorsFile(url: file.appendingPathExtension("outputs.safetensors"))
     #expect(Set(outputs.map(\.name)) == Set(golden.names))
     for (output, tensor) in outputs {
@@ -56,17 +56,19 @@ import Testing
   }
 
   /// The folder of one component, whatever it is called.
-  @Test func aComponentsFolderIsEnough() throws {
+  @Test func aComponentsFolderIsEnoughAndItIsLoadedOnce() throws {
     let url = model.appending(path: "unet")
-    let outputs = try ComponentCall.run(
-      "unet", of: url, inputs: file("unet.inputs"), on: devices[0])
+    let unet = try ComponentCall.load("unet", of: url, on: devices[0])
+    let outputs = try unet(file("unet.inputs"))
     #expect(outputs.map(\.name) == ["sample"])
+    let again = try unet(file("unet.inputs"))[0].tensor.floats()
+    #expect(try again == outputs[0].tensor.floats())
   }
 
   @Test func whatIsMissingUnknownOrLeftOverIsNamed() throws {
     func refusal(_ name: String, _ inputs: String) -> String {
       do {
-        _ = try ComponentCall.run(name, of: model, inputs: file(inputs), on: devices[0])
+        _ = try ComponentCall.load(name, of: model, on: devices[0])(file(inputs))
         return ""
       } catch { return "\(error)" }
     }
@@ -81,7 +83,7 @@ import Testing
     let z = try SafetensorsFile(url: file("vae.decode.inputs")).load("z", on: devices[0])
     try SafetensorsWriter.write([("z", z), ("noise", z)], to: more)
     #expect(throws: CheckpointError.unknownTensors(path: more.path, names: ["noise"])) {
-      try ComponentCall.run("vae.decode", of: model, inputs: more, on: devices[0])
+      try ComponentCall.load("vae.decode", of: model, on: devices[0])(more)
     }
     let scheduler = refusal("scheduler", "unet.inputs")
     #expect(scheduler.contains("config.json: no such file"), "\(scheduler)")
@@ -152,7 +154,7 @@ import Testing
     try SafetensorsWriter.write(
       model.inputs.map { ($1, try io.load($0, on: devices[0])) }, to: inputs)
     for device in devices {
-      let outputs = try ComponentCall.run(model.component, of: folder, inputs: inputs, on: device)
+      let outputs = try ComponentCall.load(model.component, of: folder, on: device)(inputs)
       #expect(Set(outputs.map(\.name)) == Set(model.outputs.values))
       for (theirs, name) in model.outputs {
         let tensor = try #require(outputs.first { $0.name == name }?.tensor)

@@ -134,6 +134,12 @@ struct PipelineToolTests {
     #expect(outcome.output.contains("text_embeds [2, 24]"))
     let file = try SafetensorsFile(url: scratch.url("out.safetensors"))
     #expect(Set(file.names) == ["text_embeds", "last_hidden_state", "hidden_states.-2"])
+    let timed = try Tool.run(
+      ["run", "text_encoder_2", "--json", "--repeat", "3", "--no-fallback"] + common, in: scratch.folder)
+    let report = try JSONSerialization.jsonObject(with: Data(timed.output.utf8)) as? [String: Any]
+    let seconds = report?["seconds"] as? [String: Any]
+    #expect((seconds?["calls"] as? [Double])?.filter { $0 > 0 }.count == 3, "\(timed.output)")
+    #expect((report?["outputs"] as? [String: [Int]])?["text_embeds"] == [2, 24], "\(timed.output)")
     for (component, words) in [
       ("prior", "the component prior is missing"), ("unet", "no tensor 'sample'"), ("vae", "vae.encode"),
     ] {

@@ -9,35 +9,38 @@ public struct ComponentCall: Sendable {
   /// By the reference's names, in the order in which they are written, in PyTorch's layouts.
   public typealias Outputs = [(name: String, tensor: Tensor)]
 
+  /// A loaded component.
+  public typealias Call = (ComponentInputs) throws -> Outputs
+
   /// Of the reference: `UNet2DConditionModel`.
   public let className: String
   /// `encode` or `decode` where a component does more than one thing; nil for its forward.
   public let method: String?
-  /// Builds the component from its weights and calls it.
-  public let call: @Sendable (ConfigObject, Weights, ComponentInputs) throws -> Outputs
+  /// Builds the component from its weights.
+  public let load: @Sendable (ConfigObject, Weights) throws -> Call
 
   /// One row of the table.
   public init(
     _ className: String, _ method: String? = nil,
-    _ call: @escaping @Sendable (ConfigObject, Weights, ComponentInputs) throws -> Outputs
+    _ load: @escaping @Sendable (ConfigObject, Weights) throws -> Call
   ) {
-    (self.className, self.method, self.call) = (className, method, call)
+    (self.className, self.method, self.load) = (className, method, load)
   }
 
-  /// Calls a component.
+  /// Loads a component and returns what calls it on a file of inputs, as often as it is asked. Outputs are float32, and
+  /// the device may still be at work on them.
   ///
   /// - Parameters:
   ///   - name: a component of the model, or the model itself where `url` is a single component's folder; with
   ///     `.encode` or `.decode` behind it where the component has these.
   ///   - url: a model, or the folder of one component.
-  ///   - file: the inputs.
   ///   - device: where it computes.
   ///   - dtype: in which weights and activations are stored.
   ///
-  /// Throws `CheckpointError`, `ModelError`, `WeightError`, `TensorError`.
-  public static func run(
-    _ name: String, of url: URL, inputs file: URL, on device: Device, as dtype: DType = .float32
-  ) throws -> Outputs {
+  /// Throws `CheckpointError`, `ModelError`, `WeightError`, `TensorError`, and so does what it returns.
+  public static func load(
+    _ name: String, of url: URL, on device: Device, as dtype: DType = .float32
+  ) throws -> (_ inputs: URL) throws -> Outputs {
     let parts = name.split(separator: ".", maxSplits: 1).map(String.init)
     guard let component = parts.first else {
       throw CheckpointError.missingComponent(path: url.path, name: name)
@@ -55,11 +58,14 @@ public struct ComponentCall: Sendable {
         path: url.path, found: "\(name) of a \(opened.className)",
         supported: known.map { component + ($0.method.map { ".\($0)" } ?? "") })
     }
-    let inputs = ComponentInputs(try SafetensorsFile(url: file), on: device, as: dtype)
-    let weights = Weights(opened.weights, on: device, as: dtype, component: component)
-    let outputs = try row.call(opened.configuration, weights, inputs)
-    try inputs.finish()
-    return try outputs.map { (name: $0.name, tensor: try $0.tensor.cast(to: .float32)) }
+    let call = try row.load(
+      opened.configuration, Weights(opened.weights, on: device, as: dtype, component: component))
+    return { file in
+      let inputs = ComponentInputs(try SafetensorsFile(url: file), on: device, as: dtype)
+      let outputs = try call(inputs)
+      try inputs.finish()
+      return try outputs.map { (name: $0.name, tensor: try $0.tensor.cast(to: .float32)) }
+    }
   }
 
   /// A component of a model; where there is no model_index.json, what the folder itself holds.

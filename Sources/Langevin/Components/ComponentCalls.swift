@@ -5,142 +5,167 @@ import LangevinTensor
 extension ComponentCall {
   /// Every component that can be called by itself. A new model is one row here.
   public static let all: [ComponentCall] = [
-    ComponentCall("CLIPTextModel") { config, weights, inputs in
-      let output = try CLIPTextModel(CLIPTextConfig(config), weights)(inputs.ids("input_ids"))
-      return [("last_hidden_state", output.lastHiddenState), ("pooler_output", output.pooled)]
+    ComponentCall("CLIPTextModel") { config, weights in
+      let model = try CLIPTextModel(CLIPTextConfig(config), weights)
+      return { inputs in
+        let output = try model(inputs.ids("input_ids"))
+        return [("last_hidden_state", output.lastHiddenState), ("pooler_output", output.pooled)]
+      }
     },
-    ComponentCall("CLIPTextModelWithProjection") { config, weights, inputs in
+    ComponentCall("CLIPTextModelWithProjection") { config, weights in
       let model = try CLIPTextModelWithProjection(CLIPTextConfig(config), weights)
-      let output = try model(inputs.ids("input_ids"))
-      return [
-        ("text_embeds", output.textEmbeds), ("last_hidden_state", output.text.lastHiddenState),
-        ("hidden_states.-2", output.text.hiddenState),
-      ]
+      return { inputs in
+        let output = try model(inputs.ids("input_ids"))
+        return [
+          ("text_embeds", output.textEmbeds), ("last_hidden_state", output.text.lastHiddenState),
+          ("hidden_states.-2", output.text.hiddenState),
+        ]
+      }
     },
-    ComponentCall("CLIPVisionModel") { config, weights, inputs in
-      let output = try CLIPVisionModel(CLIPVisionConfig(config), weights)(inputs.spatial("pixel_values"))
-      return [("last_hidden_state", output.lastHiddenState), ("pooler_output", output.pooled)]
+    ComponentCall("CLIPVisionModel") { config, weights in
+      let model = try CLIPVisionModel(CLIPVisionConfig(config), weights)
+      return { inputs in
+        let output = try model(inputs.spatial("pixel_values"))
+        return [("last_hidden_state", output.lastHiddenState), ("pooler_output", output.pooled)]
+      }
     },
-    ComponentCall("CLIPVisionModelWithProjection") { config, weights, inputs in
+    ComponentCall("CLIPVisionModelWithProjection") { config, weights in
       let model = try CLIPVisionModelWithProjection(CLIPVisionConfig(config), weights)
-      let output = try model(inputs.spatial("pixel_values"))
-      return [
-        ("image_embeds", output.imageEmbeds), ("last_hidden_state", output.vision.lastHiddenState),
-        ("hidden_states.-2", output.vision.hiddenState),
-      ]
+      return { inputs in
+        let output = try model(inputs.spatial("pixel_values"))
+        return [
+          ("image_embeds", output.imageEmbeds), ("last_hidden_state", output.vision.lastHiddenState),
+          ("hidden_states.-2", output.vision.hiddenState),
+        ]
+      }
     },
-    ComponentCall("UNet2DConditionModel") { config, weights, inputs in
+    ComponentCall("UNet2DConditionModel") { config, weights in
       let model = try UNet2DConditionModel(UNet2DConditionConfig(config), weights)
-      let sample = try inputs.spatial("sample")
-      var parts = UNetConditioning(context: try inputs.tensor("encoder_hidden_states"))
-      // unCLIP's pipelines call the context's mask by the second name.
-      for name in ["encoder_attention_mask", "attention_mask"] where inputs.contains(name) {
-        parts.contextMask = try inputs.mask(name)
+      return { inputs in
+        let sample = try inputs.spatial("sample")
+        var parts = UNetConditioning(context: try inputs.tensor("encoder_hidden_states"))
+        // unCLIP's pipelines call the context's mask by the second name.
+        for name in ["encoder_attention_mask", "attention_mask"] where inputs.contains(name) {
+          parts.contextMask = try inputs.mask(name)
+        }
+        parts.classLabels = try classLabels(model.config.classEmbedding, sample.shape[0], inputs)
+        if inputs.contains("text_embeds") {
+          parts.textTime = UNetTextTime(
+            textEmbeds: try inputs.tensor("text_embeds"), timeIDs: try inputs.rows("time_ids"))
+        }
+        parts.timestepCondition = try inputs.optionalTensor("timestep_cond")
+        let timesteps = try inputs.numbers("timestep", count: sample.shape[0])
+        let output = try model(sample, timesteps: timesteps, conditioning: parts)
+        return [("sample", try output.channelsFirst())]
       }
-      parts.classLabels = try classLabels(model.config.classEmbedding, sample.shape[0], inputs)
-      if inputs.contains("text_embeds") {
-        parts.textTime = UNetTextTime(
-          textEmbeds: try inputs.tensor("text_embeds"), timeIDs: try inputs.rows("time_ids"))
-      }
-      parts.timestepCondition = try inputs.optionalTensor("timestep_cond")
-      let timesteps = try inputs.numbers("timestep", count: sample.shape[0])
-      let output = try model(sample, timesteps: timesteps, conditioning: parts)
-      return [("sample", try output.channelsFirst())]
     },
-    ComponentCall("UNet2DModel") { config, weights, inputs in
+    ComponentCall("UNet2DModel") { config, weights in
       let model = try UNet2DModel(UNet2DConfig(config), weights)
-      let sample = try inputs.spatial("sample")
-      let output = try model(
-        sample, timesteps: inputs.numbers("timestep", count: sample.shape[0]),
-        classLabels: classLabels(model.config.classEmbedding, sample.shape[0], inputs))
-      return [("sample", try output.channelsFirst())]
+      return { inputs in
+        let sample = try inputs.spatial("sample")
+        let output = try model(
+          sample, timesteps: inputs.numbers("timestep", count: sample.shape[0]),
+          classLabels: classLabels(model.config.classEmbedding, sample.shape[0], inputs))
+        return [("sample", try output.channelsFirst())]
+      }
     },
-    ComponentCall("PriorTransformer") { config, weights, inputs in
+    ComponentCall("PriorTransformer") { config, weights in
       let model = try PriorTransformer(PriorTransformerConfig(config), weights)
-      let noisy = try inputs.tensor("hidden_states")
-      let mask =
-        try inputs.contains("attention_mask")
-        ? model.attentionMask(visible: inputs.mask("attention_mask")) : nil
-      let guess = try model(
-        noisy, timesteps: inputs.numbers("timestep", count: noisy.shape[0]),
-        embedding: inputs.tensor("proj_embedding"), text: inputs.optionalTensor("encoder_hidden_states"),
-        mask: mask)
-      return [("predicted_image_embedding", guess)]
+      return { inputs in
+        let noisy = try inputs.tensor("hidden_states")
+        let mask =
+          try inputs.contains("attention_mask")
+          ? model.attentionMask(visible: inputs.mask("attention_mask")) : nil
+        let guess = try model(
+          noisy, timesteps: inputs.numbers("timestep", count: noisy.shape[0]),
+          embedding: inputs.tensor("proj_embedding"), text: inputs.optionalTensor("encoder_hidden_states"),
+          mask: mask)
+        return [("predicted_image_embedding", guess)]
+      }
     },
-    ComponentCall("UnCLIPTextProjModel") { config, weights, inputs in
+    ComponentCall("UnCLIPTextProjModel") { config, weights in
       let model = try UnCLIPTextProjection(UnCLIPTextProjectionConfig(config), weights)
-      let (image, prompt) = (try inputs.tensor("image_embeddings"), try inputs.tensor("prompt_embeds"))
-      // The reference is told of guidance by a flag, which the number of texts says too.
-      let output = try model(
-        image: image, prompt: prompt, text: inputs.tensor("text_encoder_hidden_states"),
-        guided: prompt.shape[0] == 2 * image.shape[0])
-      return [
-        ("text_encoder_hidden_states", output.context),
-        ("additive_clip_time_embeddings", output.timeAddition),
-      ]
+      return { inputs in
+        let (image, prompt) = (try inputs.tensor("image_embeddings"), try inputs.tensor("prompt_embeds"))
+        // The reference is told of guidance by a flag, which the number of texts says too.
+        let output = try model(
+          image: image, prompt: prompt, text: inputs.tensor("text_encoder_hidden_states"),
+          guided: prompt.shape[0] == 2 * image.shape[0])
+        return [
+          ("text_encoder_hidden_states", output.context),
+          ("additive_clip_time_embeddings", output.timeAddition),
+        ]
+      }
     },
-    ComponentCall("PriorTransformer", "post_process_latents") { config, weights, inputs in
+    ComponentCall("PriorTransformer", "post_process_latents") { config, weights in
       let model = try PriorTransformer(PriorTransformerConfig(config), weights)
-      return [("prior_latents", try model.postProcess(inputs.tensor("prior_latents")))]
+      return { inputs in [("prior_latents", try model.postProcess(inputs.tensor("prior_latents")))] }
     },
-    ComponentCall("StableUnCLIPImageNormalizer", "scale") { config, weights, inputs in
+    ComponentCall("StableUnCLIPImageNormalizer", "scale") { config, weights in
       let model = try StableUnCLIPImageNormalizer(config, weights)
-      return [("embeds", try model.scale(inputs.tensor("embeds")))]
+      return { inputs in [("embeds", try model.scale(inputs.tensor("embeds")))] }
     },
-    ComponentCall("StableUnCLIPImageNormalizer", "unscale") { config, weights, inputs in
+    ComponentCall("StableUnCLIPImageNormalizer", "unscale") { config, weights in
       let model = try StableUnCLIPImageNormalizer(config, weights)
-      return [("embeds", try model.unscale(inputs.tensor("embeds")))]
+      return { inputs in [("embeds", try model.unscale(inputs.tensor("embeds")))] }
     },
-    ComponentCall("WanTransformer3DModel") { config, weights, inputs in
+    ComponentCall("WanTransformer3DModel") { config, weights in
       let model = try WanTransformer3DModel(WanTransformer3DConfig(config), weights)
-      let latent = try inputs.spatial("hidden_states")
-      let output = try model(
-        latent, timesteps: inputs.numbers("timestep", count: latent.shape[0]),
-        text: inputs.tensor("encoder_hidden_states"),
-        image: inputs.optionalTensor("encoder_hidden_states_image"))
-      return [("sample", try output.channelsFirst())]
+      return { inputs in
+        let latent = try inputs.spatial("hidden_states")
+        let output = try model(
+          latent, timesteps: inputs.numbers("timestep", count: latent.shape[0]),
+          text: inputs.tensor("encoder_hidden_states"),
+          image: inputs.optionalTensor("encoder_hidden_states_image"))
+        return [("sample", try output.channelsFirst())]
+      }
     },
     ComponentCall("UMT5EncoderModel", nil, t5),
     ComponentCall("T5EncoderModel", nil, t5),
-    ComponentCall("AutoencoderKL", "encode") { config, weights, inputs in
+    ComponentCall("AutoencoderKL", "encode") { config, weights in
       let model = try AutoencoderKL(AutoencoderKLConfig(config), weights)
-      let posterior = try model.encode(inputs.spatial("x"))
-      return [
-        ("mean", try posterior.mean.channelsFirst()), ("logvar", try posterior.logVariance.channelsFirst()),
-      ]
+      return { inputs in
+        let posterior = try model.encode(inputs.spatial("x"))
+        return [
+          ("mean", try posterior.mean.channelsFirst()), ("logvar", try posterior.logVariance.channelsFirst()),
+        ]
+      }
     },
-    ComponentCall("AutoencoderKL", "decode") { config, weights, inputs in
+    ComponentCall("AutoencoderKL", "decode") { config, weights in
       let model = try AutoencoderKL(AutoencoderKLConfig(config), weights, withEncoder: false)
-      return [("sample", try model.decode(inputs.spatial("z")).channelsFirst())]
+      return { inputs in [("sample", try model.decode(inputs.spatial("z")).channelsFirst())] }
     },
-    ComponentCall("AutoencoderKLWan", "encode") { config, weights, inputs in
+    ComponentCall("AutoencoderKLWan", "encode") { config, weights in
       let model = try AutoencoderKLWan(AutoencoderKLWanConfig(config), weights)
-      let posterior = try model.encode(inputs.spatial("x"))
-      return [
-        ("mean", try posterior.mean.channelsFirst()), ("logvar", try posterior.logVariance.channelsFirst()),
-      ]
+      return { inputs in
+        let posterior = try model.encode(inputs.spatial("x"))
+        return [
+          ("mean", try posterior.mean.channelsFirst()), ("logvar", try posterior.logVariance.channelsFirst()),
+        ]
+      }
     },
-    ComponentCall("AutoencoderKLWan", "decode") { config, weights, inputs in
+    ComponentCall("AutoencoderKLWan", "decode") { config, weights in
       let model = try AutoencoderKLWan(AutoencoderKLWanConfig(config), weights, withEncoder: false)
-      return [("sample", try model.decode(inputs.spatial("z")).channelsFirst())]
+      return { inputs in [("sample", try model.decode(inputs.spatial("z")).channelsFirst())] }
     },
-    ComponentCall("AutoencoderTiny", "encode") { config, weights, inputs in
+    ComponentCall("AutoencoderTiny", "encode") { config, weights in
       let model = try AutoencoderTiny(AutoencoderTinyConfig(config), weights)
-      return [("latents", try model.encode(inputs.spatial("x")).channelsFirst())]
+      return { inputs in [("latents", try model.encode(inputs.spatial("x")).channelsFirst())] }
     },
-    ComponentCall("AutoencoderTiny", "decode") { config, weights, inputs in
+    ComponentCall("AutoencoderTiny", "decode") { config, weights in
       let model = try AutoencoderTiny(AutoencoderTinyConfig(config), weights, withEncoder: false)
-      return [("sample", try model.decode(inputs.spatial("x")).channelsFirst())]
+      return { inputs in [("sample", try model.decode(inputs.spatial("x")).channelsFirst())] }
     },
   ]
 
-  private static let t5: @Sendable (ConfigObject, Weights, ComponentInputs) throws -> Outputs = {
-    config, weights, inputs in
+  private static let t5: @Sendable (ConfigObject, Weights) throws -> Call = { config, weights in
     let model = try T5EncoderModel(T5EncoderConfig(config), weights)
-    let lengths =
-      try inputs.contains("attention_mask")
-      ? T5EncoderModel.lengths(ofMask: inputs.mask("attention_mask")) : nil
-    return [("last_hidden_state", try model.hiddenStates(inputs.ids("input_ids"), lengths: lengths))]
+    return { inputs in
+      let lengths =
+        try inputs.contains("attention_mask")
+        ? T5EncoderModel.lengths(ofMask: inputs.mask("attention_mask")) : nil
+      return [("last_hidden_state", try model.hiddenStates(inputs.ids("input_ids"), lengths: lengths))]
+    }
   }
 
   /// Numbers or vectors, as the network takes them.
