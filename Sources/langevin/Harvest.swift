@@ -22,7 +22,7 @@ struct Harvest: ParsableCommand {
 }
 
 /// Stable Diffusion 1.5 at 512 x 512 and 2.1 at 768 x 768 with their text encoders and autoencoders, one picture
-/// with guidance.
+/// with guidance; CLIP's image encoder; the transformer of WAN 2.1, 17 frames of 256 x 256.
 enum ShapeHarvest {
   static func run() throws -> [ModelShape] {
     let collector = Mutex(ModelShapeCollector())
@@ -37,6 +37,10 @@ enum ShapeHarvest {
 
     try record("CLIP ViT-L/14 text") { try text(textConfig15, on: $0) }
     try record("OpenCLIP ViT-H text") { try text(textConfig21, on: $0) }
+    try record("CLIP ViT-L/14 image") { try image(visionConfig, on: $0) }
+    try record("WAN 2.1 transformer") { device in
+      for dtype in [DType.float32, .float16] { try video(dtype, on: device) }
+    }
     for (name, unet, size, prediction) in [
       ("SD 1.5", UNet2DConditionConfig(), 64, Prediction.epsilon), ("SD 2.1", unetConfig21, 96, .v),
     ] {
@@ -69,6 +73,13 @@ enum ShapeHarvest {
     return config
   }
 
+  private static var visionConfig: CLIPVisionConfig {
+    var config = CLIPVisionConfig()
+    (config.hiddenSize, config.intermediateSize, config.projectionSize) = (1024, 4096, 768)
+    (config.headCount, config.layerCount, config.patchSize) = (16, 24, 14)
+    return config
+  }
+
   private static var unetConfig21: UNet2DConditionConfig {
     var config = UNet2DConditionConfig()
     config.sampleSize = 96
@@ -87,6 +98,20 @@ enum ShapeHarvest {
     let prompt = [Int32](repeating: end, count: config.maxPositions)
     let states = try model([prompt, prompt]).lastHiddenState
     _ = try states.nonFiniteCount()
+  }
+
+  private static func image(_ config: CLIPVisionConfig, on device: Device) throws {
+    let model = try CLIPVisionModelWithProjection(config, weights(on: device))
+    let pictures = TensorSpec([1, config.imageSize, config.imageSize, config.inChannels])
+    _ = try model(.blank(pictures, on: device)).imageEmbeds.nonFiniteCount()
+  }
+
+  private static func video(_ dtype: DType, on device: Device) throws {
+    let config = WanTransformer3DConfig()
+    let model = try WanTransformer3DModel(config, weights(on: device, as: dtype))
+    let latent = try Tensor.blank(TensorSpec([1, 5, 32, 32, config.inChannels], dtype), on: device)
+    let text = try Tensor.blank(TensorSpec([1, 512, config.textChannels], dtype), on: device)
+    _ = try model(latent, timesteps: [500], text: text).nonFiniteCount()
   }
 
   /// The UNet in every sampler, so that their updates are recorded too.
