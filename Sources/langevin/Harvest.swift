@@ -97,6 +97,7 @@ enum ShapeHarvest {
     let end = Int32(config.endOfTextToken)
     let prompt = [Int32](repeating: end, count: config.maxPositions)
     let states = try model([prompt, prompt]).lastHiddenState
+    _ = try model.pooled(states, of: [prompt, prompt])
     _ = try states.nonFiniteCount()
   }
 

@@ -218,9 +218,13 @@ import Testing
     let fixture = try Fixture("text_quick_gelu")
     let model = try CLIPTextModel(CLIPTextConfig(fixture.config), fixture.weights(on: device, as: .float32))
     let bad: [[[Int32]]] = [
-      [], [[]], [[97, 98], [98]], [[97, 99]], [[-1, 98]], [Array(repeating: 98, count: 13)], [[97, 3, 4]],
+      [], [[]], [[97, 98], [98]], [[97, 99]], [[-1, 98]], [Array(repeating: 98, count: 13)],
     ]
     for prompts in bad { #expect(throws: ModelError.self, "\(prompts)") { try model(prompts) } }
+    // Hidden states need no end of the text, pooled vectors do.
+    let endless: [[Int32]] = [[97, 3, 4]]
+    let states = try model(endless).lastHiddenState
+    #expect(throws: ModelError.self) { try model.pooled(states, of: endless) }
     #expect(throws: ModelError.self) { try model.hiddenStates([[98]], skipLast: 3) }
     #expect(throws: ModelError.self) { try model([[98]], skipLast: -1) }
   }

@@ -28,7 +28,7 @@ import Testing
     let prompts = (0..<ids.shape[0]).map { Array(flat[$0 * ids.shape[1]..<($0 + 1) * ids.shape[1]]) }
     let output = try model(prompts)
     try inputs.expect(output.lastHiddenState, is: "last_hidden_state")
-    try inputs.expect(output.pooled, is: "pooled")
+    try inputs.expect(model.pooled(output.lastHiddenState, of: prompts), is: "pooled")
     try inputs.expect(model.hiddenStates(prompts, skipLast: 1), is: "penultimate")
   }
 

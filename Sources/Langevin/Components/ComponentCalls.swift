@@ -8,8 +8,9 @@ extension ComponentCall {
     ComponentCall("CLIPTextModel") { config, weights in
       let model = try CLIPTextModel(CLIPTextConfig(config), weights)
       return { inputs in
-        let output = try model(inputs.ids("input_ids"))
-        return [("last_hidden_state", output.lastHiddenState), ("pooler_output", output.pooled)]
+        let ids = try inputs.ids("input_ids")
+        let states = try model(ids).lastHiddenState
+        return [("last_hidden_state", states), ("pooler_output", try model.pooled(states, of: ids))]
       }
     },
     ComponentCall("CLIPTextModelWithProjection") { config, weights in

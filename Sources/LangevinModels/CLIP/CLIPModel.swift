@@ -60,7 +60,9 @@ public struct CLIPModel: Sendable {
   /// Token ids -> [N, projectionSize]: transformers' `get_text_features`, not normalised.
   ///
   /// Throws as `CLIPTextModel` does.
-  public func textFeatures(_ ids: [[Int32]]) throws -> Tensor { try textProjection(text(ids).pooled) }
+  public func textFeatures(_ ids: [[Int32]]) throws -> Tensor {
+    try textProjection(text.pooled(text(ids).lastHiddenState, of: ids))
+  }
 
   /// Pictures [N, imageSize, imageSize, inChannels] -> [N, projectionSize]: transformers' `get_image_features`, not
   /// normalised.

@@ -15,8 +15,6 @@ public struct CLIPTextModel: Sendable {
   public struct Output: Sendable {
     /// After the final layer norm [N, T, C].
     public let lastHiddenState: Tensor
-    /// Its vector at the end-of-text token [N, C].
-    public let pooled: Tensor
     /// Before the last `skipLast` layers and without the final layer norm [N, T, C]: transformers'
     /// `hidden_states[-1 - skipLast]`. Stable Diffusion XL is conditioned on `[-2]`.
     public let hiddenState: Tensor
@@ -37,24 +35,28 @@ public struct CLIPTextModel: Sendable {
     try weights.finish(ignoring: ["text_model.embeddings.position_ids", "embeddings.position_ids"])
   }
 
-  /// Token ids, N prompts of T tokens each -> hidden states and pooled vectors.
+  /// Token ids, N prompts of T tokens each -> hidden states.
   ///
   /// `hiddenState` of the output is that before the last `skipLast` layers, at most all of them. Throws
-  /// `ModelError.invalidInput` for prompts of different lengths, for more tokens than the model has positions, for
-  /// ids outside the vocabulary and for a prompt without its end-of-text token.
+  /// `ModelError.invalidInput` for prompts of different lengths, for more tokens than the model has positions and for
+  /// ids outside the vocabulary.
   public func callAsFunction(_ ids: [[Int32]], skipLast: Int = 1) throws -> Output {
     try check(ids)
     try encoder.check(skipLast: skipLast, model: "CLIPTextModel")
-    let length = ids[0].count
-    let rows = try ids.enumerated().map { Int32($0 * length + (try endOfText($1))) }
     return try layer(path) {
       let states = try encoder(embed(ids), keeping: skipLast)
-      let last = try finalNorm(states.last)
-      let flat = try last.reshaped([ids.count * length, config.hiddenSize])
-      return Output(
-        lastHiddenState: last, pooled: try flat.embedding(Tensor(rows, [rows.count], on: flat.device)),
-        hiddenState: states.kept)
+      return Output(lastHiddenState: try finalNorm(states.last), hiddenState: states.kept)
     }
+  }
+
+  /// The vectors of `lastHiddenState` [N, T, C] at the prompts' end-of-text tokens, [N, C].
+  ///
+  /// Throws `ModelError.invalidInput` for a prompt that has none, which the hidden states alone do not need.
+  public func pooled(_ states: Tensor, of ids: [[Int32]]) throws -> Tensor {
+    let length = states.shape[1]
+    let rows = try ids.enumerated().map { Int32($0 * length + (try endOfText($1))) }
+    let flat = try states.reshaped([ids.count * length, config.hiddenSize])
+    return try layer(path) { try flat.embedding(Tensor(rows, [rows.count], on: flat.device)) }
   }
 
   /// Hidden states [N, T, C] after the final layer norm, without running the last `skipLast` layers: 1 gives the
@@ -116,9 +118,9 @@ public struct CLIPTextModelWithProjection: Sendable {
     try weights.finish(ignoring: ["text_model.embeddings.position_ids"])
   }
 
-  /// As calling the encoder.
+  /// As calling the encoder; a prompt without its end-of-text token throws too.
   public func callAsFunction(_ ids: [[Int32]], skipLast: Int = 1) throws -> Output {
     let output = try text(ids, skipLast: skipLast)
-    return Output(textEmbeds: try projection(output.pooled), text: output)
+    return Output(textEmbeds: try projection(text.pooled(output.lastHiddenState, of: ids)), text: output)
   }
 }
