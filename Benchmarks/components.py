@@ -1,7 +1,7 @@
 """Full-size components of random weights: diffusers and transformers beside `langevin run`, one after the other.
 
     python components.py --langevin PATH --work DIR [--only NAME,...] [--devices cpu,opencl:0] [--python PYTHON]
-                         [--keep]
+                         [--calls N] [--keep]
 
 For each component three processes: one makes the model in DIR and draws its inputs, one runs the reference on
 them, one `langevin run` for each device. Printed: the seconds of one call of the network after the weights are
@@ -99,8 +99,8 @@ def make(name, folder):
     save_file(tensors, folder / "inputs.safetensors")
 
 
-def reference(name, folder):
-    """Loads the model, calls it twice, writes the output and prints the second call's seconds."""
+def reference(name, folder, calls):
+    """Loads the model, calls it, writes the output and prints the last call's seconds."""
     import torch
     import diffusers
     import transformers
@@ -120,7 +120,7 @@ def reference(name, folder):
         component, model)
     seconds = []
     with torch.inference_mode():
-        for _ in range(2):
+        for _ in range(calls):
             start = time.perf_counter()
             output = call(**inputs)[0]
             output = getattr(output, "mean", output) if component == "vae.encode" else output
@@ -158,6 +158,7 @@ def main():
     parser.add_argument("--only", help="names, separated by commas", default=",".join(COMPONENTS))
     parser.add_argument("--devices", default="cpu,opencl:0", help="of langevin, separated by commas")
     parser.add_argument("--python", default=sys.executable, help="an interpreter with torch and diffusers")
+    parser.add_argument("--calls", type=int, default=2, help="of each, the last of which counts")
     parser.add_argument("--keep", action="store_true", help="keep the models")
     parser.add_argument("--child", choices=["make", "reference"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -166,8 +167,9 @@ def main():
     if unknown:
         parser.error(f"no component {', '.join(unknown)}; there are: {', '.join(COMPONENTS)}")
     if arguments.child:
-        (make if arguments.child == "make" else reference)(names[0], arguments.work)
-        return
+        if arguments.child == "make":
+            return make(names[0], arguments.work)
+        return reference(names[0], arguments.work, arguments.calls)
     if not arguments.langevin:
         parser.error("--langevin is needed")
     print("| component | by | call, s | ratio | peak GiB | ratio | relative difference |")
@@ -175,7 +177,8 @@ def main():
     for name in names:
         folder = arguments.work / name
         folder.mkdir(parents=True, exist_ok=True)
-        child = [arguments.python, __file__, "--work", folder, "--only", name, "--child"]
+        child = [arguments.python, __file__, "--work", folder, "--only", name, "--calls",
+                 str(arguments.calls), "--child"]
         if not (folder / "inputs.safetensors").exists():
             subprocess.run(child + ["make"], check=True, stdout=subprocess.DEVNULL)
         report, peak, _ = process(child + ["reference"])
@@ -184,8 +187,8 @@ def main():
             output = folder / "output.safetensors"
             own, memory, _ = process([
                 arguments.langevin, "run", COMPONENTS[name][0], "--model", folder / "model", "--inputs",
-                folder / "inputs.safetensors", "--output", output, "--device", device, "--no-fallback", "--repeat", "2",
-                "--json"])
+                folder / "inputs.safetensors", "--output", output, "--device", device, "--no-fallback", "--repeat",
+                str(arguments.calls), "--json"])
             own_seconds = own["seconds"]["calls"][-1]
             print(f"| {name} | {device} | {own_seconds:.2f} | {own_seconds / report['seconds']:.2f}x | "
                   f"{memory / 2**30:.2f} | {memory / peak:.2f}x | {distance(arguments.python, folder, output)} |",
