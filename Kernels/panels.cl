@@ -10,7 +10,7 @@
 // to `zeros` where the tap falls on padding (the indirect convolution of arXiv:1907.02129).
 //
 // Layouts: A rows x [K] with a row stride, or x [N, H, W, C]; W [panels, taps * C, 32]; y [rows, columns].
-// MR 8 | 12, MB a multiple of MR, KC: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile.
+// MR, MB a multiple of MR, KC: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile.
 
 #define NR 32
 #define WIDEN PASTE(WIDEN_, T)

@@ -30,6 +30,8 @@ public struct DeviceDescription: Sendable, Codable, Hashable {
   public var localMemory: Int
   /// Work-items a work-group.
   public var maxWorkGroupSize: Int
+  /// Floats of a vector register, which decide the tiles of CPUs; nil where the driver does not say.
+  public var vectorWidth: Int?
   /// Whether it claims arithmetic in half precision (cl_khr_fp16); storage in half needs no claim.
   public var fp16: Bool
   /// Whether it claims arithmetic in double precision (cl_khr_fp64).
@@ -92,6 +94,7 @@ struct DeviceHandle: @unchecked Sendable {
     if number(CL_DEVICE_ENDIAN_LITTLE, cl_bool.self) == 0 { problem = "it is big-endian" }
     if openCLVersion < (1, 2) { problem = "it is older than OpenCL 1.2" }
     let isCPU = type == "cpu"
+    let vectorWidth = number(CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint.self)
     if !isCPU, number(CL_DEVICE_MAX_WORK_GROUP_SIZE, Int.self) < 256 {
       problem = "its work-groups hold fewer than 256 work-items"
     }
@@ -105,6 +108,7 @@ struct DeviceHandle: @unchecked Sendable {
       maxAllocation: number(CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong.self),
       localMemory: number(CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong.self),
       maxWorkGroupSize: number(CL_DEVICE_MAX_WORK_GROUP_SIZE, Int.self),
+      vectorWidth: vectorWidth > 0 ? vectorWidth : nil,
       fp16: extensions.contains("cl_khr_fp16"),
       fp64: extensions.contains("cl_khr_fp64"),
       subgroups: !extensions.isDisjoint(with: ["cl_khr_subgroups", "cl_intel_subgroups"])

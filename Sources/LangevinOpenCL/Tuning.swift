@@ -41,7 +41,7 @@ final class Tuning {
     if let known = chosen[key] {
       parameters = known
     } else {
-      parameters = found[key]?.parameters ?? TuningTable.parameters(key)
+      parameters = found[key]?.parameters ?? TuningTable.parameters(key, on: device)
       chosen[key] = parameters
     }
     if let trial, trial.source == parameters.source { return trial }
@@ -60,7 +60,7 @@ final class Tuning {
 
   private func load() -> [TuningKey: TuningEntry] {
     let entries = cache.load(hash: hash, logger: logger).filter { entry in
-      entry.parameters.source == TuningTable.parameters(entry.key).source
+      entry.parameters.source == TuningTable.parameters(entry.key, on: device).source
         && entry.parameters.fits(entry.key, device)
     }
     return Dictionary(entries.map { ($0.key, $0) }) { $1 }
@@ -96,7 +96,9 @@ extension OpenCLBackend {
   }
 
   /// What ships for a key.
-  public func shippedParameters(_ key: TuningKey) -> TuningParameters { TuningTable.parameters(key) }
+  public func shippedParameters(_ key: TuningKey) -> TuningParameters {
+    TuningTable.parameters(key, on: description)
+  }
 
   /// What a key is launched with.
   public func parameters(_ key: TuningKey) -> TuningParameters { locked { tuning.parameters(key) } }

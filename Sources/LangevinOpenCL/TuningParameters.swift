@@ -94,8 +94,15 @@ public struct PanelParameters: NamedParameters {
   /// KiB of weights that serve all rows before the next group of panels: about half a core's own cache.
   public var groupKiB = 768
 
-  /// The shipped values.
+  /// What ships for 32 registers of 16 floats (AVX-512): a tile is 16 of them.
   public init() {}
+
+  /// For 16 registers of 8 floats (AVX2): a tile is 8 of them, a row of weights 4. With 3 rows compilers spill.
+  static let narrowVectors: PanelParameters = {
+    var parameters = PanelParameters()
+    (parameters.tileRows, parameters.groupKiB) = (2, 256)
+    return parameters
+  }()
 
   static var fields: [(name: String, path: WritableKeyPath<Self, Int> & Sendable)] {
     [("MR", \.tileRows), ("MB", \.itemRows), ("KC", \.innerBlock), ("GROUP", \.groupKiB)]
@@ -137,8 +144,15 @@ public struct FlashAttentionParameters: NamedParameters {
   /// Query rows of a tile in registers.
   public var tileRows = 8
 
-  /// The shipped values.
+  /// What ships for 32 registers of 16 floats (AVX-512).
   public init() {}
+
+  /// For 16 registers of 8 floats (AVX2).
+  static let narrowVectors: FlashAttentionParameters = {
+    var parameters = FlashAttentionParameters()
+    parameters.tileRows = 2
+    return parameters
+  }()
 
   static var fields: [(name: String, path: WritableKeyPath<Self, Int> & Sendable)] {
     [("BQ", \.blockQueries), ("BK", \.blockKeys), ("MR", \.tileRows)]

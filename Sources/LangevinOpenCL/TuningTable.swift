@@ -7,21 +7,31 @@ struct TuningTable {
   struct Row {
     var family: KernelFamily
     var operations: [TunedOperation]
+    /// Of the device; one that does not say has wide registers.
+    var vectorWidthUpTo = Int.max
     var upTo: [Int] = []
     var parameters: TuningParameters
   }
 
   // GPUs have not been tuned by us: theirs are common ground of published kernels.
   static let rows: [Row] = [
+    Row(
+      family: .cpu, operations: [.product, .convolution], vectorWidthUpTo: 8,
+      parameters: .panels(.narrowVectors)),
+    Row(
+      family: .cpu, operations: [.attention], vectorWidthUpTo: 8, parameters: .flashAttention(.narrowVectors)
+    ),
     Row(family: .cpu, operations: [.product, .convolution], parameters: .panels(PanelParameters())),
     Row(family: .cpu, operations: [.attention], parameters: .flashAttention(FlashAttentionParameters())),
     Row(family: .gpu, operations: [.product, .convolution], parameters: .tiled(TiledParameters())),
     Row(family: .gpu, operations: [.attention], parameters: .tiledAttention(TiledAttentionParameters())),
   ]
 
-  /// What ships for a key.
-  static func parameters(_ key: TuningKey) -> TuningParameters {
+  /// What ships for a key on a device.
+  static func parameters(_ key: TuningKey, on device: DeviceDescription) -> TuningParameters {
+    let vectorWidth = device.vectorWidth ?? Int.max
     for row in rows where row.family == key.family && row.operations.contains(key.operation) {
+      guard vectorWidth <= row.vectorWidthUpTo else { continue }
       if zip(key.lowerSizes, row.upTo).allSatisfy({ $0 <= $1 }) { return row.parameters }
     }
     preconditionFailure("the table has no row for \(key)")
@@ -31,7 +41,7 @@ struct TuningTable {
 extension TuningParameters {
   /// Everything worth trying for a key on a device, the shipped parameters among them.
   static func space(_ key: TuningKey, on device: DeviceDescription) -> [TuningParameters] {
-    let shipped = TuningTable.parameters(key)
+    let shipped = TuningTable.parameters(key, on: device)
     let size = key.operation == .attention ? key.lowerSizes[2] : 0
     let all: [TuningParameters] =
       switch shipped {
@@ -76,7 +86,8 @@ extension PanelParameters {
   static let space: [PanelParameters] = {
     var all: [PanelParameters] = []
     for (tileRows, itemRows) in [
-      (4, 32), (4, 64), (4, 128), (6, 48), (6, 96), (8, 32), (8, 64), (8, 128), (12, 48), (12, 96),
+      (2, 64), (3, 48), (3, 96), (4, 32), (4, 64), (4, 128), (6, 48), (6, 96), (8, 32), (8, 64), (8, 128),
+      (12, 48), (12, 96),
     ] {
       for innerBlock in [128, 256, 512, 1024] {
         for groupKiB in [256, 768, 1536] {
@@ -113,7 +124,8 @@ extension FlashAttentionParameters {
   static let space: [FlashAttentionParameters] = {
     var all: [FlashAttentionParameters] = []
     for (tileRows, blockQueries) in [
-      (4, 16), (4, 32), (4, 64), (6, 24), (6, 48), (8, 16), (8, 32), (8, 64), (12, 24), (12, 48),
+      (2, 16), (2, 32), (2, 64), (3, 24), (3, 48), (4, 16), (4, 32), (4, 64), (6, 24), (6, 48), (8, 16),
+      (8, 32), (8, 64), (12, 24), (12, 48),
     ] {
       for blockKeys in [64, 128, 256, 512] {
         var p = FlashAttentionParameters()

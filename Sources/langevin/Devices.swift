@@ -63,7 +63,7 @@ private struct Listing: Encodable {
         + "work-groups up to \(device.maxWorkGroupSize)",
       "  memory \(Output.bytes(device.globalMemory)), one buffer up to \(Output.bytes(device.maxAllocation)), "
         + "local \(Output.bytes(device.localMemory))",
-      "  fp16 \(yes(device.fp16)), fp64 \(yes(device.fp64)), subgroups \(yes(device.subgroups)), "
+      "  vectors of \(device.vectorWidth.map(String.init) ?? "?") floats, fp16 \(yes(device.fp16)), fp64 \(yes(device.fp64)), subgroups \(yes(device.subgroups)), "
         + "images \(yes(device.images))",
     ]
     lines.append(device.problem.map { "  cannot be used: \($0)" } ?? "  usable")
