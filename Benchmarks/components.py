@@ -50,8 +50,8 @@ COMPONENTS = {
         "projection_class_embeddings_input_dim": 2816,
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
         "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]},
-        {"sample": (2, 4, 128, 128), "timestep": [500.0, 500.0], "encoder_hidden_states": (2, 77, 2048),
-         "text_embeds": (2, 1280), "time_ids": [[1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0]] * 2}),
+        {"sample": (1, 4, 128, 128), "timestep": [500.0], "encoder_hidden_states": (1, 77, 2048),
+         "text_embeds": (1, 1280), "time_ids": [[1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0]]}),
     "karlo-decoder": ("decoder", "diffusers", "UNet2DConditionModel", {
         "sample_size": 64, "in_channels": 3, "out_channels": 6, "layers_per_block": 3,
         "block_out_channels": [320, 640, 960, 1280], "attention_head_dim": 64, "cross_attention_dim": 1536,
