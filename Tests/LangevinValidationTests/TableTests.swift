@@ -37,7 +37,7 @@ import enum LangevinTensor.Operation
         .embedding, .concatenate, .upsampleNearest, .normalNoise, .arrangeWeight, .nonFiniteCount,
       ]))
     let models = Set(rows.flatMap(\.shape.models))
-    #expect(models.count == 8, "\(models)")
+    #expect(models.count == 10, "\(models)")
     // Shapes known from the papers: SD 1.5's largest self-attention, and its decoder's.
     let attentions = Set(
       rows.filter { $0.shape.operation.kind == .attention }.map { $0.shape.inputs[0].shape })
