@@ -36,8 +36,9 @@ import enum LangevinTensor.Operation
     return counts.targets(on: backend)
   }
 
-  /// All but MR 6 and the shipped parameters (of wide vectors or narrow) are wrong: MR 2 to 4 everywhere, MR 8 by a number that rounding does not
-  /// explain, MR 12 in the last columns of matrices that the shape is none of. The shipped ones are slow.
+  /// All but MR 6 and the shipped parameters, of wide vectors or narrow, are wrong: MR 2 to 4 everywhere, MR 8 by a
+  /// number that rounding does not explain, MR 12 in the last columns of matrices that the shape is none of. The
+  /// shipped ones are slow.
   private static let sabotage: @Sendable (KernelSource, String) -> String = { source, text in
     guard source == .panels else { return text }
     let store = "store_part(activate(activation, v_), y, at, left)"
