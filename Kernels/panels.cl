@@ -3,14 +3,14 @@
 // Mapping: one work-item (work-group size 1, no local memory) computes MB rows x 32 columns; global size
 // [panels of a group, ceil(rows / MB), groups * batches]: work-items run in this order, so that a group of
 // panels, which fits a core's cache, serves all rows before the next one, and rows serve a whole group.
-// Tiles of MR rows x 32 columns stay in vector registers over KC steps of the inner extent; between blocks
+// Tiles of MR rows x 16 MV columns stay in vector registers over KC steps of the inner extent; between blocks
 // of KC they rest in a private scratch, so a panel's block is read from the nearest caches MB / MR times.
 // The last block's sums are stored from the registers, unless an activation or a narrow panel follows.
 // A's rows are read in place through pointers: for a convolution they are set anew for each tap, and point
 // to `zeros` where the tap falls on padding (the indirect convolution of arXiv:1907.02129).
 //
 // Layouts: A rows x [K] with a row stride, or x [N, H, W, C]; W [panels, taps * C, 32]; y [rows, columns].
-// MR, MB a multiple of MR, KC: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile.
+// MR, MB a multiple of MR, KC, MV 1 | 2: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile.
 
 #define NR 32
 #define WIDEN PASTE(WIDEN_, T)
@@ -25,6 +25,7 @@
 #endif
 
 #define FOR_ROWS _Pragma("unroll") for (int i = 0; i < MR; ++i)
+#define FOR_VECTORS _Pragma("unroll") for (int v = 0; v < MV; ++v)
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
     __global const T_t* a, const ulong a0, __global const T_t* w, const ulong w0, __global T_t* y,
@@ -64,11 +65,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
   y += y0;
   const ulong y_first = batch * y_batch + (ulong)first * columns + column;
   const int direct = left >= NR && activation == 0 && !(extras & 2) && channels > 0;
-  float16 bias_low = (float16)(0.0f), bias_high = (float16)(0.0f);
-  if (direct && (extras & 1)) {
-    bias_low = LOAD16(bias, bias0 + column);
-    bias_high = LOAD16(bias, bias0 + column + 16);
-  }
+  float16 biases[2] = {(float16)(0.0f), (float16)(0.0f)};
+  for (int v = 0; direct && (extras & 1) && v < 2; ++v) biases[v] = LOAD16(bias, bias0 + column + v * 16);
 
   float16 part[MB * 2];
   // An empty sum has no first block to start it.
@@ -88,7 +86,6 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
       for (int t = 0; t < tiles; ++t) {
         __global const T_t* source[MR];
         ROW row[MR];
-        float16 acc0[MR], acc1[MR];
         FOR_ROWS {
 #if CONV
           const int r = t * MR + i;
@@ -100,8 +97,6 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
 #else
           source[i] = a + (ulong)(first + min(t * MR + i, count - 1)) * a_stride + k0;
 #endif
-          acc0[i] = is_first ? (float16)(0.0f) : part[(t * MR + i) * 2];
-          acc1[i] = is_first ? (float16)(0.0f) : part[(t * MR + i) * 2 + 1];
         }
 #if WIDEN
         FOR_ROWS {
@@ -113,34 +108,33 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
 #else
         FOR_ROWS row[i] = source[i];
 #endif
-        __global const T_t* q = w + (ulong)(tap * channels + k0) * NR;
-        for (int k = 0; k < depth; ++k) {
-          const float16 w_low = LOAD16(q, 0), w_high = LOAD16(q, 16);
-          q += NR;
-          FOR_ROWS {
-            const float x = row[i][k];
-            acc0[i] += x * w_low;
-            acc1[i] += x * w_high;
-          }
-        }
-        if (is_last && direct) {
-          FOR_ROWS {
-            if (t * MR + i < count) {
-              const ulong at = y_first + (ulong)(t * MR + i) * columns;
-              acc0[i] = scale * acc0[i] + bias_low;
-              acc1[i] = scale * acc1[i] + bias_high;
-              if (extras & 4) {
-                acc0[i] += LOAD16(residual, residual0 + at);
-                acc1[i] += LOAD16(residual, residual0 + at + 16);
-              }
-              STORE16(acc0[i], y, at);
-              STORE16(acc1[i], y, at + 16);
+        for (int c = 0; c < NR / 16; c += MV) {
+          float16 acc[MR * MV];
+          FOR_ROWS FOR_VECTORS acc[i * MV + v] = is_first ? (float16)(0.0f) : part[(t * MR + i) * 2 + c + v];
+          __global const T_t* q = w + (ulong)(tap * channels + k0) * NR + c * 16;
+          // PoCL's compiler leaves it rolled by itself, which costs small tiles a tenth.
+          _Pragma("unroll 4") for (int k = 0; k < depth; ++k) {
+            float16 weights[MV];
+            FOR_VECTORS weights[v] = LOAD16(q, v * 16);
+            q += NR;
+            FOR_ROWS {
+              const float x = row[i][k];
+              FOR_VECTORS acc[i * MV + v] += x * weights[v];
             }
           }
-        } else {
-          FOR_ROWS {
-            part[(t * MR + i) * 2] = acc0[i];
-            part[(t * MR + i) * 2 + 1] = acc1[i];
+          if (is_last && direct) {
+            FOR_ROWS {
+              if (t * MR + i < count) {
+                const ulong at = y_first + (ulong)(t * MR + i) * columns + c * 16;
+                FOR_VECTORS {
+                  float16 sum = scale * acc[i * MV + v] + biases[c + v];
+                  if (extras & 4) sum += LOAD16(residual, residual0 + at + v * 16);
+                  STORE16(sum, y, at + v * 16);
+                }
+              }
+            }
+          } else {
+            FOR_ROWS FOR_VECTORS part[(t * MR + i) * 2 + c + v] = acc[i * MV + v];
           }
         }
       }

@@ -118,8 +118,7 @@ extension OpenCLBackend {
       "product", .panels,
       [
         "T": a.dtype.kernelName, "CONV": conv == nil ? 0 : 1, "VW": 16, "MR": parameters.tileRows,
-        "MB": rowsPerItem,
-        "KC": parameters.innerBlock,
+        "MV": parameters.tileVectors, "MB": rowsPerItem, "KC": parameters.innerBlock,
       ],
       global: [
         group, (product.rows + rowsPerItem - 1) / rowsPerItem, (panels + group - 1) / group * product.batch,

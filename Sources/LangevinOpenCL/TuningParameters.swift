@@ -59,7 +59,7 @@ extension TuningParameters {
 }
 
 extension TuningParameters: CustomStringConvertible {
-  /// `MR 8 MB 64 KC 512 GROUP 768`.
+  /// `MR 8 MV 2 MB 64 KC 512 GROUP 768`.
   public var description: String { values.map { "\($0.name) \($0.value)" }.joined(separator: " ") }
 }
 
@@ -87,6 +87,8 @@ extension NamedParameters {
 public struct PanelParameters: NamedParameters {
   /// Rows of a tile in registers.
   public var tileRows = 8
+  /// Columns of a tile, in vectors of 16: 1 or 2.
+  public var tileVectors = 2
   /// Rows of a work-item; a multiple of `tileRows`.
   public var itemRows = 64
   /// Inner steps between two visits of a tile.
@@ -97,15 +99,19 @@ public struct PanelParameters: NamedParameters {
   /// What ships for 32 registers of 16 floats (AVX-512): a tile is 16 of them.
   public init() {}
 
-  /// For 16 registers of 8 floats (AVX2): a tile is 8 of them, a row of weights 4. With 3 rows compilers spill.
+  /// For 16 registers of 8 floats (AVX2): a tile is 12 of them, a row of weights 2.
   static let narrowVectors: PanelParameters = {
     var parameters = PanelParameters()
-    (parameters.tileRows, parameters.groupKiB) = (2, 256)
+    (parameters.tileRows, parameters.tileVectors) = (6, 1)
+    (parameters.itemRows, parameters.groupKiB) = (96, 1024)
     return parameters
   }()
 
   static var fields: [(name: String, path: WritableKeyPath<Self, Int> & Sendable)] {
-    [("MR", \.tileRows), ("MB", \.itemRows), ("KC", \.innerBlock), ("GROUP", \.groupKiB)]
+    [
+      ("MR", \.tileRows), ("MV", \.tileVectors), ("MB", \.itemRows), ("KC", \.innerBlock),
+      ("GROUP", \.groupKiB),
+    ]
   }
 }
 

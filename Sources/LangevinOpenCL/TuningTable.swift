@@ -63,8 +63,8 @@ extension TuningParameters {
     let size = key.operation == .attention ? key.lowerSizes[2] : 0
     switch self {
     case .panels(let p):
-      return key.operation != .attention && p.tileRows <= 16 && p.itemRows <= 512
-        && p.itemRows % p.tileRows == 0
+      return key.operation != .attention && p.tileRows <= 16 && p.tileVectors <= 2
+        && p.itemRows <= 512 && p.itemRows % p.tileRows == 0
     case .tiled(let p):
       return key.operation != .attention && p.itemsX * p.itemsY <= device.maxWorkGroupSize
         && p.tileRows % p.itemsY == 0 && p.tileColumns % p.itemsX == 0
@@ -85,14 +85,15 @@ extension PanelParameters {
   /// Tiles of the register files of AVX2 and AVX-512, blocks of first-level and second-level caches.
   static let space: [PanelParameters] = {
     var all: [PanelParameters] = []
-    for (tileRows, itemRows) in [
-      (2, 64), (3, 48), (3, 96), (4, 32), (4, 64), (4, 128), (6, 48), (6, 96), (8, 32), (8, 64), (8, 128),
-      (12, 48), (12, 96),
+    for (tileRows, tileVectors, itemRows) in [
+      (2, 2, 64), (3, 2, 48), (4, 2, 32), (4, 2, 64), (4, 2, 128), (6, 2, 48), (8, 2, 32), (8, 2, 64),
+      (8, 2, 128), (12, 2, 48), (12, 2, 96), (4, 1, 64), (6, 1, 48), (6, 1, 96), (6, 1, 192),
     ] {
-      for innerBlock in [128, 256, 512, 1024] {
-        for groupKiB in [256, 768, 1536] {
+      for innerBlock in [256, 512, 1024] {
+        for groupKiB in [256, 512, 1024] {
           var p = PanelParameters()
-          (p.tileRows, p.itemRows, p.innerBlock, p.groupKiB) = (tileRows, itemRows, innerBlock, groupKiB)
+          (p.tileRows, p.tileVectors, p.itemRows) = (tileRows, tileVectors, itemRows)
+          (p.innerBlock, p.groupKiB) = (innerBlock, groupKiB)
           all.append(p)
         }
       }

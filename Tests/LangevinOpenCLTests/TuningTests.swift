@@ -106,11 +106,14 @@ final class TemporaryFolder {
   /// A tile must fit into the registers: 16 of 8 floats, or 32 of 16.
   @Test func narrowVectorsHaveSmallerTiles() throws {
     var device = try #require(OpenCLDevices.all().first)
-    func tile(_ vectorWidth: Int?) -> Int? {
+    /// Vectors of 16 floats.
+    func tile(_ vectorWidth: Int?) throws -> Int {
       device.vectorWidth = vectorWidth
-      return TuningTable.parameters(Self.key, on: device).values.first { $0.name == "MR" }?.value
+      let parameters = TuningTable.parameters(Self.key, on: device)
+      guard case .panels(let panels) = parameters else { return 0 }
+      return panels.tileRows * panels.tileVectors
     }
-    #expect(tile(8) == 2 && tile(4) == 2 && tile(16) == 8 && tile(nil) == 8)
+    #expect(try [4, 8, 16, nil].map(tile) == [6, 6, 16, 16])
   }
 
   @Test func parametersKeepTheirNames() {

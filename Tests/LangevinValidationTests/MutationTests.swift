@@ -52,18 +52,18 @@ extension Mutant {
       "one row too many is stored", .panels, .cpu, .matmul,
       ("if (t * MR + i < count) {", "if (t * MR + i <= count) {")),
     Mutant(
-      "the residual is lost", .panels, .cpu, .matmul, ("if (extras & 4) {", "if (extras & 8) {")),
+      "the residual is lost", .panels, .cpu, .matmul, ("if (extras & 4) sum", "if (extras & 8) sum")),
     Mutant(
       "the bias is lost before an activation", .panels, .cpu, .matmul,
       ("if (extras & 1) v_ +=", "if (extras & 8) v_ +=")),
     Mutant(
-      "the scale is lost", .panels, .cpu, .matmul, ("scale * acc0[i] + bias_low", "acc0[i] + bias_low")),
+      "the scale is lost", .panels, .cpu, .matmul, ("sum = scale * acc[", "sum = acc[")),
     Mutant(
       "blocks after the first end early", .panels, .cpu, .matmul,
       ("min(KC, channels - k0);", "min(KC, channels - k0 - (k0 > 0));")),
     Mutant(
       "the partial sums of earlier blocks are dropped", .panels, .cpu, .matmul,
-      ("acc1[i] = is_first ?", "acc1[i] = is_first || k0 > 0 ?")),
+      ("acc[i * MV + v] = is_first ?", "acc[i * MV + v] = is_first || k0 > 0 ?")),
     Mutant(
       "a line below the picture is read", .panels, .cpu, .conv2d,
       ("in_y >= 0 && in_y < height", "in_y >= 0 && in_y <= height")),

@@ -103,9 +103,8 @@ extension Operation {
     case .groupNorm, .layerNorm, .rmsNorm, .softmax, .reduce: .norms
     case .unary, .affine, .clamp, .geglu, .rotary, .binary, .linearCombination, .normalNoise, .nonFiniteCount:
       .elements
-    case .embedding, .transpose, .broadcast, .slice, .concatenate, .pad, .upsampleNearest, .cast, .fill,
-      .arrangeWeight:
-      .movement
+    // What computes has a line above, as it has one in `Operation.work`.
+    default: .movement
     }
   }
 }
