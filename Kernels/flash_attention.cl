@@ -2,16 +2,18 @@
 // (online softmax, arXiv:1805.02867; blocks as in arXiv:2205.14135).
 //
 // Mapping: one work-item (work-group size 1) owns BQ query rows of one head; global size
-// [ceil(queries / BQ), images * heads]. It walks over the keys in blocks of BK: scores of MR rows x 32 keys
-// in registers, then the rows' maxima, exponentials and sums, then MR rows x up to 48 value columns.
+// [ceil(queries / BQ), images * heads]. It walks over the keys in blocks of BK: scores of MR rows x 16 MV keys
+// in registers, then the rows' maxima, exponentials and sums, then MR rows x 16 (MV 1) or up to 48 value columns.
 //
 // Layouts: Q, y [N, queries, heads * D]; K packed [N * heads, padded_keys / 32, D, 32] and V packed
 // [N * heads, padded_keys, DP], both float32 and zero-padded (`arrange`), padded_keys a multiple of 32.
-// D head size; DP D rounded up to 16; BQ (a multiple of MR), BK, MR. `masked` and `causal` are 0 or 1.
+// D head size; DP D rounded up to 16; BQ (a multiple of MR), BK, MR, MV 1 | 2. `masked` and `causal` are 0 or 1.
 
 #define LOWEST (-3.0e38f)
 #define FOR_ROWS _Pragma("unroll") for (int i = 0; i < MR; ++i)
-#define GROUP (DP % 48 == 0 ? 3 : DP % 32 == 0 ? 2 : 1)
+#define FOR_VECTORS _Pragma("unroll") for (int v = 0; v < MV; ++v)
+#define FOR_GROUP _Pragma("unroll") for (int g = 0; g < GROUP; ++g)
+#define GROUP (MV == 1 ? 1 : DP % 48 == 0 ? 3 : DP % 32 == 0 ? 2 : 1)
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void flash_attention(
     __global const T_t* q, const ulong q0, __global const float* keys, __global const float* values,
@@ -47,21 +49,21 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void flash_attention(
     const int panels = min(BK / 32, (end - block + 31) / 32);
     for (int t = 0; t < tiles; ++t) {
       for (int p = 0; p < panels; ++p) {
-        float16 acc0[MR], acc1[MR];
-        FOR_ROWS acc0[i] = acc1[i] = (float16)(0.0f);
-        __global const float* k = keys + (ulong)(block + p * 32) * D;
-        for (int d = 0; d < D; ++d) {
-          const float16 low = vload16(0, k), high = vload16(1, k);
-          k += 32;
-          FOR_ROWS {
-            const float x = query[(t * MR + i) * D + d];
-            acc0[i] += x * low;
-            acc1[i] += x * high;
+        for (int c = 0; c < 2; c += MV) {
+          float16 acc[MR * MV];
+          FOR_ROWS FOR_VECTORS acc[i * MV + v] = (float16)(0.0f);
+          __global const float* k = keys + (ulong)(block + p * 32) * D + c * 16;
+          // By itself PoCL's compiler leaves these loops rolled.
+          _Pragma("unroll 4") for (int d = 0; d < D; ++d) {
+            float16 columns[MV];
+            FOR_VECTORS columns[v] = vload16(v, k);
+            k += 32;
+            FOR_ROWS {
+              const float x = query[(t * MR + i) * D + d];
+              FOR_VECTORS acc[i * MV + v] += x * columns[v];
+            }
           }
-        }
-        FOR_ROWS {
-          scores[(t * MR + i) * (BK / 16) + 2 * p] = acc0[i];
-          scores[(t * MR + i) * (BK / 16) + 2 * p + 1] = acc1[i];
+          FOR_ROWS FOR_VECTORS scores[(t * MR + i) * (BK / 16) + 2 * p + c + v] = acc[i * MV + v];
         }
       }
     }
@@ -100,22 +102,18 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void flash_attention(
     for (int t = 0; t < tiles; ++t) {
       for (int group = 0; group < DP / 16; group += GROUP) {
         float16 acc[MR * GROUP];
-        FOR_ROWS
-          _Pragma("unroll") for (int g = 0; g < GROUP; ++g)
-            acc[i * GROUP + g] = sum[(t * MR + i) * (DP / 16) + group + g];
+        FOR_ROWS FOR_GROUP acc[i * GROUP + g] = sum[(t * MR + i) * (DP / 16) + group + g];
         __global const float* v = values + (ulong)block * DP + group * 16;
-        for (int j = 0; j < depth; ++j) {
+        _Pragma("unroll 4") for (int j = 0; j < depth; ++j) {
           float16 column[GROUP];
-          _Pragma("unroll") for (int g = 0; g < GROUP; ++g) column[g] = vload16(g, v);
+          FOR_GROUP column[g] = vload16(g, v);
           v += DP;
           FOR_ROWS {
             const float x = ((float*)scores)[(t * MR + i) * BK + j];
-            _Pragma("unroll") for (int g = 0; g < GROUP; ++g) acc[i * GROUP + g] += x * column[g];
+            FOR_GROUP acc[i * GROUP + g] += x * column[g];
           }
         }
-        FOR_ROWS
-          _Pragma("unroll") for (int g = 0; g < GROUP; ++g)
-            sum[(t * MR + i) * (DP / 16) + group + g] = acc[i * GROUP + g];
+        FOR_ROWS FOR_GROUP sum[(t * MR + i) * (DP / 16) + group + g] = acc[i * GROUP + g];
       }
     }
   }

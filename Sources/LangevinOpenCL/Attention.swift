@@ -42,7 +42,7 @@ extension OpenCLBackend {
           "flash_attention", .flashAttention,
           [
             "T": q.dtype.kernelName, "VW": 16, "D": size, "DP": paddedSize, "BQ": parameters.blockQueries,
-            "BK": parameters.blockKeys, "MR": parameters.tileRows,
+            "BK": parameters.blockKeys, "MR": parameters.tileRows, "MV": parameters.tileVectors,
           ],
           global: [
             (queries + parameters.blockQueries - 1) / parameters.blockQueries, images * attention.heads,

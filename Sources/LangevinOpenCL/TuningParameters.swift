@@ -149,19 +149,21 @@ public struct FlashAttentionParameters: NamedParameters {
   public var blockKeys = 256
   /// Query rows of a tile in registers.
   public var tileRows = 8
+  /// Keys of a tile, in vectors of 16: 1 or 2.
+  public var tileVectors = 2
 
   /// What ships for 32 registers of 16 floats (AVX-512).
   public init() {}
 
-  /// For 16 registers of 8 floats (AVX2).
+  /// For 16 registers of 8 floats (AVX2). Heads of 512 channels leave room for 36 queries.
   static let narrowVectors: FlashAttentionParameters = {
     var parameters = FlashAttentionParameters()
-    parameters.tileRows = 2
+    (parameters.tileRows, parameters.tileVectors, parameters.blockQueries) = (6, 1, 36)
     return parameters
   }()
 
   static var fields: [(name: String, path: WritableKeyPath<Self, Int> & Sendable)] {
-    [("BQ", \.blockQueries), ("BK", \.blockKeys), ("MR", \.tileRows)]
+    [("BQ", \.blockQueries), ("BK", \.blockKeys), ("MR", \.tileRows), ("MV", \.tileVectors)]
   }
 
   /// Bytes of private memory for heads of this size: queries, scores and sums.

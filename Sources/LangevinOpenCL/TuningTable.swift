@@ -71,8 +71,9 @@ extension TuningParameters {
         && p.tileRows / p.itemsY * (p.tileColumns / p.itemsX) <= 64 && p.localBytes <= device.localMemory
     case .flashAttention(let p):
       // Drivers of CPUs give a work-item's private memory from its thread's stack.
-      return key.operation == .attention && p.tileRows <= 16 && p.blockQueries % p.tileRows == 0
-        && p.blockKeys % 32 == 0 && p.privateBytes(size: size) <= 192 << 10
+      return key.operation == .attention && p.tileRows <= 16 && p.tileVectors <= 2
+        && p.blockQueries % p.tileRows == 0 && p.blockKeys % 32 == 0
+        && p.privateBytes(size: size) <= 192 << 10
     case .tiledAttention(let p):
       let fitted = p.fitted(size: size, localMemory: device.localMemory)
       return key.operation == .attention && p.items <= device.maxWorkGroupSize
@@ -124,13 +125,14 @@ extension TiledParameters {
 extension FlashAttentionParameters {
   static let space: [FlashAttentionParameters] = {
     var all: [FlashAttentionParameters] = []
-    for (tileRows, blockQueries) in [
-      (2, 16), (2, 32), (2, 64), (3, 24), (3, 48), (4, 16), (4, 32), (4, 64), (6, 24), (6, 48), (8, 16),
-      (8, 32), (8, 64), (12, 24), (12, 48),
+    for (tileRows, tileVectors, blockQueries) in [
+      (2, 2, 32), (2, 2, 64), (3, 2, 48), (4, 2, 32), (4, 2, 64), (6, 2, 48), (8, 2, 16), (8, 2, 32),
+      (8, 2, 64), (12, 2, 24), (12, 2, 48), (4, 1, 32), (6, 1, 24), (6, 1, 36), (6, 1, 48), (6, 1, 96),
     ] {
       for blockKeys in [64, 128, 256, 512] {
         var p = FlashAttentionParameters()
-        (p.blockQueries, p.blockKeys, p.tileRows) = (blockQueries, blockKeys, tileRows)
+        (p.blockQueries, p.blockKeys) = (blockQueries, blockKeys)
+        (p.tileRows, p.tileVectors) = (tileRows, tileVectors)
         all.append(p)
       }
     }
