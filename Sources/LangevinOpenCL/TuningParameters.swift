@@ -93,7 +93,8 @@ public struct PanelParameters: NamedParameters {
   public var itemRows = 64
   /// Inner steps between two visits of a tile.
   public var innerBlock = 512
-  /// KiB of weights that serve all rows before the next group of panels: about half a core's own cache.
+  /// KiB of weights that serve all rows before the next group of panels: more fit a core's caches less well, fewer
+  /// read A more often.
   public var groupKiB = 768
 
   /// What ships for 32 registers of 16 floats (AVX-512): a tile is 16 of them.
