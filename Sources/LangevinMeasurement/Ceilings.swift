@@ -19,6 +19,7 @@ public struct Ceilings: Codable, Sendable, Hashable {
     guard let backend = device.backend as? any PeakMeasuring else {
       throw MeasurementError.noProbe(device: device.name)
     }
+    waitUntilIdle()
     let peak = try backend.measurePeak()
     return Ceilings(flops: peak.flops, bandwidth: peak.bandwidth)
   }

@@ -1,3 +1,5 @@
+import Foundation
+
 /// Repeated measurements of one quantity, summed up by order statistics: machines are noisy, and a mean is
 /// drawn by one bad run.
 public struct Sample: Sendable, Hashable, Codable {
@@ -23,5 +25,20 @@ public struct Sample: Sendable, Hashable, Codable {
     let below = Int(position)
     let above = min(below + 1, values.count - 1)
     return values[below] + (position - Double(below)) * (values[above] - values[below])
+  }
+}
+
+/// Waits until this process computes nothing, at most a second. OpenBLAS's threads spin for 2^28 cycles after their
+/// last product, a tenth of a second, and take the cores from whatever is timed next on another device.
+func waitUntilIdle() {
+  func busySeconds() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+  }
+  for _ in 0..<100 {
+    let before = busySeconds()
+    Thread.sleep(forTimeInterval: 0.01)
+    if busySeconds() - before < 0.001 { return }
   }
 }

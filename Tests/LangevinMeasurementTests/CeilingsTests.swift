@@ -1,6 +1,10 @@
+import Foundation
 import Langevin
-import LangevinMeasurement
 import Testing
+
+import enum LangevinTensor.Operation
+
+@testable import LangevinMeasurement
 
 @Suite(.serialized) struct CeilingsTests {
   /// Every device here, none of which may be missing from a probe.
@@ -29,6 +33,14 @@ import Testing
     #expect(product < 1.2 * ceilings.flops)
     #expect(ceilings.bandwidth > 1e9 && ceilings.bandwidth < 1e13)
     #expect(ceilings.flops > 1e9 && ceilings.flops < 1e15)
+  }
+
+  @Test func nothingIsTimedWhileAThreadSpins() {
+    let end = ContinuousClock.now + .milliseconds(300)
+    let thread = Thread { while ContinuousClock.now < end {} }
+    thread.start()
+    waitUntilIdle()
+    #expect(ContinuousClock.now >= end)
   }
 
   @Test func aFractionIsOfTheCeilingThatBinds() throws {

@@ -18,9 +18,6 @@ public struct Bench: Sendable {
 
   /// Seconds below which a run is repeated and shared out: clocks and synchronising cost microseconds.
   private static let shortest = 0.01
-  /// Before a device's turn: OpenBLAS's threads go on spinning for 2^26 cycles after a product, and take the cores
-  /// from whoever comes next.
-  private static let pause = 0.05
   /// Seconds of recorded runs after which a device's kernels count as known.
   private static let recorded = 2.0
 
@@ -177,7 +174,7 @@ public struct Bench: Sendable {
   /// One round of one device.
   private func time(_ turn: inout Turn, isFirst: Bool) throws {
     let backend = turn.device.backend
-    if subjects.count > 1 { Thread.sleep(forTimeInterval: Bench.pause) }
+    waitUntilIdle()
     func seconds(_ repeats: Int) throws -> Double {
       try backend.synchronize()
       let start = ContinuousClock.now

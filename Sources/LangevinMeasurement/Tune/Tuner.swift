@@ -140,6 +140,8 @@ public final class Tuner {
 
     var shipped = Candidate(parameters: backend.shippedParameters(target.key))
     let spill = try trial.launch(shipped.parameters).resources?.privateMemory ?? 0
+    // The last target's validation has used the CPU backend.
+    waitUntilIdle()
     let estimate = try trial.time(shipped.parameters, launches: 2).min() ?? 0
     // A few milliseconds a timing, so that the clock's steps do not count.
     let launches = max(2, min(20, Int(3e-3 / max(estimate, 1e-6))))
