@@ -2,6 +2,7 @@
 
     python peers.py --model DIR --langevin PATH [--devices cpu,opencl:0] [--steps 3] [--rounds 2] [--python PYTHON]
                     [--micro] [--json FILE]
+    python peers.py --step [--torch-device cuda]
 
 A run is a whole process: it loads the model, encodes the prompt, takes guided DDIM steps (batch 2, float32) and
 decodes the picture. Every process's times are taken by this one, from just before it is started, and its memory is
@@ -9,6 +10,9 @@ the kernel's count. Steps after the first are compared by their medians; ranges 
 are read once before the first round, so that every process finds them in the file cache. PYTHON is an interpreter
 with torch and diffusers (default: this one). --micro adds torch's rows for the shapes of the Operations benchmark.
 DIR may come from Tests/Golden/make_sd15.py.
+
+The second form times PyTorch alone, and needs no folder: a guided step (batch 2) of Stable Diffusion 1.5's UNet with
+random weights at 512x512, in float32 and, on a card, float16. It is what `langevin bench --suite step --model sd15-random` times.
 """
 
 import argparse
@@ -93,6 +97,33 @@ def torch_micro():
     print(json.dumps({"threads": torch.get_num_threads(), "version": torch.__version__, "rows": rows}))
 
 
+def torch_step(device):
+    """Prints the median seconds of a guided step as a Markdown table."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else f"{torch.get_num_threads()} threads"
+    print(f"torch {torch.__version__} on {device} ({name})\n")
+    print("| guided step of Stable Diffusion 1.5 | median (range), s |\n|---|---|")
+    # Processors have no float16 arithmetic worth timing.
+    for dtype in (torch.float32,) if device == "cpu" else (torch.float32, torch.float16):
+        torch.manual_seed(15)
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768).to(device, dtype).eval()
+        x = torch.randn(2, 4, 64, 64, device=device, dtype=dtype)
+        text = torch.randn(2, 77, 768, device=device, dtype=dtype)
+        seconds = []
+        with torch.inference_mode():
+            while len(seconds) < 4 or (len(seconds) < 20 and sum(seconds) < 5):
+                start = time.perf_counter()
+                # Reading one number waits for the device.
+                unet(x, 500, text).sample.flatten()[0].item()
+                seconds.append(time.perf_counter() - start)
+        seconds = seconds[1:]
+        print(f"| {str(dtype).removeprefix('torch.')} | {statistics.median(seconds):.4f} "
+              f"({min(seconds):.4f} to {max(seconds):.4f}) |", flush=True)
+        del unet
+
+
 # The measuring side.
 
 def high_water(pid):
@@ -165,7 +196,7 @@ def table(results, kinds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", required=True, help="a diffusers folder")
+    parser.add_argument("--model", help="a diffusers folder")
     parser.add_argument("--langevin", help="the tool's binary, of a release build")
     parser.add_argument("--devices", default="cpu,opencl:0", help="of langevin, separated by commas")
     parser.add_argument("--steps", type=int, default=3, help="a run, at least 2")
@@ -173,6 +204,8 @@ def main():
     parser.add_argument("--python", default=sys.executable, help="an interpreter with torch and diffusers")
     parser.add_argument("--micro", action="store_true", help="torch's rows for single operations too")
     parser.add_argument("--json", help="write every measurement there")
+    parser.add_argument("--step", action="store_true", help="time torch's guided step alone")
+    parser.add_argument("--torch-device", default="cpu", help="of --step: cpu or cuda")
     parser.add_argument("--child-generate", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--child-micro", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -180,8 +213,10 @@ def main():
         return torch_generate(arguments.model, arguments.steps)
     if arguments.child_micro:
         return torch_micro()
-    if not arguments.langevin:
-        parser.error("--langevin is needed")
+    if arguments.step:
+        return torch_step(arguments.torch_device)
+    if not arguments.model or not arguments.langevin:
+        parser.error("--model and --langevin are needed")
     if arguments.steps < 2:
         parser.error("--steps must be at least 2: the first is not counted")
 
