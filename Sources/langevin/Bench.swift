@@ -69,7 +69,7 @@ struct Bench: ParsableCommand {
 
     if let url = files[0] { try MeasurementFile.write(report, to: url) }
     if let url = files[1] { try MeasurementFile.write(report.markdown, to: url) }
-    Output.result(report.markdown)
+    Output.document(report.markdown)
     if Interrupt.isRequested {
       throw Interrupted(reason: "the table has what was measured, and says that it is partial")
     }
@@ -104,7 +104,7 @@ struct Bench: ParsableCommand {
       throw ValidationError("--compare takes two files, got \(paths.count)")
     }
     let reports = try paths.map { try BenchReport.read(URL(fileURLWithPath: $0)) }
-    Output.result(BenchComparison(reports[0], reports[1]).markdown)
+    Output.document(BenchComparison(reports[0], reports[1]).markdown)
   }
 }
 

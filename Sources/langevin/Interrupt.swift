@@ -44,8 +44,9 @@ enum Interrupt {
   /// Whether a signal has come.
   static var isRequested: Bool { requested.load(ordering: .relaxed) }
 
-  /// Throws `Interrupted` once a signal has come.
+  /// Throws `Interrupted` once a signal has come, and `OutputFailure` once nobody gets the results.
   static func check() throws {
+    if let failure = StandardStreams.outputFailure { throw failure }
     if requested.load(ordering: .relaxed) { throw Interrupted() }
   }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinTensor
 import Logging
 
 /// The command-line tool.
@@ -18,25 +19,45 @@ import Logging
   /// Every failure is one line on standard error: 64 for a command line that is wrong, 130 for an interrupt,
   /// 1 for everything else.
   static func main() {
+    StandardStreams.prepare()
+    var status: Int32 = 0
+    var isTold = false
     do {
       var command = try parseAsRoot()
       let isVerbose = (command as? Generate)?.verbose ?? (command as? ProfileCommand)?.verbose ?? false
       LoggingSystem.bootstrap { _ in ErrorStreamLog(isVerbose: isVerbose) }
       try command.run()
-    } catch let interrupted as Interrupted {
-      Output.note("langevin: \(interrupted)")
-      Foundation.exit(130)
-    } catch let code as ExitCode {
-      // What went wrong has been said.
-      Foundation.exit(code.rawValue)
-    } catch  where exitCode(for: error) == .success {
-      exit(withError: error)
-    } catch  where exitCode(for: error) == .validationFailure {
-      Output.error(oneLine(message(for: error)))
-      Foundation.exit(ExitCode.validationFailure.rawValue)
     } catch {
+      (status, isTold) = tell(error)
+    }
+    // Results that nobody got are a failure, whether the work was done or stopped because of them.
+    if let failure = StandardStreams.outputFailure, !isTold {
+      Output.error("\(failure)")
+      status = 1
+    }
+    Foundation.exit(status)
+  }
+
+  /// Returns the exit code, and whether an error line was written.
+  private static func tell(_ error: any Error) -> (status: Int32, isTold: Bool) {
+    switch error {
+    case is OutputFailure: return (1, false)
+    case let interrupted as Interrupted:
+      if StandardStreams.outputFailure == nil { Output.note("langevin: \(interrupted)".shortened()) }
+      return (130, false)
+    case let code as ExitCode:
+      // What went wrong is among the results.
+      return (code.rawValue, false)
+    case _ where exitCode(for: error) == .success:
+      // Help and the like.
+      Output.document(fullMessage(for: error))
+      return (0, false)
+    case _ where exitCode(for: error) == .validationFailure:
+      Output.error(oneLine(message(for: error)))
+      return (ExitCode.validationFailure.rawValue, true)
+    default:
       Output.error("\(error)")
-      Foundation.exit(1)
+      return (1, true)
     }
   }
 

@@ -66,6 +66,6 @@ struct MakeReport: ParsableCommand {
       throw ValidationError("--compare takes two files, got \(paths.count)")
     }
     let reports = try paths.map { try MachineReport.read(URL(fileURLWithPath: $0)) }
-    Output.result(MachineComparison(reports[0], reports[1]).markdown)
+    Output.document(MachineComparison(reports[0], reports[1]).markdown)
   }
 }

@@ -1,18 +1,28 @@
 import Foundation
 import Langevin
+import LangevinTensor
 import Logging
 
-/// Results go to standard output, everything meant for a person to standard error.
+/// Results go to standard output, everything meant for a person to standard error. Every line passes here, and
+/// what a model's file or the command line put into it cannot reach the terminal as a control character.
 enum Output {
-  static func result(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }
-  static func note(_ line: String) { text(line + "\n") }
-  static func warning(_ line: String) { text("langevin: warning: \(line)\n") }
-  static func error(_ line: String) { text("langevin: error: \(line)\n") }
-  static func text(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+  static func result(_ line: String) { StandardStreams.writeResult(line.printable + "\n") }
+  static func note(_ line: String) { StandardStreams.writeMessage(line.printable + "\n") }
+  static func warning(_ line: String) { note("langevin: warning: " + line.shortened()) }
+  static func error(_ line: String) { note("langevin: error: " + line.shortened()) }
+
+  /// A result of several lines.
+  static func document(_ text: String) {
+    for line in text.split(separator: "\n", omittingEmptySubsequences: false) { result(String(line)) }
+  }
+
+  /// The line that is redrawn in place on a terminal; nothing ends it.
+  static func bar(_ text: String) { StandardStreams.writeMessage("\r\(text.printable)\u{1B}[K") }
+  static func endBar() { StandardStreams.writeMessage("\n") }
 
   /// Pretty-printed with sorted keys.
   static func json(_ value: some Encodable) throws {
-    result(String(decoding: try encode(value), as: UTF8.self))
+    document(String(decoding: try encode(value), as: UTF8.self))
   }
 
   /// The same into a file, which appears whole.

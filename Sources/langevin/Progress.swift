@@ -37,7 +37,7 @@ struct ProgressDisplay {
       let width = 24
       let done = step * width / max(total, 1)
       let bar = String(repeating: "#", count: done) + String(repeating: "-", count: width - done)
-      Output.text("\r\(title) \(step)/\(total) [\(bar)] \(figures)\u{1B}[K")
+      Output.bar("\(title) \(step)/\(total) [\(bar)] \(figures)")
       barIsOpen = true
     } else if step == 1 || step == total || ContinuousClock.now - lastLine >= .seconds(1) {
       Output.note("\(title) \(step)/\(total), \(figures)")
@@ -47,7 +47,7 @@ struct ProgressDisplay {
 
   /// Ends the bar's line.
   mutating func close() {
-    if barIsOpen { Output.text("\n") }
+    if barIsOpen { Output.endBar() }
     barIsOpen = false
   }
 

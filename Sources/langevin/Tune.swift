@@ -116,9 +116,9 @@ private struct TuningDisplay {
     case .candidate(let tried, let count, let best, let shipped, let left):
       guard isShown, isTerminal else { return }
       let gain = String(format: "%.2f", shipped / best)
-      Output.text(
-        "\r  candidate \(tried + 1)/\(count), best \(Output.milliseconds(best)) ms, \(gain)x shipped, "
-          + "\(Int(left.rounded(.up))) s left\u{1B}[K")
+      Output.bar(
+        "  candidate \(tried + 1)/\(count), best \(Output.milliseconds(best)) ms, \(gain)x shipped, "
+          + "\(Int(left.rounded(.up))) s left")
       lineIsOpen = true
     case .rejected(let parameters, let reason):
       // What cannot run is the search's daily bread; wrong numbers are news.
@@ -132,7 +132,7 @@ private struct TuningDisplay {
   }
 
   mutating func close() {
-    if lineIsOpen { Output.text("\n") }
+    if lineIsOpen { Output.endBar() }
     lineIsOpen = false
   }
 }

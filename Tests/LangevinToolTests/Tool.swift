@@ -31,6 +31,11 @@ final class Scratch: Sendable {
 
 /// The built tool, run as a process.
 struct Tool {
+  static var executable: URL {
+    let other = ProcessInfo.processInfo.environment["LANGEVIN_TOOL"].map { URL(fileURLWithPath: $0) }
+    return other ?? Bundle.main.bundleURL.appendingPathComponent("langevin")
+  }
+
   struct Outcome {
     let status: Int32
     let output: String
@@ -59,7 +64,7 @@ struct Tool {
   {
     let logs = try Scratch()
     let process = Process()
-    process.executableURL = Bundle.main.bundleURL.appendingPathComponent("langevin")
+    process.executableURL = executable
     process.arguments = arguments
     process.currentDirectoryURL = folder
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }

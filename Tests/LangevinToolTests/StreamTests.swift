@@ -1,0 +1,147 @@
+import Foundation
+import Testing
+
+/// Standard output and standard error may lead anywhere: no run dies of a signal, lost messages are no failure, and
+/// lost results are.
+struct StreamTests {
+  /// Where a stream leads, as a shell's redirection.
+  enum Sink: String, CaseIterable {
+    case full = ">/dev/full"
+    case closed = ">&-"
+    /// Descriptor 0 is a pipe whose reader is gone.
+    case brokenPipe = ">&0"
+    /// A file that is larger already than the process may make one.
+    case limited = ">>limited"
+  }
+
+  struct Command: CustomStringConvertible, Sendable {
+    let arguments: [String]
+    /// Where all is well.
+    let status: Int32
+    let hasResults: Bool
+    var description: String { arguments.joined(separator: " ") }
+  }
+
+  static let commands = [
+    Command(arguments: ["--version"], status: 0, hasResults: true),
+    Command(arguments: ["generate", "--help"], status: 0, hasResults: true),
+    Command(arguments: ["samplers"], status: 0, hasResults: true),
+    Command(arguments: ["samplers", "--json"], status: 0, hasResults: true),
+    Command(arguments: ["devices"], status: 0, hasResults: true),
+    Command(
+      arguments: ["generate", "dog", "--device", "cpu", "--steps", "1", "--output", "p.png"], status: 0,
+      hasResults: true),
+    Command(
+      arguments: ["generate", "dog", "--device", "cpu", "--steps", "1", "--output", "p.png", "--json"],
+      status: 0, hasResults: true),
+    Command(
+      arguments: ["validate", "--device", "cpu", "--shapes", "tiny", "--op", "add"], status: 0,
+      hasResults: true),
+    Command(arguments: ["generate", "dog", "--bogus"], status: 64, hasResults: false),
+    Command(arguments: ["generate", "dog", "--model", "/missing"], status: 1, hasResults: false),
+  ]
+
+  @Test(arguments: commands) func lostMessagesAreNoFailure(command: Command) throws {
+    let scratch = try Scratch()
+    let healthy = try run(command, in: scratch)
+    #expect(healthy.status == command.status && healthy.output.isEmpty != command.hasResults, "\(healthy)")
+    for sink in Sink.allCases {
+      let outcome = try run(command, errors: sink, in: scratch)
+      #expect(outcome.status == command.status, "\(sink): \(outcome)")
+      // A report has times in it.
+      if !command.arguments.contains("--json"), command.arguments[0] != "validate" {
+        #expect(outcome.output == healthy.output, "\(sink)")
+      }
+    }
+  }
+
+  @Test(arguments: commands) func lostResultsAreAFailureOfOneLine(command: Command) throws {
+    let scratch = try Scratch()
+    let words = [
+      Sink.full: "No space left on device", .closed: "standard output is closed", .brokenPipe: "Broken pipe",
+      .limited: "File too large",
+    ]
+    for sink in Sink.allCases {
+      let outcome = try run(command, output: sink, in: scratch)
+      let both = try run(command, output: sink, errors: sink, in: scratch)
+      #expect(both.status == (command.hasResults ? 1 : command.status), "\(sink): \(both)")
+      #expect(both.errors.isEmpty && both.output.isEmpty)
+      guard command.hasResults else {
+        #expect(outcome.status == command.status, "\(sink): \(outcome)")
+        continue
+      }
+      let errors = outcome.errorLines.filter { $0.hasPrefix("langevin: error: standard output") }
+      #expect(outcome.status == 1 && errors.count == 1, "\(sink): \(outcome)")
+      let word = try #require(words[sink])
+      #expect(errors.first?.contains(word) == true, "\(sink): \(outcome.errors)")
+    }
+  }
+
+  /// A file that is opened while descriptor 1 or 2 is closed would get its number, and the log.
+  @Test(arguments: ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+  func nothingIsWrittenIntoAFileThatTookTheNumberOfAClosedStream(redirection: String) throws {
+    let scratch = try Scratch()
+    let arguments = [
+      "generate", "dog", "--device", "cpu", "--steps", "2", "--seed", "1", "--verbose", "--output", "p.png",
+      "--save-latents", "l.safetensors",
+    ]
+    let healthy = try Tool.run(arguments, in: scratch.folder)
+    #expect(healthy.status == 0)
+    let files = try ["p.png", "l.safetensors"].map { try Data(contentsOf: scratch.url($0)) }
+    let outcome = try run(arguments, redirection, in: scratch)
+    #expect(outcome.status == (redirection == "2>&-" ? 0 : 1))
+    #expect(try ["p.png", "l.safetensors"].map { try Data(contentsOf: scratch.url($0)) } == files)
+  }
+
+  /// A file's limit is told in one line as well, and leaves nothing behind.
+  @Test func aFileThatMayNotGrowIsAnErrorOfOneLine() throws {
+    let scratch = try Scratch()
+    let arguments = [
+      "generate", "dog", "--device", "cpu", "--steps", "1", "--width", "256", "--quiet", "--output", "p.png",
+    ]
+    let outcome = try run(arguments, before: "ulimit -f 1", in: scratch)
+    #expect(outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome)")
+    #expect(outcome.errors.contains("p.png: cannot be written: File too large"), "\(outcome.errors)")
+    #expect(try scratch.files() == [])
+  }
+
+  // MARK: Running
+
+  /// What is not redirected goes to files.
+  private func run(
+    _ command: Command, output: Sink? = nil, errors: Sink? = nil, in scratch: Scratch
+  ) throws -> Tool.Outcome {
+    let limited = scratch.url("limited")
+    if output == .limited || errors == .limited {
+      try Data().write(to: limited)
+      try #require(truncate(limited.path, 4 << 20) == 0)
+    }
+    defer { try? FileManager.default.removeItem(at: limited) }
+    let redirections = [output.map { "1" + $0.rawValue }, errors.map { "2" + $0.rawValue }].compactMap { $0 }
+    return try run(
+      command.arguments, redirections.joined(separator: " "), before: "ulimit -f 2048", in: scratch)
+  }
+
+  /// Runs the tool in place of a shell that redirects its streams.
+  private func run(
+    _ arguments: [String], _ redirections: String = "", before: String = ":", in scratch: Scratch
+  ) throws -> Tool.Outcome {
+    var ends: [Int32] = [0, 0]
+    try #require(pipe(&ends) == 0)
+    close(ends[0])
+    defer { close(ends[1]) }
+    let logs = try Scratch()
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments =
+      ["-c", "\(before); exec \"$0\" \"$@\" \(redirections)", Tool.executable.path] + arguments
+    process.currentDirectoryURL = scratch.folder
+    for (name, stream) in [("out", \Process.standardOutput), ("err", \Process.standardError)] {
+      try #require(FileManager.default.createFile(atPath: logs.url(name).path, contents: nil))
+      process[keyPath: stream] = try FileHandle(forWritingTo: logs.url(name))
+    }
+    process.standardInput = FileHandle(fileDescriptor: ends[1], closeOnDealloc: false)
+    try process.run()
+    return try Tool.Running(process: process, logs: logs).finish()
+  }
+}
