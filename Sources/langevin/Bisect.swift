@@ -24,7 +24,7 @@ struct Bisect: ParsableCommand {
   @Flag(help: "No progress; warnings and errors only.")
   var quiet = false
 
-  func run() throws {
+  mutating func run() throws {
     Interrupt.install()
     let prompts = try options.check()
     let (choice, other) = (try DeviceChoice.parse(options.device), try DeviceChoice.parse(reference))
@@ -33,7 +33,7 @@ struct Bisect: ParsableCommand {
       throw ValidationError("--save must end in .safetensors, got '\(save)'")
     }
     try OutputFile.check(file)
-    let model = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
+    let model = try options.modelURL()
     let checkpoint = try Checkpoint.open(model, prediction: options.prediction?.rawValue)
     let device = try choice.open(
       fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
@@ -45,10 +45,10 @@ struct Bisect: ParsableCommand {
     let request = try options.request(
       prompts, seed: options.seed ?? UInt64.random(in: 0..<1 << 32), recommended: checkpoint.recommended)
     Output.note(
-      "seed \(request.seed), \(device.label) held to \(referenceDevice.label), \(model.lastPathComponent)")
+      "seed \(request.seed), \(device.label) held to \(referenceDevice.label), \(Checkpoint.name(of: model))")
     let start = ContinuousClock.now
     let result = try Bisection.run(
-      request, with: checkpoint, precision: options.precision.dtype, on: device,
+      request, with: checkpoint, precision: options.dtype, on: device,
       reference: referenceDevice.backend
     ) { event in
       try Interrupt.check()

@@ -53,7 +53,7 @@ struct Embed: ParsableCommand {
     let url = output.map { URL(fileURLWithPath: $0) }
     if let url { try OutputFile.check(url) }
     let pictures = try images.map { try Picture.readPNG(URL(fileURLWithPath: $0)).picture }
-    let folder = try CLIPFolder(URL(fileURLWithPath: model))
+    let folder = try CLIPFolder(Checkpoint.locate(model))
     let device = try choice.open(fallback: !noFallback, notice: { Output.warning($0) })
     let embedder = try Embedder(folder, on: device, precision: precision.dtype)
 

@@ -15,6 +15,7 @@ struct Generate: ParsableCommand {
   @OptionGroup var options: GenerationOptions
 
   @Option(
+    name: [.short, .long],
     help: """
       The picture's file; of several, numbered -0, -1, … A video is an .mp4 or .webp, which the program ffmpeg \
       makes, or .png, its frames numbered -0000, -0001, … (default: langevin-SEED.png)
@@ -35,7 +36,7 @@ struct Generate: ParsableCommand {
   @Flag(help: "Also what the runtime does on the way.")
   var verbose = false
 
-  func run() throws {
+  mutating func run() throws {
     Interrupt.install()
     let start = ContinuousClock.now
     let prompts = try options.check()
@@ -51,7 +52,7 @@ struct Generate: ParsableCommand {
     let latentsURL = saveLatents.map { URL(fileURLWithPath: $0) }
     for url in outputs { try VideoFile.check(url) }
     if let latentsURL { try OutputFile.check(latentsURL) }
-    let url = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
+    let url = try options.modelURL()
     let checkpoint = try Checkpoint.open(url, prediction: options.prediction?.rawValue)
     if previewEvery != nil && preview == nil { throw ValidationError("--preview-every needs --preview") }
     var asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
@@ -60,13 +61,13 @@ struct Generate: ParsableCommand {
     let device = try choice.open(
       fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
       notice: { Output.warning($0) })
-    let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.precision.dtype)
+    let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
     try options.check(outputs, fit: pipeline)
-    var memory = try MemoryPlan(asked, with: checkpoint, precision: options.precision.dtype, on: device)
+    var memory = try MemoryPlan(asked, with: checkpoint, precision: options.dtype, on: device)
     if !memory.fits, asked.tiling == nil, type(of: pipeline).options.contains(.tiling) {
       var tiled = asked
       tiled.tiling = Tiling()
-      let other = try MemoryPlan(tiled, with: checkpoint, precision: options.precision.dtype, on: device)
+      let other = try MemoryPlan(tiled, with: checkpoint, precision: options.dtype, on: device)
       if other.peak < memory.peak {
         Output.warning(
           "the autoencoder works in tiles: in one piece this needs \(Output.bytes(memory.peak)), with them "
@@ -77,20 +78,21 @@ struct Generate: ParsableCommand {
     if plan { return show(memory, device) }
     if !memory.fits { Output.warning(memory.shortage(of: device)) }
     let request = try pipeline.filled(asked)
+    let record = try PictureRecord(options, request, model: url, device: device)
     var run = Run(start: start)
     let result: GenerationResult
     do {
       let settings = Output.settings(
         steps: request.steps, sampler: request.sampler?.rawValue, guidance: request.guidance)
       var title = Optional(
-        (["seed \(seed)"] + settings + [device.label, url.lastPathComponent]).joined(separator: ", "))
+        (["seed \(seed)"] + settings + [device.label, Checkpoint.name(of: url)]).joined(separator: ", "))
       result = try pipeline.generate(request) { event in
         // A finished picture is written first.
         if case .finished = event {} else { try Interrupt.check() }
         // Only once the request is known to be good.
         title.map { display.line($0) }
         title = nil
-        try self.handle(event, request, outputs, url, &run, &display)
+        try self.handle(event, record, outputs, &run, &display)
       }
     } catch var interrupted as Interrupted {
       display.close()
@@ -109,15 +111,14 @@ struct Generate: ParsableCommand {
     display.line(run.summary)
     if json {
       try Output.json(
-        Report(self, request, checkpoint.recommended, run: run, result: result, device: device, model: url))
+        Report(self, record, checkpoint.recommended, run: run, result: result, device: device, model: url))
     } else {
       for path in run.written { Output.result(path) }
     }
   }
 
   private func handle(
-    _ event: GenerationProgress, _ request: GenerationRequest, _ outputs: [URL], _ model: URL,
-    _ run: inout Run,
+    _ event: GenerationProgress, _ record: PictureRecord, _ outputs: [URL], _ run: inout Run,
     _ display: inout ProgressDisplay
   ) throws {
     switch event {
@@ -141,7 +142,8 @@ struct Generate: ParsableCommand {
     case .decoding: run.beginDecoding()
     case .finished(let clip, let image, let seed):
       run.endDecoding()
-      let parameters = options.parameters(request, clip, image: image, seed: seed, model: model)
+      let parameters = record.parameters(clip, image: image, seed: seed)
+      run.texts.append(parameters.description)
       run.written += try clip.write(to: outputs[image], parameters).map(Output.path)
       display.close()
     }

@@ -2,119 +2,36 @@ import ArgumentParser
 import Foundation
 import Langevin
 
-/// Storage of weights and activations.
-enum Precision: String, CaseIterable, ExpressibleByArgument {
-  case f32, f16
-  var dtype: DType { self == .f32 ? .float32 : .float16 }
-}
-
-enum PredictionOption: String, CaseIterable, ExpressibleByArgument {
-  case epsilon
-  case v = "v_prediction"
-  case sample
-}
-
-extension Sampler: ExpressibleByArgument {
-  /// As A1111's metadata calls it.
-  var metadataName: String {
-    switch self {
-    case .ddpm: "DDPM"
-    case .ddim: "DDIM"
-    case .euler: "Euler"
-    case .eulerAncestral: "Euler a"
-    case .dpmpp2M: "DPM++ 2M"
-    case .dpmpp2MKarras: "DPM++ 2M Karras"
-    case .heun: "Heun"
-    case .lms: "LMS"
-    case .dpmpp2MSDE: "DPM++ 2M SDE"
-    case .dpmppSDE: "DPM++ SDE"
-    case .uniPC: "UniPC"
-    case .pndm: "PLMS"
-    case .lcm: "LCM"
-    case .unCLIP: "unCLIP"
-    }
-  }
-}
-
-extension PromptSyntax: ExpressibleByArgument {}
-
-/// A spacing of timesteps or of sigmas.
-struct SpacingOption: ExpressibleByArgument {
-  let name: String
-  let levels: NoiseSchedule.Levels
-
-  init?(argument: String) {
-    guard let levels = NoiseSchedule.Levels(spacing: argument) else { return nil }
-    (name, self.levels) = (argument, levels)
-  }
-
-  static var allValueStrings: [String] { NoiseSchedule.Levels.spacingNames }
-}
-
-/// Numbers with commas between them.
-struct NumberList: ExpressibleByArgument {
-  let values: [Double]
-
-  init?(argument: String) {
-    let values = argument.split(separator: ",", omittingEmptySubsequences: false).map {
-      Double($0.trimmingCharacters(in: .whitespaces))
-    }
-    guard values.allSatisfy({ $0?.isFinite == true }) else { return nil }
-    self.values = values.compactMap { $0 }
-  }
-}
-
-extension NoiseKind: ExpressibleByArgument {
-  /// As A1111's metadata calls it, where it has it.
-  var metadataName: String {
-    switch self {
-    case .philox: "Philox"
-    case .torch: "CPU"
-    case .torchCUDA: "NV"
-    }
-  }
-}
-
-extension DeviceChoice {
-  /// Throws one line that lists what there is.
-  static func parse(_ text: String) throws -> DeviceChoice {
-    func known(_ devices: [DeviceDescription]) -> String {
-      (["auto", "cpu"] + devices.map { "opencl:\($0.index) (\($0.name))" }).joined(separator: ", ")
-    }
-    guard let choice = DeviceChoice(text) else {
-      throw ValidationError("unknown device '\(text)'; there are: \(known(OpenCLDevices.all()))")
-    }
-    // Drivers are asked only where one is wanted by number: loading them takes time, and may fail.
-    guard case .openCL(let index?) = choice else { return choice }
-    let devices = OpenCLDevices.all()
-    if !devices.contains(where: { $0.index == index }) {
-      let reason = devices.isEmpty ? "no OpenCL device was found; " : ""
-      throw ValidationError("there is no device \(text); \(reason)there are: \(known(devices))")
-    }
-    return choice
-  }
-}
-
 /// What to generate, of what and where: the options that every command has which runs the pipeline.
 struct GenerationOptions: ParsableArguments {
   @Argument(help: "What to draw; several prompts give pictures of each.")
   var prompts: [String] = []
   @Option(help: "A file with more prompts, one a line; empty lines and lines that begin with # are skipped.")
   var promptFile: String?
+  @Option(
+    help: """
+      A picture to repeat: prompt and settings are those that it carries, where the command line has no others. The \
+      same device gives the same picture.
+      """)
+  var from: String?
 
   @Option(
-    help: "A diffusers folder or a single .safetensors file. (default: the emoji model that ships along)")
+    name: [.customShort("m"), .long],
+    help: """
+      A diffusers folder, a single .safetensors file, or org/name of the Hugging Face cache. (default: the emoji \
+      model that ships along)
+      """)
   var model: String?
   @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
   var device = "auto"
   @Option(help: "What to steer away from.")
-  var negative = ""
+  var negative: String?
   @Option(
     help: """
       How prompts are read. plain: as they are, and what does not fit is cut off. a1111: (word) and (word:1.3) \
-      strengthen, [word] weakens, \\( is a parenthesis, and what does not fit begins another chunk.
+      strengthen, [word] weakens, \\( is a parenthesis, and what does not fit begins another chunk. (default: plain)
       """)
-  var promptSyntax = PromptSyntax.plain
+  var promptSyntax: PromptSyntax?
   @Option(
     parsing: .unconditional,
     help: """
@@ -129,9 +46,11 @@ struct GenerationOptions: ParsableArguments {
   @Option(
     help: """
       \(Sampler.allCases.map(\.rawValue).joined(separator: ", ")); `langevin samplers` says what each is for. \
-      (default: what the model's langevin.json recommends, else ddim)
-      """)
-  var sampler: Sampler?
+      Other tools' names are understood too, such as 'DPM++ 2M Karras' and euler_a. (default: what the model's \
+      langevin.json recommends, else ddim)
+      """,
+    transform: SamplerOption.init)
+  var sampler: SamplerOption?
   @Option(
     help:
       "Where its steps are: \(NoiseSchedule.Levels.spacingNames.joined(separator: ", ")). (default: the model's)"
@@ -149,17 +68,24 @@ struct GenerationOptions: ParsableArguments {
     parsing: .unconditional,
     help: ArgumentHelp("Guidance only where the noise is within these sigmas.", valueName: "LO,HI"))
   var guidanceInterval: NumberList?
-  @Option(parsing: .unconditional, help: "DDIM's share of fresh noise, 0 to 1.")
-  var eta = 0.0
-  @Option(parsing: .unconditional, help: "Picture k has seed N + k. (default: random)")
+  @Option(parsing: .unconditional, help: "DDIM's share of fresh noise, 0 to 1. (default: 0)")
+  var eta: Double?
+  @Option(
+    name: [.customShort("s"), .long], parsing: .unconditional,
+    help: "Picture k has seed N + k. (default: random)")
   var seed: UInt64?
-  @Option(help: "Whose random numbers: philox, torch (its CPU generator) or torch-cuda.")
-  var rng = NoiseKind.philox
-  @Option(parsing: .unconditional, help: "Pixels. (default: what the model was made for, or the image's)")
+  @Option(help: "Whose random numbers: philox, torch (its CPU generator) or torch-cuda. (default: philox)")
+  var rng: NoiseKind?
+  @Option(
+    name: [.customShort("W"), .long], parsing: .unconditional,
+    help: "Pixels. (default: what the model was made for, or the image's)")
   var width: Int?
-  @Option(parsing: .unconditional, help: "Pixels. (default: what the model was made for, or the image's)")
+  @Option(
+    name: [.customShort("H"), .long], parsing: .unconditional,
+    help: "Pixels. (default: what the model was made for, or the image's)")
   var height: Int?
-  @Option(parsing: .unconditional, help: "How many pictures of each prompt.")
+  @Option(
+    name: [.customShort("n"), .long], parsing: .unconditional, help: "How many pictures of each prompt.")
   var count = 1
   @Option(
     help: "A PNG file to start from, or to vary; of two, some models make --count frames of the way between.")
@@ -173,8 +99,8 @@ struct GenerationOptions: ParsableArguments {
   var frames: Int?
   @Option(parsing: .unconditional, help: "Of a video: pictures a second. (default: the model's)")
   var fps: Double?
-  @Option(help: "Storage of weights and activations: f32 or f16.")
-  var precision = Precision.f32
+  @Option(help: "Storage of weights and activations: f32 or f16. (default: f32)")
+  var precision: Precision?
   @Flag(
     name: .customLong("no-fallback"), help: "Fail where the device has no kernel, instead of using the CPU.")
   var noFallback = false
@@ -187,6 +113,10 @@ struct GenerationOptions: ParsableArguments {
   var lowMemory = false
   @Option(help: "Start from the tensor 'latents' [count, C, h, w] of a safetensors file.")
   var initLatents: String?
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Only the image of this number, from 0, of --init-latents.", visibility: .hidden))
+  var initLatentsIndex: Int?
   @Option(help: "What a single file predicts: epsilon, v_prediction or sample, where it cannot be told.")
   var prediction: PredictionOption?
   @Option(
@@ -194,8 +124,16 @@ struct GenerationOptions: ParsableArguments {
     help: ArgumentHelp("Memory in MiB that an OpenCL device may use.", valueName: "MiB", visibility: .hidden))
   var deviceMemory: Int?
 
-  /// What does not depend on devices or the model. Returns the prompts.
-  func check() throws -> [String] {
+  /// Storage of weights and activations.
+  var dtype: DType { (precision ?? .f32).dtype }
+
+  /// Takes up what a picture to repeat carries, and checks what does not depend on devices or the model. Returns
+  /// the prompts.
+  mutating func check() throws -> [String] {
+    if let from { try repeatPicture(from) }
+    if let spacing = sampler?.spacing, self.spacing == nil, sigmas == nil {
+      self.spacing = SpacingOption(argument: spacing.rawValue)
+    }
     guard (1...10_000).contains(count) else {
       throw ValidationError("--count must be 1 to 10000, got \(count)")
     }
@@ -210,7 +148,15 @@ struct GenerationOptions: ParsableArguments {
     if let deviceMemory, !(1..<1 << 32).contains(deviceMemory) {
       throw ValidationError("--device-memory must be at least 1 MiB, got \(deviceMemory)")
     }
-    return try prompts + (promptFile.map(readPrompts) ?? [])
+    let prompts = try self.prompts + (promptFile.map(readPrompts) ?? [])
+    if promptFile == nil, prompts.count > 1, prompts.allSatisfy({ !$0.contains(where: \.isWhitespace) }) {
+      let quoted =
+        prompts.prefix(4).map { "'\($0)'" }.joined(separator: ", ") + (prompts.count > 4 ? ", …" : "")
+      Output.warning(
+        "\(quoted) are \(prompts.count) prompts, each for its own picture; for one picture of all write "
+          + "\"\(prompts.prefix(4).joined(separator: " "))\(prompts.count > 4 ? " …" : "")\" in quotes")
+    }
+    return prompts
   }
 
   private func readPrompts(_ path: String) throws -> [String] {
@@ -225,6 +171,9 @@ struct GenerationOptions: ParsableArguments {
     }
     return prompts
   }
+
+  /// The folder or file of the model.
+  func modelURL() throws -> URL { try model.map { try Checkpoint.locate($0) } ?? DefaultModel.url }
 
   /// The files that pictures are written to which the user named.
   func files(_ output: String, count: Int) throws -> [URL] {
@@ -262,7 +211,15 @@ struct GenerationOptions: ParsableArguments {
     guard values.allSatisfy(\.isFinite) else {
       throw CheckpointError.malformed(path: path, reason: "the tensor 'latents' holds NaN or infinity")
     }
-    return HostLatents(values: values, shape: latents.shape)
+    guard let index = initLatentsIndex else { return HostLatents(values: values, shape: latents.shape) }
+    guard latents.shape.rank > 0, (0..<latents.shape[0]).contains(index) else {
+      throw CheckpointError.malformed(
+        path: path, reason: "the tensor 'latents' is \(latents.shape): it has no image \(index)")
+    }
+    let size = values.count / latents.shape[0]
+    return HostLatents(
+      values: Array(values[index * size..<(index + 1) * size]),
+      shape: Shape([1] + latents.shape.dimensions.dropFirst()))
   }
 
   /// What the user says comes before what the model recommends.
@@ -270,18 +227,18 @@ struct GenerationOptions: ParsableArguments {
     -> GenerationRequest
   {
     var request = GenerationRequest(prompts: prompts, recommended: recommended)
-    request.negativePrompt = negative
+    request.negativePrompt = negative ?? ""
     if let guidance { request.guidance = guidance }
-    request.promptSyntax = promptSyntax
+    request.promptSyntax = promptSyntax ?? .plain
     if let steps { request.steps = steps }
-    if let sampler { request.sampler = sampler }
+    if let sampler { request.sampler = sampler.sampler }
     request.levels = spacing?.levels ?? sigmas.map { .theseSigmas($0.values) }
     if steps == nil, let count = request.levels?.count { request.steps = count }
     request.guidanceRescale = guidanceRescale
     request.guidanceInterval = guidanceInterval.map { $0.values[0]...$0.values[1] }
-    request.eta = eta
+    request.eta = eta ?? 0
     request.seed = seed
-    request.noise = rng
+    request.noise = rng ?? .philox
     request.width = width
     request.height = height
     request.count = count
@@ -294,44 +251,5 @@ struct GenerationOptions: ParsableArguments {
     request.lowMemory = lowMemory
     request.tiling = tile.map { Tiling(tile: $0, overlap: max($0 / 4, 1)) }
     return request
-  }
-
-  /// What a picture's PNG says of itself.
-  func parameters(_ request: GenerationRequest, _ clip: Clip, image: Int, seed: UInt64, model: URL)
-    -> PictureParameters
-  {
-    var fields: [PictureParameters.Field] = []
-    func add(_ name: String, _ value: String?) { if let value { fields.append(.init(name, value)) } }
-    add("Steps", request.steps.map { "\($0)" })
-    add("Sampler", request.sampler?.metadataName)
-    add("Schedule type", spacing?.name.capitalized)
-    add("Sigmas", sigmas?.values.map(Output.number).joined(separator: " "))
-    add("CFG scale", request.guidance.map(Output.number))
-    add("CFG rescale", guidanceRescale.map(Output.number))
-    add("CFG interval", guidanceInterval?.values.map(Output.number).joined(separator: " "))
-    add("Seed", "\(seed)")
-    add("Size", "\(clip.picture.width)x\(clip.picture.height)")
-    add("Model", model.deletingPathExtension().lastPathComponent)
-    add("Denoising strength", request.strength.map(Output.number))
-    add("Eta", eta == 0 ? nil : Output.number(eta))
-    fields += UnCLIPOptions.fields(request)
-    add("RNG", rng.metadataName)
-    add("Precision", precision.rawValue)
-    add("Version", "langevin \(LangevinCommand.configuration.version)")
-    let prompt = request.prompts.isEmpty ? "" : request.prompts[image / request.count]
-    return PictureParameters(prompt: prompt, negativePrompt: negative, fields: fields)
-  }
-}
-
-extension Output {
-  /// Without a trailing `.0`.
-  static func number(_ value: Double) -> String { Int(exactly: value).map { "\($0)" } ?? "\(value)" }
-
-  /// Those that the model has: `30 steps of ddim`, `guidance 7.5`.
-  static func settings(steps: Int?, sampler: String?, guidance: Double?) -> [String] {
-    var settings: [String] = []
-    if let steps { settings.append("\(steps) steps" + (sampler.map { " of \($0)" } ?? "")) }
-    if let guidance { settings.append("guidance \(number(guidance))") }
-    return settings
   }
 }

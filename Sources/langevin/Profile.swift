@@ -17,7 +17,7 @@ struct ProfileCommand: ParsableCommand {
 
   @OptionGroup var options: GenerationOptions
 
-  @Option(help: "Also write the picture there; of several, numbered -0, -1, …")
+  @Option(name: [.short, .long], help: "Also write the picture there; of several, numbered -0, -1, …")
   var output: String?
   @Option(parsing: .unconditional, help: "How many components of a layer's path tell the table's rows apart.")
   var depth = 3
@@ -34,7 +34,7 @@ struct ProfileCommand: ParsableCommand {
   @Flag(help: "Also what the runtime does on the way.")
   var verbose = false
 
-  func run() throws {
+  mutating func run() throws {
     Interrupt.install()
     let prompts = try options.check()
     guard (1...64).contains(depth) else { throw ValidationError("--depth must be 1 to 64, got \(depth)") }
@@ -45,24 +45,25 @@ struct ProfileCommand: ParsableCommand {
     for url in pictures ?? [] { try VideoFile.check(url) }
     for url in files { if let url { try OutputFile.check(url) } }
 
-    let model = try options.model.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
+    let model = try options.modelURL()
     let checkpoint = try Checkpoint.open(model, prediction: options.prediction?.rawValue)
     let device = try choice.open(
       fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
       notice: { Output.warning($0) })
-    let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.precision.dtype)
+    let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
     try options.check(pictures ?? [], fit: pipeline)
     let request = try pipeline.filled(
       options.request(prompts, seed: seed, recommended: checkpoint.recommended))
+    let record = try PictureRecord(options, request, model: model, device: device)
     let ceilings = try Ceilings.measure(on: device)
     let plain = cold ? [] : try unrecordedSteps(pipeline, request)
 
     let (result, recording) = try Recording.make(on: device) {
-      try generate(pipeline, request, model: model, to: pictures)
+      try generate(pipeline, record, to: pictures)
     }
     let settings = Settings(
-      model: model.lastPathComponent, deviceName: device.label, prompt: request.prompt, seed: seed,
-      sampler: request.sampler?.rawValue, precision: options.precision.rawValue, steps: request.steps,
+      model: Checkpoint.name(of: model), deviceName: device.label, prompt: request.prompt, seed: seed,
+      sampler: request.sampler?.rawValue, precision: record.precision, steps: request.steps,
       guidance: request.guidance, count: request.imageCount)
     var profile = Profile(recording, ceilings: ceilings, depth: depth, unrecordedStepSeconds: plain)
     if case .failure(let error) = result {
@@ -93,8 +94,9 @@ struct ProfileCommand: ParsableCommand {
   }
 
   private func generate(
-    _ pipeline: any Pipeline, _ request: GenerationRequest, model: URL, to pictures: [URL]?
+    _ pipeline: any Pipeline, _ record: PictureRecord, to pictures: [URL]?
   ) throws {
+    let request = record.request
     var display = ProgressDisplay(isShown: !quiet, count: request.imageCount)
     defer { display.close() }
     var mark = ContinuousClock.now
@@ -112,7 +114,7 @@ struct ProfileCommand: ParsableCommand {
         display.step(step, of: total, image: image, seconds: (ContinuousClock.now - mark) / .seconds(1))
       case .finished(let clip, let image, let seed):
         guard let pictures else { break }
-        let parameters = options.parameters(request, clip, image: image, seed: seed, model: model)
+        let parameters = record.parameters(clip, image: image, seed: seed)
         _ = try stage("write picture") { try clip.write(to: pictures[image], parameters) }
       case .sampling, .preview, .decoding: break
       }

@@ -5,6 +5,8 @@ import Langevin
 struct Run {
   let start: ContinuousClock.Instant
   var written: [String] = []
+  /// What each image's file says of itself.
+  var texts: [String] = []
   private(set) var loadSeconds = 0.0
   private(set) var stepSeconds: [Double] = []
   private(set) var decodeSeconds: [Double] = []
@@ -57,6 +59,8 @@ struct Report: Encodable {
   struct Picture: Encodable {
     let path: String
     let seed: UInt64
+    /// What its file says of itself, which `--from` reads.
+    let parameters: String
   }
   struct Timings: Encodable {
     let load, stepMedian, firstStep, decode, total: Double
@@ -71,16 +75,49 @@ struct Report: Encodable {
   }
   struct Settings: Encodable {
     let prompts: [String]
-    let negative, model, rng, precision: String
-    let sampler: String?
-    let guidance: Double?
+    let negative, promptSyntax, model, rng, precision: String
+    let sampler, spacing: String?
+    let sigmas: [Double]?
+    let guidance, guidanceRescale: Double?
+    let guidanceInterval: [Double]?
     let eta: Double
     let steps: Int?
     let width, height, count: Int
     let image: [String]
+    let imageFiles: [InputFile]
     let strength: Double?
+    let initLatents: InputFile?
+    let initLatentsIndex: Int?
+    let prediction: String?
+    let priorSteps: Int?
+    let priorGuidance: Double?
+    let superResolutionSteps, noiseLevel, frames: Int?
+    let framesPerSecond: Double?
+    let tile: Int?
     /// Of the model; what the user gives comes before it.
     let recommended: Recommended
+
+    init(_ record: PictureRecord, _ recommended: RecommendedSettings, size: Langevin.Picture, model: URL) {
+      let (options, request) = (record.options, record.request)
+      (prompts, negative, promptSyntax) = (
+        request.prompts, request.negativePrompt, request.promptSyntax.rawValue
+      )
+      (self.model, rng, precision) = (model.path, request.noise.rawValue, record.precision)
+      (sampler, spacing, sigmas) = (
+        request.sampler?.rawValue, options.spacing?.name, options.sigmas?.values
+      )
+      (guidance, guidanceRescale) = (request.guidance, request.guidanceRescale)
+      guidanceInterval = options.guidanceInterval?.values
+      (eta, steps) = (request.eta, request.steps)
+      (width, height, count) = (size.width, size.height, request.count)
+      (image, imageFiles, strength) = (options.image, record.images, request.strength)
+      (initLatents, initLatentsIndex) = (record.latents, options.initLatentsIndex)
+      prediction = options.prediction?.rawValue
+      (priorSteps, priorGuidance) = (request.priorSteps, request.priorGuidance)
+      (superResolutionSteps, noiseLevel) = (request.superResolutionSteps, request.noiseLevel)
+      (frames, framesPerSecond, tile) = (request.frames, request.framesPerSecond, request.tiling?.tile)
+      self.recommended = Recommended(recommended)
+    }
   }
   struct Recommended: Encodable {
     let guidance: Double?
@@ -92,6 +129,7 @@ struct Report: Encodable {
     }
   }
 
+  let version: String
   let outputs: [Picture]
   let latents: String?
   let device, deviceName: String
@@ -101,10 +139,13 @@ struct Report: Encodable {
   let settings: Settings
 
   init(
-    _ command: Generate, _ request: GenerationRequest, _ recommended: RecommendedSettings, run: Run,
+    _ command: Generate, _ record: PictureRecord, _ recommended: RecommendedSettings, run: Run,
     result: GenerationResult, device: Device, model: URL
   ) {
-    outputs = zip(run.written, result.seeds).map { Picture(path: $0, seed: $1) }
+    version = LangevinCommand.configuration.version
+    outputs = zip(zip(run.written, run.texts), result.seeds).map {
+      Picture(path: $0.0, seed: $1, parameters: $0.1)
+    }
     latents = command.saveLatents
     self.device = device.name
     deviceName = device.label
@@ -116,12 +157,6 @@ struct Report: Encodable {
       devicePeakBytes: use.highWater, deviceLimitBytes: use.limit, processPeakBytes: Run.peakResidentMemory)
     let counted = device.fallbacks
     fallbacks = Fallbacks(operations: counted.operations, bytes: counted.bytes, byName: counted.byName)
-    settings = Settings(
-      prompts: request.prompts, negative: request.negativePrompt, model: model.path,
-      rng: request.noise.rawValue,
-      precision: command.options.precision.rawValue, sampler: request.sampler?.rawValue,
-      guidance: request.guidance, eta: request.eta, steps: request.steps, width: result.pictures[0].width,
-      height: result.pictures[0].height, count: request.count, image: command.options.image,
-      strength: request.strength, recommended: Recommended(recommended))
+    settings = Settings(record, recommended, size: result.pictures[0], model: model)
   }
 }

@@ -62,7 +62,7 @@ struct RunComponent: ParsableCommand {
       return (ContinuousClock.now - mark) / .seconds(1)
     }
     let call = try ComponentCall.load(
-      component, of: URL(fileURLWithPath: model), on: device, as: precision.dtype)
+      component, of: Checkpoint.locate(model), on: device, as: precision.dtype)
     var seconds = Summary.Seconds(load: try lap())
     var outputs: ComponentCall.Outputs = []
     for _ in 0..<`repeat` {

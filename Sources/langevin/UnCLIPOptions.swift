@@ -23,15 +23,4 @@ struct UnCLIPOptions: ParsableArguments {
     request.superResolutionSteps = superResolutionSteps
     request.noiseLevel = noiseLevel
   }
-
-  /// What a picture's PNG says of the settings that the request has.
-  static func fields(_ request: GenerationRequest) -> [PictureParameters.Field] {
-    let values: [(String, String?)] = [
-      ("Prior steps", request.priorSteps.map { "\($0)" }),
-      ("Prior CFG scale", request.priorGuidance.map(Output.number)),
-      ("Super-resolution steps", request.superResolutionSteps.map { "\($0)" }),
-      ("Noise level", request.noiseLevel.map { "\($0)" }),
-    ]
-    return values.compactMap { name, value in value.map { .init(name, $0) } }
-  }
 }

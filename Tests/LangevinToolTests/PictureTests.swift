@@ -82,6 +82,35 @@ struct PictureTests {
     #expect(try scratch.files() == ["picture.png"])
   }
 
+  /// Prompts that look like the convention's own lines, over many seeds.
+  @Test func everyPromptIsReadBack() {
+    let pieces = [
+      "a", "\n", "\r", "\r\n", ",", ": ", "\"", "\\", "\\n", " ", "Negative prompt: ", "\nNegative prompt: x",
+      "Steps: 3, Sampler: b", "\nSteps: 3", "\u{301}", "\u{200D}", "é", "笑", "Prompt: x", "\t", "{", "=",
+    ]
+    for seed in UInt64(0)..<2000 {
+      var state = seed &* 0x9E37_79B9_7F4A_7C15 &+ 1
+      func text(_ most: Int) -> String {
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        let count = Int(state >> 33) % (most + 1)
+        return (0..<count).map { _ in
+          state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+          return pieces[Int(state >> 33) % pieces.count]
+        }.joined()
+      }
+      let parameters = PictureParameters(
+        prompt: text(6), negativePrompt: text(6),
+        fields: [.init("Steps", "2"), .init("Init image", text(4)), .init("Init image", text(2))])
+      let read = PictureParameters(parsing: parameters.description)
+      #expect(
+        Array(read.prompt.unicodeScalars) == Array(parameters.prompt.unicodeScalars)
+          && Array(read.negativePrompt.unicodeScalars) == Array(parameters.negativePrompt.unicodeScalars)
+          && read.fields.map { Array($0.value.unicodeScalars) }
+            == parameters.fields.map { Array($0.value.unicodeScalars) },
+        "seed \(seed): \(parameters.description.debugDescription)")
+    }
+  }
+
   @Test func tensorsClampRoundAndReturn() throws {
     let device = Device(CPUBackend())
     let values: [Float] = [-3, -1, -0.5, 0, 0.5, 1]

@@ -42,70 +42,96 @@ public struct PictureParameters: Sendable, Equatable, CustomStringConvertible {
   /// The value of the first field of this name.
   public subscript(name: String) -> String? { fields.first { $0.name == name }?.value }
 
-  /// The text that goes into the file.
+  /// The text that goes into the file. A prompt that would not be read back from it, as one that has a line which
+  /// begins with `Negative prompt:`, is also among the settings, quoted.
   public var description: String {
-    let negative = negativePrompt.isEmpty ? "" : "\nNegative prompt: \(negativePrompt)"
-    let settings = fields.map { "\($0.name): \(PictureParameters.quoted($0.value))" }.joined(separator: ", ")
+    let text = joined(fields)
+    guard PictureParameters(parsing: text) != self else { return text }
+    return joined(
+      fields + [Field(Self.exactPrompt, prompt), Field(Self.exactNegativePrompt, negativePrompt)])
+  }
+
+  private static let exactPrompt = "Prompt"
+  private static let exactNegativePrompt = "Exact negative prompt"
+  private static let negativeMarker = "Negative prompt: "
+
+  private func joined(_ fields: [Field]) -> String {
+    let negative = negativePrompt.isEmpty ? "" : "\n\(Self.negativeMarker)\(negativePrompt)"
+    let settings = fields.map { "\($0.name): \(Self.quoted($0.value))" }.joined(separator: ", ")
     return "\(prompt)\(negative)\n\(settings)"
   }
 
-  /// Values with separators in them are quoted as JSON strings.
+  /// Values that would not be read back as they are, such as those with separators in them, are quoted as JSON strings.
   private static func quoted(_ value: String) -> String {
-    guard value.contains(where: { ",:\n\"".contains($0) }) else { return value }
-    var result = "\""
-    for character in value.unicodeScalars {
-      switch character {
-      case "\"": result += "\\\""
-      case "\\": result += "\\\\"
-      case "\n": result += "\\n"
-      default: result.unicodeScalars.append(character)
+    let scalars = value.unicodeScalars
+    let isPlain =
+      !scalars.contains { ",:\n\"".unicodeScalars.contains($0) } && scalars.first != " "
+      && scalars.last != " "
+      && !scalars.isEmpty
+    guard !isPlain else { return value }
+    var result = String.UnicodeScalarView("\"".unicodeScalars)
+    for scalar in scalars {
+      switch scalar {
+      case "\"", "\\": result += ["\\", scalar]
+      case "\n": result += ["\\", "n"]
+      default: result.append(scalar)
       }
     }
-    return result + "\""
+    return String(result) + "\""
   }
 
   /// Reads the text back: the last line has the settings, a line that begins with `Negative prompt:` begins
   /// the negative prompt, and the rest is the prompt.
+  ///
+  /// By scalars: in a `Character` a separator can be joined with what follows it.
   public init(parsing text: String) {
-    var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+    var lines = text.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false)
     fields = []
-    if let last = lines.last, last.hasPrefix("Steps: ") {
+    if let last = lines.last, last.starts(with: "Steps: ".unicodeScalars) {
       lines.removeLast()
-      fields = PictureParameters.fields(of: last)
+      fields = Self.fields(of: last)
     }
-    let marker = "Negative prompt: "
-    let start = lines.firstIndex { $0.hasPrefix(marker) } ?? lines.endIndex
-    prompt = lines[..<start].joined(separator: "\n")
-    negativePrompt = String(lines[start...].joined(separator: "\n").dropFirst(marker.count))
+    let marker = Self.negativeMarker.unicodeScalars
+    let start = lines.firstIndex { $0.starts(with: marker) } ?? lines.endIndex
+    prompt = String(String.UnicodeScalarView(lines[..<start].joined(separator: "\n".unicodeScalars)))
+    negativePrompt = String(
+      String.UnicodeScalarView(lines[start...].joined(separator: "\n".unicodeScalars).dropFirst(marker.count))
+    )
+    guard let exact = self[Self.exactPrompt], let exactNegative = self[Self.exactNegativePrompt] else {
+      return
+    }
+    (prompt, negativePrompt) = (exact, exactNegative)
+    fields.removeAll { [Self.exactPrompt, Self.exactNegativePrompt].contains($0.name) }
   }
 
-  private static func fields(of line: String) -> [Field] {
+  private static func fields(of line: Substring.UnicodeScalarView) -> [Field] {
     var result: [Field] = []
-    var rest = Substring(line)
+    var rest = line
     while let colon = rest.firstIndex(of: ":") {
-      let name = rest[..<colon].trimmingCharacters(in: .whitespaces)
+      let name = String(rest[..<colon]).trimmingCharacters(in: .whitespaces)
       rest = rest[rest.index(after: colon)...].drop { $0 == " " }
-      var value = ""
+      var value = String.UnicodeScalarView()
       if rest.first == "\"" {
         var escaped = false
         rest = rest.dropFirst()
-        while let character = rest.popFirst() {
+        while let scalar = rest.popFirst() {
           if escaped {
-            value.append(character == "n" ? "\n" : character)
+            value.append(scalar == "n" ? "\n" : scalar)
             escaped = false
-          } else if character == "\\" {
+          } else if scalar == "\\" {
             escaped = true
-          } else if character == "\"" {
+          } else if scalar == "\"" {
             break
           } else {
-            value.append(character)
+            value.append(scalar)
           }
         }
       } else {
-        value = String(rest.prefix { $0 != "," })
-        rest = rest.dropFirst(value.count)
+        let plain = rest.prefix { $0 != "," }
+        value.append(contentsOf: plain)
+        rest = rest[plain.endIndex...]
       }
-      result.append(Field(name, value))
+      result.append(Field(name, String(value)))
       rest = rest.drop { $0 == "," || $0 == " " }
     }
     return result

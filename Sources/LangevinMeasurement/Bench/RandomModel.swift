@@ -108,12 +108,12 @@ public enum RandomModel {
     return Checkpoint.Component(className, config: parsed, weights: RandomWeights(seed: seed))
   }
 
-  /// The shipped model where `name` is nil, a random one by its name, or else what lies at that path. Throws
-  /// `CheckpointError`.
+  /// The shipped model where `name` is nil, a random one by its name, or else what `Checkpoint.locate` finds.
+  /// Throws `CheckpointError`, `HubError`.
   public static func open(_ name: String?) throws -> (name: String, checkpoint: Checkpoint) {
     if name == stableDiffusion15Name { return (stableDiffusion15Name, try stableDiffusion15()) }
     if name == wan21Name { return (wan21Name, try wan21()) }
-    let url = try name.map { URL(fileURLWithPath: $0) } ?? DefaultModel.url
-    return (url.deletingPathExtension().lastPathComponent, try Checkpoint.open(url))
+    let url = try name.map { try Checkpoint.locate($0) } ?? DefaultModel.url
+    return (Checkpoint.name(of: url), try Checkpoint.open(url))
   }
 }

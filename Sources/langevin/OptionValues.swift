@@ -1,0 +1,103 @@
+import ArgumentParser
+import Foundation
+import Langevin
+
+/// Storage of weights and activations.
+enum Precision: String, CaseIterable, ExpressibleByArgument {
+  case f32, f16
+  var dtype: DType { self == .f32 ? .float32 : .float16 }
+}
+
+enum PredictionOption: String, CaseIterable, ExpressibleByArgument {
+  case epsilon
+  case v = "v_prediction"
+  case sample
+}
+
+/// A sampler by one of its names, with the spacing that the name may end in.
+struct SamplerOption {
+  let sampler: Sampler
+  let spacing: NoiseSchedule.SigmaSpacing?
+
+  /// Throws a line with what there is.
+  init(_ text: String) throws {
+    guard let named = Sampler.named(text) else {
+      let names = Sampler.allCases.map(\.rawValue)
+      // What other tools call them may be nearer.
+      let others = names + Sampler.allCases.map(\.title)
+      let meant = Suggestion.nearest(to: text, among: others).flatMap { Sampler(named: $0)?.rawValue }
+      let hint = meant.map { "did you mean '\($0)'? " } ?? ""
+      throw ValidationError(
+        "there is no sampler '\(text)'; \(hint)there are: \(names.joined(separator: ", "))")
+    }
+    (sampler, spacing) = named
+  }
+}
+
+extension PromptSyntax: ExpressibleByArgument {}
+
+/// A spacing of timesteps or of sigmas.
+struct SpacingOption: ExpressibleByArgument {
+  let name: String
+  let levels: NoiseSchedule.Levels
+
+  init?(argument: String) {
+    // As pictures' texts have it: `Karras`.
+    let name = argument.lowercased()
+    guard let levels = NoiseSchedule.Levels(spacing: name) else { return nil }
+    (self.name, self.levels) = (name, levels)
+  }
+
+  static var allValueStrings: [String] { NoiseSchedule.Levels.spacingNames }
+}
+
+/// Numbers with commas between them.
+struct NumberList: ExpressibleByArgument {
+  let values: [Double]
+
+  init?(argument: String) {
+    let values = argument.split(separator: ",", omittingEmptySubsequences: false).map {
+      Double($0.trimmingCharacters(in: .whitespaces))
+    }
+    guard values.allSatisfy({ $0?.isFinite == true }) else { return nil }
+    self.values = values.compactMap { $0 }
+  }
+}
+
+extension NoiseKind: ExpressibleByArgument {
+  /// As A1111's metadata calls it, where it has it.
+  var metadataName: String {
+    switch self {
+    case .philox: "Philox"
+    case .torch: "CPU"
+    case .torchCUDA: "NV"
+    }
+  }
+
+  /// By either name.
+  public init?(argument: String) {
+    guard let kind = NoiseKind.allCases.first(where: { [$0.rawValue, $0.metadataName].contains(argument) })
+    else { return nil }
+    self = kind
+  }
+}
+
+extension DeviceChoice {
+  /// Throws one line that lists what there is.
+  static func parse(_ text: String) throws -> DeviceChoice {
+    func known(_ devices: [DeviceDescription]) -> String {
+      (["auto", "cpu"] + devices.map { "opencl:\($0.index) (\($0.name))" }).joined(separator: ", ")
+    }
+    guard let choice = DeviceChoice(text) else {
+      throw ValidationError("unknown device '\(text)'; there are: \(known(OpenCLDevices.all()))")
+    }
+    // Drivers are asked only where one is wanted by number: loading them takes time, and may fail.
+    guard case .openCL(let index?) = choice else { return choice }
+    let devices = OpenCLDevices.all()
+    if !devices.contains(where: { $0.index == index }) {
+      let reason = devices.isEmpty ? "no OpenCL device was found; " : ""
+      throw ValidationError("there is no device \(text); \(reason)there are: \(known(devices))")
+    }
+    return choice
+  }
+}

@@ -1,0 +1,272 @@
+import ArgumentParser
+import Foundation
+import Langevin
+import LangevinMeasurement
+
+/// A file that a picture was made from, with the SHA-256 of its bytes.
+struct InputFile: Encodable {
+  let name: String
+  let sha256: String
+
+  /// Throws `CheckpointError.unreadable`.
+  init(_ path: String) throws {
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw CheckpointError.unreadable(path: path, reason: "no such file, or access is denied")
+    }
+    name = URL(fileURLWithPath: path).lastPathComponent
+    sha256 = SHA256.hex([UInt8](data))
+  }
+}
+
+/// A run, as its pictures tell of it.
+struct PictureRecord {
+  let options: GenerationOptions
+  /// With every setting made.
+  let request: GenerationRequest
+  let model: String
+  let device: String
+  let images: [InputFile]
+  let latents: InputFile?
+
+  /// Reads the input files again, for their digests. Throws `CheckpointError.unreadable`.
+  init(_ options: GenerationOptions, _ request: GenerationRequest, model: URL, device: Device) throws {
+    self.options = options
+    self.request = request
+    self.model = Checkpoint.name(of: model)
+    self.device = device.label
+    images = try options.image.map { try InputFile($0) }
+    latents = try options.initLatents.map { try InputFile($0) }
+  }
+
+  var precision: String { (options.precision ?? .f32).rawValue }
+
+  /// What the file of one image says of itself: enough to make it again.
+  func parameters(_ clip: Clip, image: Int, seed: UInt64) -> PictureParameters {
+    let made = PictureSetting.Made(record: self, clip: clip, image: image, seed: seed)
+    return PictureParameters(
+      prompt: request.prompts.isEmpty ? "" : request.prompts[image / request.count],
+      negativePrompt: request.negativePrompt,
+      fields: PictureSetting.all.flatMap { setting in
+        setting.write(made).map { PictureParameters.Field(setting.key, $0) }
+      })
+  }
+}
+
+/// A setting in a picture's text: its key (A1111's, where it has one), what is written, and how `--from` takes it up.
+struct PictureSetting {
+  /// One image of a run.
+  struct Made {
+    let record: PictureRecord
+    let clip: Clip
+    let image: Int
+    let seed: UInt64
+    var options: GenerationOptions { record.options }
+    var request: GenerationRequest { record.request }
+  }
+
+  /// What `read` works on.
+  struct Reading {
+    /// What the command line says, which comes first.
+    let given: GenerationOptions
+    let picture: URL
+    var options: GenerationOptions
+    let parameters: PictureParameters
+  }
+
+  let key: String
+  /// More than one for several input files, none where there is nothing to say.
+  let write: (Made) -> [String]
+  /// Throws where a value cannot be taken up. Not called where the picture has no such key.
+  let read: (_ values: [String], inout Reading) throws -> Void
+
+  /// A setting of one value that one option holds.
+  private static func option<Value: LosslessStringConvertible>(
+    _ key: String, _ path: WritableKeyPath<GenerationOptions, Value?>, _ value: @escaping (Made) -> Value?
+  ) -> PictureSetting {
+    option(key, path, Value.init, write: { made in value(made).map { Output.plain($0) } })
+  }
+
+  private static func option<Value>(
+    _ key: String, _ path: WritableKeyPath<GenerationOptions, Value?>, _ parse: @escaping (String) -> Value?,
+    unless isSuperseded: @escaping (GenerationOptions) -> Bool = { _ in false },
+    write: @escaping (Made) -> String?
+  ) -> PictureSetting {
+    PictureSetting(key: key, write: { made in [write(made)].compactMap { $0 } }) { values, reading in
+      guard reading.given[keyPath: path] == nil, !isSuperseded(reading.given) else { return }
+      guard let value = parse(values[0]) else { throw PictureSetting.unknown(key, values[0], reading) }
+      reading.options[keyPath: path] = value
+    }
+  }
+
+  private static func note(_ key: String, _ write: @escaping (Made) -> String?) -> PictureSetting {
+    PictureSetting(key: key, write: { made in [write(made)].compactMap { $0 } }) { _, _ in }
+  }
+
+  private static func unknown(_ key: String, _ value: String, _ reading: Reading) -> ImageError {
+    .malformed(
+      path: Output.path(reading.picture), reason: "its setting '\(key): \(value)' cannot be taken up")
+  }
+
+  /// In the order in which they are written.
+  static var all: [PictureSetting] {
+    [
+      option("Steps", \.steps, { Int($0) }, unless: { $0.sigmas != nil }) {
+        $0.request.steps.map(String.init)
+      },
+      option("Sampler", \.sampler, { try? SamplerOption($0) }) { $0.request.sampler?.title },
+      option("Schedule type", \.spacing, SpacingOption.init, unless: { !$0.takesLevels }) {
+        $0.options.spacing?.name.capitalized
+      },
+      option("Sigmas", \.sigmas, numbers, unless: { !$0.takesLevels || $0.steps != nil }) {
+        $0.options.sigmas.map(text)
+      },
+      option("CFG scale", \.guidance) { $0.request.guidance },
+      option("CFG rescale", \.guidanceRescale) { $0.request.guidanceRescale },
+      option("CFG interval", \.guidanceInterval, numbers) { $0.options.guidanceInterval.map(text) },
+      option("Seed", \.seed) { $0.seed },
+      PictureSetting(
+        key: "Size", write: { ["\($0.clip.picture.width)x\($0.clip.picture.height)"] }, read: readSize),
+      PictureSetting(key: "Model", write: { [$0.record.model] }, read: readModel),
+      option("Prediction", \.prediction, PredictionOption.init) { $0.options.prediction?.rawValue },
+      option("Denoising strength", \.strength) { $0.request.strength },
+      PictureSetting(key: "Init image", write: { $0.record.images.map(\.name) }, read: readImages),
+      PictureSetting(key: "Init image hash", write: { $0.record.images.map(\.sha256) }) { _, _ in },
+      PictureSetting(key: "Init latents", write: { [$0.record.latents?.name].compactMap { $0 } }) {
+        guard $1.given.initLatents == nil else { return }
+        $1.options.initLatents = try find($0[0], "Init latents hash", option: "--init-latents", $1)
+      },
+      note("Init latents hash") { $0.record.latents?.sha256 },
+      option("Init latents index", \.initLatentsIndex, { Int($0) }, unless: { $0.initLatents != nil }) {
+        $0.options.initLatents == nil ? nil : String($0.options.initLatentsIndex ?? $0.image)
+      },
+      option("Eta", \.eta) { $0.request.eta == 0 ? nil : $0.request.eta },
+      option("Prior steps", \.unCLIP.priorSteps) { $0.request.priorSteps },
+      option("Prior CFG scale", \.unCLIP.priorGuidance) { $0.request.priorGuidance },
+      option("Super-resolution steps", \.unCLIP.superResolutionSteps) { $0.request.superResolutionSteps },
+      option("Noise level", \.unCLIP.noiseLevel) { $0.request.noiseLevel },
+      option("Frames", \.frames) { $0.request.frames },
+      option("FPS", \.fps) { $0.request.framesPerSecond },
+      PictureSetting(key: "Pictures", write: { $0.request.sharesSeed ? ["\($0.request.count)"] : [] }) {
+        guard let count = Int($0[0]) else { throw unknown("Pictures", $0[0], $1) }
+        if $1.given.count == 1 { $1.options.count = count }
+      },
+      option("Prompt syntax", \.promptSyntax, PromptSyntax.init) {
+        $0.request.prompts.isEmpty ? nil : $0.request.promptSyntax.rawValue
+      },
+      option("RNG", \.rng, NoiseKind.init(argument:)) { $0.request.noise.metadataName },
+      option("Precision", \.precision, Precision.init) { $0.record.precision },
+      option("Tile", \.tile) { $0.request.tiling?.tile },
+      note("Device") { $0.record.device },
+      note("Version") { _ in "langevin \(LangevinCommand.configuration.version)" },
+    ]
+  }
+
+  private static func text(_ list: NumberList) -> String {
+    list.values.map(Output.number).joined(separator: " ")
+  }
+  private static func numbers(_ text: String) -> NumberList? {
+    NumberList(argument: text.replacing(" ", with: ","))
+  }
+
+  private static func readSize(_ values: [String], _ reading: inout Reading) throws {
+    let sides = values[0].split(separator: "x").compactMap { Int($0) }
+    guard sides.count == 2 else { throw unknown("Size", values[0], reading) }
+    reading.options.width = reading.given.width ?? sides[0]
+    reading.options.height = reading.given.height ?? sides[1]
+  }
+
+  private static func readModel(_ values: [String], _ reading: inout Reading) throws {
+    guard reading.given.model == nil, values[0] != Checkpoint.name(of: try DefaultModel.url) else { return }
+    guard values[0].contains("/") else {
+      throw ImageError.malformed(
+        path: Output.path(reading.picture),
+        reason: "it is of the model '\(values[0])'; say where that is with --model")
+    }
+    reading.options.model = values[0]
+  }
+
+  private static func readImages(_ values: [String], _ reading: inout Reading) throws {
+    guard reading.given.image.isEmpty else { return }
+    reading.options.image = try values.indices.map {
+      try find(values[$0], "Init image hash", number: $0, option: "--image", reading)
+    }
+  }
+
+  /// A picture carries only the names of its input files: they are looked for beside it and in the working folder.
+  private static func find(
+    _ name: String, _ hashKey: String, number: Int = 0, option: String, _ reading: Reading
+  ) throws -> String {
+    let hashes = reading.parameters.values(hashKey)
+    let folders = [
+      reading.picture.deletingLastPathComponent().path, FileManager.default.currentDirectoryPath,
+    ]
+    let paths = name.contains("/") ? [] : folders.map { "\($0)/\(name)" }
+    for path in paths where FileManager.default.fileExists(atPath: path) {
+      if try hashes.indices.contains(number) && InputFile(path).sha256 == hashes[number] { return path }
+    }
+    throw ImageError.malformed(
+      path: Output.path(reading.picture),
+      reason: "it was made from '\(name)', which is not beside it unchanged; say where that is with \(option)"
+    )
+  }
+}
+
+extension GenerationOptions {
+  /// Whether spacing and sigmas of a picture's text are wanted: the command line has none, and its sampler, where it
+  /// names one, may be another.
+  fileprivate var takesLevels: Bool { spacing == nil && sigmas == nil && sampler == nil }
+
+  /// Takes up what a picture's text has and the command line has not.
+  mutating func repeatPicture(_ path: String) throws {
+    let url = URL(fileURLWithPath: path)
+    let texts = try Picture.readPNG(url).texts
+    guard let text = texts[PictureParameters.keyword] else {
+      throw ImageError.malformed(path: path, reason: "it carries no settings: it has no text 'parameters'")
+    }
+    let parameters = PictureParameters(parsing: text)
+    guard !parameters.fields.isEmpty else {
+      throw ImageError.malformed(path: path, reason: "its text 'parameters' has no settings")
+    }
+    var reading = PictureSetting.Reading(given: self, picture: url, options: self, parameters: parameters)
+    if prompts.isEmpty && promptFile == nil
+      && !(parameters.prompt.isEmpty && parameters["Prompt syntax"] == nil)
+    {
+      reading.options.prompts = [parameters.prompt]
+    }
+    if negative == nil, !parameters.negativePrompt.isEmpty {
+      reading.options.negative = parameters.negativePrompt
+    }
+    for setting in PictureSetting.all {
+      let values = parameters.values(setting.key)
+      if !values.isEmpty { try setting.read(values, &reading) }
+    }
+    let known = Set(PictureSetting.all.map(\.key))
+    let unknown = parameters.fields.map(\.name).filter { !known.contains($0) }
+    if !unknown.isEmpty {
+      Output.warning("\(path): these of its settings mean nothing here: \(unknown.joined(separator: ", "))")
+    }
+    self = reading.options
+  }
+}
+
+extension PictureParameters {
+  /// Of all fields of this name, in order.
+  func values(_ name: String) -> [String] { fields.filter { $0.name == name }.map(\.value) }
+}
+
+extension Output {
+  /// Without a trailing `.0`.
+  static func number(_ value: Double) -> String { Int(exactly: value).map { "\($0)" } ?? "\(value)" }
+
+  fileprivate static func plain(_ value: some LosslessStringConvertible) -> String {
+    (value as? Double).map(number) ?? value.description
+  }
+
+  /// Those that the model has: `30 steps of ddim`, `guidance 7.5`.
+  static func settings(steps: Int?, sampler: String?, guidance: Double?) -> [String] {
+    var settings: [String] = []
+    if let steps { settings.append("\(steps) steps" + (sampler.map { " of \($0)" } ?? "")) }
+    if let guidance { settings.append("guidance \(number(guidance))") }
+    return settings
+  }
+}
