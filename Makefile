@@ -1,34 +1,51 @@
-# make picture [PROMPT="…"] draws a picture; make test runs the tests. Both install what is missing first.
+# make picture [PROMPT="…"] draws a picture; make install [PREFIX=/usr/local] [DESTDIR=] puts langevin on the PATH, and
+# make uninstall takes it away; make test [FILTER=…] runs the tests. Each installs what is missing first.
 # make docs compiles the documentation; make validate-kernels runs the kernels in a simulator; make package builds an
 # archive for machines without a toolchain, and make test-package, as root, tries it in an empty Debian.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
 SWIFT ?= swift
-# One set of flags, so that the picture's and the tests' objects are the same. Tests look inside modules.
+PREFIX ?= /usr/local
+DESTDIR ?=
+FILTER ?=
+# One set of flags for every target, so that nothing is built twice. Tests look inside modules.
 BUILD = -c release -Xswiftc -enable-testing
 PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd libspng-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: picture test validate-kernels shapes lint format docs package test-package deps
-export PROMPT PICTURE
+.PHONY: build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
+export PROMPT PICTURE FILTER FOLDER DESTDIR
 
-picture: deps
+build: deps
 	$(SWIFT) build $(BUILD) --product langevin
+
+picture: build
 	"$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" generate "$$PROMPT" \
 	  --seed 1 --output "$$PICTURE"
+
+# Not every shell writes out the ~ of PREFIX=~/.local.
+FOLDER = $(patsubst ~/%,$(HOME)/%,$(PREFIX))
+
+# The manual is written by swift-argument-parser's generator, which is built with the same flags.
+install: build
+	$(SWIFT) build $(BUILD) --product generate-manual
+	built="$$($(SWIFT) build $(BUILD) --show-bin-path)" && \
+	  Packaging/install.sh "$$built" "$$built/generate-manual" "$$FOLDER" "$$DESTDIR"
+
+uninstall:
+	Packaging/install.sh --remove "$$FOLDER" "$$DESTDIR"
 
 # Builds first: the tests run the tool as a process.
 test: deps
 	$(SWIFT) build $(BUILD) --build-tests
-	$(SWIFT) test $(BUILD) --skip-build
+	$(SWIFT) test $(BUILD) --skip-build $${FILTER:+--filter "$$FILTER"}
 
 # Both kernel families on oclgrind, a simulator that reports accesses out of bounds, data races and wrong API calls. Any
 # report fails. (apt install oclgrind) Without --uninitialized: release 21.10 gives up on LLVM's `freeze`, and unoptimised
 # takes uploaded buffers for unwritten; what a kernel does not write, `validate` sees by the poison beneath it.
-validate-kernels: deps
+validate-kernels: build
 	@command -v oclgrind > /dev/null || { echo "oclgrind is missing: apt install oclgrind" >&2; exit 1; }
-	$(SWIFT) build $(BUILD) --product langevin
 	@tool="$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"; log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
 	for family in cpu gpu; do \
 	  oclgrind --check-api --data-races --log "$$log" "$$tool" validate \
@@ -37,8 +54,7 @@ validate-kernels: deps
 	done
 
 # Records anew what the models dispatch, after a change to a model.
-shapes: deps
-	$(SWIFT) build $(BUILD) --product langevin
+shapes: build
 	"$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" harvest \
 	  Sources/LangevinValidation/Resources/model_shapes.json
 
