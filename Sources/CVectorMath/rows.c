@@ -44,19 +44,50 @@ double vm_sum(const float *x, size_t n) {
   return sum;
 }
 
+// Eight numbers as a tree, which loses less than one after the other, and nothing of eight that are equal.
+#define SUM8(term) (((term(0) + term(1)) + (term(2) + term(3))) + ((term(4) + term(5)) + (term(6) + term(7))))
+
+// Sums of x - mean and of its square.
+typedef struct { double sum, square; } deviations;
+
 VECTORISED
-static double sum_of_squared_deviations(const float *x, float mean, size_t n) {
+static deviations deviations_from(const float *x, float mean, size_t n) {
+  enum { COLUMNS = 16 };
+  double sums[COLUMNS] = {0}, squares[COLUMNS] = {0};
+  size_t i = 0;
+#define DEVIATION(k) (x[i + (k) * COLUMNS + j] - mean)
+#define SQUARE(k) (DEVIATION(k) * DEVIATION(k))
+  for (; i + 8 * COLUMNS <= n; i += 8 * COLUMNS)
+    for (int j = 0; j < COLUMNS; j++) {
+      sums[j] += SUM8(DEVIATION);
+      squares[j] += SUM8(SQUARE);
+    }
+  for (; i + COLUMNS <= n; i += COLUMNS)
+    for (int j = 0; j < COLUMNS; j++) {
+      sums[j] += DEVIATION(0);
+      squares[j] += SQUARE(0);
+    }
+  for (int j = 0; i + j < n; j++) {
+    sums[j] += DEVIATION(0);
+    squares[j] += SQUARE(0);
+  }
+#undef DEVIATION
+#undef SQUARE
+  deviations result = {0, 0};
+  for (int j = 0; j < COLUMNS; j++) {
+    result.sum += sums[j];
+    result.square += squares[j];
+  }
+  return result;
+}
+
+VECTORISED
+static double sum_of_squares(const float *x, size_t n) {
   double lane[LANES] = {0};
   size_t i = 0;
   for (; i + LANES <= n; i += LANES)
-    for (int j = 0; j < LANES; j++) {
-      float d = x[i + j] - mean;
-      lane[j] += d * d;
-    }
-  for (int j = 0; i + j < n; j++) {
-    float d = x[i + j] - mean;
-    lane[j] += d * d;
-  }
+    for (int j = 0; j < LANES; j++) lane[j] += x[i + j] * x[i + j];
+  for (int j = 0; i + j < n; j++) lane[j] += x[i + j] * x[i + j];
   double sum = 0;
   for (int j = 0; j < LANES; j++) sum += lane[j];
   return sum;
@@ -93,55 +124,87 @@ void vm_softmax(const float *x, float *out, size_t n) {
   vm_scale(out, 1.0f / sum, out, n);
 }
 
+// `offset` is what the rounding of the mean to float leaves over, times the scale.
 VECTORISED
 static void normalise(
-    const float *x, float mean, float scale, const float *gamma, const float *beta, float *out, size_t n) {
+    const float *x, float mean, float scale, float offset, const float *gamma, const float *beta, float *out,
+    size_t n) {
   if (gamma && beta) {
-    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * scale * gamma[i] + beta[i];
+    for (size_t i = 0; i < n; i++) out[i] = ((x[i] - mean) * scale + offset) * gamma[i] + beta[i];
   } else if (gamma) {
-    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * scale * gamma[i];
+    for (size_t i = 0; i < n; i++) out[i] = ((x[i] - mean) * scale + offset) * gamma[i];
   } else {
-    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * scale;
+    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * scale + offset;
   }
 }
 
+// The second pass sums the deviations from the rounded mean too, which give what the rounding lost (Chan, Golub,
+// LeVeque 1983).
 void vm_layer_norm(const float *x, const float *gamma, const float *beta, float epsilon, float *out, size_t n) {
   float mean = (float)(vm_sum(x, n) / (double)n);
-  double variance = sum_of_squared_deviations(x, mean, n) / (double)n;
-  normalise(x, mean, (float)(1.0 / sqrt(variance + (double)epsilon)), gamma, beta, out, n);
+  deviations d = deviations_from(x, mean, n);
+  double rest = d.sum / (double)n;
+  double variance = d.square / (double)n - rest * rest;
+  double scale = 1.0 / sqrt((variance > 0 ? variance : 0 * variance) + (double)epsilon);
+  normalise(x, mean, (float)scale, (float)(-rest * scale), gamma, beta, out, n);
 }
 
 void vm_rms_norm(const float *x, const float *gamma, float epsilon, float *out, size_t n) {
-  double square = sum_of_squared_deviations(x, 0, n) / (double)n;
-  normalise(x, 0, (float)(1.0 / sqrt(square + (double)epsilon)), gamma, 0, out, n);
+  double square = sum_of_squares(x, n) / (double)n;
+  normalise(x, 0, (float)(1.0 / sqrt(square + (double)epsilon)), 0, gamma, 0, out, n);
 }
 
 // Sums run down the columns, contiguous whatever the group's width; groups are gathered from them at the end.
+// Eight pixels are summed in float and these sums in double: over all pixels float's roundings would add up.
 VECTORISED
 void vm_group_moments(
-    const float *x, size_t pixels, size_t channels, size_t groups, float *scratch, double *means, double *squares) {
-  size_t width = channels / groups;
-  float *sums = scratch, *mean = scratch + channels;
-  memset(sums, 0, channels * sizeof(float));
-  // Sums of deviations from the first pixel, which a large mean does not drown.
-  for (size_t p = 0; p < pixels; p++)
-    for (size_t c = 0; c < channels; c++) sums[c] += x[p * channels + c] - x[c];
-  for (size_t g = 0; g < groups; g++) {
-    double sum = 0;
-    for (size_t c = g * width; c < (g + 1) * width; c++) sum += (double)sums[c] + (double)pixels * x[c];
-    means[g] = sum / (double)(pixels * width);
-    for (size_t c = g * width; c < (g + 1) * width; c++) mean[c] = (float)means[g];
-  }
-  memset(sums, 0, channels * sizeof(float));
-  for (size_t p = 0; p < pixels; p++)
+    const float *x, size_t pixels, size_t channels, size_t groups, double *scratch, double *means,
+    double *squares) {
+  size_t width = channels / groups, p = 0;
+  double count = (double)(pixels * width), *sums = scratch, *square = scratch + channels;
+  float *mean = (float *)(scratch + 2 * channels);
+  memset(sums, 0, 2 * channels * sizeof(double));
+  for (; p + 8 <= pixels; p += 8) {
+    const float *row = x + p * channels;
     for (size_t c = 0; c < channels; c++) {
-      float d = x[p * channels + c] - mean[c];
-      sums[c] += d * d;
+#define VALUE(i) row[i * channels + c]
+      sums[c] += SUM8(VALUE);
     }
+  }
+  for (; p < pixels; p++)
+    for (size_t c = 0; c < channels; c++) sums[c] += x[p * channels + c];
   for (size_t g = 0; g < groups; g++) {
     double sum = 0;
     for (size_t c = g * width; c < (g + 1) * width; c++) sum += sums[c];
-    squares[g] = sum;
+    for (size_t c = g * width; c < (g + 1) * width; c++) mean[c] = (float)(sum / count);
+  }
+  // As in vm_layer_norm, deviations from the rounded mean correct it.
+  memset(sums, 0, channels * sizeof(double));
+  for (p = 0; p + 8 <= pixels; p += 8) {
+    const float *row = x + p * channels;
+    for (size_t c = 0; c < channels; c++) {
+      float m = mean[c];
+#define DEVIATION(i) (VALUE(i) - m)
+#define SQUARE(i) (DEVIATION(i) * DEVIATION(i))
+      sums[c] += SUM8(DEVIATION);
+      square[c] += SUM8(SQUARE);
+    }
+  }
+  for (; p < pixels; p++)
+    for (size_t c = 0; c < channels; c++) {
+      float d = x[p * channels + c] - mean[c];
+      sums[c] += d;
+      square[c] += d * d;
+    }
+  for (size_t g = 0; g < groups; g++) {
+    double sum = 0, total = 0;
+    for (size_t c = g * width; c < (g + 1) * width; c++) {
+      sum += sums[c];
+      total += square[c];
+    }
+    double rest = sum / count, about = total - rest * sum;
+    means[g] = mean[g * width] + rest;
+    squares[g] = about > 0 ? about : 0 * about;
   }
 }
 

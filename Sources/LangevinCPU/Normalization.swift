@@ -2,7 +2,8 @@ import CVectorMath
 import LangevinTensor
 
 /// Normalisations along rows and over groups of channels. Variances are means of squared deviations from the
-/// mean, never mean(x^2) - mean^2, which cancels where the mean is large.
+/// mean, never mean(x^2) - mean^2, which cancels where the mean is large. What the rounding of the mean to float
+/// leaves over goes into the shift: where the variance is small, it would be seen.
 extension CPUBackend {
   func layerNorm(_ norm: LayerNorm, _ x: [FloatArray], _ y: MutableFloatArray) {
     let (gamma, beta) = (norm.affine ? x[1].pointer : nil, norm.affine ? x[2].pointer : nil)
@@ -33,12 +34,13 @@ extension CPUBackend {
   func groupNorm(_ norm: GroupNorm, _ x: [FloatArray], _ y: MutableFloatArray) throws {
     let (images, channels, groups) = (y.shape[0], y.shape[-1], norm.groups)
     let pixels = y.shape.count / (images * channels)
-    let chunk = min(pixels, max(16384 / channels, 1))
+    let chunk = min(pixels, max(32768 / channels / 8 * 8, 8))
     let chunks = (pixels + chunk - 1) / chunk
     let workers = workerCount(images * chunks, grain: 1)
     let moments = try pool.allocate(byteCount: images * chunks * groups * 2 * 8)
-    let sums = try pool.scratch(workers * 2 * channels)
-    let coefficients = try pool.scratch(images * 2 * channels)
+    let sums = try pool.allocate(byteCount: workers * 3 * channels * 8)
+    let coefficients = try pool.scratch(images * 3 * channels)
+    let scratch = sums.pointer.assumingMemoryBound(to: Double.self)
     let means = moments.pointer.assumingMemoryBound(to: Double.self)
     let squares = means + images * chunks * groups
 
@@ -47,14 +49,14 @@ extension CPUBackend {
         let (image, start) = (task / chunks, task % chunks * chunk)
         vm_group_moments(
           x[0].pointer + (image * pixels + start) * channels, min(chunk, pixels - start), channels, groups,
-          sums.floats + worker * 2 * channels, means + task * groups, squares + task * groups)
+          scratch + worker * 3 * channels, means + task * groups, squares + task * groups)
       }
     }
     let width = channels / groups
-    let gamma = x[1].pointer
+    let (gamma, beta) = (x[1].pointer, x[2].pointer)
     for image in 0..<images {
-      let mean = coefficients.floats + image * 2 * channels
-      let scale = mean + channels
+      let mean = coefficients.floats + image * 3 * channels
+      let (scale, shift) = (mean + channels, mean + 2 * channels)
       for group in 0..<groups {
         func weight(_ i: Int) -> Double { Double(min(chunk, pixels - i * chunk)) / Double(pixels) }
         func place(_ i: Int) -> Int { (image * chunks + i) * groups + group }
@@ -66,8 +68,10 @@ extension CPUBackend {
         }
         let factor = 1 / (within + between + Double(norm.epsilon)).squareRoot()
         for channel in group * width..<(group + 1) * width {
+          let gain = factor * Double(gamma[channel])
           mean[channel] = Float(average)
-          scale[channel] = Float(factor * Double(gamma[channel]))
+          scale[channel] = Float(gain)
+          shift[channel] = Float(Double(beta[channel]) - (average - Double(mean[channel])) * gain)
         }
       }
     }
@@ -75,10 +79,10 @@ extension CPUBackend {
       for task in range {
         let (image, start) = (task / chunks, task % chunks * chunk)
         let offset = (image * pixels + start) * channels
-        let mean = coefficients.floats + image * 2 * channels
+        let mean = coefficients.floats + image * 3 * channels
         vm_group_apply(
-          x[0].pointer + offset, min(chunk, pixels - start), channels, mean, mean + channels, x[2].pointer,
-          norm.activation == .silu ? 1 : 0, y.pointer + offset)
+          x[0].pointer + offset, min(chunk, pixels - start), channels, mean, mean + channels,
+          mean + 2 * channels, norm.activation == .silu ? 1 : 0, y.pointer + offset)
       }
     }
     withExtendedLifetime((moments, sums, coefficients)) {}

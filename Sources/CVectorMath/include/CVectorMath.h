@@ -44,9 +44,10 @@ float vm_maximum(const float *x, size_t n);
 void vm_add_to_doubles(const float *x, double *sums, size_t n);
 
 // Group norm over `pixels` rows of `channels` (rows.c). Writes each group's mean and sum of squared
-// deviations; `scratch` holds 2 * channels floats.
+// deviations; `scratch` holds 3 * channels doubles. Quickest where `pixels` is a multiple of 8.
 void vm_group_moments(
-    const float *x, size_t pixels, size_t channels, size_t groups, float *scratch, double *means, double *squares);
+    const float *x, size_t pixels, size_t channels, size_t groups, double *scratch, double *means,
+    double *squares);
 // out = act((x - mean[c]) * scale[c] + shift[c]) for each of `pixels` rows.
 void vm_group_apply(
     const float *x, size_t pixels, size_t channels, const float *mean, const float *scale, const float *shift,
