@@ -2,9 +2,10 @@
 //
 // Group norm in three launches, channels last, x [N, pixels, C]:
 //   group_partial   per chunk of pixels and channel: mean and sum of squared deviations
-//   group_combine   per image and group: mean and variance of all chunks, folded to scale and shift
-//   group_apply     y = act(x * scale + shift)
-// Never E[x^2] - mean^2, which cancels where the mean is large.
+//   group_combine   per image and group: mean and variance of all chunks, folded to mean, scale and shift
+//   group_apply     y = act((x - mean) * scale + shift)
+// Never E[x^2] - mean^2, which cancels where the mean is large. A mean is a float and the rest that its rounding
+// lost, the mean of the deviations from it: where the variance is small beside the mean, the rest is seen.
 // Row norms: one work-group of LOCAL items per row; LOCAL 1 on CPUs. Reductions are those of team.cl.
 // VW vector width, LOCAL work-group size (a power of two).
 
@@ -16,87 +17,104 @@ __kernel void group_partial(
   const int chunks = get_global_size(1);
   const int first = chunk * chunk_size, count = min(chunk_size, pixels - first);
   x += x0 + ((ulong)image * pixels + first) * channels + c;
-  __global float* means = partial + ((ulong)image * chunks + chunk) * 2 * channels + c;
-  __global float* squares = means + channels;
+  __global float* means = partial + ((ulong)image * chunks + chunk) * 3 * channels + c;
+  __global float* rests = means + channels;
+  __global float* squares = rests + channels;
   if (c + VW <= channels) {
     floatV sum = (floatV)(0.0f);
     for (int p = 0; p < count; ++p) sum += LOADV(x, (ulong)p * channels);
     const floatV mean = sum / (float)count;
-    floatV square = (floatV)(0.0f);
+    floatV rest = (floatV)(0.0f), square = (floatV)(0.0f);
     for (int p = 0; p < count; ++p) {
       const floatV d = LOADV(x, (ulong)p * channels) - mean;
+      rest += d;
       square += d * d;
     }
+    rest /= (float)count;
     vstoreV(mean, means);
-    vstoreV(square, squares);
+    vstoreV(rest, rests);
+    vstoreV(square - rest * rest * (float)count, squares);
   } else {
     for (int j = 0; j < channels - c; ++j) {
-      float sum = 0.0f, square = 0.0f;
+      float sum = 0.0f, rest = 0.0f, square = 0.0f;
       for (int p = 0; p < count; ++p) sum += LOAD(x, (ulong)p * channels + j);
       const float mean = sum / (float)count;
       for (int p = 0; p < count; ++p) {
         const float d = LOAD(x, (ulong)p * channels + j) - mean;
+        rest += d;
         square += d * d;
       }
+      rest /= (float)count;
       means[j] = mean;
-      squares[j] = square;
+      rests[j] = rest;
+      squares[j] = square - rest * rest * (float)count;
     }
   }
 }
 
-// One work-group per group and image; global size [groups * LOCAL, N]; scale_shift [N, 2, C]. Means are taken
+// One work-group per group and image; global size [groups * LOCAL, N]; coefficients [N, 3, C]. Means are taken
 // relative to the first, so that nothing cancels.
 __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void group_combine(
     __global const float* partial, __global const T_t* gamma, const ulong gamma0, __global const T_t* beta,
-    const ulong beta0, __global float* scale_shift, const int pixels, const int channels, const int chunks,
+    const ulong beta0, __global float* coefficients, const int pixels, const int channels, const int chunks,
     const int chunk_size, const float epsilon) {
   __local float scratch[LOCAL];
   const int image = get_group_id(1), width = channels / (int)get_num_groups(0);
   const int c0 = (int)get_group_id(0) * width, parts = chunks * width;
-  partial += (ulong)image * chunks * 2 * channels + c0;
+  partial += (ulong)image * chunks * 3 * channels + c0;
   const float n = (float)pixels * (float)width, first = partial[0];
   float sum = 0.0f;
   for (int i = get_local_id(0); i < parts; i += LOCAL) {
     const int chunk = i / width, count = min(chunk_size, pixels - chunk * chunk_size);
-    sum += (partial[(ulong)chunk * 2 * channels + i % width] - first) * (float)count;
+    sum += (partial[(ulong)chunk * 3 * channels + i % width] - first) * (float)count;
   }
   const float offset = group_sum(sum, scratch) / n;
-  float square = 0.0f;
+  float rest = 0.0f, square = 0.0f;
   for (int i = get_local_id(0); i < parts; i += LOCAL) {
     const int chunk = i / width, count = min(chunk_size, pixels - chunk * chunk_size);
-    __global const float* means = partial + (ulong)chunk * 2 * channels + i % width;
-    const float d = (means[0] - first) - offset;
-    square += means[channels] + d * d * (float)count;
+    __global const float* means = partial + (ulong)chunk * 3 * channels + i % width;
+    const float d = ((means[0] - first) - offset) + means[channels];
+    rest += d * (float)count;
+    square += means[2 * channels] + d * d * (float)count;
   }
-  const float inverse = 1.0f / sqrt(group_sum(square, scratch) / n + epsilon), mean = first + offset;
+  rest = group_sum(rest, scratch) / n;
+  const float variance = group_sum(square, scratch) / n - rest * rest;
+  // What the sum of both rounds away joins the rest (Knuth's two-sum).
+  const float mean = first + offset, back = mean - first;
+  rest += (first - (mean - back)) + (offset - back);
+  const float inverse = 1.0f / sqrt(variance + epsilon);
+  coefficients += (ulong)image * 3 * channels;
   for (int c = c0 + get_local_id(0); c < c0 + width; c += LOCAL) {
     const float scale = LOAD(gamma, gamma0 + c) * inverse;
-    scale_shift[(ulong)image * 2 * channels + c] = scale;
-    scale_shift[((ulong)image * 2 + 1) * channels + c] = LOAD(beta, beta0 + c) - mean * scale;
+    coefficients[c] = mean;
+    coefficients[channels + c] = scale;
+    coefficients[2 * channels + c] = LOAD(beta, beta0 + c) - rest * scale;
   }
 }
 
 // Global size [ceil(C / VW), chunks, N].
 __kernel void group_apply(
-    __global const T_t* x, const ulong x0, __global const float* scale_shift, __global T_t* y,
+    __global const T_t* x, const ulong x0, __global const float* coefficients, __global T_t* y,
     const ulong y0, const int pixels, const int channels, const int chunk_size, const int activation) {
   const int c = get_global_id(0) * VW, image = get_global_id(2);
   const int first = get_global_id(1) * chunk_size, last = min(first + chunk_size, pixels);
   const ulong at = ((ulong)image * pixels) * channels + c;
-  scale_shift += (ulong)image * 2 * channels + c;
+  coefficients += (ulong)image * 3 * channels + c;
   x += x0 + at;
   y += y0 + at;
   if (c + VW <= channels) {
-    const floatV scale = vloadV(scale_shift), shift = vloadV(scale_shift + channels);
+    const floatV mean = vloadV(coefficients);
+    const floatV scale = vloadV(coefficients + channels), shift = vloadV(coefficients + 2 * channels);
     for (int p = first; p < last; ++p) {
-      const floatV v = LOADV(x, (ulong)p * channels) * scale + shift;
+      const floatV v = (LOADV(x, (ulong)p * channels) - mean) * scale + shift;
       STOREV(activate(activation, v), y, (ulong)p * channels);
     }
   } else {
     for (int p = first; p < last; ++p)
       for (int j = 0; j < channels - c; ++j) {
         const ulong i = (ulong)p * channels + j;
-        const floatV v = (floatV)(LOAD(x, i) * scale_shift[j] + scale_shift[channels + j]);
+        const floatV v =
+            (floatV)((LOAD(x, i) - coefficients[j]) * coefficients[channels + j] + coefficients[2 * channels + j]);
         STORE(activate(activation, v).s0, y, i);
       }
   }
@@ -134,7 +152,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void row_norm(
   gamma += gamma0;
   beta += beta0;
   floatV s = (floatV)(0.0f);
-  float tail = 0.0f, mean = 0.0f;
+  float tail = 0.0f, mean = 0.0f, rest = 0.0f;
   if (centred) {
     FOR_VECTORS(i) s += LOADV(x, i);
     FOR_TAIL(i) tail += LOAD(x, i);
@@ -142,23 +160,28 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void row_norm(
     s = (floatV)(0.0f);
     tail = 0.0f;
   }
+  floatV t = (floatV)(0.0f);
   FOR_VECTORS(i) {
     const floatV d = LOADV(x, i) - mean;
+    t += d;
     s += d * d;
   }
   FOR_TAIL(i) {
     const float d = LOAD(x, i) - mean;
+    rest += d;
     tail += d * d;
   }
-  const float inverse = 1.0f / sqrt(group_sum(lanes_sum(s) + tail, scratch) / (float)width + epsilon);
+  rest = centred ? group_sum(lanes_sum(t) + rest, scratch) / (float)width : 0.0f;
+  const float variance = group_sum(lanes_sum(s) + tail, scratch) / (float)width - rest * rest;
+  const float inverse = 1.0f / sqrt(variance + epsilon), shift = -rest * inverse;
   FOR_VECTORS(i) {
-    floatV v = (LOADV(x, i) - mean) * inverse;
+    floatV v = (LOADV(x, i) - mean) * inverse + shift;
     if (affine) v *= LOADV(gamma, i);
     if (affine && centred) v += LOADV(beta, i);
     STOREV(v, y, i);
   }
   FOR_TAIL(i) {
-    float v = (LOAD(x, i) - mean) * inverse;
+    float v = (LOAD(x, i) - mean) * inverse + shift;
     if (affine) v *= LOAD(gamma, i);
     if (affine && centred) v += LOAD(beta, i);
     STORE(v, y, i);

@@ -11,8 +11,8 @@ extension OpenCLBackend {
     // Chunks small enough to share the work among the units, large enough to pay for a work-item.
     let chunkSize = max(16, min(512, pixels * images / (max(1, context.description.computeUnits) * 8)))
     let chunks = (pixels + chunkSize - 1) / chunkSize
-    let partial = try pool.allocate(images * chunks * 2 * channels * 4)
-    let scaleShift = try pool.allocate(images * 2 * channels * 4)
+    let partial = try pool.allocate(images * chunks * 3 * channels * 4)
+    let coefficients = try pool.allocate(images * 3 * channels * 4)
     let blocks = [(channels + vector - 1) / vector, chunks, images]
     let local = family == .cpu ? [1, 1, 1] : nil
     func launch(_ kernel: String, global: [Int], local: [Int]?, _ arguments: [Argument]) throws {
@@ -28,13 +28,13 @@ extension OpenCLBackend {
     try launch(
       "group_combine", global: [norm.groups * rowLocal, images], local: [rowLocal, 1],
       [
-        .scratch(partial), .operand(x[1]), .operand(x[2]), .scratch(scaleShift), .int(pixels), .int(channels),
-        .int(chunks), .int(chunkSize), .float(norm.epsilon),
+        .scratch(partial), .operand(x[1]), .operand(x[2]), .scratch(coefficients), .int(pixels),
+        .int(channels), .int(chunks), .int(chunkSize), .float(norm.epsilon),
       ])
     try launch(
       "group_apply", global: blocks, local: local,
       [
-        .operand(x[0]), .scratch(scaleShift), .operand(y), .int(pixels), .int(channels), .int(chunkSize),
+        .operand(x[0]), .scratch(coefficients), .operand(y), .int(pixels), .int(channels), .int(chunkSize),
         .int(norm.activation.kernelIndex),
       ])
   }
