@@ -118,20 +118,47 @@ extension Mutant {
       ("k_at = (ulong)image * key_count", "k_at = (ulong)image * queries")),
   ]
 
-  static let norms: [Mutant] = [
-    Mutant(
-      "E[x^2] - mean^2", .norm, .cpu, .groupNorm,
-      (
-        "const floatV d = LOADV(x, (ulong)p * channels) - mean;",
-        "const floatV d = LOADV(x, (ulong)p * channels);"
-      ),
-      ("vstoreV(square, squares);", "vstoreV(square - mean * mean * (float)count, squares);")),
+  static let norms: [Mutant] =
+    [KernelFamily.cpu, .gpu].flatMap { family in
+      [
+        Mutant(
+          "E[x^2] - mean^2", .norm, family, .groupNorm,
+          (
+            "rest += d;\n      square += d * d;\n    }\n    rest /= (float)count;",
+            "rest += d;\n      const floatV v = d + mean;\n      square += v * v;\n    }\n"
+              + "    square -= mean * mean * (float)count;\n    rest /= (float)count;"
+          )),
+        Mutant(
+          "the mean is rounded before it is subtracted", .norm, family, .groupNorm,
+          ("LOAD(beta, beta0 + c) - rest * scale;", "LOAD(beta, beta0 + c);")),
+        Mutant(
+          "the mean is in the shift", .norm, family, .groupNorm,
+          ("coefficients[c] = mean;", "coefficients[c] = 0.0f;"),
+          ("LOAD(beta, beta0 + c) - rest * scale;", "LOAD(beta, beta0 + c) - (mean + rest) * scale;")),
+        Mutant(
+          "the means of chunks are rounded", .norm, family, .groupNorm,
+          ("vstoreV(rest, rests);", "vstoreV(0.0f * rest, rests);")),
+        Mutant(
+          "E[x^2] - mean^2", .norm, family, .layerNorm,
+          ("t += d;\n    s += d * d;", "t += d;\n    s += (d + mean) * (d + mean);"),
+          ("rest += d;\n    tail += d * d;", "rest += d;\n    tail += (d + mean) * (d + mean);"),
+          ("(float)width - rest * rest;", "(float)width - (mean + rest) * (mean + rest);")),
+        Mutant(
+          "the mean is rounded before it is subtracted", .norm, family, .layerNorm,
+          ("shift = -rest * inverse;", "shift = 0.0f;")),
+      ]
+    } + ownNorms
+
+  private static let ownNorms: [Mutant] = [
     Mutant(
       "the activation is lost", .norm, .cpu, .groupNorm,
       ("STOREV(activate(activation, v), y", "STOREV(v, y")),
     Mutant(
       "the variance is not about the mean", .norm, .cpu, .layerNorm,
-      ("const floatV d = LOADV(x, i) - mean;", "const floatV d = LOADV(x, i);")),
+      (
+        "const floatV d = LOADV(x, i) - mean;\n    t += d;",
+        "const floatV d = LOADV(x, i);\n    t += d - mean;"
+      )),
     Mutant(
       "the tail is not in the mean", .norm, .cpu, .layerNorm, ("FOR_TAIL(i) tail += LOAD(x, i);", "")),
     Mutant(

@@ -23,11 +23,15 @@ extension OperationCases {
     }
     groupNorm([2, 17, 17, 40], groups: 4, kind: .mean(1000))
     groupNorm([1, 1, 4], groups: 2, kind: .mean(1000))
+    let narrow = InputKind.narrow(mean: 300, deviation: 0.03)
+    groupNorm([2, 17, 17, 40], groups: 4, epsilon: 1e-6, kind: narrow)
+    groupNorm([1, 33, 35, 64], groups: 32, epsilon: 1e-6, activation: .silu, kind: narrow)
+    groupNorm([2, 7, 20], groups: 5, epsilon: 1e-6, kind: narrow)
     groupNorm([2, 4, 4, 8], groups: 2, epsilon: 1e-6, activation: .silu, kind: .constant(3))
     groupNorm([2, 9, 9, 24], groups: 3, epsilon: 1e-6, activation: .silu, sliced: true)
 
     for x: Shape in [[1], [1, 1], [5, 7], [3, 4, 100], [2, 33], [1, 1030], [0, 8], [2, 3, 1280]] {
-      for kind in [InputKind.normal, .mean(1000)] {
+      for kind in [InputKind.normal, .mean(1000), narrow] {
         cases.append(
           OperationCase(
             name("layer_norm", x, kind), .layerNorm(LayerNorm(epsilon: 1e-5)), [x, [x[-1]], [x[-1]]],

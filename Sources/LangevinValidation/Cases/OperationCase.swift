@@ -8,6 +8,9 @@ public enum InputKind: Sendable, Hashable, Codable {
   case wide
   /// Normal with deviation 1 about this mean, in which a careless variance cancels.
   case mean(Double)
+  /// Normal with this deviation about a mean that is large beside it: rounded to float32, the mean is off by a
+  /// part of the deviation that shows.
+  case narrow(mean: Double, deviation: Double)
   /// Uniform in [0.1, 4).
   case positive
   /// One number for all: no variance.

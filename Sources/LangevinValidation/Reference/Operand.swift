@@ -96,6 +96,7 @@ extension Operand {
       case .normal: normal
       case .wide: 10 * normal
       case .mean(let mean): mean + normal
+      case .narrow(let mean, let deviation): mean + deviation * normal
       case .positive: 0.1 + 3.9 * Double(word >> 11) * 0x1p-53
       case .constant(let value): value
       case .ids(let vocabulary): Double(word % UInt64(max(vocabulary, 1)))

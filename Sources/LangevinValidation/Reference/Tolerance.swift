@@ -54,9 +54,14 @@ enum Tolerance {
     case .groupNorm(let norm):
       let moments = Reference.groupMoments(norm, inputs[0])
       let channels = value.shape[-1]
+      let count = x.count / max(moments.count, 1)
       return parallelMap(x.count) { i in
         let (mean, scale) = moments[Reference.group(norm, value.shape, i)]
-        return normBound(x[i], mean, scale, inputs[1].values[i % channels], inputs[2].values[i % channels])
+        let bound = normBound(
+          deviation: x[i] - mean, scale, inputs[1].values[i % channels], inputs[2].values[i % channels],
+          count: count)
+        // As an epilogue's: the slope, and the activation's own rounding.
+        return norm.activation == .identity ? bound : 1.13 * bound + 10 * u * abs(value.values[i])
       }
     case .layerNorm(let norm):
       let moments = Reference.rowMoments(inputs[0], epsilon: norm.epsilon)
@@ -65,7 +70,7 @@ enum Tolerance {
         let (mean, scale) = moments[i / width]
         let (gamma, beta) =
           norm.affine ? (inputs[1].values[i % width], inputs[2].values[i % width]) : (1, 0)
-        return normBound(x[i], mean, scale, gamma, beta)
+        return normBound(deviation: x[i] - mean, scale, gamma, beta, count: width)
       }
     // A mean of positive terms, a root, two products.
     case .rmsNorm: return relative(16)
@@ -138,14 +143,17 @@ enum Tolerance {
     }
   }
 
-  /// The mean is off by a few u times the root mean square of x (a tree of sums), which the division by the
-  /// deviation magnifies; the rest is the relative error of the deviation and of the last product and sum.
-  private static func normBound(_ x: Double, _ mean: Double, _ scale: Double, _ gamma: Double, _ beta: Double)
-    -> Double
-  {
-    let factor = abs(scale * gamma)
-    return 0x1p-24
-      * (factor * (4 * (abs(mean) + 1 / scale) + 4 * abs(x)) + 16 * factor * abs(x - mean) + 4 * abs(beta))
+  /// The inputs are exact, so however large the mean is, x - mean need not lose more than the last bit: a mean
+  /// that is kept as a float and a rest, or corrected by the deviations' own mean, is off by u times the
+  /// deviations' partial sums over their number. These stay within four standard deviations sqrt(K) after K
+  /// terms, as in `sumBound`, so K roundings make 4 u K of the deviation / count, at most 4 u. The sum of squares
+  /// has at least 16 lanes on CPUs, and more elsewhere: sqrt(count / 16) u of itself, of which the root takes
+  /// half. The rest is the last few roundings of the scale, the product and the sum.
+  private static func normBound(
+    deviation: Double, _ scale: Double, _ gamma: Double, _ beta: Double, count: Int
+  ) -> Double {
+    let relative = 12 + Double(count).squareRoot() / 8
+    return 0x1p-24 * (4 * abs(gamma) + relative * abs(scale * gamma * deviation) + 4 * abs(beta))
   }
 
   private static func unaryBound(_ function: Unary, _ x: Double, _ y: Double) -> Double {
