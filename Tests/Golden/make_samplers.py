@@ -130,8 +130,6 @@ def trajectory(sampler, steps, eta=0.0, strength=None, levels=None, spacing=None
     start = 0
     if strength is None:
         latent = randn_tensor(SHAPE, generator=generators) * getattr(scheduler, "init_noise_sigma", 1)
-        if config.get("rescale_betas_zero_snr") and sampler == "heun":
-            latent = latent.double()  # of x0 + 4096 noise float32 loses 1e-3 in two stages a step
     else:
         # Image-to-image, with the autoencoder's posterior N(clean, 0.1^2).
         clean = torch.linspace(-1, 1, 48).reshape(SHAPE)
@@ -154,7 +152,18 @@ def trajectory(sampler, steps, eta=0.0, strength=None, levels=None, spacing=None
     arguments = {"eta": eta} if sampler == "ddim" else {}
     if sampler not in ("heun", "lms", "dpmpp-sde", "unipc", "pndm"):
         arguments["generator"] = generators
+    taken = 0
+    if config.get("rescale_betas_zero_snr") and sampler == "heun":
+        # From noise alone Langevin takes Euler's step: Heun's multiplies the second guess by 200.
+        first = diffusers.EulerDiscreteScheduler.from_config(config)
+        first.set_timesteps(steps)
+        scaled = first.scale_model_input(latent, timesteps[0])
+        latent = first.step(network(scaled, timesteps[0]), timesteps[0], latent).prev_sample
+        taken = 2  # both of Heun's stages
+        scheduler.set_begin_index(taken)
     for index, t in enumerate(timesteps):
+        if index < taken:
+            continue
         scaled = scheduler.scale_model_input(latent, t) if hasattr(scheduler, "scale_model_input") else latent
         output = (widened if learned else network)(scaled, t)
         if learned:  # the noise is drawn of the output's shape, which is halved only afterwards

@@ -1,7 +1,8 @@
 import LangevinTensor
 
 /// Heun's method on the probability flow: arXiv:2206.00364, algorithm 1 without churn. Along a flow it is the same in the
-/// flow's own time. A step to no noise is Euler's.
+/// flow's own time. A step to no noise is Euler's. So is a step from noise alone (zero terminal SNR), where the mean
+/// of the slopes would multiply the second guess by hundreds.
 public func heun(
   _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, progress: Progress? = nil
 ) throws -> Tensor {
@@ -16,7 +17,8 @@ public func heun(
       let euler = try stage("update") {
         try Tensor.combination([(Float(carry), start), (Float(gain), denoised)])
       }
-      if to.sigma > 0 {
+      let isFromNoiseAlone = schedule.path == .variancePreserving && from.alpha < 1e-3
+      if to.sigma > 0 && !isFromNoiseAlone {
         let again = try stage("denoise") { try denoiser.denoised(euler, at: to) }
         // The mean of the two slopes; each is (x - unit * denoised) / sigma.
         let (first, second) = (schedule.path.unit(from), schedule.path.unit(to))
