@@ -16,9 +16,33 @@ extension String {
     return result
   }
 
+  /// As a word of a shell's command line that is itself one printable line.
+  package var shellQuoted: String {
+    let plain = unicodeScalars.allSatisfy {
+      $0.isASCII && ($0.properties.isAlphabetic || "0123456789_-./+,:@%=".unicodeScalars.contains($0))
+    }
+    if plain && !isEmpty { return self }
+    guard unicodeScalars.contains(where: \.isUnprintable) else {
+      return "'" + split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+    }
+    var result = "$'"
+    for scalar in unicodeScalars {
+      if scalar.isUnprintable {
+        for byte in String(scalar).utf8 {
+          let digits = String(byte, radix: 8)
+          result += "\\" + String(repeating: "0", count: 3 - digits.count) + digits
+        }
+      } else {
+        if scalar == "'" || scalar == "\\" { result += "\\" }
+        result.unicodeScalars.append(scalar)
+      }
+    }
+    return result + "'"
+  }
+
   /// Without its middle where it is longer than `limit` characters: a line begins with what it is about and ends
   /// with what was expected.
-  package func shortened(to limit: Int = 400) -> String {
+  package func shortened(to limit: Int = 600) -> String {
     let scalars = unicodeScalars
     let count = scalars.count
     guard count > limit else { return self }

@@ -99,7 +99,7 @@ struct Bisect: ParsableCommand {
     case .step(let step, let total, _): Output.note("step \(step)/\(total) agrees")
     case .decoding: Output.note("comparing the decoder")
     case .warning(let line): Output.warning(line)
-    case .truncated, .preview, .finished: break
+    case .truncated, .preview, .sampled, .finished: break
     }
   }
 }

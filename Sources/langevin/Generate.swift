@@ -17,8 +17,9 @@ struct Generate: ParsableCommand {
   @Option(
     name: [.short, .long],
     help: """
-      The picture's file; of several, numbered -0, -1, … A video is an .mp4 or .webp, which the program ffmpeg \
-      makes, or .png, its frames numbered -0000, -0001, … (default: langevin-SEED.png)
+      The picture's file, or - for standard output; of several, numbered -0, -1, … Folders are made. A video is an \
+      .mp4 or .webp, which the program ffmpeg makes, or .png, its frames numbered -0000, -0001, … (default: \
+      langevin-SEED.png, or where that exists langevin-SEED-1.png)
       """)
   var output: String?
   @Option(help: "Write the final latents there, before decoding: 'latents' [count, C, h, w], float32.")
@@ -46,11 +47,12 @@ struct Generate: ParsableCommand {
     var display = ProgressDisplay(isShown: !quiet, count: count)
 
     // What can be found wrong at once comes before what takes time.
-    let outputs =
-      try output.map { try options.files($0, count: count) }
-      ?? (0..<count).map { URL(fileURLWithPath: "langevin-\(seed &+ UInt64($0)).png") }
+    let files = try PictureFiles(output, options, seed: seed, count: count)
+    if files.isStandardOutput && json {
+      throw ValidationError("--output - and --json both need standard output")
+    }
     let latentsURL = saveLatents.map { URL(fileURLWithPath: $0) }
-    for url in outputs { try VideoFile.check(url) }
+    try files.check()
     if let latentsURL { try OutputFile.check(latentsURL) }
     let url = try options.modelURL()
     let checkpoint = try Checkpoint.open(url, prediction: options.prediction?.rawValue)
@@ -62,7 +64,7 @@ struct Generate: ParsableCommand {
       fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
       notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
-    try options.check(outputs, fit: pipeline)
+    try files.check(fit: pipeline, options)
     var memory = try MemoryPlan(asked, with: checkpoint, precision: options.dtype, on: device)
     if !memory.fits, asked.tiling == nil, type(of: pipeline).options.contains(.tiling) {
       var tiled = asked
@@ -80,19 +82,28 @@ struct Generate: ParsableCommand {
     let request = try pipeline.filled(asked)
     let record = try PictureRecord(options, request, model: url, device: device)
     var run = Run(start: start)
-    let result: GenerationResult
     do {
       let settings = Output.settings(
         steps: request.steps, sampler: request.sampler?.rawValue, guidance: request.guidance)
       var title = Optional(
         (["seed \(seed)"] + settings + [device.label, Checkpoint.name(of: url)]).joined(separator: ", "))
-      result = try pipeline.generate(request) { event in
-        // A finished picture is written first.
-        if case .finished = event {} else { try Interrupt.check() }
-        // Only once the request is known to be good.
-        title.map { display.line($0) }
-        title = nil
-        try self.handle(event, record, outputs, &run, &display)
+      func generate(_ keep: (_ latent: Tensor) throws -> Void) throws {
+        try pipeline.stream(request) { event in
+          // A finished picture is written first.
+          if case .finished = event {} else { try Interrupt.check() }
+          // Only once the request is known to be good.
+          title.map { display.line($0) }
+          title = nil
+          if case .sampled(let latent, _) = event { try keep(latent) }
+          try self.handle(event, record, files, &run, &display)
+        }
+      }
+      if let latentsURL {
+        try SafetensorsWriter.write("latents", rows: request.imageCount, to: latentsURL) { put in
+          try generate { try put(HostLatents($0)) }
+        }
+      } else {
+        try generate { _ in }
       }
     } catch var interrupted as Interrupted {
       display.close()
@@ -100,25 +111,21 @@ struct Generate: ParsableCommand {
       throw interrupted
     } catch {
       display.close()
-      if !run.written.isEmpty { Output.note("langevin: kept \(run.written.joined(separator: ", "))") }
+      if !run.written.isEmpty {
+        Output.note("langevin: kept \(run.written.joined(separator: ", "))".shortened())
+      }
       throw error
-    }
-    if let latentsURL {
-      let latents = try Tensor(result.latents.values, result.latents.shape, on: Device(CPUBackend()))
-      try SafetensorsWriter.write([("latents", latents)], to: latentsURL)
     }
     warnOfFallbacks(device)
     display.line(run.summary)
     if json {
       try Output.json(
-        Report(self, record, checkpoint.recommended, run: run, result: result, device: device, model: url))
-    } else {
-      for path in run.written { Output.result(path) }
+        Report(self, record, checkpoint.recommended, run: run, device: device, model: url))
     }
   }
 
   private func handle(
-    _ event: GenerationProgress, _ record: PictureRecord, _ outputs: [URL], _ run: inout Run,
+    _ event: GenerationProgress, _ record: PictureRecord, _ files: PictureFiles, _ run: inout Run,
     _ display: inout ProgressDisplay
   ) throws {
     switch event {
@@ -136,16 +143,21 @@ struct Generate: ParsableCommand {
     case .preview(let picture, let step, let image):
       guard let preview else { break }
       let folder = URL(fileURLWithPath: preview)
-      try? FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-      let stem = outputs[image].deletingPathExtension().lastPathComponent
+      let stem = files.urls[image].deletingPathExtension().lastPathComponent
       try picture.writePNG(to: folder.appendingPathComponent(stem + String(format: "-step-%04d.png", step)))
+    case .sampled: break
     case .decoding: run.beginDecoding()
     case .finished(let clip, let image, let seed):
       run.endDecoding()
       let parameters = record.parameters(clip, image: image, seed: seed)
-      run.texts.append(parameters.description)
-      run.written += try clip.write(to: outputs[image], parameters).map(Output.path)
+      let paths = try files.write(clip, image: image, parameters)
       display.close()
+      run.add(paths, clip.picture)
+      if json {
+        run.describe(paths, seed: seed, parameters)
+      } else {
+        for path in paths { Output.result(path) }
+      }
     }
   }
 

@@ -175,7 +175,7 @@ struct GenerationOptions: ParsableArguments {
   /// The folder or file of the model.
   func modelURL() throws -> URL { try model.map { try Checkpoint.locate($0) } ?? DefaultModel.url }
 
-  /// The files that pictures are written to which the user named.
+  /// The files that pictures are written to which the user named; of several, numbered so that they sort.
   func files(_ output: String, count: Int) throws -> [URL] {
     let url = URL(fileURLWithPath: output)
     guard (try? VideoFormat(url)) != nil, !output.hasSuffix("/") else {
@@ -183,9 +183,11 @@ struct GenerationOptions: ParsableArguments {
     }
     guard count > 1 else { return [url] }
     let stem = url.deletingPathExtension()
+    let digits = String(count - 1).count
     return (0..<count).map { index in
-      stem.deletingLastPathComponent()
-        .appendingPathComponent("\(stem.lastPathComponent)-\(index).\(url.pathExtension)")
+      let number = String(String(repeating: "0", count: digits).dropLast(String(index).count)) + String(index)
+      return stem.deletingLastPathComponent()
+        .appendingPathComponent("\(stem.lastPathComponent)-\(number).\(url.pathExtension)")
     }
   }
 

@@ -32,7 +32,7 @@ import Logging
     }
     // Results that nobody got are a failure, whether the work was done or stopped because of them.
     if let failure = StandardStreams.outputFailure, !isTold {
-      Output.error("\(failure)")
+      Output.error(failure)
       status = 1
     }
     Foundation.exit(status)
@@ -56,7 +56,7 @@ import Logging
       Output.error(oneLine(message(for: error)))
       return (ExitCode.validationFailure.rawValue, true)
     default:
-      Output.error("\(error)")
+      Output.error(error)
       return (1, true)
     }
   }

@@ -11,6 +11,12 @@ enum Output {
   static func warning(_ line: String) { note("langevin: warning: " + line.shortened()) }
   static func error(_ line: String) { note("langevin: error: " + line.shortened()) }
 
+  static func error(_ error: any Error) {
+    // A command to copy is no use without its middle.
+    if case CheckpointError.pickle = error { return note("langevin: error: \(error)") }
+    self.error("\(error)")
+  }
+
   /// A result of several lines.
   static func document(_ text: String) {
     for line in text.split(separator: "\n", omittingEmptySubsequences: false) { result(String(line)) }

@@ -86,7 +86,7 @@ struct ProfileCommand: ParsableCommand {
     short.prompts = Array(request.prompts.prefix(1))
     if !quiet { Output.note("running \(count) steps unrecorded") }
     var marks: [ContinuousClock.Instant] = []
-    _ = try pipeline.generate(short) { event in
+    try pipeline.stream(short) { event in
       try Interrupt.check()
       if case .step = event { marks.append(.now) }
     }
@@ -100,7 +100,7 @@ struct ProfileCommand: ParsableCommand {
     var display = ProgressDisplay(isShown: !quiet, count: request.imageCount)
     defer { display.close() }
     var mark = ContinuousClock.now
-    _ = try pipeline.generate(request) { event in
+    try pipeline.stream(request) { event in
       if case .finished = event {} else { try Interrupt.check() }
       switch event {
       case .loading(let component): display.line("loading the \(component)")
@@ -116,7 +116,7 @@ struct ProfileCommand: ParsableCommand {
         guard let pictures else { break }
         let parameters = record.parameters(clip, image: image, seed: seed)
         _ = try stage("write picture") { try clip.write(to: pictures[image], parameters) }
-      case .sampling, .preview, .decoding: break
+      case .sampling, .preview, .sampled, .decoding: break
       }
       mark = .now
     }

@@ -6,7 +6,9 @@ struct ProgressDisplay {
   let isShown: Bool
   let isTerminal: Bool
   let count: Int
-  private var stepSeconds: [Double] = []
+  private var stepCount = 0
+  /// Seconds of the last steps.
+  private var steady: [Double] = []
   private var lastLine = ContinuousClock.now
   private var barIsOpen = false
 
@@ -25,11 +27,12 @@ struct ProgressDisplay {
 
   /// A step that took so many seconds is done.
   mutating func step(_ step: Int, of total: Int, image: Int, seconds: Double) {
-    stepSeconds.append(seconds)
-    guard isShown else { return }
     // The first step also builds kernels and warms caches.
-    let steady = stepSeconds.count > 1 ? stepSeconds.dropFirst() : stepSeconds[...]
-    let pace = steady.suffix(20).reduce(0, +) / Double(steady.suffix(20).count)
+    if stepCount == 1 { steady = [] }
+    stepCount += 1
+    steady = steady.suffix(19) + [seconds]
+    guard isShown else { return }
+    let pace = steady.reduce(0, +) / Double(steady.count)
     let left = pace * Double(total - step + (count - image - 1) * total)
     let title = count > 1 ? "picture \(image + 1) of \(count), step" : "step"
     let figures = String(format: "%.2f s/step, %@ left", pace, ProgressDisplay.duration(left))

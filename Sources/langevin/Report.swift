@@ -4,9 +4,11 @@ import Langevin
 /// What was measured and written on the way.
 struct Run {
   let start: ContinuousClock.Instant
-  var written: [String] = []
-  /// What each image's file says of itself.
-  var texts: [String] = []
+  private(set) var written: [String] = []
+  /// What `--json` says of them; without it nothing of a picture is kept but its path.
+  private(set) var pictures: [Report.Picture] = []
+  /// Of every picture.
+  private(set) var (width, height) = (0, 0)
   private(set) var loadSeconds = 0.0
   private(set) var stepSeconds: [Double] = []
   private(set) var decodeSeconds: [Double] = []
@@ -15,6 +17,17 @@ struct Run {
   init(start: ContinuousClock.Instant) {
     self.start = start
     mark = start
+  }
+
+  /// An image was written to these files.
+  mutating func add(_ paths: [String], _ picture: Langevin.Picture) {
+    written += paths
+    (width, height) = (picture.width, picture.height)
+  }
+
+  /// For `--json`: what these files say of themselves.
+  mutating func describe(_ paths: [String], seed: UInt64, _ parameters: PictureParameters) {
+    pictures += paths.map { Report.Picture(path: $0, seed: seed, parameters: parameters.description) }
   }
 
   private mutating func lap() -> Double {
@@ -97,7 +110,7 @@ struct Report: Encodable {
     /// Of the model; what the user gives comes before it.
     let recommended: Recommended
 
-    init(_ record: PictureRecord, _ recommended: RecommendedSettings, size: Langevin.Picture, model: URL) {
+    init(_ record: PictureRecord, _ recommended: RecommendedSettings, width: Int, height: Int, model: URL) {
       let (options, request) = (record.options, record.request)
       (prompts, negative, promptSyntax) = (
         request.prompts, request.negativePrompt, request.promptSyntax.rawValue
@@ -109,7 +122,7 @@ struct Report: Encodable {
       (guidance, guidanceRescale) = (request.guidance, request.guidanceRescale)
       guidanceInterval = options.guidanceInterval?.values
       (eta, steps) = (request.eta, request.steps)
-      (width, height, count) = (size.width, size.height, request.count)
+      (self.width, self.height, count) = (width, height, request.count)
       (image, imageFiles, strength) = (options.image, record.images, request.strength)
       (initLatents, initLatentsIndex) = (record.latents, options.initLatentsIndex)
       prediction = options.prediction?.rawValue
@@ -140,12 +153,11 @@ struct Report: Encodable {
 
   init(
     _ command: Generate, _ record: PictureRecord, _ recommended: RecommendedSettings, run: Run,
-    result: GenerationResult, device: Device, model: URL
+    device: Device,
+    model: URL
   ) {
     version = LangevinCommand.configuration.version
-    outputs = zip(zip(run.written, run.texts), result.seeds).map {
-      Picture(path: $0.0, seed: $1, parameters: $0.1)
-    }
+    outputs = run.pictures
     latents = command.saveLatents
     self.device = device.name
     deviceName = device.label
@@ -157,6 +169,6 @@ struct Report: Encodable {
       devicePeakBytes: use.highWater, deviceLimitBytes: use.limit, processPeakBytes: Run.peakResidentMemory)
     let counted = device.fallbacks
     fallbacks = Fallbacks(operations: counted.operations, bytes: counted.bytes, byName: counted.byName)
-    settings = Settings(record, recommended, size: result.pictures[0], model: model)
+    settings = Settings(record, recommended, width: run.width, height: run.height, model: model)
   }
 }

@@ -65,11 +65,11 @@ struct BadInputTests {
   @Test func anUnwritableOutputIsFoundBeforeTheModelIsRead() throws {
     // The model does not exist either, and is not what the line is about.
     try Tool.expectFailure(
-      ["--output", "/nonexistent/picture.png", "--model", "/missing"],
-      words: ["/nonexistent/picture.png: cannot be written"], in: scratch)
+      ["--output", "/proc/nonexistent/picture.png", "--model", "/missing"],
+      words: ["/proc/nonexistent/picture.png: cannot be written"], in: scratch)
     try Tool.expectFailure(
-      ["--save-latents", "/nonexistent/l.safetensors", "--model", "/missing"],
-      words: ["/nonexistent/l.safetensors: cannot be written"], in: scratch)
+      ["--save-latents", "/proc/nonexistent/l.safetensors", "--model", "/missing"],
+      words: ["/proc/nonexistent/l.safetensors: cannot be written"], in: scratch)
     try FileManager.default.createDirectory(at: scratch.url("folder.png"), withIntermediateDirectories: false)
     try Tool.expectFailure(["--output", "folder.png"], words: ["it is a folder"], in: scratch)
   }

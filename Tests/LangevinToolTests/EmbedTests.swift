@@ -157,7 +157,8 @@ struct EmbedTests {
     try fail(
       model + ["--image", "rgb.png", "--direction", "a hat", "A  HAT"], words: ["the same embedding"])
     try fail(
-      some + ["--model", "model", "--output", "/nonexistent/e.safetensors"], words: ["cannot be written"])
+      some + ["--model", "model", "--output", "/proc/nonexistent/e.safetensors"], words: ["cannot be written"]
+    )
   }
 
   @Test(arguments: [

@@ -197,7 +197,7 @@ struct GenerateTests {
       "generate", "grinning face", "--device", "cpu", "--steps", "4", "--count", "2000", "--output", "p.png",
     ]
     let running = try Tool.start(arguments, in: scratch.folder)
-    try wait(for: running) { try scratch.files().contains("p-0.png") }
+    try wait(for: running) { try scratch.files().contains("p-0000.png") }
     kill(running.process.processIdentifier, signal)
     let outcome = try running.finish()
     #expect(outcome.status == 130)
@@ -205,7 +205,7 @@ struct GenerateTests {
     #expect(
       !files.isEmpty && files.count < 2000 && files.allSatisfy { $0.hasSuffix(".png") && $0.hasPrefix("p-") })
     for file in files { #expect(try picture(file).width == 64) }
-    #expect(outcome.errors.contains("kept") && outcome.errors.contains("p-0.png"))
+    #expect(outcome.errors.contains("kept") && outcome.errors.contains("p-0000.png"))
   }
 
   @Test func anInterruptBeforeTheFirstPictureLeavesNothing() throws {

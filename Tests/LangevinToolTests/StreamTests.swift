@@ -88,7 +88,7 @@ struct StreamTests {
     let healthy = try Tool.run(arguments, in: scratch.folder)
     #expect(healthy.status == 0)
     let files = try ["p.png", "l.safetensors"].map { try Data(contentsOf: scratch.url($0)) }
-    let outcome = try run(arguments, redirection, in: scratch)
+    let outcome = try Tool.run(arguments, redirected: redirection, in: scratch.folder)
     #expect(outcome.status == (redirection == "2>&-" ? 0 : 1))
     #expect(try ["p.png", "l.safetensors"].map { try Data(contentsOf: scratch.url($0)) } == files)
   }
@@ -99,7 +99,7 @@ struct StreamTests {
     let arguments = [
       "generate", "dog", "--device", "cpu", "--steps", "1", "--width", "256", "--quiet", "--output", "p.png",
     ]
-    let outcome = try run(arguments, before: "ulimit -f 1", in: scratch)
+    let outcome = try Tool.run(arguments, redirected: "", after: "ulimit -f 1", in: scratch.folder)
     #expect(outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome)")
     #expect(outcome.errors.contains("p.png: cannot be written: File too large"), "\(outcome.errors)")
     #expect(try scratch.files() == [])
@@ -118,30 +118,8 @@ struct StreamTests {
     }
     defer { try? FileManager.default.removeItem(at: limited) }
     let redirections = [output.map { "1" + $0.rawValue }, errors.map { "2" + $0.rawValue }].compactMap { $0 }
-    return try run(
-      command.arguments, redirections.joined(separator: " "), before: "ulimit -f 2048", in: scratch)
-  }
-
-  /// Runs the tool in place of a shell that redirects its streams.
-  private func run(
-    _ arguments: [String], _ redirections: String = "", before: String = ":", in scratch: Scratch
-  ) throws -> Tool.Outcome {
-    var ends: [Int32] = [0, 0]
-    try #require(pipe(&ends) == 0)
-    close(ends[0])
-    defer { close(ends[1]) }
-    let logs = try Scratch()
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/bin/sh")
-    process.arguments =
-      ["-c", "\(before); exec \"$0\" \"$@\" \(redirections)", Tool.executable.path] + arguments
-    process.currentDirectoryURL = scratch.folder
-    for (name, stream) in [("out", \Process.standardOutput), ("err", \Process.standardError)] {
-      try #require(FileManager.default.createFile(atPath: logs.url(name).path, contents: nil))
-      process[keyPath: stream] = try FileHandle(forWritingTo: logs.url(name))
-    }
-    process.standardInput = FileHandle(fileDescriptor: ends[1], closeOnDealloc: false)
-    try process.run()
-    return try Tool.Running(process: process, logs: logs).finish()
+    return try Tool.run(
+      command.arguments, redirected: redirections.joined(separator: " "), after: "ulimit -f 2048",
+      in: scratch.folder)
   }
 }

@@ -62,9 +62,32 @@ struct Tool {
   static func start(_ arguments: [String], in folder: URL, environment: [String: String] = [:]) throws
     -> Running
   {
+    try start(executable, arguments, in: folder, environment: environment, input: .nullDevice)
+  }
+
+  /// Takes the place of a shell that redirects its streams, after another of the shell's commands. Descriptor 0 is a
+  /// pipe whose reader is gone.
+  static func run(_ arguments: [String], redirected: String, after first: String = ":", in folder: URL) throws
+    -> Outcome
+  {
+    var ends: [Int32] = [0, 0]
+    try #require(pipe(&ends) == 0)
+    close(ends[0])
+    let brokenPipe = FileHandle(fileDescriptor: ends[1], closeOnDealloc: true)
+    return try start(
+      URL(fileURLWithPath: "/bin/sh"),
+      ["-c", "\(first); exec \"$0\" \"$@\" \(redirected)", executable.path] + arguments, in: folder,
+      input: brokenPipe
+    ).finish()
+  }
+
+  private static func start(
+    _ program: URL, _ arguments: [String], in folder: URL, environment: [String: String] = [:],
+    input: FileHandle
+  ) throws -> Running {
     let logs = try Scratch()
     let process = Process()
-    process.executableURL = executable
+    process.executableURL = program
     process.arguments = arguments
     process.currentDirectoryURL = folder
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
@@ -72,7 +95,7 @@ struct Tool {
       try #require(FileManager.default.createFile(atPath: logs.url(name).path, contents: nil))
       process[keyPath: stream] = try FileHandle(forWritingTo: logs.url(name))
     }
-    process.standardInput = FileHandle.nullDevice
+    process.standardInput = input
     try process.run()
     return Running(process: process, logs: logs)
   }

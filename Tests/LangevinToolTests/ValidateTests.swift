@@ -48,7 +48,7 @@ struct ValidateTests {
   @Test(arguments: [
     (["--shapes", "round"], 64, "edge"), (["--device", "opencl:99"], 64, "opencl:99"),
     (["--device", "cpu", "--family", "gpu"], 64, "--family"),
-    (["--json", "/nonexistent/v.json"], 1, "/nonexistent/v.json"),
+    (["--json", "/proc/nonexistent/v.json"], 1, "/proc/nonexistent/v.json"),
     (["--replay", "/nonexistent.json"], 1, "/nonexistent.json"),
     (["--replay", "{}"], 1, "no replay"),
     (["--replay", #"{"format": 99, "version": "9.9"}"#], 1, "langevin 9.9"),

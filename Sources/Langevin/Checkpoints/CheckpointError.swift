@@ -51,14 +51,15 @@ public enum CheckpointError: Error, Sendable, Equatable, CustomStringConvertible
     }
   }
 
+  /// A line for a shell; the paths are arguments, which need no second quoting for Python.
   private static func conversion(_ path: String) -> String {
     let parts = path.split(separator: ".", omittingEmptySubsequences: false)
     let isMisnamed = parts.last == "safetensors"
     let stem = parts.dropLast().joined(separator: ".") + (isMisnamed ? "-converted" : "")
     let script =
-      "import torch; from safetensors.torch import save_file; d = torch.load('\(path)', map_location='cpu', "
-      + "weights_only=True); d = d.get('state_dict', d); save_file({k: v.clone().contiguous() for k, v in "
-      + "d.items() if hasattr(v, 'dtype')}, '\(stem).safetensors')"
-    return "convert it with: python -c \"\(script)\""
+      "import sys, torch; from safetensors.torch import save_file; d = torch.load(sys.argv[1], "
+      + "map_location=\"cpu\", weights_only=True); d = d.get(\"state_dict\", d); save_file({k: "
+      + "v.clone().contiguous() for k, v in d.items() if hasattr(v, \"dtype\")}, sys.argv[2])"
+    return "convert it with: python -c '\(script)' \(path.shellQuoted) \((stem + ".safetensors").shellQuoted)"
   }
 }

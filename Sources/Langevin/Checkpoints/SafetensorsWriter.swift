@@ -27,6 +27,39 @@ public enum SafetensorsWriter {
     }
   }
 
+  /// Writes one float32 tensor, [count, …], whose rows come one after the other: each call of `put` gives latents of
+  /// one shape, [rows, …]. The file appears under its name when `body` has returned.
+  ///
+  /// Throws `ImageError.unwritable`, `CheckpointError.malformed` where the rows are not `count` of one shape, and what
+  /// `body` throws.
+  public static func write(
+    _ name: String, rows count: Int, to url: URL, _ body: (_ put: (HostLatents) throws -> Void) throws -> Void
+  ) throws {
+    try OutputFile.write(to: url) { put in
+      var (shape, written): (Shape?, Int) = (nil, 0)
+      try withoutActuallyEscaping(put) { put in
+        try body { rows in
+          let whole = rows.shape.replacing(axis: 0, with: count)
+          if shape == nil {
+            let entry = [(name, ElementType(.float32), whole.dimensions, whole.count * 4)]
+            try header(entry, metadata: [:], path: url.path).withUnsafeBytes(put)
+          }
+          let expected = shape ?? whole
+          guard whole == expected, rows.values.count == rows.shape.count else {
+            throw CheckpointError.malformed(
+              path: url.path, reason: "rows of \(rows.shape) do not fit \(expected)")
+          }
+          shape = expected
+          written += rows.shape[0]
+          try rows.values.withUnsafeBytes(put)
+        }
+      }
+      guard written == count else {
+        throw CheckpointError.malformed(path: url.path, reason: "\(written) rows came of \(count)")
+      }
+    }
+  }
+
   /// The length and the JSON, padded with spaces to a multiple of 8 bytes.
   static func header(
     _ tensors: [(name: String, dtype: ElementType, shape: [Int], byteCount: Int)], metadata: [String: String],

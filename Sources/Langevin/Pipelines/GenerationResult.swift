@@ -13,8 +13,8 @@ public struct HostLatents: Sendable, Equatable {
     self.shape = shape
   }
 
-  /// From channels last, [N, spatial..., C].
-  init(_ latent: Tensor) throws {
+  /// Reads a latent back from its device: channels last, [N, spatial..., C]. Throws `TensorError`.
+  public init(_ latent: Tensor) throws {
     let rank = latent.shape.rank
     let exchanged = try latent.cast(to: .float32).transposed([0, rank - 1] + Array(1..<max(rank - 1, 1)))
     self.init(values: try exchanged.floats(), shape: exchanged.shape)
@@ -78,6 +78,8 @@ public enum GenerationProgress: Sendable {
   case step(Int, of: Int, image: Int)
   /// What the denoiser made of image `image` after this step, where previews were asked for.
   case preview(Picture, step: Int, image: Int)
+  /// The latent of an image, [1, spatial..., C], before it is decoded; `HostLatents` reads it.
+  case sampled(Tensor, image: Int)
   case decoding(image: Int)
   /// An image is ready; those that follow may still fail or be stopped.
   case finished(Clip, image: Int, seed: UInt64)

@@ -81,7 +81,8 @@ public final class GenerationRun {
   /// Whether nobody will look at the pictures.
   let isRehearsal: Bool
   private let progress: (GenerationProgress) throws -> Void
-  private var noise: [NoiseSource]
+  /// By image, from the first draw until the image is finished: a generator's state is large.
+  private var noise: [Int: NoiseSource] = [:]
 
   init(
     _ request: GenerationRequest, on device: Device, isRehearsal: Bool = false,
@@ -92,8 +93,14 @@ public final class GenerationRun {
     self.device = device
     self.progress = progress
     seeds = (0..<request.imageCount).map { request.sharesSeed ? request.seed : request.seed &+ UInt64($0) }
-    noise = seeds.map { NoiseSource(request.noise, seeds: [$0], on: device) }
   }
+
+  private func noise(of image: Int) -> NoiseSource {
+    noise[image] ?? NoiseSource(request.noise, seeds: [seeds[image]], on: device)
+  }
+
+  /// Nothing is drawn for this image any more.
+  func finish(_ image: Int) { noise[image] = nil }
 
   /// Tells the caller.
   public func report(_ event: GenerationProgress) throws { try progress(event) }
@@ -125,7 +132,7 @@ public final class GenerationRun {
     _ trajectory: Trajectory, image: Int, previewer: ((_ guess: Tensor, _ image: Int) throws -> Tensor)? = nil
   ) throws -> Tensor {
     try report(.sampling(trajectory.name, image: image, steps: trajectory.stepCount))
-    var source = noise[image]
+    var source = noise(of: image)
     defer { noise[image] = source }
     source.trajectory = trajectory.stream
     let start = try stage("start") { try trajectory.start(&source) }
@@ -150,8 +157,10 @@ public final class GenerationRun {
   /// Standard normal noise of an image that belongs to no trajectory, float32 of this shape, [1, spatial..., C]. It
   /// comes after what was drawn before; of Philox it is what the first draw of a trajectory of this stream would be.
   public func noise(_ shape: Shape, image: Int, stream: UInt32) throws -> Tensor {
-    noise[image].trajectory = stream
-    return try noise[image].normal(shape, for: .initial)
+    var source = noise(of: image)
+    defer { noise[image] = source }
+    source.trajectory = stream
+    return try source.normal(shape, for: .initial)
   }
 
   /// Repeats a computation with every operation's output checked, and returns the error that names the first

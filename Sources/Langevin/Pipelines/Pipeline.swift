@@ -96,18 +96,41 @@ extension Pipeline {
     return filled
   }
 
-  /// Runs a request. `progress` may throw to stop; the error passes through.
+  /// Runs a request and keeps all that it makes. `progress` may throw to stop; the error passes through.
   ///
-  /// Images run one after the other: the memory is that of one, and image k is what it would be alone.
+  /// Images run one after the other: image k is what it would be alone. For more images than memory holds there
+  /// is `stream`.
   ///
   /// Throws `GenerationError`, `TensorError`, `WeightError`, `CheckpointError`.
   public func generate(
     _ request: GenerationRequest, progress: (GenerationProgress) throws -> Void = { _ in }
   ) throws -> GenerationResult {
+    var (clips, seeds, latents): ([Clip], [UInt64], [HostLatents]) = ([], [], [])
+    try stream(request) { event in
+      try progress(event)
+      switch event {
+      case .sampled(let latent, _): latents.append(try HostLatents(latent))
+      case .finished(let clip, _, let seed):
+        clips.append(clip)
+        seeds.append(seed)
+      default: break
+      }
+    }
+    let shape = latents.first?.shape.replacing(axis: 0, with: latents.count) ?? [0]
+    return GenerationResult(
+      clips: clips, seeds: seeds, latents: HostLatents(values: latents.flatMap(\.values), shape: shape))
+  }
+
+  /// Runs a request and keeps nothing: what it makes is handed to `progress`, latents as `.sampled` and pictures as
+  /// `.finished`. The memory is that of one image, but with `lowMemory` latents wait for their decoder.
+  ///
+  /// `progress` may throw to stop; the error passes through. Throws `GenerationError`, `TensorError`, `WeightError`,
+  /// `CheckpointError`.
+  public func stream(_ request: GenerationRequest, progress: (GenerationProgress) throws -> Void) throws {
     let request = try filled(request)
     let plan = try plan(request)
-    return try withoutActuallyEscaping(progress) { progress in
-      try generate(plan, GenerationRun(request, on: device, progress))
+    try withoutActuallyEscaping(progress) { progress in
+      try stream(plan, GenerationRun(request, on: device, progress))
     }
   }
 
@@ -116,40 +139,40 @@ extension Pipeline {
     let request = try filled(request)
     let plan = try plan(request)
     try withoutActuallyEscaping(progress) { progress in
-      _ = try generate(plan, GenerationRun(request, on: device, isRehearsal: true, progress))
+      try stream(plan, GenerationRun(request, on: device, isRehearsal: true, progress))
     }
   }
 
-  private func generate(_ plan: Plan, _ run: GenerationRun) throws -> GenerationResult {
+  private func stream(_ plan: Plan, _ run: GenerationRun) throws {
     for line in warnings(plan) { try run.report(.warning(line)) }
     let conditioning = try condition(plan, run)
     var denoiser = Optional(try denoiser(plan, conditioning, run))
     var previewer = try run.request.previewEvery.map { _ in try self.previewer(plan, conditioning, run) }
     var decoder: ((Tensor, Int) throws -> Tensor)?
-    var latents: [Tensor] = []
-    var clips: [Clip] = []
+    var waiting: [(image: Int, latent: Tensor)] = []
     for image in run.seeds.indices {
       guard let trajectory = try denoiser?(image) else { break }
-      latents.append(try run.sample(trajectory, image: image, previewer: previewer))
+      let latent = try run.sample(trajectory, image: image, previewer: previewer)
+      try run.report(.sampled(latent, image: image))
+      waiting.append((image, latent))
       let isLast = image == run.seeds.count - 1
       if run.request.lowMemory && !isLast { continue }
       // Decoding needs memory too, and this was the denoiser's last turn.
       if isLast { (denoiser, previewer) = (nil, nil) }
-      for waiting in clips.count...image {
+      for (image, latent) in waiting {
         let decode = try decoder ?? self.decoder(plan, conditioning, run)
         decoder = decode
-        try run.report(.decoding(image: waiting))
-        let pixels = try decode(latents[waiting], waiting)
+        try run.report(.decoding(image: image))
+        let pixels = try decode(latent, image)
         let clip = try stage("picture") {
           try run.isRehearsal
             ? Clip(frames: [Picture(width: 1, height: 1, pixels: [0, 0, 0])])
             : Clip(pixels, framesPerSecond: run.request.framesPerSecond)
         }
-        clips.append(clip)
-        try run.report(.finished(clip, image: waiting, seed: run.seeds[waiting]))
+        try run.report(.finished(clip, image: image, seed: run.seeds[image]))
+        run.finish(image)
       }
+      waiting = []
     }
-    return GenerationResult(
-      clips: clips, seeds: run.seeds, latents: try HostLatents(Tensor.concatenated(latents, axis: 0)))
   }
 }

@@ -30,7 +30,7 @@ public struct Bisection: Sendable {
         case .sampling(_, _, let steps): stage = "step 1 of \(steps)"
         case .step(let step, let total, _): stage = step < total ? "step \(step + 1) of \(total)" : "sampler"
         case .decoding: stage = "decoder"
-        case .warning, .truncated, .preview, .finished: break
+        case .warning, .truncated, .preview, .sampled, .finished: break
         }
         try progress(event)
       }

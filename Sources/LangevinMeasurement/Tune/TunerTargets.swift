@@ -63,7 +63,7 @@ public struct OperationCounts: Sendable {
       try check()
       switch event {
       case .sampling: state.withLock { $0.times = Double(steps) }
-      case .loading, .decoding: state.withLock { $0.times = 1 }
+      case .loading, .sampled, .decoding: state.withLock { $0.times = 1 }
       default: break
       }
     }
