@@ -1,6 +1,19 @@
 extension Operation {
-  /// The output's shape and dtype. Throws `TensorError.invalidOperands` with the reason.
+  /// The output's shape and dtype. Throws `TensorError.invalidOperands` with the reason, which may be that a tensor is
+  /// larger than any can be (`Shape.checkedCount`).
   public func output(of inputs: [TensorSpec]) throws -> TensorSpec {
+    func check(_ spec: TensorSpec, _ what: String) throws {
+      guard spec.shape.checkedCount == nil else { return }
+      throw TensorError.invalidOperands(
+        operation: name, inputs: inputs, reason: "\(what) \(spec.shape) is no possible shape")
+    }
+    for input in inputs { try check(input, "the input's") }
+    let output = try inferredOutput(of: inputs)
+    try check(output, "the output's")
+    return output
+  }
+
+  private func inferredOutput(of inputs: [TensorSpec]) throws -> TensorSpec {
     func fail(_ reason: String) -> TensorError {
       .invalidOperands(operation: name, inputs: inputs, reason: reason)
     }
@@ -16,6 +29,12 @@ extension Operation {
         try require(input.dtype.isFloatingPoint, "needs floating-point inputs")
         try require(input.dtype == inputs[0].dtype, "its inputs differ in dtype")
       }
+    }
+    func product(_ factors: Int...) throws -> Int {
+      guard let product = Shape(factors).checkedCount else {
+        throw fail("\(factors) are not numbers that it can have")
+      }
+      return product
     }
     func like(_ shape: Shape) -> TensorSpec { TensorSpec(shape, inputs[0].dtype) }
     func vector(_ index: Int, _ count: Int, _ what: String) throws {
@@ -67,9 +86,9 @@ extension Operation {
         conv.stride > 0 && conv.kernel.height > 0 && conv.kernel.width > 0,
         "kernel and stride must be positive")
       let (k, columns) = try rightExtent(conv.weight, inputs[1].shape, fail)
-      let taps = conv.kernel.height * conv.kernel.width
-      try require(
-        k == taps * x[3], "the weight has \(k) rows, \(taps) taps of \(x[3]) channels need \(taps * x[3])")
+      let taps = try product(conv.kernel.height, conv.kernel.width)
+      let rows = try product(taps, x[3])
+      try require(k == rows, "the weight has \(k) rows, \(taps) taps of \(x[3]) channels need \(rows)")
       let height = x[1] + conv.padding.top + conv.padding.bottom - conv.kernel.height
       let width = x[2] + conv.padding.left + conv.padding.right - conv.kernel.width
       try require(height >= 0 && width >= 0, "the picture is smaller than the kernel")
@@ -267,10 +286,16 @@ extension Operation {
     case .arrangeWeight(let arrangement):
       try expect(1)
       try floats()
-      let rows = arrangement.taps * arrangement.channels
+      let rows = try product(arrangement.taps, arrangement.channels)
+      let count = try product(rows, arrangement.columns)
       try require(
-        inputs[0].shape.count == rows * arrangement.columns,
-        "the weight does not hold \(rows) x \(arrangement.columns) elements")
+        inputs[0].shape.count == count, "the weight does not hold \(rows) x \(arrangement.columns) elements")
+      let steps = [
+        (arrangement.taps, arrangement.tapStride), (arrangement.channels, arrangement.channelStride),
+        (arrangement.columns, arrangement.columnStride),
+      ]
+      let last = try steps.reduce(0) { try $0 + product(max($1.0 - 1, 0), $1.1) }
+      try require(last < max(count, 1), "its strides lead out of the weight")
       switch arrangement.layout {
       case .rowMajor: return like([rows, arrangement.columns])
       case .transposed: return like([arrangement.columns, rows])

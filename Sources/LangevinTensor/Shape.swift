@@ -10,6 +10,19 @@ public struct Shape: Sendable, Hashable, ExpressibleByArrayLiteral, CustomString
 
   /// Number of elements; 1 for a scalar's empty shape.
   public var count: Int { dimensions.reduce(1, *) }
+  /// As `count`, for extents that nobody has checked yet, such as a file's: nil where one is negative, where there would
+  /// be more than 2^48 elements, and where a tensor without elements has more than 2^24 of them along its other axes,
+  /// which no model has and loops would take hours for. Where it is not nil, `count`, `strides` and bytes cannot overflow.
+  public var checkedCount: Int? {
+    var others = 1
+    for extent in dimensions where extent != 0 {
+      let (product, overflow) = others.multipliedReportingOverflow(by: extent)
+      guard extent > 0, !overflow, product <= 1 << 48 else { return nil }
+      others = product
+    }
+    guard dimensions.contains(0) else { return others }
+    return others <= 1 << 24 ? 0 : nil
+  }
   /// Number of axes.
   public var rank: Int { dimensions.count }
 

@@ -6,6 +6,9 @@ public struct Replay: Sendable, Codable {
   /// Changes when the same seed draws other inputs or a case is written otherwise.
   public static let currentFormat = 2
 
+  /// Elements of all inputs and the output together: 4 GiB in the double precision in which they are checked.
+  public static let maximumCount = 1 << 29
+
   /// `currentFormat` of the writer.
   public var format = Replay.currentFormat
   /// The tool's.
@@ -43,14 +46,17 @@ public struct Replay: Sendable, Codable {
         throw ReplayError.otherFormat(found: header.format, version: header.version)
       }
       self = try OperationJSON.decode(Replay.self, from: data)
+      try OperationJSON.checkNumbers(in: test)
       let specs = test.specs(dtype)
       guard test.kinds.count == specs.count, dtype.isFloatingPoint else {
         throw ReplayError.malformed(reason: "its inputs do not fit the case")
       }
-      guard specs.allSatisfy({ $0.shape.dimensions.allSatisfy { $0 >= 0 } }) else {
-        throw ReplayError.malformed(reason: "an extent is negative")
+      let output = try test.operation(dtype).output(of: specs)
+      let count = (specs + [output]).reduce(0) { $0 + $1.shape.count }
+      guard count <= Replay.maximumCount else {
+        throw ReplayError.malformed(
+          reason: "it has \(count) elements, at most \(Replay.maximumCount) are drawn")
       }
-      _ = try test.operation(dtype).output(of: specs)
     } catch let error as DecodingError {
       throw ReplayError.malformed(reason: Replay.reason(error))
     } catch let error as TensorError {

@@ -111,8 +111,14 @@ private let badHeaders: [BadHeader] = [
   BadHeader(entry: #"{"dtype":"F16","shape":[2],"data_offsets":[0,8]}"#, "needs 4"),
   BadHeader(entry: #"{"dtype":"F4","shape":[3],"data_offsets":[0,2]}"#, data: 2, "whole number of bytes"),
   BadHeader(
-    entry: #"{"dtype":"F32","shape":[4611686018427387904,4,0],"data_offsets":[0,0]}"#, data: 0, "overflows"),
-  BadHeader(entry: #"{"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,8]}"#, "overflows"),
+    entry: #"{"dtype":"F32","shape":[4611686018427387904,4,0],"data_offsets":[0,0]}"#, data: 0, "possible"),
+  BadHeader(entry: #"{"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,8]}"#, "possible"),
+  // Nothing is stored, and yet strides overflow and loops over the first axis take hours.
+  BadHeader(
+    entry: #"{"dtype":"F32","shape":[4,0,1099511627776,1099511627776],"data_offsets":[0,0]}"#, data: 0,
+    "possible"),
+  BadHeader(entry: #"{"dtype":"F32","shape":[2147483648,0],"data_offsets":[0,0]}"#, data: 0, "possible"),
+  BadHeader(entry: #"{"dtype":"F32","shape":[0,16777217],"data_offsets":[0,0]}"#, data: 0, "possible"),
   BadHeader(
     "a hole", safetensors(#"{\#(a),"b":{"dtype":"U8","shape":[1],"data_offsets":[9,10]}}"#, data: 10),
     .malformed,
@@ -324,6 +330,14 @@ private let badHeaders: [BadHeader] = [
       let url = try index(map)
       let error = #expect(throws: CheckpointError.self) { try ShardedCheckpoint(index: url) }
       if case .malformed = error {} else { Issue.record("\(map) gave \(String(describing: error))") }
+    }
+  }
+
+  @Test func tensorsWithoutElementsAreTaken() throws {
+    for shape in ["[0]", "[0,8]", "[0,16777216]", "[4096,0,4096]"] {
+      let bytes = safetensors(#"{"a":{"dtype":"F32","shape":\#(shape),"data_offsets":[0,0]}}"#)
+      let header = try bytes.withUnsafeBytes { try SafetensorsHeader(parsing: $0, path: "f") }
+      #expect(header.entries.count == 1)
     }
   }
 }

@@ -83,6 +83,59 @@ import enum LangevinTensor.Operation
     }
   }
 
+  /// Numbers of which products overflow, which 32-bit arguments of a kernel do not hold, or which take all memory.
+  private static let impossible: [(Operation, [[Int]])] = {
+    func conv(_ height: Int, _ width: Int, padding: Int = 0) -> Operation {
+      .conv2d(Conv2D(kernel: Extent2D(height: height, width: width), padding: Padding2D(padding)))
+    }
+    func arrange(tapStride: Int) -> Operation {
+      var arrangement = WeightArrangement.convolution(2, 2, taps: 2, layout: .rowMajor)
+      arrangement.tapStride = tapStride
+      return .arrangeWeight(arrangement)
+    }
+    let noise = NormalNoise(seed: 1, stream: 0, step: 0, shape: [1 << 30])
+    let shapes: [[Int]] = [
+      [1 << 31], [1 << 31, 0], [1 << 28], [4, 0, 1 << 40, 1 << 40], [1 << 40, 1 << 40], [.max, 2], [-1, -1],
+    ]
+    var result: [(Operation, [[Int]])] = shapes.map { (.unary(.silu), [$0]) }
+    for factor in [1 << 20, 1 << 32, .max] {
+      result.append((.upsampleNearest(factor: factor), [[1, 2, 2, 1]]))
+    }
+    result.append((.transpose([1, 0]), [[0, 1 << 27]]))
+    result.append((.broadcast([1 << 31]), [[1]]))
+    result.append((.broadcast([1 << 20, 1 << 20]), [[1]]))
+    result.append((.pad(Pad(before: [.max], after: [1])), [[1]]))
+    result.append((.matmul(MatMul()), [[1 << 20, 1], [1, 1 << 20]]))
+    result.append((conv(1 << 28, 1 << 28), [[1, 1, 1, 1 << 20], [1 << 10, 1]]))
+    result.append((conv(.max, 2), [[1, 1, 1, 1], [1, 1]]))
+    result.append((conv(1, 1, padding: 1 << 31), [[1, 1, 1, 1], [1, 1]]))
+    result.append((arrange(tapStride: 100), [[2, 2, 2]]))
+    result.append((arrange(tapStride: -4), [[2, 2, 2]]))
+    result.append((.normalNoise(noise), []))
+    result.append((.fill(1, TensorSpec([1 << 62, 4])), []))
+    return result
+  }()
+
+  @Test(arguments: impossible)
+  func replaysOfImpossibleSizesAreRefused(operation: Operation, shapes: [[Int]]) {
+    let test = OperationCase("absurd", operation, shapes.map { Shape($0) })
+    let text = Replay(version: "1", test: test, dtype: .float32, seed: 1).text
+    #expect {
+      try Replay(text: text)
+    } throws: { error in
+      guard case ReplayError.malformed = error else { return false }
+      return "\(error)".count < 300
+    }
+  }
+
+  @Test func integersAreDrawnWithoutTrapping() {
+    for kind in [InputKind.nonFinite, .constant(1e300), .ids(1 << 40), .mask, .extremes(-.infinity)] {
+      let operand = Operand(TensorSpec([64], .int32), kind, seed: 1)
+      let isFinite = operand.array.values.allSatisfy { $0.isFinite }
+      #expect(isFinite, "\(kind)")
+    }
+  }
+
   @Test func replaysOfAnotherFormatSaySo() throws {
     let test = try #require(OperationCases.edge.first)
     let text = Replay(version: "9.9", test: test, dtype: .float16, seed: 3).text

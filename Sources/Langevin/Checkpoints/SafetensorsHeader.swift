@@ -106,6 +106,7 @@ struct SafetensorsHeader: Sendable, Equatable {
     guard case .array(let extents) = value["shape"] else { throw fail("no shape") }
     let shape = extents.compactMap(\.count)
     guard shape.count == extents.count else { throw fail("its shape is not a list of non-negative integers") }
+    guard Shape(shape).checkedCount != nil else { throw fail("its shape \(shape) is no possible one") }
     guard case .array(let offsets) = value["data_offsets"] else { throw fail("no data_offsets") }
     let bounds = offsets.compactMap(\.count)
     guard offsets.count == 2, bounds.count == 2 else { throw fail("data_offsets is not a pair of integers") }
@@ -124,12 +125,7 @@ struct SafetensorsHeader: Sendable, Equatable {
         throw fail("its data begin at \(entry.range.lowerBound), but \(end) is where the data before it end")
       }
       end = entry.range.upperBound
-      var bits = entry.dtype.bitCount
-      for extent in entry.shape {
-        let (product, overflow) = bits.multipliedReportingOverflow(by: extent)
-        guard !overflow else { throw fail("its shape \(entry.shape) overflows") }
-        bits = product
-      }
+      let bits = entry.dtype.bitCount * Shape(entry.shape).count
       guard bits % 8 == 0 else { throw fail("its shape \(entry.shape) is no whole number of bytes") }
       guard entry.range.count == bits / 8 else {
         throw fail(

@@ -66,6 +66,7 @@ public struct Capture: Sendable {
     }
     path = file.metadata["path"] ?? ""
     do {
+      try OperationJSON.checkNumbers(in: operation)
       _ = try operation.output(of: inputs.map(\.spec))
     } catch {
       throw malformed("\(error)")

@@ -33,7 +33,7 @@ public struct Operand: Sendable {
       case .float32: make { Float($0) }
       case .float16: make { Float16($0) }
       case .bfloat16: make { UInt16(truncatingIfNeeded: Float(DType.bfloat16.round($0)).bitPattern >> 16) }
-      case .int32: make { Int32($0) }
+      case .int32: make { $0.isNaN ? 0 : Int32(min(max($0.rounded(.towardZero), -0x1p31), 0x1p31 - 1)) }
       }
   }
 
