@@ -59,14 +59,34 @@ public struct ConfigObject: Sendable {
     return number
   }
 
+  /// At most 1e6 in size, whatever its sign.
   func float(_ key: String, default fallback: Double) throws -> Double {
     guard let value = self[key] else { return fallback }
-    guard let number = value.double, number.isFinite else { throw invalid(key, "a number") }
+    guard let number = value.double, abs(number) <= 1e6 else { throw invalid(key, "a number of at most 1e6") }
     return number
   }
 
-  func optionalFloat(_ key: String) throws -> Double? {
-    self[key] == nil ? nil : try float(key, default: 0)
+  /// What keeps a norm's division from zero.
+  func epsilon(_ key: String, default fallback: Double) throws -> Float {
+    let number = try float(key, default: fallback)
+    guard number >= 1e-30, number <= 1 else { throw invalid(key, "a number above 0 and at most 1") }
+    return Float(number)
+  }
+
+  /// What latents are multiplied by on one way and divided by on the other.
+  func scale(_ key: String, default fallback: Double) throws -> Float {
+    let number = try float(key, default: fallback)
+    guard abs(number) >= 1e-6 else { throw invalid(key, "a number other than zero") }
+    return Float(number)
+  }
+
+  /// `freq_shift` of a sinusoid of this many channels, below half of them: there its frequencies would be infinite.
+  func frequencyShift(channels: Int) throws -> Double {
+    let shift = try float("freq_shift", default: 0)
+    guard shift >= 0, shift <= Double(channels) / 2 - 0.5 else {
+      throw invalid("freq_shift", "a number from 0 to below half of block_out_channels[0]")
+    }
+    return shift
   }
 
   func bool(_ key: String, default fallback: Bool) throws -> Bool {
@@ -115,7 +135,7 @@ public struct ConfigObject: Sendable {
     guard let value = self[key] else { return fallback }
     guard case .array(let items) = value else { throw invalid(key, "a list of numbers") }
     return try items.map {
-      guard let number = $0.double, number.isFinite else { throw invalid(key, "a list of numbers") }
+      guard let number = $0.double, abs(number) <= 1e6 else { throw invalid(key, "a list of numbers") }
       return number
     }
   }

@@ -47,6 +47,52 @@ import Testing
     }
   }
 
+  /// Fields whose numbers have a range, each just outside of it and absurdly so.
+  @Test(arguments: [
+    ("dynamic_thresholding_ratio", ["-0.001", "1.001", "1e300", "-1e300", "NaN", "Infinity"]),
+    ("clip_sample_range", ["0", "-1", "-Infinity", "Infinity", "NaN", "1e10"]),
+    ("sample_max_value", ["0", "-1", "0.5", "NaN", "Infinity", "1e300"]),
+    ("num_train_timesteps", ["0", "-1", "1000001", "9223372036854775807"]),
+    ("beta_start", ["-0.1", "NaN", "1.5"]), ("beta_end", ["-0.1", "NaN", "1.5"]),
+    ("steps_offset", ["-1", "1000001", "9223372036854775807"]),
+    ("sigma_min", ["0", "-1", "NaN", "Infinity"]), ("sigma_max", ["0", "-1", "NaN", "Infinity"]),
+    ("lambda_min_clipped", ["1", "NaN", "Infinity"]),
+    ("original_inference_steps", ["0", "-50", "9223372036854775807"]),
+    ("timestep_scaling", ["0", "-1", "NaN", "1e300"]), ("shift", ["0", "-3", "NaN", "Infinity"]),
+    ("flow_shift", ["0", "-3", "NaN", "Infinity"]),
+  ])
+  func numbersOutOfRangeAreNamedWhereTheyAreRead(field: String, values: [String]) throws {
+    for value in values {
+      let error = #expect(throws: DiffusionError.self, "\(field) = \(value)") {
+        try Self.parse("{\"\(field)\": \(value)}")
+      }
+      guard case .configuration(let named, let reason)? = error else {
+        Issue.record("\(field) = \(value): \(String(describing: error))")
+        continue
+      }
+      #expect(named == field || field == "flow_shift" && named == "shift")
+      #expect(reason.contains("not") && reason.count < 80, "\(reason)")
+    }
+  }
+
+  @Test func numbersAtTheEndsOfTheirRangesAreTaken() throws {
+    let config = try Self.parse(
+      #"""
+      {"dynamic_thresholding_ratio": 1, "sample_max_value": 1, "clip_sample_range": 1e-3, "beta_start": 1e-6,
+       "beta_end": 0.02, "steps_offset": 0, "lambda_min_clipped": -Infinity, "timestep_scaling": 10, "thresholding": true}
+      """#)
+    #expect(config.thresholdingRatio == 1 && config.clipSampleRange == 1e-3)
+    #expect(try Sampler.ddim.schedule(config, steps: 5).steps.count == 5)
+    #expect(try Self.parse(#"{"dynamic_thresholding_ratio": 0}"#).thresholdingRatio == 0)
+  }
+
+  /// A library's own settings never went through a file.
+  @Test func aSamplerChecksWhatItIsHanded() {
+    var config = NoiseSchedule()
+    (config.thresholding, config.thresholdingRatio) = (true, 3)
+    #expect(throws: DiffusionError.self) { try Sampler.ddim.schedule(config, steps: 5) }
+  }
+
   static let strangersToFlows = Set(Sampler.allCases.filter { !$0.followsFlows })
   static let multistep: Set<Sampler> = [.dpmpp2M, .dpmpp2MSDE, .uniPC]
 
@@ -72,7 +118,6 @@ import Testing
         Set(Sampler.allCases)
       ),
       (#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 0.1}"#, Set(Sampler.allCases)),
-      (#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 0}"#, Set(Sampler.allCases)),
     ]
     for (json, refusing) in expected {
       let config = try Self.parse(json)

@@ -59,6 +59,10 @@ import Testing
     ),
     (#""cross_attention_norm": "group_norm", "cross_attention_dim": 40"#, "cross_attention_dim"),
     (#""cross_attention_norm": "layer_norm""#, "cross_attention_norm"),
+    (#""norm_eps": 0"#, "norm_eps"), (#""norm_eps": -1e-5"#, "norm_eps"), (#""norm_eps": NaN"#, "norm_eps"),
+    (#""norm_eps": 1e300"#, "norm_eps"), (#""norm_eps": 1e-300"#, "norm_eps"),
+    (#""freq_shift": 160"#, "freq_shift"), (#""freq_shift": -1"#, "freq_shift"),
+    (#""freq_shift": Infinity"#, "freq_shift"),
   ])
   func invalidUNet(json: String, key: String) throws {
     try expectRefusal(of: UNet2DConditionConfig.init(_:), json, unsupported: false, key)
@@ -87,6 +91,7 @@ import Testing
     (#""up_block_types": ["UpBlock2D"]"#, "up_block_types"),
     (#""block_out_channels": [32]"#, "block_out_channels"), (#""add_attention": 1"#, "add_attention"),
     (#""class_embed_type": null, "num_class_embeds": 0"#, "num_class_embeds"),
+    (#""norm_eps": 0"#, "norm_eps"), (#""freq_shift": 112"#, "freq_shift"),
   ])
   func invalidUnconditionalUNet(json: String, key: String) throws {
     try expectRefusal(of: UNet2DConfig.init(_:), json, unsupported: false, key)
@@ -104,9 +109,31 @@ import Testing
       "block_out_channels")
     try expectRefusal(
       of: CLIPTextConfig.init(_:), #""eos_token_id": 4294967296"#, unsupported: false, "eos_token_id")
-    try expectRefusal(
-      of: CLIPTextConfig.init(_:), #""max_position_embeddings": 1"#, unsupported: false,
-      "max_position_embeddings")
+    for count in 1...2 {
+      try expectRefusal(
+        of: CLIPTextConfig.init(_:), "\"max_position_embeddings\": \(count)", unsupported: false,
+        "max_position_embeddings")
+    }
+    for value in ["0", "1e-300", "1e300", "NaN", "-Infinity"] {
+      try expectRefusal(
+        of: AutoencoderKLConfig.init(_:), "\"scaling_factor\": \(value)", unsupported: false, "scaling_factor"
+      )
+      try expectRefusal(
+        of: AutoencoderTinyConfig.init(_:), "\"scaling_factor\": \(value)", unsupported: false,
+        "scaling_factor")
+      try expectRefusal(
+        of: CLIPTextConfig.init(_:), "\"layer_norm_eps\": \(value)", unsupported: false, "layer_norm_eps")
+      try expectRefusal(
+        of: T5EncoderConfig.init(_:), "\"layer_norm_epsilon\": \(value)", unsupported: false,
+        "layer_norm_epsilon")
+      try expectRefusal(
+        of: WanTransformer3DConfig.init(_:), "\"eps\": \(value)", unsupported: false, "eps")
+    }
+    for value in ["0", "-1", "1e300"] {
+      let list = [String](repeating: "1", count: 15).joined(separator: ", ") + ", \(value)"
+      try expectRefusal(
+        of: AutoencoderKLWanConfig.init(_:), "\"latents_std\": [\(list)]", unsupported: false, "latents_std")
+    }
   }
 
   @Test func otherRefusals() throws {

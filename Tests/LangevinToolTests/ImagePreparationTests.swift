@@ -94,7 +94,9 @@ struct ImagePreparationTests {
     (#"{"crop_size": {"height": 224}}"#, "crop_size"), (#"{"do_pad": true}"#, "do_pad"),
     (#"{"do_resize": 1}"#, "do_resize"), (#"{"image_std": [1, 0, 1]}"#, "image_std"),
     (#"{"image_mean": [1, 2]}"#, "image_mean"), (#"{"image_mean": "x"}"#, "image_mean"),
-    (#"{"rescale_factor": "x"}"#, "rescale_factor"), ("[]", "object"),
+    (#"{"image_std": [1, 1e-300, 1]}"#, "image_std"), (#"{"image_mean": [0, 1e300, 0]}"#, "image_mean"),
+    (#"{"rescale_factor": "x"}"#, "rescale_factor"), (#"{"rescale_factor": 1e300}"#, "rescale_factor"),
+    ("[]", "object"),
   ])
   func badConfigurationsAreNamed(json: String, words: String) throws {
     let error = #expect(throws: CheckpointError.self) {

@@ -65,7 +65,9 @@ public struct ImagePreparation: Sendable, Hashable {
     }
     mean = try file.channels("image_mean", default: standard.mean)
     deviation = try file.channels("image_std", default: standard.deviation)
-    if deviation?.contains(0) == true { throw file.malformed("image_std holds a zero") }
+    if deviation?.contains(where: { abs($0) < 1e-6 }) == true {
+      throw file.malformed("image_std holds a zero")
+    }
   }
 
   /// Pictures -> float32 [N, H, W, 3].
@@ -136,7 +138,9 @@ private struct PreparationFile {
 
   func number(_ key: String, default fallback: Double) throws -> Double {
     guard let value = self[key] else { return fallback }
-    guard let number = value.double, number.isFinite else { throw malformed("\(key) is no number") }
+    guard let number = value.double, abs(number) <= 1e6 else {
+      throw malformed("\(key) is no number of at most 1e6")
+    }
     return number
   }
 
@@ -187,9 +191,9 @@ private struct PreparationFile {
     guard let value = self[key] else { return fallback }
     var numbers = [value]
     if case .array(let items) = value { numbers = items }
-    let values = numbers.compactMap(\.double).filter(\.isFinite).map { Float($0) }
+    let values = numbers.compactMap(\.double).filter { abs($0) <= 1e6 }.map { Float($0) }
     guard values.count == numbers.count, [1, 3].contains(values.count) else {
-      throw malformed("\(key) must be three numbers, got \(value.text)")
+      throw malformed("\(key) must be three numbers of at most 1e6, got \(value.text)")
     }
     return values.count == 3 ? values : [values[0], values[0], values[0]]
   }

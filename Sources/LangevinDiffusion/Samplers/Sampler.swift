@@ -43,6 +43,7 @@ public enum Sampler: String, Sendable, CaseIterable {
   /// PNDM steps back by a fixed stride; here it steps to the next timestep, which is the same for leading spacing.
   /// Throws `DiffusionError.unsupportedSetting`, `.unsupportedLevels`, `.flowModel`, `.configuration` or `.stepCount`.
   public func schedule(_ config: NoiseSchedule, steps: Int) throws -> Schedule {
+    try config.checkRanges()
     let config = resolved(config)
     try check(config, steps)
     let isFlow = config.path == .flow
@@ -81,6 +82,7 @@ public enum Sampler: String, Sendable, CaseIterable {
     eta: Double = 0,
     noise: inout NoiseSource, progress: Progress? = nil
   ) throws -> Tensor {
+    try config.checkRanges()
     let limit = limit(config)
     // DDIM limits the guess but not the noise that it takes for what remains.
     let limited: any Denoiser = if let limit, self != .ddim { Limited(denoiser, limit) } else { denoiser }

@@ -166,6 +166,7 @@ extension NoiseSchedule: Decodable {
     for key in [Key.solverP, .shiftTerminal] where fields.contains(key) {
       if try !fields.decodeNil(forKey: key) { unsupported.insert(key.rawValue) }
     }
+    try checkRanges()
   }
 }
 

@@ -20,7 +20,7 @@ struct CLIPLayerConfig: Sendable, Hashable {
     result.intermediateSize = try config.int("intermediate_size", default: intermediateSize)
     result.layerCount = try config.int("num_hidden_layers", default: layerCount)
     result.headCount = try config.int("num_attention_heads", default: headCount)
-    result.layerNormEpsilon = Float(try config.float("layer_norm_eps", default: Double(layerNormEpsilon)))
+    result.layerNormEpsilon = try config.epsilon("layer_norm_eps", default: Double(layerNormEpsilon))
     try config.require("hidden_act", in: activations.map { .string($0.0) })
     let name = try config.string("hidden_act", default: "quick_gelu")
     result.activation = activations.first { $0.0 == name }?.1 ?? .quickGelu

@@ -34,8 +34,8 @@ public struct CLIPTextConfig: Sendable, Hashable {
     maxPositions = try config.int("max_position_embeddings", default: maxPositions)
     endOfTextToken = try config.count("eos_token_id", default: endOfTextToken)
     projectionSize = try config.int("projection_dim", default: projectionSize)
-    guard maxPositions >= 2 else {
-      throw config.invalid("max_position_embeddings", "room for a start and an end token")
+    guard maxPositions >= 3 else {
+      throw config.invalid("max_position_embeddings", "room for a start, a word and an end token")
     }
   }
 

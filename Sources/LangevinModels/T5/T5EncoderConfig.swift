@@ -57,7 +57,7 @@ public struct T5EncoderConfig: Sendable, Hashable {
     layerCount = try config.int("num_layers", default: isUMT5 ? 8 : 6)
     bucketCount = try config.int("relative_attention_num_buckets", default: 32)
     maximumDistance = try config.int("relative_attention_max_distance", default: 128)
-    epsilon = Float(try config.float("layer_norm_epsilon", default: 1e-6))
+    epsilon = try config.epsilon("layer_norm_epsilon", default: 1e-6)
     guard bucketCount % 4 == 0, maximumDistance > bucketCount / 4 else {
       throw config.invalid(
         "relative_attention_num_buckets",

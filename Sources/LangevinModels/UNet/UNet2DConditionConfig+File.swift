@@ -26,9 +26,9 @@ extension UNet2DConditionConfig {
     downsamplePadding = try config.count("downsample_padding", default: 1)
     timeScales = try config.string("resnet_time_scale_shift", default: "default") == "scale_shift"
     normGroups = try config.int("norm_num_groups", default: 32)
-    normEpsilon = Float(try config.float("norm_eps", default: 1e-5))
+    normEpsilon = try config.epsilon("norm_eps", default: 1e-5)
     flipSinToCos = try config.bool("flip_sin_to_cos", default: true)
-    frequencyShift = try config.float("freq_shift", default: 0)
+    frequencyShift = try config.frequencyShift(channels: blockOutChannels[0])
     timeEmbeddingChannels = try config.optionalInt("time_embedding_dim")
     timestepConditionChannels = try config.optionalInt("time_cond_proj_dim")
     convInKernel = try config.int("conv_in_kernel", default: 3)

@@ -85,9 +85,9 @@ public struct UNet2DConfig: Sendable, Hashable {
     timeScales = try config.string("resnet_time_scale_shift", default: "default") == "scale_shift"
     normGroups = try config.int("norm_num_groups", default: 32)
     midAttentionGroups = try config.optionalInt("attn_norm_num_groups") ?? (timeScales ? nil : normGroups)
-    normEpsilon = Float(try config.float("norm_eps", default: 1e-5))
+    normEpsilon = try config.epsilon("norm_eps", default: 1e-5)
     flipSinToCos = try config.bool("flip_sin_to_cos", default: true)
-    frequencyShift = try config.float("freq_shift", default: 0)
+    frequencyShift = try config.frequencyShift(channels: blockOutChannels[0])
     timeEmbeddingChannels = try config.optionalInt("time_embedding_dim")
     let attends = try config.bool("add_attention", default: true)
     midBlock = config.values["mid_block_type"] == .null ? nil : attends ? .attention : .resnets

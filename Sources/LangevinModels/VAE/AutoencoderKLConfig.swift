@@ -53,13 +53,12 @@ public struct AutoencoderKLConfig: Sendable, Hashable {
     latentChannels = try config.int("latent_channels", default: 4)
     normGroups = try config.int("norm_num_groups", default: 32)
     sampleSize = try config.int("sample_size", default: 32)
-    scalingFactor = Float(try config.float("scaling_factor", default: 0.18215))
+    scalingFactor = try config.scale("scaling_factor", default: 0.18215)
     shiftFactor = Float(try config.float("shift_factor", default: 0))
     forceUpcast = try config.bool("force_upcast", default: true)
     usesQuantConv = try config.bool("use_quant_conv", default: true)
     usesPostQuantConv = try config.bool("use_post_quant_conv", default: true)
     midBlockHasAttention = try config.bool("mid_block_add_attention", default: true)
-    guard scalingFactor != 0 else { throw config.invalid("scaling_factor", "a number other than zero") }
     guard blockOutChannels.allSatisfy({ $0 % normGroups == 0 }) else {
       throw config.invalid("norm_num_groups", "a divisor of every one of block_out_channels")
     }

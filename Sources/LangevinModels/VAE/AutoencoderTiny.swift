@@ -36,9 +36,8 @@ public struct AutoencoderTinyConfig: Sendable, Hashable {
     latentChannels = try config.int("latent_channels", default: latentChannels)
     encoderBlocks = try config.ints("num_encoder_blocks", default: encoderBlocks)
     decoderBlocks = try config.ints("num_decoder_blocks", default: decoderBlocks)
-    scalingFactor = Float(try config.float("scaling_factor", default: 1))
+    scalingFactor = try config.scale("scaling_factor", default: 1)
     shiftFactor = Float(try config.float("shift_factor", default: 0))
-    guard scalingFactor != 0 else { throw config.invalid("scaling_factor", "a number other than zero") }
     // The reference has no convolution that would change the width between two stages.
     func width(_ key: String, stages: Int, of blocks: String) throws -> Int {
       let widths = try config.ints(key, default: [Int](repeating: 64, count: 4))

@@ -66,7 +66,9 @@ public struct AutoencoderKLWanConfig: Sendable, Hashable {
         throw config.invalid(key, "\(latentChannels) numbers, as many as z_dim")
       }
     }
-    guard !latentsStd.contains(0) else { throw config.invalid("latents_std", "numbers other than zero") }
+    guard latentsStd.allSatisfy({ $0 >= 1e-6 }) else {
+      throw config.invalid("latents_std", "numbers above zero")
+    }
     for (key, ratio) in [("scale_factor_temporal", temporalDownscale), ("scale_factor_spatial", downscale)] {
       guard try config.int(key, default: ratio) == ratio else {
         throw config.invalid(key, "\(ratio), which dim_mult and temperal_downsample say")

@@ -68,7 +68,7 @@ public struct WanTransformer3DConfig: Sendable, Hashable {
     feedForwardChannels = try config.int("ffn_dim", default: 13824)
     layerCount = try config.int("num_layers", default: 40)
     normalizesCrossAttention = try config.bool("cross_attn_norm", default: true)
-    epsilon = Float(try config.float("eps", default: 1e-6))
+    epsilon = try config.epsilon("eps", default: 1e-6)
     maximumPositions = try config.int("rope_max_seq_len", default: 1024)
     guard headSize % 2 == 0 else { throw config.invalid("attention_head_dim", "an even number") }
     guard frequencyChannels % 2 == 0 else { throw config.invalid("freq_dim", "an even number") }
