@@ -26,14 +26,14 @@ import Testing
   ]
 
   @Test(arguments: cases)
-  func weights(prompt: String, expected: [(String, Double)]) {
-    let parts = WeightedText.parse(prompt)
+  func weights(prompt: String, expected: [(String, Double)]) throws {
+    let parts = try WeightedText.parse(prompt)
     #expect(parts.count == 1 && parts[0].map(\.text) == expected.map(\.0), "\(parts)")
     for (run, (_, weight)) in zip(parts[0], expected) { #expect(abs(run.weight - weight) < 1e-12, "\(run)") }
   }
 
-  @Test func breaksPart() {
-    let parts = WeightedText.parse("one BREAK (two BREAK three) BREAKS _BREAK")
+  @Test func breaksPart() throws {
+    let parts = try WeightedText.parse("one BREAK (two BREAK three) BREAKS _BREAK")
     #expect(
       parts.map { $0.map(\.text).joined().trimmingPrefix(" ").description } == [
         "one ", "two ", "three BREAKS _BREAK",
@@ -44,25 +44,71 @@ import Testing
   @Test func chunks() throws {
     let tokenizer = try CLIPTokenizer(merges: "a b</w>\n")
     let (start, end) = (tokenizer.startToken, tokenizer.endToken)
-    func texts(_ prompt: String) -> [String] {
-      let chunks = tokenizer.chunks(prompt, .a1111, length: 6)
+    func texts(_ prompt: String) throws -> [String] {
+      let chunks = try tokenizer.chunks(prompt, .a1111, length: 6)
       #expect(chunks.truncated == nil)
       for (ids, weights) in zip(chunks.ids, chunks.weights) {
         #expect(ids.count == 6 && weights.count == 6 && ids[0] == start && ids.contains(end))
       }
       return chunks.ids.map { tokenizer.decode($0.filter { $0 != start && $0 != end }) }
     }
-    #expect(texts("") == [""])
-    #expect(texts("a b c d") == ["a b c d"])
-    #expect(texts("a b c d e") == ["a b c d", "e"])
+    #expect(try texts("") == [""])
+    #expect(try texts("a b c d") == ["a b c d"])
+    #expect(try texts("a b c d e") == ["a b c d", "e"])
     // What follows a comma stays together.
-    #expect(texts("a , c d e") == ["a ,", "c d e"])
-    #expect(texts("a b c d , e") == ["a b c d", ", e"])
-    #expect(texts("a BREAK b") == ["a", "b"])
-    let weighted = tokenizer.chunks("(a:2) b", .a1111, length: 6)
+    #expect(try texts("a , c d e") == ["a ,", "c d e"])
+    #expect(try texts("a b c d , e") == ["a b c d", ", e"])
+    #expect(try texts("a BREAK b") == ["a", "b"])
+    let weighted = try tokenizer.chunks("(a:2) b", .a1111, length: 6)
     #expect(weighted.weights == [[1, 2, 1, 1, 1, 1]] && weighted.isWeighted)
     // Plain text has no syntax, and is cut off.
-    let plain = tokenizer.chunks("(a:2) b c", .plain, length: 6)
+    let plain = try tokenizer.chunks("(a:2) b c", .plain, length: 6)
     #expect(plain.ids.count == 1 && plain.truncated != nil && !plain.isWeighted)
+  }
+
+  /// 64 KiB is what a request takes; each of these was, at a megabyte, a matter of hours.
+  @Test(arguments: [
+    "(", "[", "(a", "((a", "(a:1.5", "a)", "BREAK ", "a,", "(a),", "\\(", ":", "(:", "e\u{301}", "a b ", "'s",
+    "笑",
+  ])
+  func longPromptsAreQuickOrRefused(part: String) throws {
+    let tokenizer = try CLIPTokenizer(merges: "a b</w>\n")
+    let prompt = String(repeating: part, count: GenerationRequest.maximumPromptSize / part.utf8.count)
+    let start = ContinuousClock.now
+    do {
+      let chunks = try tokenizer.chunks(prompt, .a1111, length: 77)
+      #expect(chunks.ids.count <= CLIPTokenizer.maximumChunks)
+    } catch {
+      #expect("\(error)".contains("more than") && "\(error)".count < 100, "\(error)")
+    }
+    // Unoptimised builds are some twenty times slower.
+    #expect(ContinuousClock.now - start < .seconds(isOptimised ? 1 : 20))
+  }
+
+  @Test func asMuchAsIsAllowedIsTaken() throws {
+    let deep = String(repeating: "(", count: 100) + "a" + String(repeating: ")", count: 100)
+    #expect(try WeightedText.parse(deep)[0].count == 1)
+    #expect(throws: GenerationError.self) { try WeightedText.parse("(" + deep) }
+    let tokenizer = try CLIPTokenizer(merges: "a b</w>\n")
+    let words = String(repeating: "a ", count: 4 * CLIPTokenizer.maximumChunks)
+    #expect(try tokenizer.chunks(words, .a1111, length: 6).ids.count == CLIPTokenizer.maximumChunks)
+    #expect(throws: GenerationError.self) { try tokenizer.chunks(words + "a", .a1111, length: 6) }
+    var request = GenerationRequest(prompt: String(repeating: "a", count: 1 << 16))
+    try request.checkRanges()
+    request.prompt += "a"
+    #expect(throws: GenerationError.self) { try request.checkRanges() }
+    (request.prompt, request.negativePrompt) = ("a", String(repeating: "笑", count: 1 << 16))
+    #expect(throws: GenerationError.self) { try request.checkRanges() }
+  }
+
+  private var isOptimised: Bool {
+    var result = true
+    // Evaluated in debug builds only.
+    assert(
+      {
+        result = false
+        return true
+      }())
+    return result
   }
 }

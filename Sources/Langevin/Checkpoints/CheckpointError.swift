@@ -1,3 +1,5 @@
+import Foundation
+import LangevinJSON
 import LangevinTensor
 
 /// What can be wrong with the files of a model.
@@ -48,6 +50,20 @@ public enum CheckpointError: Error, Sendable, Equatable, CustomStringConvertible
     case .missingShard(let index, let shard): "\(index): names the shard \(shard), which is not there"
     case .notInShard(let index, let shard, let tensor):
       "\(index): places the tensor '\(tensor)' in \(shard), which does not hold it"
+    }
+  }
+
+  /// What opening or reading a file gives. Throws `missingFile` and `unreadable`.
+  static func reading<Result>(
+    _ url: URL, _ body: (String) throws(RegularFile.Failure) -> Result
+  ) throws(CheckpointError) -> Result {
+    do {
+      return try body(url.path)
+    } catch {
+      switch error {
+      case .missing: throw .missingFile(path: url.path)
+      case .unreadable(let reason): throw .unreadable(path: url.path, reason: reason)
+      }
     }
   }
 

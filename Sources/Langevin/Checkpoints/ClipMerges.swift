@@ -1,4 +1,5 @@
 import Foundation
+import LangevinJSON
 
 /// The merges of CLIP's vocabulary, for single-file checkpoints, which carry no tokenizer.
 public enum ClipMerges {
@@ -9,11 +10,7 @@ public enum ClipMerges {
   public static var text: String {
     get throws {
       let url = try PackageResource.url("clip-merges.txt")
-      do {
-        return String(decoding: try Data(contentsOf: url), as: UTF8.self)
-      } catch {
-        throw CheckpointError.unreadable(path: url.path, reason: "\(error.localizedDescription)")
-      }
+      return String(decoding: try CheckpointError.reading(url, RegularFile.contents(path:)), as: UTF8.self)
     }
   }
 }

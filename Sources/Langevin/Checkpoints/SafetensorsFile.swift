@@ -1,4 +1,5 @@
 import Foundation
+import LangevinJSON
 import LangevinNN
 import LangevinTensor
 
@@ -11,7 +12,7 @@ public final class SafetensorsFile: WeightSource {
   /// In the order of their bytes.
   public let names: [String]
 
-  private let mapping: FileMapping
+  private let mapping: RegularFile
   private let entries: [String: SafetensorsHeader.Entry]
   private let dataOffset: Int
 
@@ -20,7 +21,7 @@ public final class SafetensorsFile: WeightSource {
   /// Throws `CheckpointError`: `missingFile`, `unreadable`, `pickle`, `truncated`, `malformed`, `duplicateKey`.
   public init(url: URL) throws {
     self.url = url
-    mapping = try FileMapping(path: url.path)
+    mapping = try CheckpointError.reading(url, RegularFile.init(path:))
     try PickleCheck.refuse(mapping.bytes, path: url.path)
     let header = try SafetensorsHeader(parsing: mapping.bytes, path: url.path)
     metadata = header.metadata
@@ -99,10 +100,10 @@ public final class SafetensorsFile: WeightSource {
 
 /// A part of a mapped file; its pages leave resident memory when nobody uses it any more.
 private final class MappedBytes: Sendable {
-  private let mapping: FileMapping
+  private let mapping: RegularFile
   private let range: Range<Int>
 
-  init(_ mapping: FileMapping, _ range: Range<Int>) {
+  init(_ mapping: RegularFile, _ range: Range<Int>) {
     self.mapping = mapping
     self.range = range
   }
@@ -110,51 +111,6 @@ private final class MappedBytes: Sendable {
   var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: mapping.bytes[range]) }
 
   deinit { mapping.release(range) }
-}
-
-/// A read-only private mapping of a whole file.
-final class FileMapping: @unchecked Sendable {
-  let bytes: UnsafeRawBufferPointer
-
-  init(path: String) throws {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      if errno == ENOENT { throw CheckpointError.missingFile(path: path) }
-      throw CheckpointError.unreadable(path: path, reason: String(cString: strerror(errno)))
-    }
-    defer { close(descriptor) }
-    var status = stat()
-    guard fstat(descriptor, &status) == 0 else {
-      throw CheckpointError.unreadable(path: path, reason: String(cString: strerror(errno)))
-    }
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      throw CheckpointError.unreadable(path: path, reason: "it is not a regular file")
-    }
-    let count = Int(status.st_size)
-    // A mapping of no bytes is an error of mmap's.
-    guard count > 0 else {
-      bytes = UnsafeRawBufferPointer(start: nil, count: 0)
-      return
-    }
-    guard let start = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), start != MAP_FAILED else {
-      throw CheckpointError.unreadable(path: path, reason: String(cString: strerror(errno)))
-    }
-    bytes = UnsafeRawBufferPointer(start: start, count: count)
-  }
-
-  deinit {
-    if let start = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: start), bytes.count) }
-  }
-
-  /// Drops the pages of these bytes from resident memory, so that what was copied to a device does not count
-  /// twice; a page read again comes back from the file.
-  func release(_ range: Range<Int>) {
-    guard let start = bytes.baseAddress, !range.isEmpty else { return }
-    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
-    let first = range.lowerBound / page * page
-    let last = min((range.upperBound + page - 1) / page * page, bytes.count)
-    madvise(UnsafeMutableRawPointer(mutating: start + first), last - first, MADV_DONTNEED)
-  }
 }
 
 /// Recognises what `torch.save` writes.

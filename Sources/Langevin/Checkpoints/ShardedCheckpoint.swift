@@ -80,9 +80,9 @@ public final class ShardedCheckpoint: WeightSource {
 enum JSONFile {
   /// Throws `CheckpointError.missingFile`, `.unreadable`, `.malformed` or `.duplicateKey`.
   static func read(_ url: URL) throws -> StrictJSON {
-    let mapping = try FileMapping(path: url.path)
+    let bytes = try CheckpointError.reading(url, RegularFile.contents(path:))
     do {
-      return try StrictJSON(parsing: [UInt8](mapping.bytes), nonFinite: true)
+      return try StrictJSON(parsing: bytes, nonFinite: true)
     } catch StrictJSON.ParseError.duplicateKey(let key) {
       throw CheckpointError.duplicateKey(path: url.path, key: key)
     } catch StrictJSON.ParseError.invalid(let reason) {

@@ -38,7 +38,7 @@ struct ClipTextStage: Sendable {
     var told: Set<String> = []
     let chunks = try rows.map { row in
       try row.map { prompt in
-        let chunks = tokenizer.chunks(prompt, run.request.promptSyntax, length: length)
+        let chunks = try tokenizer.chunks(prompt, run.request.promptSyntax, length: length)
         if let rest = chunks.truncated, told.insert(prompt).inserted {
           try run.report(.truncated(prompt: prompt, rest: rest))
         }

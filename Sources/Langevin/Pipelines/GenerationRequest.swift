@@ -151,10 +151,17 @@ extension GenerationRequest {
     }
   }
 
+  /// Bytes of a prompt in UTF-8: some hundred times what the longest text encoder reads.
+  static let maximumPromptSize = 1 << 16
+
   /// Ranges that hold for every pipeline. Throws `GenerationError.badRequest`.
   func checkRanges() throws {
     func require(_ condition: Bool, _ name: String, _ range: String, _ value: Any) throws {
       if !condition { throw GenerationError.badRequest("\(name) must be \(range), got \(value)") }
+    }
+    for text in prompts + [negativePrompt] {
+      let size = text.utf8.count
+      try require(size <= Self.maximumPromptSize, "a prompt", "at most \(Self.maximumPromptSize) bytes", size)
     }
     for (name, value) in [
       ("steps", steps), ("prior steps", priorSteps), ("super-resolution steps", superResolutionSteps),

@@ -20,7 +20,9 @@ extension WeightedText {
   ///
   /// A bracket that is never closed counts to the end; one that was never opened is text. A backslash makes text of a
   /// bracket or a backslash behind it, and is dropped in front of anything else.
-  static func parse(_ prompt: String) -> [[WeightedText]] {
+  ///
+  /// Throws `GenerationError.badRequest` where more than `maximumDepth` brackets are open at once: time grows with it.
+  static func parse(_ prompt: String) throws(GenerationError) -> [[WeightedText]] {
     var runs: [WeightedText] = []
     // Where runs within open brackets begin.
     var round: [Int] = []
@@ -30,6 +32,9 @@ extension WeightedText {
     }
     var rest = prompt[...]
     while let character = rest.popFirst() {
+      guard round.count + square.count <= maximumDepth else {
+        throw .badRequest("more than \(maximumDepth) brackets of the prompt are open at once")
+      }
       switch character {
       case "\\":
         if let next = rest.first, "()[]\\".contains(next) {
@@ -75,6 +80,9 @@ extension WeightedText {
     }
     return parts
   }
+
+  /// Brackets within each other: 1.1 to this power is 13,780.
+  static let maximumDepth = 100
 
   /// No text that a user can write.
   private static let chunkEnd = WeightedText(text: "\u{0}BREAK", weight: 1)
@@ -122,14 +130,18 @@ struct PromptChunks {
 }
 
 extension CLIPTokenizer {
-  /// A prompt as chunks of `length` tokens, at least one.
-  func chunks(_ prompt: String, _ syntax: PromptSyntax, length: Int) -> PromptChunks {
+  /// A prompt as chunks of `length` tokens, at least one and at most `maximumChunks`.
+  ///
+  /// - Parameter length: at least 3.
+  ///
+  /// Throws `GenerationError.badRequest` for a prompt of more chunks or of too many brackets.
+  func chunks(_ prompt: String, _ syntax: PromptSyntax, length: Int) throws(GenerationError) -> PromptChunks {
     switch syntax {
     case .plain:
       let sequence = self(prompt, length: length)
       return PromptChunks(
         ids: [sequence.ids], weights: [[Float](repeating: 1, count: length)], truncated: sequence.truncated)
-    case .a1111: return weightedChunks(prompt, length: length)
+    case .a1111: return try weightedChunks(prompt, length: length)
     }
   }
 
@@ -139,7 +151,14 @@ extension CLIPTokenizer {
   /// As far back as this, a chunk that is full ends after its last comma.
   private static let commaReach = 20
 
-  private func weightedChunks(_ prompt: String, length: Int) -> PromptChunks {
+  /// The denoiser looks at every one of them at every step.
+  static let maximumChunks = 128
+
+  private func tooLong(_ room: Int) -> GenerationError {
+    .badRequest("the prompt makes more than \(Self.maximumChunks) chunks of \(room) tokens")
+  }
+
+  private func weightedChunks(_ prompt: String, length: Int) throws(GenerationError) -> PromptChunks {
     let room = length - 2
     let comma = encode(",").first
     var result = PromptChunks()
@@ -152,7 +171,7 @@ extension CLIPTokenizer {
       result.weights.append([1] + tokens.map(\.weight) + [Float](repeating: 1, count: 1 + padding))
       (chunk, lastComma) = ([], nil)
     }
-    for (index, part) in WeightedText.parse(prompt).enumerated() {
+    for (index, part) in try WeightedText.parse(prompt).enumerated() {
       if index > 0 { close(chunk) }
       for run in part {
         for id in encode(run.text) {
@@ -170,6 +189,7 @@ extension CLIPTokenizer {
       }
     }
     if !chunk.isEmpty || result.ids.isEmpty { close(chunk) }
+    guard result.ids.count <= Self.maximumChunks else { throw tooLong(room) }
     return result
   }
 }

@@ -1,3 +1,6 @@
+import Foundation
+import LangevinJSON
+
 /// What can be wrong with a tokenizer's files.
 public enum TokenizerError: Error, Sendable, Equatable, CustomStringConvertible {
   case missingFile(path: String)
@@ -11,6 +14,18 @@ public enum TokenizerError: Error, Sendable, Equatable, CustomStringConvertible 
     case .missingFile(let path): "\(path): no such file"
     case .malformed(let path, let reason): "\(path): malformed tokenizer: \(reason)"
     case .unsupported(let path, let found): "\(path): \(found) is not supported"
+    }
+  }
+
+  /// A whole file. Throws `missingFile` and `malformed`.
+  static func contents(_ url: URL) throws(TokenizerError) -> [UInt8] {
+    do {
+      return try RegularFile.contents(path: url.path)
+    } catch {
+      switch error {
+      case .missing: throw .missingFile(path: url.path)
+      case .unreadable(let reason): throw .malformed(path: url.path, reason: "cannot be read: \(reason)")
+      }
     }
   }
 }

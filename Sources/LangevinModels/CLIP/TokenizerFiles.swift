@@ -56,7 +56,7 @@ struct TokenizerFiles {
       files = try TokenizerFiles(vocabulary: file("vocab.json"), merges: file("merges.txt"))
     }
     let configuration = try decode(TokenizerConfiguration.self, file("tokenizer_config.json"), optional: true)
-    if let length = configuration?.maximumLength, length >= 2, length < 1e9 {
+    if let length = configuration?.maximumLength, length >= 3, length < 1e9 {
       files.maximumLength = Int(length)
     }
     if let tokens = configuration?.addedTokens {
@@ -79,7 +79,7 @@ struct TokenizerFiles {
   private init(vocabulary: URL, merges: URL) throws {
     path = vocabulary.path
     self.vocabulary = try Self.decode([String: Int32].self, vocabulary) ?? [:]
-    let bytes = try Self.contents(merges)
+    let bytes = try TokenizerError.contents(merges)
     self.merges = try Self.merges(String(decoding: bytes, as: UTF8.self), path: merges.path)
   }
 
@@ -131,21 +131,10 @@ struct TokenizerFiles {
 
   // MARK: Files
 
-  private static func contents(_ url: URL) throws -> Data {
-    guard FileManager.default.fileExists(atPath: url.path) else {
-      throw TokenizerError.missingFile(path: url.path)
-    }
-    do {
-      return try Data(contentsOf: url)
-    } catch {
-      throw TokenizerError.malformed(path: url.path, reason: "cannot be read")
-    }
-  }
-
   /// Nil where the file is optional and absent.
   private static func decode<T: Decodable>(_ type: T.Type, _ url: URL, optional: Bool = false) throws -> T? {
     if optional && !FileManager.default.fileExists(atPath: url.path) { return nil }
-    let data = try contents(url)
+    let data = Data(try TokenizerError.contents(url))
     do {
       return try JSONDecoder().decode(type, from: data)
     } catch DecodingError.keyNotFound(let key, _) {

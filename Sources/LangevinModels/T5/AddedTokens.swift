@@ -52,7 +52,7 @@ struct AddedTokens: Sendable {
       if token.isSingleWord, Self.endsWithWord(utf8[..<lower]) || Self.beginsWithWord(utf8[upper...]) {
         continue
       }
-      if token.stripsLeft { lower = max(Self.endOfText(utf8[..<lower]), start) }
+      if token.stripsLeft { lower = Self.endOfText(utf8[start..<lower]) }
       if token.stripsRight { upper = Self.beginningOfText(utf8[upper...]) }
       if start < lower { add(start..<lower) }
       pieces.append(.token(token.id))
@@ -86,8 +86,12 @@ struct AddedTokens: Sendable {
 
   /// Where the white space at the beginning ends.
   private static func beginningOfText(_ bytes: ArraySlice<UInt8>) -> Int {
-    let space = scalars(bytes).prefix { $0.properties.isWhitespace }
-    return bytes.startIndex + space.reduce(0) { $0 + UTF8.width($1) }
+    var (decoder, rest, end) = (UTF8(), bytes.makeIterator(), bytes.startIndex)
+    // One by one: decoding all that follows each token would take time by the square.
+    while case .scalarValue(let scalar) = decoder.decode(&rest), scalar.properties.isWhitespace {
+      end += UTF8.width(scalar)
+    }
+    return end
   }
 
   /// `\w`: letters, marks, decimal digits, connecting punctuation and joiners (Unicode TS 18, annex C).

@@ -35,18 +35,19 @@ enum TextRepair {
     return result
   }
 
-  /// Until nothing changes any more.
+  /// Until nothing changes any more; text that was escaped more than 32 times stays so, since each round takes off one.
   private static func line(_ text: [Unicode.Scalar], unescapes: Bool) -> [Unicode.Scalar] {
     var text = text
-    while true {
+    for _ in 0..<32 {
       let before = text
       if unescapes { text = HTMLText.unescapedWhereCertain(text) }
       text = text.flatMap(replacement)
       text = withoutControls(withoutEscapeSequences(withUnixLineBreaks(text)))
       let composed = String(String.UnicodeScalarView(text)).precomposedStringWithCanonicalMapping
       text = Array(composed.unicodeScalars)
-      if text == before { return text }
+      if text == before { break }
     }
+    return text
   }
 
   /// C1 controls as Windows-1252 has them, Latin ligatures in letters, standard widths, straight quotes.

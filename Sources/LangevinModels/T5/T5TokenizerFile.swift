@@ -9,14 +9,9 @@ struct T5TokenizerFile {
 
   init(_ url: URL) throws {
     path = url.path
-    guard FileManager.default.fileExists(atPath: url.path) else {
-      throw TokenizerError.missingFile(path: path)
-    }
-    guard let data = try? Data(contentsOf: url) else {
-      throw TokenizerError.malformed(path: path, reason: "cannot be read")
-    }
+    let bytes = try TokenizerError.contents(url)
     do {
-      json = try StrictJSON(parsing: [UInt8](data), nonFinite: true)
+      json = try StrictJSON(parsing: bytes, nonFinite: true)
     } catch {
       throw TokenizerError.malformed(path: path, reason: "it is not valid JSON")
     }
@@ -194,6 +189,7 @@ struct T5TokenizerFile {
       if hasText { after += numbers } else { before += numbers }
     }
     guard hasText else { throw malformed("the template has no place for the text") }
+    guard before.count + after.count <= 16 else { throw malformed("the template has more than 16 tokens") }
     return (before, after)
   }
 }

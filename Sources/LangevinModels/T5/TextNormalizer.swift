@@ -76,8 +76,10 @@ indirect enum TextNormalizer: Sendable {
     var result: [UInt8] = []
     result.reserveCapacity(utf8.count)
     var position = 0
+    // Once for all, or text full of spaces would take time by their square.
+    let outer = utf8.count - utf8.reversed().prefix { $0 == UInt8(ascii: " ") }.count
     while position < utf8.count {
-      let length = pattern.length(in: utf8, at: position)
+      let length = pattern.length(in: utf8, at: position, outer: outer)
       if length == 0 {
         result.append(utf8[position])
         position += 1
@@ -96,8 +98,8 @@ indirect enum TextNormalizer: Sendable {
 }
 
 extension TextNormalizer.Pattern {
-  /// Bytes of the match at `position`; 0 where there is none.
-  fileprivate func length(in text: [UInt8], at position: Int) -> Int {
+  /// Bytes of the match at `position`; 0 where there is none. The spaces at the end begin at `outer`.
+  fileprivate func length(in text: [UInt8], at position: Int, outer: Int) -> Int {
     let space = UInt8(ascii: " ")
     switch self {
     case .string(let literal): return text[position...].starts(with: literal.utf8) ? literal.utf8.count : 0
@@ -107,8 +109,7 @@ extension TextNormalizer.Pattern {
       let count = text[position...].prefix { $0 == space }.count
       return count >= 2 ? count : 0
     case .outerSpaces:
-      let count = text[position...].prefix { $0 == space }.count
-      return position == 0 || position + count == text.count ? count : 0
+      return position == 0 || position >= outer ? text[position...].prefix { $0 == space }.count : 0
     }
   }
 }
