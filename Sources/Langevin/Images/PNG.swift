@@ -1,5 +1,6 @@
 import CSPNG
 import Foundation
+import LangevinJSON
 
 extension Picture {
   /// A decoded PNG file and the texts that it carries.
@@ -10,64 +11,68 @@ extension Picture {
     public var texts: [String: String]
   }
 
-  /// Pixels a side that are read at most.
-  private static let sideLimit: UInt32 = 1 << 15
-
   /// Reads a PNG file of any colour type and depth; transparency is laid over white, and of 16 bits the upper
   /// eight are kept.
   ///
-  /// Throws `ImageError.missingFile`, `.unreadable` or `.malformed`.
-  public static func readPNG(_ url: URL) throws -> PNG {
-    guard FileManager.default.fileExists(atPath: url.path) else {
-      throw ImageError.missingFile(path: url.path)
-    }
-    let data: Data
+  /// Throws `ImageError.missingFile`, `.unreadable`, `.malformed` or `.limit`.
+  public static func readPNG(_ url: URL, limits: ImageLimits? = nil) throws -> PNG {
+    let limits = try limits ?? ImageLimits(environment: ProcessInfo.processInfo.environment)
+    let file: RegularFile
     do {
-      data = try Data(contentsOf: url)
+      file = try RegularFile(path: url.path)
     } catch {
-      throw ImageError.unreadable(path: url.path, reason: "it is a folder, or access is denied")
+      switch error {
+      case .missing: throw ImageError.missingFile(path: url.path)
+      case .unreadable(let reason): throw ImageError.unreadable(path: url.path, reason: reason)
+      }
     }
-    return try decode(data, path: url.path)
+    return try withExtendedLifetime(file) { try decodePNG(file.bytes, path: url.path, limits: limits) }
   }
 
-  static func decode(_ data: Data, path: String) throws -> PNG {
+  static func decodePNG(_ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits) throws -> PNG {
     guard let context = spng_ctx_new(0) else {
       throw ImageError.malformed(path: path, reason: "out of memory")
     }
     defer { spng_ctx_free(context) }
     func check(_ code: Int32) throws {
+      if code == Int32(SPNG_ECHUNK_LIMITS.rawValue) { throw limits.metadataError(path) }
       if code != 0 {
         let reason = "not a PNG file that can be read: \(String(cString: spng_strerror(code)))"
         throw ImageError.malformed(path: path, reason: reason)
       }
     }
-    return try data.withUnsafeBytes { bytes in
-      try check(spng_set_image_limits(context, sideLimit, sideLimit))
-      try check(spng_set_png_buffer(context, bytes.baseAddress, bytes.count))
-      var header = spng_ihdr()
-      try check(spng_get_ihdr(context, &header))
-      let format = Int32(SPNG_FMT_RGBA8.rawValue)
-      var size = 0
-      try check(spng_decoded_image_size(context, format, &size))
-      var rgba = [UInt8](repeating: 0, count: size)
-      try check(spng_decode_image(context, &rgba, size, format, Int32(SPNG_DECODE_TRNS.rawValue)))
-      try check(spng_decode_chunks(context))
-      let picture = Picture(
-        unchecked: overWhite(rgba), width: Int(header.width), height: Int(header.height))
-      return PNG(picture: picture, texts: texts(context))
+    try check(spng_set_chunk_limits(context, min(limits.metadata, Int(Int32.max)), limits.metadata))
+    try check(spng_set_png_buffer(context, bytes.baseAddress, bytes.count))
+    var header = spng_ihdr()
+    try check(spng_get_ihdr(context, &header))
+    let (width, height) = (Int(header.width), Int(header.height))
+    try limits.check(width: width, height: height, path: path)
+    let format = Int32(SPNG_FMT_RGBA8.rawValue)
+    var size = 0
+    try check(spng_decoded_image_size(context, format, &size))
+    // Zeroed by the system as it is touched: a file that breaks off costs what it has.
+    guard let rgba = calloc(size, 1) else {
+      throw ImageError.malformed(path: path, reason: "\(width)x\(height) pixels do not fit in memory")
     }
+    defer { free(rgba) }
+    try check(spng_decode_image(context, rgba, size, format, Int32(SPNG_DECODE_TRNS.rawValue)))
+    try check(spng_decode_chunks(context))
+    let pixels = overWhite(UnsafeRawBufferPointer(start: rgba, count: size))
+    return PNG(picture: Picture(unchecked: pixels, width: width, height: height), texts: texts(context))
   }
 
-  private static func overWhite(_ rgba: [UInt8]) -> [UInt8] {
-    var result = [UInt8](repeating: 0, count: rgba.count / 4 * 3)
-    for pixel in 0..<rgba.count / 4 {
-      let alpha = Int(rgba[pixel * 4 + 3])
-      for channel in 0..<3 {
-        let over = Int(rgba[pixel * 4 + channel]) * alpha + 255 * (255 - alpha)
-        result[pixel * 3 + channel] = UInt8((over + 127) / 255)
+  /// Without its alpha, laid over white.
+  static func overWhite(_ rgba: UnsafeRawBufferPointer) -> [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: rgba.count / 4 * 3) { result, count in
+      for pixel in 0..<rgba.count / 4 {
+        let alpha = Int(rgba[pixel * 4 + 3])
+        for channel in 0..<3 {
+          let over = Int(rgba[pixel * 4 + channel]) * alpha + 255 * (255 - alpha)
+          result[pixel * 3 + channel] = UInt8((over + 127) / 255)
+        }
       }
+      count = rgba.count / 4 * 3
     }
-    return result
   }
 
   private static func texts(_ context: OpaquePointer) -> [String: String] {

@@ -55,6 +55,8 @@ public enum ImageError: Error, Sendable, Equatable, CustomStringConvertible {
   case unwritable(path: String, reason: String)
   /// Not a PNG file, or a damaged one.
   case malformed(path: String, reason: String)
+  /// A file asks for more than `ImageLimits` allow; the text names the limit.
+  case limit(String)
   /// The description of what cannot be a picture.
   case shape(String)
   case notFinite
@@ -66,6 +68,7 @@ public enum ImageError: Error, Sendable, Equatable, CustomStringConvertible {
     case .unreadable(let path, let reason): "\(path): cannot be read: \(reason)"
     case .unwritable(let path, let reason): "\(path): cannot be written: \(reason)"
     case .malformed(let path, let reason): "\(path): \(reason)"
+    case .limit(let text): text
     case .shape(let shape): "\(shape) is no picture; [1, H, W, 3] or [1, H, W, 1] is"
     case .notFinite: "the picture holds NaN"
     }
