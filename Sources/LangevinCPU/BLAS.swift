@@ -37,7 +37,31 @@ struct BLAS: Sendable {
     return blas
   }
 
+  /// What OpenBLAS maps for each thread that multiplies (`BUFFER_SIZE` of x86-64).
+  private static let bufferSize = 128 << 20
+
+  /// Throws where the system would not give OpenBLAS its buffers: it tries for ever then.
+  private static func checkAddressSpace() throws(LoadError) {
+    // And its code.
+    let size = coreCount * bufferSize + (64 << 20)
+    let start = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let start, start != MAP_FAILED else {
+      throw LoadError(
+        description: "OpenBLAS needs \(size >> 20) MiB of address space, \(bufferSize >> 20) for each of "
+          + "\(coreCount) threads, and the system refuses: \(String(cString: strerror(errno))); raise the limit "
+          + "(ulimit -v), or use fewer cores (taskset)")
+    }
+    munmap(start, size)
+  }
+
   private init() throws(LoadError) {
+    try BLAS.checkAddressSpace()
+    // Threads of its own would take buffers and never be used.
+    let threads = getenv("OPENBLAS_NUM_THREADS").map { String(cString: $0) }
+    setenv("OPENBLAS_NUM_THREADS", "1", 1)
+    defer {
+      if let threads { setenv("OPENBLAS_NUM_THREADS", threads, 1) } else { unsetenv("OPENBLAS_NUM_THREADS") }
+    }
     var library = try Library()
     let wanted = vm_has_avx512() != 0 ? "SkylakeX" : vm_has_avx2() != 0 ? "Haswell" : nil
     // What the user chose stays.
@@ -51,6 +75,7 @@ struct BLAS: Sendable {
     }
     // Products are split over the cores by us, so that each piece is finished while in its core's cache.
     library.setThreads(1)
+    library.reserveBuffers(coreCount)
     sgemm = library.sgemm
     core = library.core
   }
@@ -78,6 +103,20 @@ struct BLAS: Sendable {
       typealias Name = @convention(c) () -> UnsafePointer<CChar>?
       let name = unsafeBitCast(try symbol("openblas_get_corename"), to: Name.self)()
       core = name.map { String(cString: $0) } ?? "unknown"
+    }
+
+    /// Makes OpenBLAS map the buffers of so many threads now, while it is known that the system gives them; it keeps
+    /// them. Where a release hides these functions, the address space may yet be spent on something else.
+    func reserveBuffers(_ count: Int) {
+      typealias Allocate = @convention(c) (Int32) -> UnsafeMutableRawPointer?
+      typealias Free = @convention(c) (UnsafeMutableRawPointer?) -> Void
+      guard let allocate = dlsym(handle, "blas_memory_alloc"), let free = dlsym(handle, "blas_memory_free")
+      else {
+        return
+      }
+      // All at once, or each would be given the same one. It has no more than 128.
+      let buffers = (0..<min(count, 64)).map { _ in unsafeBitCast(allocate, to: Allocate.self)(0) }
+      for buffer in buffers { unsafeBitCast(free, to: Free.self)(buffer) }
     }
 
     func close() { dlclose(handle) }
