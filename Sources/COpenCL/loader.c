@@ -22,21 +22,14 @@
        cl_device_id *devices, cl_uint *found), (platform, type, entries, devices, found)) \
   QUERY(clGetPlatformInfo, cl_platform_id, cl_platform_info) \
   QUERY(clGetDeviceInfo, cl_device_id, cl_device_info) \
-  QUERY(clGetContextInfo, cl_context, cl_context_info) \
-  QUERY(clGetCommandQueueInfo, cl_command_queue, cl_command_queue_info) \
-  QUERY(clGetMemObjectInfo, cl_mem, cl_mem_info) \
   QUERY(clGetProgramInfo, cl_program, cl_program_info) \
-  QUERY(clGetKernelInfo, cl_kernel, cl_kernel_info) \
-  QUERY(clGetEventInfo, cl_event, cl_event_info) \
   QUERY(clGetEventProfilingInfo, cl_event, cl_profiling_info) \
   HANDLE(clReleaseContext, cl_context) \
   HANDLE(clReleaseCommandQueue, cl_command_queue) \
   HANDLE(clReleaseMemObject, cl_mem) \
   HANDLE(clReleaseProgram, cl_program) \
   HANDLE(clReleaseKernel, cl_kernel) \
-  HANDLE(clRetainEvent, cl_event) \
   HANDLE(clReleaseEvent, cl_event) \
-  HANDLE(clFlush, cl_command_queue) \
   HANDLE(clFinish, cl_command_queue) \
   CALL(cl_context, clCreateContext, (const cl_context_properties *properties, cl_uint count, \
        const cl_device_id *devices, void(CL_CALLBACK *notify)(const char *, const void *, size_t, void *), \
@@ -45,8 +38,6 @@
        cl_command_queue_properties properties, cl_int *code), (context, device, properties, code)) \
   CALL(cl_mem, clCreateBuffer, (cl_context context, cl_mem_flags flags, size_t size, void *host, \
        cl_int *code), (context, flags, size, host, code)) \
-  CALL(cl_mem, clCreateSubBuffer, (cl_mem buffer, cl_mem_flags flags, cl_buffer_create_type type, \
-       const void *info, cl_int *code), (buffer, flags, type, info, code)) \
   CALL(cl_program, clCreateProgramWithSource, (cl_context context, cl_uint count, const char **strings, \
        const size_t *lengths, cl_int *code), (context, count, strings, lengths, code)) \
   CALL(cl_program, clCreateProgramWithBinary, (cl_context context, cl_uint count, \
@@ -65,7 +56,6 @@
   CALL(cl_int, clGetKernelWorkGroupInfo, (cl_kernel kernel, cl_device_id device, \
        cl_kernel_work_group_info parameter, size_t size, void *value, size_t *needed), \
        (kernel, device, parameter, size, value, needed)) \
-  CALL(cl_int, clWaitForEvents, (cl_uint count, const cl_event *events), (count, events)) \
   CALL(cl_int, clEnqueueReadBuffer, (cl_command_queue queue, cl_mem buffer, cl_bool blocking, \
        size_t offset, size_t size, void *bytes, WAIT), \
        (queue, buffer, blocking, offset, size, bytes, count, list, event)) \

@@ -1,3 +1,4 @@
+import COpenCL
 import LangevinKernels
 import LangevinTensor
 
@@ -114,11 +115,21 @@ extension OpenCLBackend {
   }
 
   func nonFiniteCount(_ x: TensorView, _ y: TensorView) throws {
-    try [Int32](repeating: 0, count: 1).withUnsafeBytes {
-      try upload($0, to: y.storage, byteOffset: y.byteOffset)
-    }
+    try clear(y)
     try elementwise(
       "non_finite_count", x.dtype, count: x.shape.count, [.operand(x), .operand(y), .ulong(x.shape.count)])
+  }
+
+  /// Fills a few bytes with zeros; some drivers fail with more.
+  private func clear(_ y: TensorView) throws {
+    guard selection == nil else { return }
+    try recorded("clear", y.dtype.rawValue, since: recorder == nil ? 0 : HostClock.now) { event in
+      var zero: UInt32 = 0
+      try check(
+        clEnqueueFillBuffer(
+          context.queue, memory(of: y.storage), &zero, 4, y.byteOffset, y.spec.byteCount, 0, nil, event),
+        "clEnqueueFillBuffer")
+    }
   }
 
   func normalNoise(_ noise: NormalNoise, _ y: TensorView) throws {

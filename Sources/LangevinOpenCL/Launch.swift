@@ -67,7 +67,9 @@ extension OpenCLBackend {
   /// With compiler options that depend on the device.
   func launch(_ launch: Launch, extraOptions: String) throws {
     let start = recorder == nil ? 0 : HostClock.now
-    let kernel = try programs.kernel(launch.kernel, launch.source, options: launch.options + extraOptions)
+    let options = launch.options + extraOptions
+    if let selection, !selection.admits(KernelVariant(launch, options: options)) { return }
+    let kernel = try programs.kernel(launch.kernel, launch.source, options: options)
     try examine(kernel, launch)
     var slot: cl_uint = 0
     func set<T: BitwiseCopyable>(_ value: T) throws {

@@ -64,6 +64,7 @@ struct Walk {
 extension OpenCLBackend {
   /// A whole contiguous tensor.
   func copy(_ x: TensorView, _ y: TensorView) throws {
+    guard selection == nil else { return }
     try recorded("copy", y.dtype.rawValue, since: recorder == nil ? 0 : HostClock.now) { event in
       try check(
         clEnqueueCopyBuffer(
@@ -201,7 +202,7 @@ extension OpenCLBackend {
     let count = reduce.axes.reduce(1) { $0 * x.shape[$1] }
     let chunk = family == .cpu ? 4096 : 256
     let chunks = (count + chunk - 1) / chunk
-    let partial = try pool.allocate(y.shape.count * chunks * 4)
+    let partial = try scratch(y.shape.count * chunks * 4)
     let kind =
       switch reduce.kind {
       case .sum, .mean: 0

@@ -11,8 +11,8 @@ extension OpenCLBackend {
     // Chunks small enough to share the work among the units, large enough to pay for a work-item.
     let chunkSize = max(16, min(512, pixels * images / (max(1, context.description.computeUnits) * 8)))
     let chunks = (pixels + chunkSize - 1) / chunkSize
-    let partial = try pool.allocate(images * chunks * 3 * channels * 4)
-    let coefficients = try pool.allocate(images * 3 * channels * 4)
+    let partial = try scratch(images * chunks * 3 * channels * 4)
+    let coefficients = try scratch(images * 3 * channels * 4)
     let blocks = [(channels + vector - 1) / vector, chunks, images]
     let local = family == .cpu ? [1, 1, 1] : nil
     func launch(_ kernel: String, global: [Int], local: [Int]?, _ arguments: [Argument]) throws {

@@ -32,6 +32,8 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   private let lock = NSRecursiveLock()
   /// Set while recording; guarded by the lock.
   var recorder: LaunchRecorder?
+  /// Set while kernels are listed or compiled; guarded by the lock.
+  var selection: LaunchSelection?
   let log = RecordLog()
   private var lastOperation = "nothing"
   private var zeroBuffer: OpenCLStorage?
@@ -56,8 +58,10 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     name = "opencl:\(index)"
     self.family = family ?? (description.isCPU ? .cpu : .gpu)
     pool = BufferPool(context: context, deviceName: "\(name) (\(description.name))", limit: memoryLimit)
+    // PoCL keeps programs by itself; asked for a binary, it compiles every kernel once more.
+    let standard = description.platform == DriverCache.pocl ? nil : ProgramCache.standard
     programs = Programs(
-      context: context, cache: programCache.map { ProgramCache(directory: $0) } ?? .standard, logger: logger,
+      context: context, cache: programCache.map { ProgramCache(directory: $0) } ?? standard, logger: logger,
       patch: patch)
     tuning = Tuning(
       device: description,
@@ -70,9 +74,9 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   /// Bytes in buffers that are in use and that are kept for reuse, the most so far, and the limit.
   public var memory: MemoryUse { pool.use }
 
-  /// Panels of 32 columns for CPU kernels, rows for GPU kernels.
+  /// Panels for CPU kernels, rows for GPU kernels.
   public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
-    family == .cpu ? .panels(width: 32, columns: columns) : .rowMajor
+    family == .cpu ? .panels(width: OpenCLBackend.panelWidth, columns: columns) : .rowMajor
   }
 
   /// A buffer of `byteCount` bytes, from the pool where one fits. Throws `TensorError.outOfMemory`.

@@ -248,7 +248,12 @@ extension OpenCLBackend {
 
   /// Memory for the time until the launches that are queued with it have run.
   func temporary(_ spec: TensorSpec) throws -> TensorView {
-    TensorView(storage: try pool.allocate(spec.byteCount), offset: 0, spec: spec)
+    TensorView(storage: try scratch(spec.byteCount), offset: 0, spec: spec)
+  }
+
+  /// The same in bytes; as good as nothing while kernels are only listed.
+  func scratch(_ byteCount: Int) throws -> OpenCLStorage {
+    try pool.allocate(selection?.isListing == true ? 64 : byteCount)
   }
 }
 

@@ -1,18 +1,20 @@
 import COpenCL
+import Glibc
 import LangevinKernels
 import Logging
 
 /// Builds kernel families on demand and keeps their kernels. Used under the backend's lock.
 final class Programs {
   private let context: OpenCLContext
-  private let cache: ProgramCache
+  /// Nil where the driver keeps programs by itself.
+  private let cache: ProgramCache?
   private let logger: Logger
   private let patch: (@Sendable (KernelSource, String) -> String)?
   private var programs: [String: cl_program] = [:]
   private var kernels: [String: cl_kernel] = [:]
 
   init(
-    context: OpenCLContext, cache: ProgramCache, logger: Logger,
+    context: OpenCLContext, cache: ProgramCache?, logger: Logger,
     patch: (@Sendable (KernelSource, String) -> String)? = nil
   ) {
     self.context = context
@@ -28,7 +30,7 @@ final class Programs {
 
   /// Throws `OpenCLError.build` with the compiler's log.
   func kernel(_ name: String, _ source: KernelSource, options: String) throws -> cl_kernel {
-    let key = "\(source.rawValue) \(options) \(name)"
+    let key = "\(Programs.id(source, options)) \(name)"
     if let kernel = kernels[key] { return kernel }
     let program = try program(source, options: options)
     var code: cl_int = 0
@@ -39,22 +41,45 @@ final class Programs {
     return kernel
   }
 
+  /// What names a program in this process.
+  static func id(_ source: KernelSource, _ options: String) -> String { "\(source.rawValue) \(options)" }
+
+  /// Of all sources as they are compiled.
+  var sourcesHash: String {
+    let texts = KernelSource.allCases.map { patch?($0, $0.text) ?? $0.text }
+    return String(ProgramCache.hash(Array(texts.joined(separator: "\n").utf8)), radix: 16)
+  }
+
   private func program(_ source: KernelSource, options: String) throws -> cl_program {
-    let id = "\(source.rawValue) \(options)"
+    let id = Programs.id(source, options)
     if let program = programs[id] { return program }
+    let program: cl_program
+    do {
+      program = try read(source, options)
+    } catch let error as OpenCLError {
+      // A driver's cache that many processes fill at once, or a full temporary folder, may fail for a moment.
+      let reason = "\(error)".split(separator: "\n").first ?? ""
+      logger.info("building \(source.rawValue) once more: \(reason)")
+      usleep(100_000)
+      program = try read(source, options)
+    }
+    programs[id] = program
+    return program
+  }
+
+  /// From the cache, else from the source.
+  private func read(_ source: KernelSource, _ options: String) throws -> cl_program {
     let text = patch?(source, source.text) ?? source.text
     let device = context.description
     let key = [
       source.rawValue, options, device.platform, device.platformVersion, device.name, device.driver,
       String(text.utf8.count), String(ProgramCache.hash(Array(text.utf8)), radix: 16),
     ].joined(separator: "\n")
-    if let binary = cache.load(key: key, logger: logger), let program = fromBinary(binary, options) {
-      programs[id] = program
+    if let binary = cache?.load(key: key, logger: logger), let program = fromBinary(binary, options) {
       return program
     }
     let program = try fromSource(text, name: source.rawValue, options)
-    programs[id] = program
-    if let binary = binary(of: program) { cache.store(binary, key: key, logger: logger) }
+    if let cache, let binary = binary(of: program) { cache.store(binary, key: key, logger: logger) }
     return program
   }
 

@@ -12,8 +12,7 @@ struct Doctor: ParsableCommand {
   var json = false
 
   func run() throws {
-    let executable = Bundle.main.executableURL ?? URL(fileURLWithPath: CommandLine.arguments[0])
-    let diagnosis = Examination(executable: executable).diagnosis()
+    let diagnosis = Examination(executable: Tool.executable).diagnosis()
     if json {
       try Output.json(diagnosis)
     } else {

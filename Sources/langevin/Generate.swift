@@ -82,6 +82,9 @@ struct Generate: ParsableCommand {
     let request = try pipeline.filled(asked)
     let record = try PictureRecord(options, request, model: url, device: device)
     var run = Run(start: start)
+    run.beginCompiling()
+    try KernelPreparation.run(memory.calls, on: device, &display)
+    run.endCompiling()
     do {
       let settings = Output.settings(
         steps: request.steps, sampler: request.sampler?.rawValue, guidance: request.guidance)

@@ -2,12 +2,12 @@ import ArgumentParser
 import Foundation
 import LangevinMeasurement
 
-/// `langevin probe`: what `langevin doctor` runs in processes of their own.
+/// `langevin probe`: what is left to processes of their own, because a driver may crash.
 struct Probe: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Asks the drivers one question; the answer is one line of JSON.", shouldDisplay: false)
 
-  @Argument(help: "load LIBRARY, list, or device NUMBER.")
+  @Argument(help: "load LIBRARY, list, device NUMBER, or compile FOLDER.")
   var question: [String]
 
   func run() throws {

@@ -25,9 +25,22 @@ struct ProgressDisplay {
     Output.note(text)
   }
 
+  /// So many kernels are compiled.
+  mutating func compiling(_ done: Int, of total: Int, for device: String) {
+    guard isShown else { return }
+    let line = "compiling kernels for \(device), once: \(done) of \(total)"
+    if isTerminal {
+      Output.bar(line)
+      barIsOpen = true
+    } else if ContinuousClock.now - lastLine >= .seconds(1) {
+      Output.note(line)
+      lastLine = .now
+    }
+  }
+
   /// A step that took so many seconds is done.
   mutating func step(_ step: Int, of total: Int, image: Int, seconds: Double) {
-    // The first step also builds kernels and warms caches.
+    // The first step also warms caches.
     if stepCount == 1 { steady = [] }
     stepCount += 1
     steady = steady.suffix(19) + [seconds]

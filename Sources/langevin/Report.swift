@@ -10,6 +10,8 @@ struct Run {
   /// Of every picture.
   private(set) var (width, height) = (0, 0)
   private(set) var loadSeconds = 0.0
+  /// Spent on kernels that were not compiled yet.
+  private(set) var compileSeconds = 0.0
   private(set) var stepSeconds: [Double] = []
   private(set) var decodeSeconds: [Double] = []
   private var mark: ContinuousClock.Instant
@@ -36,6 +38,8 @@ struct Run {
     return (now - mark) / .seconds(1)
   }
 
+  mutating func beginCompiling() { loadSeconds += lap() }
+  mutating func endCompiling() { compileSeconds += lap() }
   /// What comes between trajectories, and between the last and decoding, is loading and encoding.
   mutating func beginSampling() { loadSeconds += lap() }
   mutating func endStep() -> Double {
@@ -54,9 +58,12 @@ struct Run {
   }
 
   var summary: String {
-    String(
-      format: "load %.2f s, step %.3f s (median of %d), decode %.2f s, total %.2f s", loadSeconds, medianStep,
-      stepSeconds.count, decodeSeconds.reduce(0, +), totalSeconds)
+    let compiled = compileSeconds >= 0.1 ? String(format: "compile %.2f s, ", compileSeconds) : ""
+    return compiled
+      + String(
+        format: "load %.2f s, step %.3f s (median of %d), decode %.2f s, total %.2f s", loadSeconds,
+        medianStep,
+        stepSeconds.count, decodeSeconds.reduce(0, +), totalSeconds)
   }
 
   /// The most memory that this process ever had resident, in bytes, as the kernel counts it.
@@ -76,7 +83,7 @@ struct Report: Encodable {
     let parameters: String
   }
   struct Timings: Encodable {
-    let load, stepMedian, firstStep, decode, total: Double
+    let compile, load, stepMedian, firstStep, decode, total: Double
     let steps: [Double]
   }
   struct Memory: Encodable {
@@ -162,7 +169,8 @@ struct Report: Encodable {
     self.device = device.name
     deviceName = device.label
     seconds = Timings(
-      load: run.loadSeconds, stepMedian: run.medianStep, firstStep: run.stepSeconds.first ?? 0,
+      compile: run.compileSeconds, load: run.loadSeconds, stepMedian: run.medianStep,
+      firstStep: run.stepSeconds.first ?? 0,
       decode: run.decodeSeconds.reduce(0, +), total: run.totalSeconds, steps: run.stepSeconds)
     let use = device.backend.memory
     memory = Memory(

@@ -134,6 +134,31 @@ import Testing
     }
   }
 
+  /// As one of many processes that fill a driver's cache at the same time may.
+  @Test func aBuildThatFailsOnceIsRepeatedAndOneThatAlwaysFailsIsNot() throws {
+    for failures in [1, 2] {
+      let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+        "langevin-\(UUID().uuidString)")
+      defer { try? FileManager.default.removeItem(at: folder) }
+      let builds = Mutex(0)
+      let backend = try OpenCLBackend(index: 0, programCache: folder) { source, text in
+        guard source == .elementwise else { return text }
+        let build = builds.withLock { count in
+          count += 1
+          return count
+        }
+        return build <= failures ? "no kernel" : text
+      }
+      let x = try Tensor([1, 2, 3] as [Float], [3], on: Device(backend))
+      if failures == 1 {
+        #expect(try x.affine(scale: 2, offset: 1).floats() == [3, 5, 7])
+      } else {
+        #expect(throws: TensorError.self) { try x.affine(scale: 2, offset: 1).floats() }
+      }
+      #expect(builds.withLock { $0 } == 2)
+    }
+  }
+
   @Test(arguments: ["truncate", "flip", "empty"])
   func damagedProgramCacheIsRebuilt(damage: String) throws {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent(

@@ -2,6 +2,7 @@
 #pragma once
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
+#include <fts.h>
 #include <malloc.h>
 #ifndef CL_DEVICE_MAX_NUM_SUB_GROUPS
 #define CL_DEVICE_MAX_NUM_SUB_GROUPS 0x105C

@@ -1,3 +1,4 @@
+import LangevinOpenCL
 import LangevinTensor
 import Synchronization
 
@@ -21,6 +22,9 @@ public struct MemoryPlan: Sendable {
   public let stages: [Stage]
   /// What the device offers, in bytes.
   public let limit: Int
+  /// What runs, each shape once: by it kernels can be compiled before they are needed. Numbers that are parameters of
+  /// an operation, as the sampler's coefficients, are those of a few steps.
+  public let calls: Set<OperationCall>
   /// The most of all stages, in bytes.
   public var peak: Int { stages.map(\.peak).max() ?? 0 }
   /// Whether the device offers so much.
@@ -62,11 +66,12 @@ public struct MemoryPlan: Sendable {
     }
     close()
     self.stages = stages
+    calls = backend.calls
     limit = device.backend.memory.limit
   }
 }
 
-/// Counts the bytes of tensors and computes nothing: every number is zero.
+/// Counts the bytes of tensors, notes what runs and computes nothing: every number is zero.
 private final class PlanningBackend: Backend {
   private final class Block: Storage {
     let byteCount: Int
@@ -82,12 +87,19 @@ private final class PlanningBackend: Backend {
 
   let name = "plan"
   private let model: any Backend
-  private let state = Mutex((inUse: 0, peak: 0))
+  private let state = Mutex(State())
+
+  private struct State {
+    var inUse = 0
+    var peak = 0
+    var calls: Set<OperationCall> = []
+  }
 
   /// With another backend's layouts of weights.
   init(like model: any Backend) { self.model = model }
 
   var inUse: Int { state.withLock { $0.inUse } }
+  var calls: Set<OperationCall> { state.withLock { $0.calls } }
 
   /// The most since it was last asked.
   func takePeak() -> Int {
@@ -118,6 +130,9 @@ private final class PlanningBackend: Backend {
     bytes.initializeMemory(as: UInt8.self, repeating: 0)
   }
   func supports(_ operation: LangevinTensor.Operation, inputs: [TensorSpec]) -> Bool { true }
-  func execute(_ operation: LangevinTensor.Operation, inputs: [TensorView], output: TensorView) throws {}
+  func execute(_ operation: LangevinTensor.Operation, inputs: [TensorView], output: TensorView) throws {
+    let call = OperationCall(operation, inputs: inputs.map(\.spec), output: output.spec)
+    state.withLock { _ = $0.calls.insert(call) }
+  }
   func synchronize() throws {}
 }

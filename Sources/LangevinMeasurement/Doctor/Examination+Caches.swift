@@ -3,11 +3,7 @@ import Langevin
 
 extension Examination {
   /// Where PoCL keeps its kernels; nil where no variable says.
-  var poclCacheFolder: String? {
-    if let folder = environment["POCL_CACHE_DIR"], !folder.isEmpty { return folder }
-    if let folder = environment["XDG_CACHE_HOME"], !folder.isEmpty { return folder + "/pocl/kcache" }
-    return environment["HOME"].map { $0 + "/.cache/pocl/kcache" }
-  }
+  var poclCacheFolder: String? { DriverCache.poclFolder(environment) }
 
   /// Gives PoCL a cache that it can write.
   var otherPoclCache: String { "export POCL_CACHE_DIR=/tmp/pocl-\(userName)" }

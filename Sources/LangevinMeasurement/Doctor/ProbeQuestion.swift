@@ -1,7 +1,7 @@
 import Foundation
 import Langevin
 
-/// What `Doctor` asks in a process of its own, because a driver may crash or hang instead of answering.
+/// What is asked in a process of its own, because a driver may crash or hang instead of answering.
 public enum ProbeQuestion: Sendable, Hashable {
   /// Whether a library loads.
   case load(String)
@@ -9,12 +9,15 @@ public enum ProbeQuestion: Sendable, Hashable {
   case list
   /// Whether `opencl:<index>` compiles and runs a small kernel.
   case device(Int)
+  /// Whether the kernels that a folder asks for compile; see `KernelCompilation`.
+  case compile(String)
 
   /// Reads what `arguments` wrote; nil where it is no question.
   public init?(arguments: [String]) {
     switch (arguments.first, arguments.count) {
     case ("list", 1): self = .list
     case ("load", 2): self = .load(arguments[1])
+    case ("compile", 2): self = .compile(arguments[1])
     case ("device", 2):
       guard let index = Int(arguments[1]) else { return nil }
       self = .device(index)
@@ -28,6 +31,7 @@ public enum ProbeQuestion: Sendable, Hashable {
     case .load(let library): ["load", library]
     case .list: ["list"]
     case .device(let index): ["device", "\(index)"]
+    case .compile(let folder): ["compile", folder]
     }
   }
 
@@ -39,6 +43,7 @@ public enum ProbeQuestion: Sendable, Hashable {
       ProbeAnswer(
         problem: OpenCLLoader.problem, platforms: OpenCLDevices.platforms(), devices: OpenCLDevices.all())
     case .device(let index): ProbeAnswer(problem: OpenCLDevices.problem(index: index))
+    case .compile(let folder): ProbeAnswer(problem: KernelCompilation.work(in: URL(fileURLWithPath: folder)))
     }
   }
 }

@@ -1,0 +1,186 @@
+import Foundation
+import Langevin
+import Synchronization
+
+/// Compiles kernels before they are needed, in as many processes as there are cores: compilers inside drivers hold
+/// locks that keep a second thread out, and one that crashes takes only its own process with it.
+///
+/// The processes share a folder. Each takes a job by creating its file, which only one can, and renames it when the
+/// job is done.
+public struct KernelCompilation: Sendable {
+  private let prober: Prober
+  private let device: DeviceDescription
+  private let family: KernelFamily
+  private let environment: [String: String]
+
+  /// What a driver did to the processes that compiled for it.
+  public enum Failure: Error, CustomStringConvertible {
+    /// It crashed on the files of its cache; with the fresh cache it works, and all is compiled there.
+    case damagedCache(driver: String, folder: URL, fresh: URL, crash: String)
+    /// It crashes whatever its cache holds.
+    case crash(device: String, program: String, crash: String)
+
+    /// One line, with what to do.
+    public var description: String {
+      switch self {
+      case .damagedCache(let driver, let folder, let fresh, let crash):
+        "\(driver) crashes on what is in its cache \(folder.path) (\(crash)); using \(fresh.path) instead; "
+          + "run: rm -r \(folder.path)"
+      case .crash(let device, let program, let crash):
+        "\(device): compiling the kernels of '\(program)': \(crash); `langevin doctor` says what to do"
+      }
+    }
+  }
+
+  private struct Request: Codable {
+    let index: Int
+    let family: KernelFamily.RawValue
+    let jobs: [CompileJob]
+  }
+
+  /// `executable` is the tool, which is run as `langevin probe compile …`.
+  public init(
+    for backend: OpenCLBackend, executable: URL,
+    environment: [String: String] = ProcessInfo.processInfo.environment
+  ) {
+    device = backend.description
+    family = backend.family
+    self.environment = environment
+    prober = Prober(executable: executable, environment: environment, patience: 900)
+  }
+
+  /// Runs the jobs. `progress` is told now and then how many kernels are compiled, and may throw to stop.
+  ///
+  /// A job whose kernels do not build counts as done: whoever needs them gets the compiler's words. So does one whose
+  /// process could not be started or was killed. Throws `Failure`.
+  ///
+  /// - Returns: the jobs whose kernels are compiled.
+  public func run(_ jobs: [CompileJob], progress: (Int) throws -> Void) throws -> [CompileJob] {
+    let first = try attempt(jobs, changes: [:], progress)
+    guard let crash = first.crash else { return first.done }
+    guard let cache = DriverCache.folder(platform: device.platform, environment: environment) else {
+      // Once more: the driver may have met another process at a bad moment.
+      let second = try attempt(jobs, changes: [:], progress)
+      if let crash = second.crash { throw failure(second, crash) }
+      return second.done
+    }
+    let own = OpenCLBackend.programCacheFolder?.deletingLastPathComponent()
+    let fresh = (own ?? FileManager.default.temporaryDirectory).appendingPathComponent("pocl")
+    // What lies there may be damaged too, and is ours.
+    let isOwn = fresh.standardizedFileURL.path == cache.standardizedFileURL.path
+    if isOwn { try? FileManager.default.removeItem(at: fresh) }
+    var second = try attempt(jobs, changes: ["POCL_CACHE_DIR": fresh.path], progress)
+    if second.crash != nil, !isOwn {
+      try? FileManager.default.removeItem(at: fresh)
+      second = try attempt(jobs, changes: ["POCL_CACHE_DIR": fresh.path], progress)
+    }
+    if let crash = second.crash { throw failure(second, crash) }
+    if isOwn { return second.done }
+    throw Failure.damagedCache(driver: "PoCL", folder: cache, fresh: fresh, crash: crash.short)
+  }
+
+  private struct Attempt {
+    var done: [CompileJob] = []
+    var interrupted: [CompileJob] = []
+    var crash: Prober.Failure?
+  }
+
+  private func failure(_ attempt: Attempt, _ crash: Prober.Failure) -> Failure {
+    let program = attempt.interrupted.first?.program.split(separator: " ").first.map(String.init)
+    return .crash(
+      device: "opencl:\(device.index) (\(device.name))", program: program ?? "?", crash: "\(crash)")
+  }
+
+  private func attempt(_ jobs: [CompileJob], changes: [String: String], _ progress: (Int) throws -> Void)
+    throws
+    -> Attempt
+  {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "langevin-\(UUID().uuidString)")
+    defer { try? FileManager.default.removeItem(at: folder) }
+    do {
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      try JSONEncoder().encode(Request(index: device.index, family: family.rawValue, jobs: jobs)).write(
+        to: folder.appendingPathComponent(KernelCompilation.request))
+    } catch { return Attempt() }
+    let crash = Mutex<Prober.Failure?>(nil)
+    let group = DispatchGroup()
+    for _ in 0..<min(jobs.count, max(1, min(CPUBackend.cores, 8))) {
+      DispatchQueue.global().async(group: group) {
+        do {
+          _ = try prober.ask(.compile(folder.path), changes: changes)
+        } catch {
+          // A process that the system killed for want of memory says nothing about the driver.
+          if let failure = error as? Prober.Failure, failure.isCrash {
+            crash.withLock { $0 = $0 ?? failure }
+          }
+        }
+      }
+    }
+    func names(_ state: State) -> [Int] {
+      jobs.indices.filter { access(state.url($0, in: folder).path, F_OK) == 0 }
+    }
+    while group.wait(timeout: .now() + 0.03) == .timedOut {
+      try progress(names(.done).reduce(0) { $0 + jobs[$1].variantCount })
+    }
+    return Attempt(
+      done: names(.done).map { jobs[$0] }, interrupted: names(.taken).map { jobs[$0] },
+      crash: crash.withLock { $0 })
+  }
+
+  private static let request = "request.json"
+
+  private enum State: String {
+    case taken, done, refused
+
+    func url(_ job: Int, in folder: URL) -> URL { folder.appendingPathComponent("\(job).\(rawValue)") }
+  }
+
+  /// The other side: takes jobs until none is left. Returns what keeps it from any.
+  static func work(in folder: URL) -> String? {
+    do {
+      let request = try JSONDecoder().decode(
+        Request.self, from: Data(contentsOf: folder.appendingPathComponent(KernelCompilation.request)))
+      let backend = try OpenCLBackend(index: request.index, family: KernelFamily(rawValue: request.family))
+      for (index, job) in request.jobs.enumerated() {
+        let taken = State.taken.url(index, in: folder).path
+        let file = open(taken, O_CREAT | O_EXCL | O_WRONLY, 0o600)
+        // Another process has it; where the folder is gone, nobody waits any more.
+        guard file >= 0 else {
+          if errno == EEXIST { continue }
+          return nil
+        }
+        close(file)
+        let state: State
+        do {
+          try backend.compile(job)
+          state = .done
+        } catch { state = .refused }
+        rename(taken, state.url(index, in: folder).path)
+      }
+      return nil
+    } catch { return "\(error)" }
+  }
+}
+
+extension Prober.Failure {
+  /// Without what the driver said.
+  fileprivate var short: String {
+    switch self {
+    case .crashed(let signal, _): "signal \(signal)"
+    case .silent(let status, _): "status \(status)"
+    case .hung, .notStarted: "\(self)"
+    }
+  }
+
+  /// Whether the driver is to blame.
+  var isCrash: Bool {
+    switch self {
+    case .crashed(let signal, _):
+      [SIGSEGV, SIGBUS, SIGILL, SIGABRT, SIGFPE, SIGSYS, SIGTRAP].contains(signal)
+    // A driver that gives up calls exit.
+    case .silent: true
+    case .hung, .notStarted: false
+    }
+  }
+}

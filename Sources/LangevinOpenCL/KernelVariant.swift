@@ -1,0 +1,148 @@
+import COpenCL
+import LangevinKernels
+import LangevinTensor
+
+// Foundation has an `Operation` too; the scoped import wins.
+import enum LangevinTensor.Operation
+
+/// An operation with the shapes that it is called with.
+public struct OperationCall: Sendable, Hashable, Codable {
+  public let operation: Operation
+  /// In the operation's order.
+  public let inputs: [TensorSpec]
+  public let output: TensorSpec
+
+  /// `output` is what shape inference gives.
+  public init(_ operation: Operation, inputs: [TensorSpec], output: TensorSpec) {
+    (self.operation, self.inputs, self.output) = (operation, inputs, output)
+  }
+
+  /// Elements of all operands.
+  var elements: Int { inputs.reduce(output.shape.count) { $0 + $1.shape.count } }
+}
+
+/// One form of a kernel that a driver compiles.
+public struct KernelVariant: Sendable, Hashable, Codable {
+  /// The kernels' file and the compiler's options: what is built as one program.
+  public let program: String
+  public let kernel: String
+  /// Work-items of a work-group; nil where the driver chooses. PoCL compiles a kernel for each.
+  public let local: [Int]?
+  /// Whether there are 65,535 work-groups or more along an axis, for which PoCL compiles once more.
+  public let isLargeGrid: Bool
+
+  init(_ launch: Launch, options: String) {
+    program = Programs.id(launch.source, options)
+    kernel = launch.kernel
+    local = launch.local
+    isLargeGrid = launch.global.indices.contains { axis in
+      let items = launch.local?[axis] ?? 1
+      return (launch.global[axis] + items - 1) / items >= 65_535
+    }
+  }
+}
+
+/// Compiles the kernels of one program: calls, each with those of its kernels that are wanted.
+public struct CompileJob: Sendable, Codable {
+  public struct Part: Sendable, Codable {
+    public let call: OperationCall
+    public var variants: Set<KernelVariant>
+  }
+
+  public let program: String
+  public private(set) var parts: [Part] = []
+  public var variantCount: Int { parts.reduce(0) { $0 + $1.variants.count } }
+
+  init(program: String) { self.program = program }
+
+  mutating func add(_ call: OperationCall, _ variant: KernelVariant) {
+    if let index = parts.firstIndex(where: { $0.call == call }) {
+      parts[index].variants.insert(variant)
+    } else {
+      parts.append(Part(call: call, variants: [variant]))
+    }
+  }
+
+  /// Roughly how long it takes: tiles in registers are unrolled, and cost a compiler the most.
+  var weight: Int {
+    let tiles: [KernelSource] = [.panels, .tiled, .flashAttention, .tiledAttention]
+    return variantCount + (tiles.contains { program.hasPrefix($0.rawValue + " ") } ? 6 : 0)
+  }
+}
+
+/// Which launches reach the queue while kernels are listed or compiled. Guarded by the backend's lock.
+final class LaunchSelection {
+  /// None while kernels are only listed.
+  private let wanted: Set<KernelVariant>
+  private(set) var seen: Set<KernelVariant> = []
+  var isListing: Bool { wanted.isEmpty }
+
+  init(wanted: Set<KernelVariant> = []) { self.wanted = wanted }
+
+  func admits(_ variant: KernelVariant) -> Bool {
+    seen.insert(variant)
+    return wanted.contains(variant)
+  }
+}
+
+extension OpenCLBackend {
+  /// What compiles the kernels of these calls, one job a program, the longest first. Nothing is compiled but, on
+  /// devices that claim subgroups, their probe.
+  ///
+  /// Throws `TensorError`.
+  public func compileJobs(for calls: some Sequence<OperationCall>) throws -> [CompileJob] {
+    var smallest: [KernelVariant: OperationCall] = [:]
+    for call in calls where supports(call.operation, inputs: call.inputs) && call.output.shape.count > 0 {
+      for variant in try variants(of: call) {
+        if let known = smallest[variant], known.elements <= call.elements { continue }
+        smallest[variant] = call
+      }
+    }
+    var jobs: [String: CompileJob] = [:]
+    for (variant, call) in smallest {
+      jobs[variant.program, default: CompileJob(program: variant.program)].add(call, variant)
+    }
+    return jobs.values.sorted { ($1.weight, $0.program) < ($0.weight, $1.program) }
+  }
+
+  /// The kernels that a call launches. Nothing reaches the queue.
+  func variants(of call: OperationCall) throws -> Set<KernelVariant> {
+    // Its own kernel is no part of the list.
+    if family == .gpu { _ = subgroupSupport() }
+    return try selecting(LaunchSelection()) { selection in
+      let storage = try scratch(64)
+      func view(_ spec: TensorSpec) -> TensorView { TensorView(storage: storage, offset: 0, spec: spec) }
+      try execute(call.operation, inputs: call.inputs.map(view), output: view(call.output))
+      return selection.seen
+    }
+  }
+
+  /// Builds a job's program and runs each of its kernels once, on zeros: some drivers compile no sooner.
+  ///
+  /// Throws `TensorError`.
+  public func compile(_ job: CompileJob) throws {
+    for part in job.parts {
+      func zeros(_ spec: TensorSpec) throws -> TensorView {
+        let storage = try allocate(byteCount: spec.byteCount)
+        try [UInt8](repeating: 0, count: spec.byteCount).withUnsafeBytes {
+          try upload($0, to: storage, byteOffset: 0)
+        }
+        return TensorView(storage: storage, offset: 0, spec: spec)
+      }
+      let inputs = try part.call.inputs.map(zeros)
+      let output = try zeros(part.call.output)
+      try selecting(LaunchSelection(wanted: part.variants)) { _ in
+        try execute(part.call.operation, inputs: inputs, output: output)
+      }
+      try synchronize()
+    }
+  }
+
+  private func selecting<R>(_ selection: LaunchSelection, _ body: (LaunchSelection) throws -> R) throws -> R {
+    try locked {
+      self.selection = selection
+      defer { self.selection = nil }
+      return try body(selection)
+    }
+  }
+}
