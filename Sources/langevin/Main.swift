@@ -23,6 +23,7 @@ import Logging
     var status: Int32 = 0
     var isTold = false
     do {
+      try Usage.checkCommand(Array(CommandLine.arguments.dropFirst()))
       var command = try parseAsRoot()
       let isVerbose = (command as? Generate)?.verbose ?? (command as? ProfileCommand)?.verbose ?? false
       LoggingSystem.bootstrap { _ in ErrorStreamLog(isVerbose: isVerbose) }
@@ -57,7 +58,7 @@ import Logging
       return (ExitCode.validationFailure.rawValue, true)
     default:
       Output.error(error)
-      return (1, true)
+      return (Usage.isFault(error) ? ExitCode.validationFailure.rawValue : 1, true)
     }
   }
 

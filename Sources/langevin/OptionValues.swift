@@ -27,8 +27,7 @@ struct SamplerOption {
       let others = names + Sampler.allCases.map(\.title)
       let meant = Suggestion.nearest(to: text, among: others).flatMap { Sampler(named: $0)?.rawValue }
       let hint = meant.map { "did you mean '\($0)'? " } ?? ""
-      throw ValidationError(
-        "there is no sampler '\(text)'; \(hint)there are: \(names.joined(separator: ", "))")
+      throw ValidationError("\(hint)There are: \(names.joined(separator: ", "))")
     }
     (sampler, spacing) = named
   }

@@ -62,6 +62,7 @@ struct PictureSetting {
     let seed: UInt64
     var options: GenerationOptions { record.options }
     var request: GenerationRequest { record.request }
+    var size: String { "\(clip.picture.width)x\(clip.picture.height)" }
   }
 
   /// What `read` works on.
@@ -83,7 +84,7 @@ struct PictureSetting {
   private static func option<Value: LosslessStringConvertible>(
     _ key: String, _ path: WritableKeyPath<GenerationOptions, Value?>, _ value: @escaping (Made) -> Value?
   ) -> PictureSetting {
-    option(key, path, Value.init, write: { made in value(made).map { Output.plain($0) } })
+    option(key, path, { Value($0) }, write: { made in value(made).map { Output.plain($0) } })
   }
 
   private static func option<Value>(
@@ -91,15 +92,17 @@ struct PictureSetting {
     unless isSuperseded: @escaping (GenerationOptions) -> Bool = { _ in false },
     write: @escaping (Made) -> String?
   ) -> PictureSetting {
-    PictureSetting(key: key, write: { made in [write(made)].compactMap { $0 } }) { values, reading in
-      guard reading.given[keyPath: path] == nil, !isSuperseded(reading.given) else { return }
-      guard let value = parse(values[0]) else { throw PictureSetting.unknown(key, values[0], reading) }
-      reading.options[keyPath: path] = value
-    }
+    PictureSetting(
+      key: key, write: { made in [write(made)].compactMap { $0 } },
+      read: { values, reading in
+        guard reading.given[keyPath: path] == nil, !isSuperseded(reading.given) else { return }
+        guard let value = parse(values[0]) else { throw PictureSetting.unknown(key, values[0], reading) }
+        reading.options[keyPath: path] = value
+      })
   }
 
   private static func note(_ key: String, _ write: @escaping (Made) -> String?) -> PictureSetting {
-    PictureSetting(key: key, write: { made in [write(made)].compactMap { $0 } }) { _, _ in }
+    PictureSetting(key: key, write: { made in [write(made)].compactMap { $0 } }, read: { _, _ in })
   }
 
   private static func unknown(_ key: String, _ value: String, _ reading: Reading) -> ImageError {
@@ -110,35 +113,34 @@ struct PictureSetting {
   /// In the order in which they are written.
   static var all: [PictureSetting] {
     [
-      option("Steps", \.steps, { Int($0) }, unless: { $0.sigmas != nil }) {
-        $0.request.steps.map(String.init)
-      },
-      option("Sampler", \.sampler, { try? SamplerOption($0) }) { $0.request.sampler?.title },
-      option("Schedule type", \.spacing, SpacingOption.init, unless: { !$0.takesLevels }) {
-        $0.options.spacing?.name.capitalized
-      },
-      option("Sigmas", \.sigmas, numbers, unless: { !$0.takesLevels || $0.steps != nil }) {
-        $0.options.sigmas.map(text)
-      },
+      option(
+        "Steps", \.steps, { Int($0) }, unless: { $0.sigmas != nil },
+        write: { $0.request.steps.map(String.init) }),
+      option("Sampler", \.sampler, { try? SamplerOption($0) }, write: { $0.request.sampler?.title }),
+      option(
+        "Schedule type", \.spacing, SpacingOption.init, unless: { !$0.takesLevels },
+        write: { $0.options.spacing?.name.capitalized }),
+      option(
+        "Sigmas", \.sigmas, numbers, unless: { !$0.takesLevels || $0.steps != nil },
+        write: { $0.options.sigmas.map(text) }),
       option("CFG scale", \.guidance) { $0.request.guidance },
       option("CFG rescale", \.guidanceRescale) { $0.request.guidanceRescale },
-      option("CFG interval", \.guidanceInterval, numbers) { $0.options.guidanceInterval.map(text) },
+      option("CFG interval", \.guidanceInterval, numbers, write: { $0.options.guidanceInterval.map(text) }),
       option("Seed", \.seed) { $0.seed },
-      PictureSetting(
-        key: "Size", write: { ["\($0.clip.picture.width)x\($0.clip.picture.height)"] }, read: readSize),
+      // Where the model has one size, it is no setting.
+      PictureSetting(key: "Size", write: { $0.request.width == nil ? [] : [$0.size] }, read: readSize),
+      note("Output size") { $0.request.width == nil ? $0.size : nil },
       PictureSetting(key: "Model", write: { [$0.record.model] }, read: readModel),
-      option("Prediction", \.prediction, PredictionOption.init) { $0.options.prediction?.rawValue },
+      option("Prediction", \.prediction, PredictionOption.init, write: { $0.options.prediction?.rawValue }),
       option("Denoising strength", \.strength) { $0.request.strength },
       PictureSetting(key: "Init image", write: { $0.record.images.map(\.name) }, read: readImages),
-      PictureSetting(key: "Init image hash", write: { $0.record.images.map(\.sha256) }) { _, _ in },
-      PictureSetting(key: "Init latents", write: { [$0.record.latents?.name].compactMap { $0 } }) {
-        guard $1.given.initLatents == nil else { return }
-        $1.options.initLatents = try find($0[0], "Init latents hash", option: "--init-latents", $1)
-      },
+      PictureSetting(key: "Init image hash", write: { $0.record.images.map(\.sha256) }, read: { _, _ in }),
+      PictureSetting(
+        key: "Init latents", write: { [$0.record.latents?.name].compactMap { $0 } }, read: readLatents),
       note("Init latents hash") { $0.record.latents?.sha256 },
-      option("Init latents index", \.initLatentsIndex, { Int($0) }, unless: { $0.initLatents != nil }) {
-        $0.options.initLatents == nil ? nil : String($0.options.initLatentsIndex ?? $0.image)
-      },
+      option(
+        "Init latents index", \.initLatentsIndex, { Int($0) }, unless: { $0.initLatents != nil },
+        write: { $0.options.initLatents == nil ? nil : String($0.options.initLatentsIndex ?? $0.image) }),
       option("Eta", \.eta) { $0.request.eta == 0 ? nil : $0.request.eta },
       option("Prior steps", \.unCLIP.priorSteps) { $0.request.priorSteps },
       option("Prior CFG scale", \.unCLIP.priorGuidance) { $0.request.priorGuidance },
@@ -146,15 +148,13 @@ struct PictureSetting {
       option("Noise level", \.unCLIP.noiseLevel) { $0.request.noiseLevel },
       option("Frames", \.frames) { $0.request.frames },
       option("FPS", \.fps) { $0.request.framesPerSecond },
-      PictureSetting(key: "Pictures", write: { $0.request.sharesSeed ? ["\($0.request.count)"] : [] }) {
-        guard let count = Int($0[0]) else { throw unknown("Pictures", $0[0], $1) }
-        if $1.given.count == 1 { $1.options.count = count }
-      },
-      option("Prompt syntax", \.promptSyntax, PromptSyntax.init) {
-        $0.request.prompts.isEmpty ? nil : $0.request.promptSyntax.rawValue
-      },
-      option("RNG", \.rng, NoiseKind.init(argument:)) { $0.request.noise.metadataName },
-      option("Precision", \.precision, Precision.init) { $0.record.precision },
+      PictureSetting(
+        key: "Pictures", write: { $0.request.sharesSeed ? ["\($0.request.count)"] : [] }, read: readCount),
+      option(
+        "Prompt syntax", \.promptSyntax, PromptSyntax.init,
+        write: { $0.request.prompts.isEmpty ? nil : $0.request.promptSyntax.rawValue }),
+      option("RNG", \.rng, NoiseKind.init(argument:), write: { $0.request.noise.metadataName }),
+      option("Precision", \.precision, Precision.init, write: { $0.record.precision }),
       option("Tile", \.tile) { $0.request.tiling?.tile },
       note("Device") { $0.record.device },
       note("Version") { _ in "langevin \(LangevinCommand.configuration.version)" },
@@ -190,6 +190,17 @@ struct PictureSetting {
     reading.options.image = try values.indices.map {
       try find(values[$0], "Init image hash", number: $0, option: "--image", reading)
     }
+  }
+
+  private static func readLatents(_ values: [String], _ reading: inout Reading) throws {
+    guard reading.given.initLatents == nil else { return }
+    reading.options.initLatents = try find(values[0], "Init latents hash", option: "--init-latents", reading)
+  }
+
+  /// Of frames of a way between two pictures, all.
+  private static func readCount(_ values: [String], _ reading: inout Reading) throws {
+    guard let count = Int(values[0]) else { throw unknown("Pictures", values[0], reading) }
+    if reading.given.count == 1 { reading.options.count = count }
   }
 
   /// A picture carries only the names of its input files: they are looked for beside it and in the working folder.

@@ -5,11 +5,15 @@ enum Suggestion {
     nearest(to: word, among: known).map { "; did you mean '\($0)'?" } ?? ""
   }
 
-  /// The known word with the fewest typing slips from it, at most one for every three letters; of several the first.
+  /// The known word with the fewest typing slips from it, at most one for every three letters; of several one that
+  /// begins alike.
   static func nearest(to word: String, among known: [String]) -> String? {
     let limit = max(1, word.count / 3)
     let ranked = known.map { ($0, slips(word.lowercased(), $0.lowercased())) }
-    return ranked.filter { $0.1 <= limit }.min { $0.1 < $1.1 }?.0
+    func rank(_ item: (String, Int)) -> (Int, Int) {
+      (item.1, item.0.first?.lowercased() == word.first?.lowercased() ? 0 : 1)
+    }
+    return ranked.filter { $0.1 <= limit }.min { rank($0) < rank($1) }?.0
   }
 
   /// How many letters must be put in, left out, changed, or swapped with the next: the optimal string alignment

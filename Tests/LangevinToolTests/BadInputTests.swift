@@ -37,10 +37,16 @@ struct BadInputTests {
     (["--width", "100000000"], "up to 16384"),
     (["--fps", "8"], "has no use for the setting 'frames per second'"),
     (["--frames", "5"], "has no use for the setting 'frames'"),
+  ])
+  func badValuesAreNamed(arguments: [String], words: String) throws {
+    try Tool.expectFailure(arguments + ["--device", "cpu"], status: 64, words: [words], in: scratch)
+  }
+
+  @Test(arguments: [
     (["--image", "/nonexistent.png"], "/nonexistent.png: no such file"),
     (["--init-latents", "/nonexistent.safetensors"], "/nonexistent.safetensors: no such file"),
   ])
-  func badValuesAreNamed(arguments: [String], words: String) throws {
+  func missingInputsAreNamed(arguments: [String], words: String) throws {
     try Tool.expectFailure(arguments + ["--device", "cpu"], words: [words], in: scratch)
   }
 
@@ -175,7 +181,8 @@ struct BadInputTests {
     let latents = try Tensor([Float](repeating: 0, count: 8), [1, 4, 1, 2], on: Device(CPUBackend()))
     try SafetensorsWriter.write([("latents", latents)], to: file)
     try Tool.expectFailure(
-      ["--init-latents", file.path, "--device", "cpu"], words: ["[1, 4, 1, 2]", "expected [1, 4, 16, 16]"],
+      ["--init-latents", file.path, "--device", "cpu"], status: 64,
+      words: ["[1, 4, 1, 2]", "expected [1, 4, 16, 16]"],
       in: scratch)
   }
 

@@ -37,13 +37,15 @@ struct PipelineToolTests {
 
   @Test func aSettingWithoutUseIsNamed() throws {
     let model = fixtures.appending(path: "tiny-ddpm").path
-    try fail(["--model", model, "--negative", "red"], words: ["DDPMPipeline", "'negative prompt'", "steps"])
-    try fail(["--model", model, "--guidance", "3"], words: ["DDPMPipeline", "'guidance'"])
-    try fail(["a cat", "--model", model], words: ["DDPMPipeline", "'prompt'"])
+    try fail(
+      ["--model", model, "--negative", "red"], status: 64,
+      words: ["DDPMPipeline", "'negative prompt'", "steps"])
+    try fail(["--model", model, "--guidance", "3"], status: 64, words: ["DDPMPipeline", "'guidance'"])
+    try fail(["a cat", "--model", model], status: 64, words: ["DDPMPipeline", "'prompt'"])
   }
 
   @Test func withoutAPromptThereIsNoPicture() throws {
-    try fail([], words: ["there is no prompt", "StableDiffusionPipeline"])
+    try fail([], status: 64, words: ["there is no prompt", "StableDiffusionPipeline"])
     let file = scratch.url("prompts.txt")
     try Data("# nothing\n\n  \n".utf8).write(to: file)
     try fail(["--prompt-file", file.path], words: ["prompts.txt", "no prompt"])

@@ -61,7 +61,7 @@ struct ProfileTests {
     (["--output", "picture.jpg"], 64, ".png"),
     (["--count", "0"], 64, "--count must be 1 to 10000"),
     (["--bogus"], 64, "--bogus"),
-    (["--steps", "0"], 1, "steps must be 1 to 10000, got 0"),
+    (["--steps", "0"], 64, "steps must be 1 to 10000, got 0"),
     (["--trace", "/proc/nonexistent/t.json"], 1, "/proc/nonexistent/t.json: cannot be written"),
     (["--json", "/proc/nonexistent/p.json"], 1, "/proc/nonexistent/p.json: cannot be written"),
     (["--roofline", "/"], 1, "it is a folder"),

@@ -70,7 +70,7 @@ import Testing
   }
 
   private static let badInput: [(arguments: [String], status: Int32, word: String)] = [
-    (["--device", "cpu"], 1, "has no kernel parameters"),
+    (["--device", "cpu"], 64, "has no kernel parameters"),
     (["--budget", "0"], 64, "--budget must be more than 0"),
     (["--budget", "nan"], 64, "--budget must be more than 0"),
     (["--model", "missing"], 1, "missing"),

@@ -1,0 +1,223 @@
+import Foundation
+import Langevin
+import Testing
+
+/// A picture can be made again from what it carries, whatever options made it.
+@Suite struct RepeatTests {
+  private static let fixtures = URL(filePath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent()
+    .appending(path: "Golden/Fixtures")
+
+  /// How an option is tried.
+  private enum Trial {
+    /// These arguments, after those of `base`, give another picture.
+    case changes([String])
+    /// The same of another model, whose pictures are of no prompt or of this one.
+    case changesOf(String, [String], prompt: Bool = true)
+    /// It does not change a picture, or `specials` tries it.
+    case none(String)
+  }
+
+  /// Every option of `generate`. One that is missing here fails the first test.
+  private static let trials: [String: Trial] = [
+    "prompts": .none("each of the others has one"),
+    "prompt-file": .changes(["--prompt-file", "prompts.txt"]),
+    "model": .none("a special"),
+    "negative": .changes(["--negative", "round, \"yellow\": a\nb"]),
+    "prompt-syntax": .changes(["--prompt-syntax", "a1111"]),
+    "guidance": .changes(["--guidance", "1.75"]),
+    "steps": .changes(["--steps", "4"]),
+    "sampler": .changes(["--sampler", "dpmpp-2m-sde"]),
+    "spacing": .changes(["--spacing", "karras"]),
+    "sigmas": .changes(["--sigmas", "9.25,4,0.75"]),
+    "guidance-rescale": .changes(["--guidance-rescale", "0.7"]),
+    "guidance-interval": .changes(["--guidance-interval", "0.3,2.5"]),
+    "eta": .changes(["--sampler", "ddim", "--eta", "0.5"]),
+    "seed": .changes(["--seed", "18446744073709551615"]),
+    "rng": .changes(["--rng", "torch-cuda"]),
+    "width": .changes(["--width", "72"]),
+    "height": .changes(["--height", "80"]),
+    "count": .none("a special"),
+    "image": .changes(["--image", "in put.png", "--strength", "0.6"]),
+    "strength": .changes(["--image", "in put.png", "--strength", "0.9"]),
+    "prior-steps": .changesOf("tiny-unclip", ["--prior-steps", "3"]),
+    "prior-guidance": .changesOf("tiny-unclip", ["--prior-steps", "2", "--prior-guidance", "7"]),
+    "super-resolution-steps": .changesOf(
+      "tiny-unclip", ["--prior-steps", "2", "--super-resolution-steps", "3"]),
+    "noise-level": .changesOf("tiny-stable-unclip", ["--prior-steps", "2", "--noise-level", "3"]),
+    "frames": .changesOf("tiny-wan", ["--width", "32", "--height", "32", "--frames", "5"]),
+    "fps": .none("PNG frames carry it, and have no rate"),
+    "precision": .changes(["--precision", "f16"]),
+    "tile": .changes(["--tile", "8"]),
+    "init-latents": .none("a special"),
+    "init-latents-index": .none("of --init-latents"),
+    "prediction": .changes(["--prediction", "epsilon"]),
+    "from": .none("what is tested"),
+    "device": .none("said by the picture, for the user to choose"),
+    "device-memory": .none("only what is tiled follows, which --tile is about"),
+    "no-fallback": .none("an error or nothing"), "low-memory": .none("only the order of the work"),
+    "output": .none("where"), "save-latents": .none("beside"), "preview": .none("beside"),
+    "preview-every": .none("beside"), "plan": .none("no picture"), "list-prompts": .none("no picture"),
+    "quiet": .none("words"), "json": .none("words"), "verbose": .none("words"),
+    "version": .none("no picture"),
+    "help": .none("no picture"),
+  ]
+
+  private static let base = [
+    "--device", "cpu", "--steps", "3", "--seed", "11", "--sampler", "euler", "--guidance", "3",
+  ]
+
+  private let scratch: Scratch
+
+  init() throws {
+    scratch = try Scratch()
+    try Data("a (red:1.4) heart\n".utf8).write(to: scratch.url("prompts.txt"))
+    let pixels = (0..<64 * 64 * 3).map { UInt8(truncatingIfNeeded: $0 * 7 + $0 / 64) }
+    try Picture(width: 64, height: 64, pixels: pixels).writePNG(to: scratch.url("in put.png"))
+  }
+
+  private func generate(_ arguments: [String]) throws {
+    let outcome = try Tool.run(["generate", "--quiet"] + arguments, in: scratch.folder)
+    #expect(outcome.status == 0, "\(arguments): \(outcome.errors)")
+  }
+
+  private func picture(_ name: String) throws -> Picture { try Picture.readPNG(scratch.url(name)).picture }
+
+  private func expectRepeated(_ name: String, _ arguments: [String] = [], as copy: String = "again.png")
+    throws
+  {
+    try generate(["--from", name, "--device", "cpu", "--output", "again.png"] + arguments)
+    #expect(try picture(copy) == picture(name), "\(name)")
+    let texts = try [name, copy].map { try Picture.readPNG(scratch.url($0)).texts["parameters"] }
+    #expect(texts[0] != nil && texts[0] == texts[1])
+  }
+
+  /// The names by which the parser knows `generate`'s options.
+  private func optionNames() throws -> [String] {
+    struct Dump: Decodable {
+      struct Argument: Decodable {
+        struct Name: Decodable { var kind, name: String }
+        var valueName: String?
+        var names: [Name]?
+      }
+      struct Command: Decodable { var arguments: [Argument] }
+      var command: Command
+    }
+    let text = try Tool.run(["generate", "--experimental-dump-help"], in: scratch.folder).output
+    return try JSONDecoder().decode(Dump.self, from: Data(text.utf8)).command.arguments.map { argument in
+      let names = argument.names?.filter { $0.kind == "long" } ?? []
+      return try #require(names.first?.name ?? argument.valueName)
+    }
+  }
+
+  @Test func everyOptionIsTried() throws {
+    let names = try optionNames()
+    #expect(names.count > 35)
+    for name in names { #expect(Self.trials[name] != nil, "no trial of --\(name)") }
+  }
+
+  @Test func everyOptionThatChangesThePictureIsRepeated() throws {
+    let prompt = ["a (grinning:1.5) face"]
+    try generate(prompt + Self.base + ["--output", "base.png"])
+    try expectRepeated("base.png")
+    let base = try picture("base.png")
+    for (name, trial) in Self.trials.sorted(by: { $0.key < $1.key }) {
+      switch trial {
+      case .none: continue
+      case .changes(let arguments):
+        try generate(
+          (name == "prompt-file" ? [] : prompt) + Self.base + arguments + ["--output", "\(name).png"])
+        #expect(try picture("\(name).png") != base, "--\(name) changes nothing")
+        try expectRepeated("\(name).png")
+      case .changesOf(let model, let arguments, let hasPrompt):
+        let model = ["--model", Self.fixtures.appending(path: model).path]
+        let common = (hasPrompt ? prompt : []) + ["--device", "cpu", "--steps", "2", "--seed", "5"] + model
+        let isVideo = name == "frames"
+        let ending = isVideo ? "-0001.png" : ".png"
+        try generate(common + arguments + ["--output", "\(name).png"])
+        // The model is only known by its name.
+        try expectRepeated("\(name)\(ending)", model, as: "again\(ending)")
+      }
+    }
+  }
+
+  /// Each from its own text, without the others.
+  @Test func everyPictureOfABatchIsRepeated() throws {
+    try generate(
+      ["a face", "a heart"] + Self.base + [
+        "--count", "2", "--output", "b.png", "--save-latents", "l.safetensors",
+      ])
+    let names = try scratch.files().filter { $0.hasPrefix("b-") }
+    #expect(names.count == 4)
+    for name in names { try expectRepeated(name) }
+    try generate(
+      ["a face", "a heart"] + Self.base + [
+        "--count", "2", "--init-latents", "l.safetensors", "--output", "c.png",
+      ])
+    let others = try scratch.files().filter { $0.hasPrefix("c-") }
+    #expect(others.count == 4)
+    for name in others { try expectRepeated(name) }
+  }
+
+  @Test func anotherModelMustBeNamed() throws {
+    let model = try scratch.model()
+    try generate(["a face"] + Self.base + ["--model", model.path, "--output", "a.png"])
+    let outcome = try Tool.run(["generate", "--from", "a.png"], in: scratch.folder)
+    #expect(outcome.status == 1 && outcome.errors.contains("the model 'model'"), "\(outcome.errors)")
+    try expectRepeated("a.png", ["--model", model.path])
+  }
+
+  @Test func theCommandLineComesFirst() throws {
+    try generate(["a face"] + Self.base + ["--spacing", "karras", "--negative", "red", "--output", "a.png"])
+    let changes: [[String]] = [
+      ["a heart"], ["--steps", "2"], ["--seed", "1"], ["--sampler", "ddim"], ["--sigmas", "9,3,1"],
+      ["--spacing", "beta"], ["--guidance", "2"], ["--negative", "blue"], ["--width", "72"],
+      ["--rng", "torch"],
+    ]
+    var seen = [try picture("a.png")]
+    for (index, change) in changes.enumerated() {
+      try generate(["--from", "a.png", "--device", "cpu", "--output", "\(index).png"] + change)
+      let changed = try picture("\(index).png")
+      #expect(!seen.contains(changed), "\(change)")
+      seen.append(changed)
+    }
+  }
+
+  @Test func anInputThatIsAnotherIsNotTaken() throws {
+    let common = ["a face"] + Self.base + ["--image", "in put.png", "--strength", "0.5"]
+    try generate(common + ["--output", "a.png"])
+    let grey = try Picture(width: 64, height: 64, pixels: [UInt8](repeating: 99, count: 64 * 64 * 3))
+    try FileManager.default.moveItem(at: scratch.url("in put.png"), to: scratch.url("moved.png"))
+    try grey.writePNG(to: scratch.url("in put.png"))
+    let outcome = try Tool.run(["generate", "--from", "a.png"], in: scratch.folder)
+    #expect(outcome.status == 1 && outcome.errors.contains("'in put.png'"), "\(outcome.errors)")
+    try generate(["--from", "a.png", "--image", "moved.png", "--device", "cpu", "--output", "b.png"])
+    #expect(try picture("a.png") == picture("b.png"))
+  }
+
+  @Test func picturesWithoutSettingsAreRefused() throws {
+    try Data("no picture".utf8).write(to: scratch.url("x.png"))
+    let damaged = try Picture.readPNG(scratch.url("in put.png")).picture
+    try damaged.writePNG(to: scratch.url("y.png"), texts: [("parameters", "a\nSteps: many, Sampler: Euler")])
+    for (name, words) in [("in put.png", "no settings"), ("x.png", "x.png"), ("y.png", "Steps: many")] {
+      let outcome = try Tool.run(["generate", "--from", name, "--device", "cpu"], in: scratch.folder)
+      #expect(outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome.errors)")
+      #expect(outcome.errors.contains(words), "\(outcome.errors)")
+    }
+  }
+
+  /// The report has the same, and every setting by itself.
+  @Test func theReportHasTheTextToo() throws {
+    let outcome = try Tool.run(
+      ["generate", "a face", "--quiet", "--json", "--spacing", "karras", "--output", "a.png"] + Self.base,
+      in: scratch.folder)
+    let report = try #require(
+      try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
+    let outputs = try #require(report["outputs"] as? [[String: Any]])
+    #expect(outputs.count == 1)
+    #expect(
+      try outputs[0]["parameters"] as? String == Picture.readPNG(scratch.url("a.png")).texts["parameters"])
+    #expect((report["settings"] as? [String: Any])?["spacing"] as? String == "karras")
+    #expect(report["version"] as? String != nil)
+  }
+}
