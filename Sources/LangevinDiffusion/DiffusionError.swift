@@ -1,3 +1,5 @@
+import LangevinTensor
+
 /// What can be wrong with a scheduler's configuration or with what is asked of a sampler.
 public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible {
   /// A field of scheduler_config.json holds what cannot be honoured.
@@ -23,7 +25,9 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
   case guidanceBatch(expected: Int, got: Int)
 
   /// One line that names the setting.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .configuration(let field, let reason): "scheduler_config.json: \(field): \(reason)"
     case .unknownScheduler(let name):

@@ -1,3 +1,5 @@
+import LangevinTensor
+
 /// What a measurement cannot do, with what is needed to act on it.
 public enum MeasurementError: Error, Sendable, CustomStringConvertible {
   /// The backend has no probe of its ceilings.
@@ -8,7 +10,9 @@ public enum MeasurementError: Error, Sendable, CustomStringConvertible {
   case unreadable(path: String, reason: String)
 
   /// One line.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .noProbe(let device): "\(device) has no probe of its ceilings"
     case .noDevice(let reasons): "no device can be used: \(reasons.joined(separator: "; "))"

@@ -1,3 +1,5 @@
+import LangevinTensor
+
 /// What can be wrong with a model's configuration or its inputs.
 public enum ModelError: Error, Sendable, Equatable, CustomStringConvertible {
   /// A config.json asks for something that this implementation does not have.
@@ -9,7 +11,9 @@ public enum ModelError: Error, Sendable, Equatable, CustomStringConvertible {
   case notLoaded(model: String, part: String)
 
   /// One line that names the key, its value and what is expected.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .unsupported(let model, let key, let value, let supported):
       "\(model): \(key) = \(value) in config.json is not supported (supported: \(supported.joined(separator: ", ")))"

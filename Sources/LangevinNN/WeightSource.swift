@@ -30,7 +30,9 @@ public enum WeightError: Error, Sendable, Equatable, CustomStringConvertible {
   case unsupportedDType(name: String, source: String)
 
   /// One line that names file and tensor.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .missing(let name, let source): return "\(source): tensor \(name) is missing"
     case .unused(let names, let source):

@@ -1,10 +1,11 @@
 import COpenCL
+import LangevinTensor
 
 /// What OpenCL reported, with the call that reported it.
 public enum OpenCLError: Error, Sendable, CustomStringConvertible {
   case call(String, code: Int32)
-  /// A program did not build; the log is the compiler's own.
-  case build(program: String, options: String, log: String)
+  /// A program did not build; the log is the compiler's own, and `file` has it where it could be kept.
+  case build(program: String, options: String, log: String, file: String?)
   /// An extent that a kernel counts in 32 bits.
   case tooLarge(kernel: String, value: Int)
   case noSuchDevice(index: Int, found: Int)
@@ -14,12 +15,15 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
   /// A cache file cannot be written.
   case cache(path: String, reason: String)
 
-  /// One line; a failed build has the compiler's log behind it.
-  public var description: String {
+  /// One line.
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .call(let name, let code): "\(name) failed: \(OpenCLError.name(of: code)) (\(code))"
-    case .build(let program, let options, let log):
-      "the kernel family '\(program)' does not build with \(options); the compiler says:\n\(log)"
+    case .build(let program, let options, let log, let file):
+      "the kernel family '\(program)' does not build with \(options.shortened(to: 160)): \(BuildLog.summary(log))"
+        + (file.map { "; all that the compiler says is in \($0)" } ?? "")
     case .tooLarge(let kernel, let value): "the kernel \(kernel) cannot count to \(value)"
     case .noSuchDevice(let index, let found):
       found == 0

@@ -102,7 +102,8 @@ final class Programs {
       let log = buildLog(program)
       clReleaseProgram(program)
       throw OpenCLError.build(
-        program: name, options: options, log: log.isEmpty ? OpenCLError.name(of: built) : log)
+        program: name, options: options, log: log.isEmpty ? OpenCLError.name(of: built) : log,
+        file: BuildLog.keep(log, program: name, options: options, beside: cache.directory))
     }
     return program
   }

@@ -81,7 +81,9 @@ public enum ReplayError: Error, Sendable, Equatable, CustomStringConvertible {
   case otherFormat(found: Int, version: String)
 
   /// One line.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .malformed(let reason): "this is no replay: \(reason)"
     case .otherFormat(let found, let version):

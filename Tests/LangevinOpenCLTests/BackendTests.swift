@@ -129,7 +129,7 @@ import Testing
     #expect {
       _ = try backend.programs.kernel("map", .elementwise, options: "-DT=no_such_type -DVW=16 -DCHUNK=16")
     } throws: { error in
-      guard case OpenCLError.build("elementwise", _, let log) = error else { return false }
+      guard case OpenCLError.build("elementwise", _, let log, _) = error else { return false }
       return log.contains("no_such_type")
     }
   }

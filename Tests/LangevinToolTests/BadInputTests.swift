@@ -251,7 +251,7 @@ struct BadInputTests {
     }
   }
 
-  @Test func aKernelThatDoesNotBuildShowsTheLog() throws {
+  @Test func aKernelThatDoesNotBuildKeepsTheLogInAFile() throws {
     let index = try #require(Int(Tool.pocl().dropFirst("opencl:".count)))
     let backend = try OpenCLBackend(index: index, programCache: scratch.url("cache"))
     let error = #expect(throws: OpenCLError.self) {
@@ -259,6 +259,11 @@ struct BadInputTests {
     }
     let text = try #require(error).description
     #expect(text.contains("'noise' does not build") && text.contains("no_such_function"), "\(text)")
+    #expect(!text.contains("\n") && text.count < 600, "\(text)")
+    let path = try #require(text.components(separatedBy: "the compiler says is in ").last)
+    #expect(path.hasPrefix(scratch.url("build-logs/noise-").path))
+    let log = try String(contentsOfFile: path, encoding: .utf8)
+    #expect(log.contains("\n") && log.contains("no_such_function") && log.hasPrefix("noise "))
   }
 
   /// PoCL keeps programs by itself; ours is the list of those that it has compiled.

@@ -27,7 +27,9 @@ public enum CheckpointError: Error, Sendable, Equatable, CustomStringConvertible
   case notInShard(index: String, shard: String, tensor: String)
 
   /// One line that says which file and what to do.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .missingFile(let path): "\(path): no such file"
     case .unreadable(let path, let reason): "\(path): cannot be read: \(reason)"

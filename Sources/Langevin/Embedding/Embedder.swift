@@ -153,7 +153,9 @@ public enum EmbeddingError: Error, Sendable, Equatable, CustomStringConvertible 
   case noDirection
 
   /// One line that says what to change.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .nothingToEmbed: "there is neither text nor picture to embed"
     case .emptyText(let text): "the text '\(text)' is empty"

@@ -62,7 +62,9 @@ public enum ImageError: Error, Sendable, Equatable, CustomStringConvertible {
   case notFinite
 
   /// One line that names the file.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .missingFile(let path): "\(path): no such file"
     case .unreadable(let path, let reason): "\(path): cannot be read: \(reason)"

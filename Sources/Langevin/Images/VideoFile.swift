@@ -1,4 +1,5 @@
 import Foundation
+import LangevinTensor
 
 /// How frames become a file; the file's ending decides.
 public enum VideoFormat: String, Sendable, CaseIterable {
@@ -125,7 +126,9 @@ public enum VideoError: Error, Sendable, Equatable, CustomStringConvertible {
   case badFrames(path: String, String)
 
   /// One line that names the file and says what to do.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .unknownFormat(let path):
       return "\(path): a video's file must end in .mp4, .webp or .png (its frames, numbered)"

@@ -94,7 +94,9 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
   case nonFinite(stage: String, operation: String)
 
   /// One line that says what to change.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .badRequest(let reason): reason
     case .unusedOption(let option, let pipeline, let used):

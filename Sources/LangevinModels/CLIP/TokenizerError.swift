@@ -1,5 +1,6 @@
 import Foundation
 import LangevinJSON
+import LangevinTensor
 
 /// What can be wrong with a tokenizer's files.
 public enum TokenizerError: Error, Sendable, Equatable, CustomStringConvertible {
@@ -9,7 +10,9 @@ public enum TokenizerError: Error, Sendable, Equatable, CustomStringConvertible 
   case unsupported(path: String, found: String)
 
   /// One line that names the file.
-  public var description: String {
+  public var description: String { text.printable }
+
+  private var text: String {
     switch self {
     case .missingFile(let path): "\(path): no such file"
     case .malformed(let path, let reason): "\(path): malformed tokenizer: \(reason)"
