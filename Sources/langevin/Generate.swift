@@ -28,6 +28,10 @@ struct Generate: ParsableCommand {
   var preview: String?
   @Option(parsing: .unconditional, help: "Steps between previews. (default: 5)")
   var previewEvery: Int?
+  @Flag(
+    help: "List the prompts that the model was made for, of words only those with them, and generate nothing."
+  )
+  var listPrompts = false
   @Flag(help: "Say how much memory each stage needs, and generate nothing.")
   var plan = false
   @Flag(help: "No progress; warnings and errors only.")
@@ -39,6 +43,7 @@ struct Generate: ParsableCommand {
 
   mutating func run() throws {
     Interrupt.install()
+    if listPrompts { return try PromptList.show(of: options.modelURL(), with: options.prompts) }
     let start = ContinuousClock.now
     let prompts = try options.check()
     let choice = try DeviceChoice.parse(options.device)

@@ -126,4 +126,23 @@ struct UsageTests {
       #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
     }
   }
+
+  @Test func theModelsPromptsAreListed() throws {
+    let all = try run(["generate", "--list-prompts"])
+    let names = all.output.split(separator: "\n").map(String.init)
+    #expect(all.status == 0 && all.errors.isEmpty && names.count > 100)
+    #expect(names.contains("grinning face") && Set(names).count == names.count)
+    let some = try run(["generate", "--list-prompts", "FACE", "cat"]).output.split(separator: "\n").map(
+      String.init)
+    #expect(!some.isEmpty && some == names.filter { $0.contains("face") && $0.contains("cat") })
+    let none = try run(["generate", "--list-prompts", "no such thing"])
+    #expect(none.status == 0 && none.output.isEmpty && none.errors.contains("\(names.count) prompts"))
+
+    let model = try scratch.model()
+    try FileManager.default.removeItem(at: model.appendingPathComponent("prompts.txt"))
+    let without = try run(["generate", "--list-prompts", "--model", model.path])
+    #expect(without.status == 0 && without.output.isEmpty && without.errorLines.count == 1)
+    #expect(without.errors.contains("no list of prompts"))
+    #expect(try run(["generate", "--list-prompts", "--model", "missing"]).status == 1)
+  }
 }
