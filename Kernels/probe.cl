@@ -1,6 +1,6 @@
 // What a device can do at most: multiply-adds in registers, and bytes to and from memory.
 //
-// VW, TYPE: lanes of a vector and its name. CHAINS: independent accumulators, enough to hide the latency.
+// TYPE: a vector of VW lanes. CHAINS: independent accumulators, enough to hide the latency.
 //
 // `fma_peak`: every work-item does `count` times CHAINS multiply-adds of VW lanes, acc = acc * a + b; with
 // |a| < 1 they stay finite. The sum is stored so that none can be left out. 2 * VW * CHAINS * count * items FLOP.

@@ -6,7 +6,7 @@
 //
 // A element (row, k) lies at row * a_row + k * a_inner, or for CONV 1 in x [N, H, W, C] with
 // k = tap * C + channel; W element (k, column) at k * w_inner + column * w_column. y [rows, columns].
-// TX, TY 16; TM, TN 64; TK 16. VW must be 4.
+// TX, TY, TM, TN and TK are tuned: TuningParameters.swift has the shipped values. VW must be 4.
 
 #define MI (TM / TY)
 #define NI (TN / TX)

@@ -1,7 +1,7 @@
 import CVectorMath
 import Glibc
 
-/// OpenBLAS, loaded when the first CPU backend is made.
+/// OpenBLAS, loaded when it is first asked for.
 ///
 /// It is not linked, because it chooses its kernels once, when it is loaded, and a release older than the
 /// processor takes the oldest ones it has (Debian 12's on a Sapphire Rapids: SSE3, a fifth of the speed). Only an

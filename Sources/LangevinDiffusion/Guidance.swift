@@ -32,7 +32,9 @@ public struct ClassifierFreeGuidance {
   ///
   /// Throws `DiffusionError.guidanceBatch` where the network does not return 2N rows.
   public func callAsFunction(_ x: Tensor, _ timestep: Float) throws -> Tensor {
-    guard Self.isUsed(scale: scale) else { return try network(x, timestep) }
+    guard Self.isUsed(scale: scale) else {
+      return try network(x, timestep).cast(to: .float32)
+    }
     let count = x.shape[0]
     let output = try network(Tensor.concatenated([x, x], axis: 0), timestep).cast(to: .float32)
     guard output.shape[0] == 2 * count else {

@@ -1,4 +1,5 @@
 import Foundation
+import LangevinTensor
 
 /// Numbers as people read them.
 enum Units {
@@ -25,21 +26,11 @@ enum Units {
     }
   }
 
+  static func bytes(_ count: Int) -> String { ByteCount.text(count) }
   static func flops(_ value: Double) -> String { scaled(value, "FLOP/s") }
   static func rate(_ value: Double) -> String { scaled(value, "B/s") }
 
   private static func scaled(_ value: Double, _ unit: String) -> String {
     value >= 1e12 ? "\(number(value * 1e-12)) T\(unit)" : "\(number(value * 1e-9)) G\(unit)"
-  }
-
-  /// `1.5 GiB`.
-  static func bytes(_ count: Int) -> String {
-    var (value, unit) = (Double(count), 0)
-    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while value >= 1024 && unit < units.count - 1 {
-      value /= 1024
-      unit += 1
-    }
-    return unit == 0 ? "\(count) bytes" : String(format: "%.1f %@", value, units[unit])
   }
 }

@@ -6,11 +6,11 @@ import Synchronization
 ///
 /// All paths into one checkpoint share the record of what was loaded, so that `finish` can name what was not.
 public struct Weights: Sendable {
-  private let checkpoint: Checkpoint
+  private let origin: Origin
   /// Dotted, without a dot at its end; empty at the root.
   public let path: String
 
-  private final class Checkpoint: Sendable {
+  private final class Origin: Sendable {
     let source: any WeightSource
     let names: Set<String>
     let device: Device
@@ -33,28 +33,28 @@ public struct Weights: Sendable {
   public init(
     _ source: any WeightSource, on device: Device, as dtype: DType = .float32, component: String = ""
   ) {
-    checkpoint = Checkpoint(source, on: device, as: dtype, component: component)
+    origin = Origin(source, on: device, as: dtype, component: component)
     path = ""
   }
 
-  private init(_ checkpoint: Checkpoint, path: String) {
-    self.checkpoint = checkpoint
+  private init(_ origin: Origin, path: String) {
+    self.origin = origin
     self.path = path
   }
 
   /// The path of the layer that loads itself from here, as `LayerPath` has it: the component's name, then `path`.
   public var layerPath: String {
-    let component = checkpoint.component
+    let component = origin.component
     return component.isEmpty ? path : path.isEmpty ? component : component + "." + path
   }
 
   /// How parameters, and hence activations, are stored.
-  public var dtype: DType { checkpoint.dtype }
+  public var dtype: DType { origin.dtype }
   /// Where parameters are stored.
-  public var device: Device { checkpoint.device }
+  public var device: Device { origin.device }
 
   /// The path one name further down; nothing is looked up yet.
-  public subscript(name: String) -> Weights { Weights(checkpoint, path: fullName(name)) }
+  public subscript(name: String) -> Weights { Weights(origin, path: fullName(name)) }
   /// As `self["\(index)"]`.
   public subscript(index: Int) -> Weights { self[String(index)] }
 
@@ -63,7 +63,7 @@ public struct Weights: Sendable {
   /// Whether there is a tensor of this name, or one below it.
   public func contains(_ name: String) -> Bool {
     let full = fullName(name)
-    return checkpoint.names.contains(full) || checkpoint.names.contains { $0.hasPrefix(full + ".") }
+    return origin.names.contains(full) || origin.names.contains { $0.hasPrefix(full + ".") }
   }
 
   // MARK: Loading
@@ -111,9 +111,9 @@ public struct Weights: Sendable {
 
   private func tensor(_ name: String, anyOf shapes: [Shape]) throws -> Tensor {
     let full = fullName(name)
-    let source = checkpoint.source
+    let source = origin.source
     guard let spec = source.spec(of: full, expecting: shapes[0]) else {
-      if checkpoint.names.contains(full) {
+      if origin.names.contains(full) {
         throw WeightError.unsupportedDType(name: full, source: source.description)
       }
       throw WeightError.missing(name: full, source: source.description)
@@ -125,9 +125,9 @@ public struct Weights: Sendable {
       throw WeightError.wrongShape(
         name: full, expected: shapes[0], got: spec.shape, source: source.description)
     }
-    checkpoint.used.withLock { _ = $0.insert(full) }
+    origin.used.withLock { _ = $0.insert(full) }
     return try layer(layerPath) {
-      try source.load(full, on: checkpoint.device).cast(to: checkpoint.dtype)
+      try source.load(full, on: origin.device).cast(to: origin.dtype)
     }
   }
 
@@ -135,8 +135,8 @@ public struct Weights: Sendable {
 
   /// Marks everything at and below this path as known but not wanted, so that `finish` does not name it.
   public func skip() {
-    let skipped = checkpoint.names.filter { isBelow($0) }
-    checkpoint.used.withLock { $0.formUnion(skipped) }
+    let skipped = origin.names.filter { isBelow($0) }
+    origin.used.withLock { $0.formUnion(skipped) }
   }
 
   /// Throws `WeightError.unused` if the checkpoint has tensors at or below this path that nothing loaded.
@@ -144,10 +144,10 @@ public struct Weights: Sendable {
   /// `buffers` are names relative to this path that some writers store and no model needs.
   public func finish(ignoring buffers: Set<String> = []) throws {
     let ignored = Set(buffers.map(fullName))
-    let used = checkpoint.used.withLock { $0 }
-    let unused = checkpoint.names.filter { isBelow($0) && !used.contains($0) && !ignored.contains($0) }
+    let used = origin.used.withLock { $0 }
+    let unused = origin.names.filter { isBelow($0) && !used.contains($0) && !ignored.contains($0) }
     if !unused.isEmpty {
-      throw WeightError.unused(names: unused.sorted(), source: checkpoint.source.description)
+      throw WeightError.unused(names: unused.sorted(), source: origin.source.description)
     }
   }
 

@@ -21,8 +21,8 @@ public enum TensorError: Error, Sendable, Equatable, CustomStringConvertible {
     case .deviceMismatch(let operation, let devices):
       "\(operation): its operands are on different devices (\(devices.joined(separator: ", ")))"
     case .outOfMemory(let device, let requested, let inUse, let limit):
-      "out of memory on \(device): asked for \(TensorError.mebibytes(requested)) with "
-        + "\(TensorError.mebibytes(inUse)) in use of \(TensorError.mebibytes(limit)); "
+      "out of memory on \(device): asked for \(ByteCount.text(requested)) with "
+        + "\(ByteCount.text(inUse)) in use of \(ByteCount.text(limit)); "
         + "try a smaller --width and --height, --count 1 or --precision f16"
     case .deviceFailure(let device, let operation, let reason): "\(device): \(operation): \(reason)"
     case .nonFinite(let operation, let output, let count):
@@ -34,10 +34,5 @@ public enum TensorError: Error, Sendable, Equatable, CustomStringConvertible {
 
   private static func list(_ specs: [TensorSpec]) -> String {
     specs.map(\.description).joined(separator: ", ")
-  }
-
-  private static func mebibytes(_ bytes: Int) -> String {
-    let tenths = (Double(bytes) / 1_048_576 * 10).rounded() / 10
-    return "\(tenths) MiB"
   }
 }

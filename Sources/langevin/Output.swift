@@ -42,24 +42,14 @@ enum Output {
     return try encoder.encode(value)
   }
 
+  /// `1.5 GiB`, `32 KiB`.
+  static func bytes(_ count: Int) -> String { ByteCount.text(count) }
+
   /// As the user would type it: relative to the working folder where it lies within.
   static func path(_ url: URL) -> String {
     let path = url.absoluteURL.standardizedFileURL.path
     let folder = FileManager.default.currentDirectoryPath + "/"
     return path.hasPrefix(folder) ? String(path.dropFirst(folder.count)) : path
-  }
-
-  /// `1.5 GiB`, `32 KiB`.
-  static func bytes(_ count: Int) -> String {
-    var value = Double(count)
-    var unit = 0
-    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while value >= 1024 && unit < units.count - 1 {
-      value /= 1024
-      unit += 1
-    }
-    let isWhole = value == value.rounded() || unit == 0
-    return (isWhole ? "\(Int(value))" : String(format: "%.1f", value)) + " " + units[unit]
   }
 }
 

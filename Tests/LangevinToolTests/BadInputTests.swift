@@ -245,7 +245,7 @@ struct BadInputTests {
     // Foreseen, and then so.
     for (line, words) in zip(
       outcome.errorLines,
-      [["warning: this needs", "offers 8 MiB"], ["out of memory", "asked for", "in use of 8.0 MiB", "try"]])
+      [["warning: this needs", "offers 8 MiB"], ["out of memory", "asked for", "in use of 8 MiB", "try"]])
     {
       for word in words { #expect(line.contains(word), "no '\(word)' in: \(line)") }
     }

@@ -57,16 +57,13 @@ public struct LatentPlan {
   /// Image k's trajectory: from noise, from the request's latents, or from a picture's posterior.
   ///
   /// `network` is called on [x; x] of (negative, prompt) where guided, and on x of the prompt outside of the interval
-  /// of guidance; its output is cast to float32.
+  /// of guidance.
   func trajectory(
     _ image: Int, _ config: NoiseSchedule, _ posterior: DiagonalGaussian?, _ autoencoder: AutoencoderStage,
     _ network: @escaping Network
   ) -> Trajectory {
     let guidance = ClassifierFreeGuidance(
-      scale: request.guidance ?? 1, rescale: request.guidanceRescale ?? 0
-    ) { x, timestep in
-      try network(x, timestep).cast(to: .float32)
-    }
+      scale: request.guidance ?? 1, rescale: request.guidanceRescale ?? 0, network)
     let guided = NetworkDenoiser(config.prediction) { x, timestep in try guidance(x, timestep) }
     let denoiser = GuidanceInterval(
       guided, outside: NetworkDenoiser(config.prediction, network),

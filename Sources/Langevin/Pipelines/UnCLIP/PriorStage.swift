@@ -109,8 +109,7 @@ struct PriorStage: Sendable {
       let guidance = ClassifierFreeGuidance(scale: scale) { x, timestep in
         try prior(
           x.cast(to: dtype), timesteps: [Float](repeating: timestep, count: x.shape[0]),
-          embedding: text.embeddings, text: text.hidden, mask: mask
-        ).cast(to: .float32)
+          embedding: text.embeddings, text: text.hidden, mask: mask)
       }
       let trajectory = Trajectory(
         "prior", sampler, along: steps, config: schedule, eta: request.eta,

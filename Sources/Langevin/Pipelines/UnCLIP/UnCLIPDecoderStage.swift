@@ -101,7 +101,6 @@ struct UnCLIPDecoderStage: Sendable {
       let guidance = ClassifierFreeGuidance(scale: plan.request.guidance ?? 1) { x, timestep in
         let timesteps = [Float](repeating: timestep, count: x.shape[0])
         return try model(x.cast(to: dtype), timesteps: timesteps, conditioning: conditionings[image])
-          .cast(to: .float32)
       }
       return Trajectory(
         "decoder", schedule.sampler ?? .ddpm, along: plan.decoder, config: schedule, stream: 1,
