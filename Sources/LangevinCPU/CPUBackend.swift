@@ -6,7 +6,7 @@ import LangevinTensor
 /// done when a call returns. float16 and bfloat16 are storage only: inputs are widened to float32, the output
 /// is rounded once.
 public final class CPUBackend: Backend {
-  /// `cpu`.
+  /// What the backend is called: `cpu`.
   public let name = "cpu"
   let pool: MemoryPool
   let log = RecordLog()
@@ -157,7 +157,7 @@ struct RawArray {
   var ints: UnsafeMutablePointer<Int32> { pointer.assumingMemoryBound(to: Int32.self) }
 }
 
-/// A float32 operand.
+/// The elements of an operand as float32: a view of its memory, or a widened copy.
 struct FloatArray {
   let pointer: UnsafePointer<Float>
   let shape: Shape
@@ -171,7 +171,7 @@ struct FloatArray {
   }
 }
 
-/// A float32 result.
+/// Where a result's elements go as float32, before they are rounded to its dtype.
 struct MutableFloatArray {
   let pointer: UnsafeMutablePointer<Float>
   let shape: Shape

@@ -1,7 +1,7 @@
 import CVectorMath
 import LangevinTensor
 
-/// Element by element.
+/// Operations that compute each element from those at its place.
 extension CPUBackend {
   func unary(_ function: Unary, _ x: FloatArray, _ y: MutableFloatArray) {
     let function = function.vectorised

@@ -59,7 +59,7 @@ struct Product {
   var transposeLeft = false
   var transposeRight = false
 
-  /// Not worth splitting.
+  /// Whether the product is too small to share out over the cores.
   var isSmall: Bool { m * n * k < 65536 }
 
   /// The whole product, its output cut into a grid over the cores.

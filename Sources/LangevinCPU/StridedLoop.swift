@@ -7,7 +7,7 @@ struct StridedLoop {
   let outer: [Int]
   /// Length of an innermost run.
   let inner: Int
-  /// By operand.
+  /// The innermost stride of each operand.
   let innerStrides: [Int]
   /// By operand, then outer axis.
   private let outerStrides: [[Int]]

@@ -13,7 +13,7 @@ public protocol Denoiser {
 }
 
 extension Denoiser {
-  /// `denoised` alone.
+  /// What `denoised` returns, without a learned variance.
   public func guess(_ x: Tensor, at level: NoiseLevel) throws -> Guess {
     Guess(denoised: try denoised(x, at: level))
   }
@@ -41,11 +41,11 @@ public typealias Network = (_ x: Tensor, _ timestep: Float) throws -> Tensor
 
 /// What a network's output means.
 public enum Prediction: String, Sendable, CaseIterable, Decodable {
-  /// The noise; arXiv:2006.11239.
+  /// The network predicts the noise; arXiv:2006.11239.
   case epsilon
   /// `alpha * noise - sigma * x0`; arXiv:2202.00512, appendix D.
   case v = "v_prediction"
-  /// The clean latent.
+  /// The network predicts the clean latent.
   case sample
   /// `noise - x0`; arXiv:2209.03003.
   case flow = "flow_prediction"

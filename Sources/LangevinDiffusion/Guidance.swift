@@ -64,7 +64,7 @@ public struct ClassifierFreeGuidance {
 public struct GuidanceInterval: Denoiser {
   /// Called within the interval.
   public var guided: any Denoiser
-  /// Called outside it.
+  /// The denoiser that is called at noise levels outside the interval.
   public var plain: any Denoiser
   /// In sigma / alpha (`NoiseLevel.noiseToSignal`): above its lower and up to its upper bound there is guidance.
   public var interval: ClosedRange<Double>

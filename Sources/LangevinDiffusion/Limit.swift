@@ -3,7 +3,7 @@ import LangevinTensor
 
 /// How a guess of pixels is kept within the range that pixels have.
 public enum Limit: Sendable, Hashable {
-  /// Within -c...c.
+  /// Clamps values to -c...c.
   case clip(Float)
   /// Each image within -s...s, divided by s, where s is this quantile of its absolute values, at least 1 and at
   /// most `maximum`: dynamic thresholding, arXiv:2205.11487, section 2.3, with torch.quantile's interpolation.
@@ -46,10 +46,10 @@ public enum Limit: Sendable, Hashable {
 public struct Limited: Denoiser {
   /// The denoiser whose guess is limited.
   public var base: any Denoiser
-  /// How.
+  /// How the guess is limited.
   public var limit: Limit
 
-  /// A limited denoiser.
+  /// Limits what this denoiser guesses.
   public init(_ base: any Denoiser, _ limit: Limit) {
     self.base = base
     self.limit = limit

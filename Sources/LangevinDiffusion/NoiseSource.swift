@@ -1,6 +1,6 @@
 import LangevinTensor
 
-/// Whose random numbers.
+/// Which generator's random numbers a seed stands for.
 public enum NoiseKind: String, Sendable, CaseIterable {
   /// Philox 4x32-10 in integer arithmetic, on the device: see `NoiseFunction`.
   case philox
@@ -31,7 +31,7 @@ public enum NoiseUse: Sendable, Hashable {
 public struct NoiseSource: Sendable {
   /// Whose numbers these are.
   public let kind: NoiseKind
-  /// One an image.
+  /// The seed of each image.
   public let seeds: [UInt64]
   /// Where the noise is made.
   public let device: Device

@@ -47,7 +47,7 @@ public struct TorchGenerator: Sendable {
   }
 }
 
-/// MT19937.
+/// The generator MT19937, seeded as PyTorch seeds it.
 struct MersenneTwister: Sendable {
   private var state: [UInt32]
   private var next = 624

@@ -2,7 +2,7 @@ import Foundation
 
 /// How far samples are from data.
 enum Distances {
-  /// The centre.
+  /// The mean of some points.
   static func mean(_ points: [Vector]) -> Vector {
     points.reduce(Vector(x: 0, y: 0), +) * (1 / Double(max(points.count, 1)))
   }

@@ -7,9 +7,9 @@ import LangevinTensor
 ///
 /// Denoiser and samplers run on the device; the same seed gives the same pictures on every device, up to rounding.
 public struct Experiment {
-  /// Which device computes.
+  /// The device that computes every figure.
   public let device: Device
-  /// Of all noise.
+  /// The seed of all noise.
   public let seed: UInt64
   /// Data points of each spiral.
   public let points: Int
@@ -69,7 +69,7 @@ public struct Experiment {
     NoiseSource(.philox, seeds: [seed &+ purpose &* 0x9E37_79B9_7F4A_7C15], on: device)
   }
 
-  /// Standard normal points.
+  /// Standard normal points of the latent's shape; each purpose has its own noise.
   func normal(_ purpose: UInt64 = 0) throws -> Tensor {
     var noise = noise(purpose)
     return try noise.normal(shape, for: .initial)

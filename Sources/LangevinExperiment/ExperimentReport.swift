@@ -9,7 +9,7 @@ public struct Claim: Sendable, Codable {
   public var name: String
   /// What the number is.
   public var statement: String
-  /// What was measured.
+  /// The number that was measured.
   public var value: Double
   /// The least that agrees with the claim.
   public var atLeast: Double
@@ -43,11 +43,11 @@ public struct ExperimentSection: Sendable, Codable {
   public var title: String
   /// What was done and what is to be seen.
   public var text: String
-  /// The numbers.
+  /// The section's claims with their numbers.
   public var claims: [Claim]
   /// What the charts show.
   public var series: [Series]
-  /// The drawing, SVG.
+  /// The figure as SVG text.
   public var figure = ""
 
   private enum CodingKeys: CodingKey { case title, text, claims, series }
@@ -59,7 +59,7 @@ public struct ExperimentSection: Sendable, Codable {
 
 /// What the experiment found: `results.json`, and the page.
 public struct ExperimentReport: Sendable, Codable {
-  /// Of the noise.
+  /// The seed of all noise.
   public var seed: UInt64
   /// The device that computed, by name.
   public var device: String
@@ -72,6 +72,6 @@ public struct ExperimentReport: Sendable, Codable {
   /// In the order of the page.
   public var sections: [ExperimentSection]
 
-  /// All sections' claims.
+  /// The claims of all sections.
   public var claims: [Claim] { sections.flatMap(\.claims) }
 }

@@ -5,9 +5,9 @@ import LangevinTensor
 /// The optimal denoiser of a finite data set: E[x0 | x] = sum_i w_i x_i, where w is the softmax over the data points
 /// of `log p_i - |x - alpha x_i|^2 / (2 sigma^2)` (arXiv:2206.00364, appendix B.3). It needs no training.
 struct PosteriorMean: Denoiser {
-  /// [N, 2].
+  /// The data, float32 [N, 2].
   private let points: Tensor
-  /// [1, N] each.
+  /// The data's coordinates, [1, N] each.
   private let coordinates: (x: Tensor, y: Tensor)
   /// log p, [1, N]; nil where all are equally likely.
   private let logWeights: Tensor?
@@ -22,7 +22,7 @@ struct PosteriorMean: Denoiser {
     logWeights = try weights.map { try Tensor($0.map { Float(log($0)) }, [1, data.count], on: device) }
   }
 
-  /// x [..., 2].
+  /// The mean of the data given noisy points; `x` is float32 [..., 2].
   func denoised(_ x: Tensor, at level: NoiseLevel) throws -> Tensor {
     let rows = try x.reshaped([-1, 2])
     // The differences are squared, not the coordinates: near a data point nothing large cancels, and the softmax

@@ -15,7 +15,7 @@ public enum StrictJSON: Equatable, Sendable {
 
   /// A key of an object with its value.
   public struct Member: Equatable, Sendable {
-    /// Unescaped.
+    /// The member's name, without escapes.
     public var key: String
     /// Whatever stands behind the colon.
     public var value: StrictJSON
@@ -76,7 +76,7 @@ public enum StrictJSON: Equatable, Sendable {
   /// An array of strings.
   public static func strings(_ values: [String]) -> StrictJSON { .array(values.map { .string($0) }) }
 
-  /// Compact UTF-8.
+  /// The value as compact JSON in UTF-8.
   public var data: Data { Data(text.utf8) }
 
   /// Compact; numbers as they were spelled.

@@ -7,7 +7,7 @@ public struct Ceilings: Codable, Sendable, Hashable {
   /// Bytes per second, read plus written, of blocks larger than the caches.
   public var bandwidth: Double
 
-  /// Rates per second.
+  /// Ceilings of these rates: float32 FLOP/s and bytes/s.
   public init(flops: Double, bandwidth: Double) {
     self.flops = flops
     self.bandwidth = bandwidth

@@ -9,7 +9,7 @@ public enum MeasurementError: Error, Sendable, CustomStringConvertible {
   /// A file of an earlier measurement.
   case unreadable(path: String, reason: String)
 
-  /// One line.
+  /// What went wrong, in one line.
   public var description: String { text.printable }
 
   private var text: String {

@@ -52,7 +52,7 @@ public struct ConfigObject: Sendable {
     return number
   }
 
-  /// Zero or more.
+  /// Reads a whole number of 0 or more. Throws `ModelError.unsupported`.
   func count(_ key: String, default fallback: Int) throws -> Int {
     guard let value = self[key] else { return fallback }
     guard let number = ConfigObject.int(value), number >= 0 else { throw invalid(key, "a whole number") }

@@ -2,7 +2,7 @@ import LangevinTensor
 
 /// A table of vectors, looked up by number.
 public struct Embedding: Sendable {
-  /// [count, channels].
+  /// The vectors, [count, channels].
   public let table: Tensor
   let path: String
 

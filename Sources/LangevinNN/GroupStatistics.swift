@@ -9,9 +9,9 @@ import LangevinTensor
 public final class GroupStatistics {
   /// The part of a picture that a tile stands for, in the tile's own rows and columns before the network.
   public struct Region: Sendable, Hashable {
-    /// Which tile.
+    /// The tile's number.
     public var tile: Int
-    /// Of the tile.
+    /// The tile's extents in pixels.
     public var height, width: Int
     /// Those that no other tile stands for.
     public var rows, columns: Range<Int>

@@ -11,11 +11,11 @@ public struct MultiHeadAttention: Sendable {
 
   /// The checkpoint's names of the four projections.
   public struct Names: Sendable {
-    /// Of Q.
+    /// The name of the layer that makes the queries.
     public var query: String
-    /// Of K.
+    /// The name of the layer that makes the keys.
     public var key: String
-    /// Of V.
+    /// The name of the layer that makes the values.
     public var value: String
     /// Of the projection after the heads.
     public var output: String

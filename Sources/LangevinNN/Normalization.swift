@@ -47,7 +47,7 @@ public struct LayerNormalization: Sendable {
     path = weights.layerPath
   }
 
-  /// [..., channels].
+  /// Normalises x [..., channels] over its last axis.
   public func callAsFunction(_ x: Tensor) throws -> Tensor {
     try layer(path) { try x.layerNorm(gamma, beta, epsilon: epsilon) }
   }
@@ -66,7 +66,7 @@ public struct RMSNormalization: Sendable {
     path = weights.layerPath
   }
 
-  /// [..., channels].
+  /// Normalises x [..., channels] over its last axis.
   public func callAsFunction(_ x: Tensor) throws -> Tensor {
     try layer(path) { try x.rmsNorm(gamma, epsilon: epsilon) }
   }

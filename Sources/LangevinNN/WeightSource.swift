@@ -24,7 +24,7 @@ public enum WeightError: Error, Sendable, Equatable, CustomStringConvertible {
   case missing(name: String, source: String)
   /// Tensors that no part of the model asked for, sorted.
   case unused(names: [String], source: String)
-  /// PyTorch's shapes.
+  /// A tensor has another shape than the layer; both shapes are in PyTorch's order.
   case wrongShape(name: String, expected: Shape, got: Shape, source: String)
   /// A parameter that is not of floating point.
   case unsupportedDType(name: String, source: String)

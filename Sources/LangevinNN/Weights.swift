@@ -55,7 +55,7 @@ public struct Weights: Sendable {
 
   /// The path one name further down; nothing is looked up yet.
   public subscript(name: String) -> Weights { Weights(origin, path: fullName(name)) }
-  /// As `self["\(index)"]`.
+  /// The path one number further down, as in a list of layers.
   public subscript(index: Int) -> Weights { self[String(index)] }
 
   private func fullName(_ name: String) -> String { path.isEmpty ? name : path + "." + name }

@@ -32,7 +32,7 @@ final class BufferPool: @unchecked Sendable {
     var use = MemoryUse()
     /// The most in use since it was last taken.
     var peak = 0
-    /// Ascending by capacity.
+    /// The kept buffers, in ascending order of capacity.
     var free: [(capacity: Int, memory: cl_mem)] = []
   }
 

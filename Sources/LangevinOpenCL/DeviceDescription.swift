@@ -22,13 +22,13 @@ public struct DeviceDescription: Sendable, Codable, Hashable {
   public var computeUnits: Int
   /// The highest clock in MHz; 0 where the driver does not say.
   public var clockMHz: Int
-  /// Bytes.
+  /// The device's memory in bytes.
   public var globalMemory: Int
   /// Bytes of one buffer at most.
   public var maxAllocation: Int
-  /// Bytes a work-group.
+  /// Local memory of a work-group, in bytes.
   public var localMemory: Int
-  /// Work-items a work-group.
+  /// The most work-items that a work-group can have.
   public var maxWorkGroupSize: Int
   /// Floats of a vector register, which decide the tiles of CPUs; nil where the driver does not say.
   public var vectorWidth: Int?

@@ -3,7 +3,7 @@ import Foundation
 
 /// A driver that is registered with the OpenCL loader by an .icd file.
 public struct InstalledDriver: Sendable, Codable, Hashable {
-  /// The .icd file.
+  /// The path of the .icd file.
   public let file: String
   /// What the file names: a path or a soname; empty where it names nothing or cannot be read.
   public let library: String
@@ -68,8 +68,11 @@ public enum OpenCLLoader {
 
 /// What an OpenCL platform, which is a driver that was loaded, says of itself.
 public struct PlatformDescription: Sendable, Codable, Hashable {
+  /// The platform's name.
   public let name: String
+  /// The platform's vendor.
   public let vendor: String
+  /// The version of OpenCL, and what the platform adds to it.
   public let version: String
   /// How many devices it has.
   public let devices: Int

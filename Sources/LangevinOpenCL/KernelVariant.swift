@@ -7,9 +7,11 @@ import enum LangevinTensor.Operation
 
 /// An operation with the shapes that it is called with.
 public struct OperationCall: Sendable, Hashable, Codable {
+  /// The operation that is called.
   public let operation: Operation
   /// In the operation's order.
   public let inputs: [TensorSpec]
+  /// The output's shape and dtype.
   public let output: TensorSpec
 
   /// `output` is what shape inference gives.
@@ -25,6 +27,7 @@ public struct OperationCall: Sendable, Hashable, Codable {
 public struct KernelVariant: Sendable, Hashable, Codable {
   /// The kernels' file and the compiler's options: what is built as one program.
   public let program: String
+  /// The kernel's name in its program.
   public let kernel: String
   /// Work-items of a work-group; nil where the driver chooses. PoCL compiles a kernel for each.
   public let local: [Int]?
@@ -44,13 +47,19 @@ public struct KernelVariant: Sendable, Hashable, Codable {
 
 /// Compiles the kernels of one program: calls, each with those of its kernels that are wanted.
 public struct CompileJob: Sendable, Codable {
+  /// A call, and the kernels that it needs.
   public struct Part: Sendable, Codable {
+    /// The call.
     public let call: OperationCall
+    /// The kernels that it needs.
     public var variants: Set<KernelVariant>
   }
 
+  /// The program's name.
   public let program: String
+  /// The program's calls, with the kernels of each.
   public private(set) var parts: [Part] = []
+  /// How many kernels all parts have.
   public var variantCount: Int { parts.reduce(0) { $0 + $1.variants.count } }
 
   init(program: String) { self.program = program }

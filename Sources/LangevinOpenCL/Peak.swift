@@ -16,7 +16,7 @@ extension OpenCLBackend: PeakMeasuring {
   /// Counted seconds of the copies and sums: memory is shared, and its moments of peace are fewer.
   private static let longestTransfer = 0.4
 
-  /// float32 FLOP/s.
+  /// Measures the float32 FLOP/s that multiply-adds in registers reach.
   private func peakFLOPS() throws -> Double {
     let units = max(1, description.computeUnits)
     let isCPU = family == .cpu

@@ -78,7 +78,7 @@ final class Tuning {
 public struct KernelResources: Sendable, Hashable {
   /// The most work-items of a work-group.
   public var workGroupSize: Int
-  /// Bytes a work-group.
+  /// Local memory of a work-group, in bytes.
   public var localMemory: Int
   /// Bytes a work-item; on a GPU what did not fit into registers.
   public var privateMemory: Int

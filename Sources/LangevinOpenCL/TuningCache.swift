@@ -5,6 +5,7 @@ import Logging
 
 /// What a search found for a key.
 public struct TuningEntry: Sendable, Hashable {
+  /// What the parameters are for.
   public var key: TuningKey
   /// The fastest of those that gave right results.
   public var parameters: TuningParameters
@@ -12,10 +13,12 @@ public struct TuningEntry: Sendable, Hashable {
   public var runnerUp: TuningParameters?
   /// Seconds of the largest shape with the shipped parameters and with these, at the time of the search.
   public var shippedSeconds: Double
+  /// Seconds of one launch with these parameters.
   public var tunedSeconds: Double
   /// How many parameters were timed.
   public var candidates: Int
 
+  /// An entry of the cache.
   public init(
     key: TuningKey, parameters: TuningParameters, runnerUp: TuningParameters? = nil, shippedSeconds: Double,
     tunedSeconds: Double, candidates: Int

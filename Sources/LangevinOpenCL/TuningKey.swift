@@ -23,8 +23,11 @@ public enum TunedOperation: String, Sendable, Codable, CaseIterable {
 /// How many images there are is part of a product's rows, whose bits do not depend on its parameters, and no
 /// part of attention's key, whose bits do: a batch stays equal to its single images.
 public struct TuningKey: Sendable, Hashable {
+  /// Which operation the parameters are for.
   public let operation: TunedOperation
+  /// Which family's kernels.
   public let family: KernelFamily
+  /// Storage of the operands.
   public let dtype: DType
   /// In the order of `TunedOperation.sizeNames`; zero where there are fewer.
   let sizes: SIMD4<UInt32>

@@ -8,7 +8,7 @@ public protocol Storage: AnyObject, Sendable {
 public struct TensorView: Sendable {
   /// The memory that holds them.
   public let storage: any Storage
-  /// In elements.
+  /// Where the tensor begins in its storage, in elements.
   public let offset: Int
   /// Shape and dtype of the elements.
   public let spec: TensorSpec
@@ -39,7 +39,7 @@ public struct MemoryUse: Sendable, Hashable {
   /// What the device offers.
   public var limit = 0
 
-  /// All in bytes.
+  /// Amounts in bytes.
   public init(inUse: Int = 0, cached: Int = 0, highWater: Int = 0, limit: Int = 0) {
     self.inUse = inUse
     self.cached = cached

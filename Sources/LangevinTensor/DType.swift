@@ -23,6 +23,6 @@ public enum BFloat16 {
     return UInt16(truncatingIfNeeded: (bits &+ 0x7fff &+ ((bits >> 16) & 1)) >> 16)
   }
 
-  /// Exact.
+  /// Widens bfloat16's bits to a float, exactly.
   public static func float(_ bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
 }

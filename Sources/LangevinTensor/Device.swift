@@ -2,7 +2,7 @@ import Synchronization
 
 /// Where tensors live: a backend, what it may fall back to, and what was counted on the way.
 public final class Device: Sendable {
-  /// What computes.
+  /// The backend that computes this device's operations.
   public let backend: any Backend
   /// Runs what `backend` has no kernel for; nil makes that an error.
   public let fallback: (any Backend)?
@@ -109,7 +109,7 @@ private func nonFiniteCount(in bytes: UnsafeRawBufferPointer, of dtype: DType) -
 
 /// One operation, as the observer sees it.
 public struct OperationEvent: Sendable {
-  /// With its parameters.
+  /// The operation with its parameters.
   public let operation: Operation
   /// In the operation's order.
   public let inputs: [TensorSpec]
@@ -121,14 +121,14 @@ public struct OperationEvent: Sendable {
 
 /// What ran elsewhere than on the chosen device.
 public struct FallbackCount: Sendable, Hashable {
-  /// How many.
+  /// How many operations the fallback computed.
   public private(set) var operations = 0
   /// Copied to the fallback and back.
   public private(set) var bytes = 0
   /// How many by `Operation.name`.
   public private(set) var byName: [String: Int] = [:]
 
-  /// Nothing counted yet.
+  /// Counts that are all zero.
   public init() {}
 
   mutating func add(_ name: String, bytes copied: Int) {

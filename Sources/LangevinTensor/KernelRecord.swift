@@ -4,9 +4,9 @@ import Synchronization
 public struct KernelRecord: Sendable {
   /// What it computed, or a part of.
   public var operation: Operation
-  /// The operation's.
+  /// The operands' shapes and dtypes.
   public var inputs: [TensorSpec]
-  /// The operation's.
+  /// The output's shape and dtype.
   public var output: TensorSpec
   /// `LayerPath.current` at the launch.
   public var path: String
@@ -20,9 +20,9 @@ public struct KernelRecord: Sendable {
   public var queued: UInt64
   /// Device clock, nanoseconds: when the queue gave it to the device.
   public var submitted: UInt64
-  /// Device clock, nanoseconds.
+  /// When the kernel began, in nanoseconds of the device's clock.
   public var started: UInt64
-  /// Device clock, nanoseconds.
+  /// When the kernel ended, in nanoseconds of the device's clock.
   public var ended: UInt64
   /// `HostClock` nanoseconds: when the host began to prepare the launch.
   public var hostStart: UInt64
@@ -61,13 +61,13 @@ public struct KernelRecord: Sendable {
 public struct TransferRecord: Sendable, Hashable {
   /// Seen from the host.
   public enum Direction: String, Sendable, Hashable, Codable { case upload, download }
-  /// Which way.
+  /// Whether the copy went to the device or from it.
   public var direction: Direction
-  /// How many.
+  /// How many bytes were copied.
   public var bytes: Int
   /// `LayerPath.current` at the call.
   public var path: String
-  /// `HostClock` nanoseconds.
+  /// When the copy began, in `HostClock`'s nanoseconds.
   public var hostStart: UInt64
   /// `HostClock` nanoseconds. A download's includes the wait for the work that it depends on.
   public var hostEnd: UInt64
@@ -92,7 +92,7 @@ public final class RecordLog: Sendable {
   }
   private let state = Mutex(State())
 
-  /// Off.
+  /// A log that records nothing until it is switched on.
   public init() {}
 
   /// Whether the backend is to record.

@@ -1,7 +1,7 @@
 /// Which layer of a network computes: the path of its parameters in the checkpoint, after the component's name
 /// where the pipeline gave one, as in `unet.down_blocks.1.attentions.0.proj_in`.
 public enum LayerPath {
-  /// Empty outside layers.
+  /// The path of the layer that is computing; empty outside of layers.
   @TaskLocal public static var current = ""
 }
 

@@ -6,7 +6,7 @@ public struct Matrix: Sendable {
   public let layout: MatrixLayout
   /// The inner extent of the product.
   public let rows: Int
-  /// The outer extent.
+  /// How many columns the matrix has, N: a product's outputs.
   public let columns: Int
 
   /// A row-major matrix [rows, columns].

@@ -114,7 +114,7 @@ public struct Pad: Sendable, Hashable, Codable {
 /// Philox 4x32-10 (Salmon et al. 2011): element 4i + j is word j of the block with counter
 /// (i, stream, step, 0) and the seed as key; see `NoiseFunction`.
 public struct NormalNoise: Sendable, Hashable, Codable {
-  /// Philox's key.
+  /// The seed, which is Philox's key.
   public var seed: UInt64
   /// Which of the independent sequences of a seed.
   public var stream: UInt32
@@ -137,9 +137,9 @@ public struct NormalNoise: Sendable, Hashable, Codable {
 public struct WeightArrangement: Sendable, Hashable, Codable {
   /// Rows times columns of the kernel; 1 for a linear weight.
   public var taps: Int
-  /// Inputs a tap.
+  /// How many input channels each tap of the kernel has.
   public var channels: Int
-  /// Outputs.
+  /// How many outputs, the matrix's columns.
   public var columns: Int
   /// In elements of the source, as the two below.
   public var tapStride: Int

@@ -1,6 +1,6 @@
 /// How the right operand of a product, logically [K, N], lies in memory.
 public enum MatrixLayout: Sendable, Hashable, Codable {
-  /// [K, N].
+  /// Rows one after another, [K, N].
   case rowMajor
   /// [N, K], as PyTorch's Linear keeps it.
   case transposed
@@ -19,7 +19,7 @@ public struct Epilogue: Sendable, Hashable, Codable {
   public var bias: Bool
   /// `conv2d` only: [images, N], one row an image (the time embedding).
   public var perImage: Bool
-  /// The output's shape.
+  /// Whether a tensor of the output's shape is added.
   public var residual: Bool
   /// Applied to the sum.
   public var activation: Activation
@@ -69,7 +69,7 @@ public struct Conv2D: Sendable, Hashable, Codable {
   public var kernel: Extent2D
   /// Pixels between neighbouring windows, along both sides.
   public var stride: Int
-  /// Zeros around x.
+  /// How many zeros lie around x on each side.
   public var padding: Padding2D
   /// Of the matrix [taps * C, outputs].
   public var weight: MatrixLayout
@@ -91,12 +91,12 @@ public struct Conv2D: Sendable, Hashable, Codable {
 
 /// Pixels along each side.
 public struct Extent2D: Sendable, Hashable, Codable {
-  /// Rows.
+  /// The extent in rows.
   public var height: Int
-  /// Columns.
+  /// The extent in columns.
   public var width: Int
 
-  /// Rows first.
+  /// An extent of rows and columns.
   public init(height: Int, width: Int) {
     self.height = height
     self.width = width
@@ -105,11 +105,11 @@ public struct Extent2D: Sendable, Hashable, Codable {
 
 /// Rows and columns of zeros around a picture.
 public struct Padding2D: Sendable, Hashable, Codable {
-  /// Rows above.
+  /// How many rows of zeros lie above.
   public var top: Int
   /// Columns before each row.
   public var left: Int
-  /// Rows below.
+  /// How many rows of zeros lie below.
   public var bottom: Int
   /// Columns after each row.
   public var right: Int
@@ -130,7 +130,7 @@ public struct Padding2D: Sendable, Hashable, Codable {
 public struct Attention: Sendable, Hashable, Codable {
   /// They divide the channels.
   public var heads: Int
-  /// Of Q K^T.
+  /// What Q K^T is multiplied by before the softmax.
   public var scale: Float
   /// A query sees no key after itself.
   public var causal: Bool

@@ -31,7 +31,7 @@ public enum Operation: Sendable, Hashable, Codable {
   case clamp(lower: Float, upper: Float)
   /// [..., 2C] -> [..., C]: first half times GELU (exact) of the second. arXiv:2002.05202.
   case geglu
-  /// Element-wise with broadcasting.
+  /// Combines two tensors element by element, with broadcasting.
   case binary(Binary)
   /// `sum_i c_i x_i` over inputs of equal shape: a sampler's update step in one pass.
   case linearCombination([Float])

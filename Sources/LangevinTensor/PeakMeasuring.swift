@@ -7,7 +7,7 @@ public struct PeakRates: Sendable, Hashable {
   /// sum. Operations on less data than the caches hold can be faster.
   public var bandwidth: Double
 
-  /// Rates per second.
+  /// Peaks of these rates: float32 FLOP/s and bytes/s.
   public init(flops: Double, bandwidth: Double) {
     self.flops = flops
     self.bandwidth = bandwidth

@@ -77,7 +77,7 @@ extension Shape: Codable {
 
 /// What shape inference knows of a tensor.
 public struct TensorSpec: Sendable, Hashable, Codable, CustomStringConvertible {
-  /// Extents.
+  /// The extents of the axes.
   public let shape: Shape
   /// Storage of an element.
   public let dtype: DType

@@ -4,7 +4,7 @@ import Synchronization
 public enum HostClock {
   private static let origin = SuspendingClock.now
 
-  /// Nanoseconds.
+  /// The host's monotonic clock, in nanoseconds.
   public static var now: UInt64 {
     let (seconds, attoseconds) = origin.duration(to: .now).components
     return UInt64(max(0, seconds)) * 1_000_000_000 + UInt64(max(0, attoseconds)) / 1_000_000_000
@@ -21,12 +21,12 @@ public struct HostSpan: Sendable, Hashable {
   public var name: String
   /// How many spans enclose it.
   public var depth: Int
-  /// `HostClock` nanoseconds.
+  /// When the span began, in `HostClock`'s nanoseconds.
   public var start: UInt64
-  /// `HostClock` nanoseconds.
+  /// When the span ended, in `HostClock`'s nanoseconds.
   public var end: UInt64
 
-  /// Nanoseconds.
+  /// How long the span took, in nanoseconds.
   public var duration: UInt64 { end - start }
 
   /// A span of these bounds.
@@ -50,7 +50,7 @@ public final class SpanLog: Sendable {
   }
   private let state = Mutex(State())
 
-  /// Without spans.
+  /// A log without spans.
   public init() {}
 
   /// Finished spans in the order in which they began.

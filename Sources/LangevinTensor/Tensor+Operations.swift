@@ -34,24 +34,24 @@ extension Tensor {
 
   // MARK: Arithmetic with broadcasting
 
-  /// `a + b`.
+  /// The sum `a + b`, element by element.
   public static func + (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.add), b) }
-  /// `a - b`.
+  /// The difference `a - b`, element by element.
   public static func - (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.subtract), b) }
   /// `a b`, element by element.
   public static func * (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.multiply), b) }
-  /// `a / b`.
+  /// The quotient `a / b`, element by element.
   public static func / (a: Tensor, b: Tensor) throws -> Tensor { try a.apply(.binary(.divide), b) }
   /// The lesser of two; a NaN wins.
   public func minimum(_ other: Tensor) throws -> Tensor { try apply(.binary(.minimum), other) }
   /// The greater of two; a NaN wins.
   public func maximum(_ other: Tensor) throws -> Tensor { try apply(.binary(.maximum), other) }
 
-  /// `a + b`.
+  /// The tensor with `b` added to each element.
   public static func + (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: 1, offset: b)) }
-  /// `a - b`.
+  /// The tensor with `b` taken from each element.
   public static func - (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: 1, offset: -b)) }
-  /// `a b`.
+  /// The tensor with each element multiplied by `b`.
   public static func * (a: Tensor, b: Float) throws -> Tensor { try a.apply(.affine(scale: b, offset: 0)) }
   /// `a (1 / b)`.
   public static func / (a: Tensor, b: Float) throws -> Tensor {

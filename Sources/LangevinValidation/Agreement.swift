@@ -2,6 +2,7 @@ import LangevinTensor
 
 /// How well a device's result agrees with a reference.
 public struct Agreement: Sendable, CustomStringConvertible {
+  /// What is compared, for messages.
   public let name: String
   /// Storage of the case's operands.
   public let dtype: DType

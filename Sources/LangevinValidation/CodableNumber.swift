@@ -2,10 +2,10 @@
 /// as the strings `inf`, `-inf` and `nan`.
 @propertyWrapper public struct CodableNumber<Value>: Sendable, Hashable, Codable
 where Value: BinaryFloatingPoint & Codable & LosslessStringConvertible & Sendable {
-  /// The number.
+  /// The number itself, which may be NaN or infinite.
   public var wrappedValue: Value
 
-  /// Wraps a number.
+  /// Wraps a number so that NaN and infinity can be written as JSON.
   public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
 
   /// Throws `DecodingError` for anything but a number and the three strings.

@@ -6,7 +6,7 @@ public struct ErrorSummary: Sendable, Hashable, Codable {
   public struct Spread: Sendable, Hashable, Codable {
     /// Over all elements that were compared in float64.
     @CodableNumber public var maximum: Double
-    /// The 99.9th percentile.
+    /// The 99.9th percentile of the errors.
     @CodableNumber public var percentile: Double
   }
 
@@ -22,9 +22,9 @@ public struct ErrorSummary: Sendable, Hashable, Codable {
   @CodableNumber public var lastColumn: Double
   /// Where `relative.maximum` is, one index an axis; empty where every element is exact.
   public var worst: [Int]
-  /// What was there.
+  /// The value that the device computed.
   @CodableNumber public var value: Double
-  /// What should be.
+  /// The value that the reference computed.
   @CodableNumber public var expected: Double
   /// How many elements were compared with float64.
   public var compared: Int

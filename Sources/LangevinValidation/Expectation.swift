@@ -6,7 +6,7 @@ import LangevinTensor
 /// last row and column, and in every element to a device that is trusted, computing in float32 from the same
 /// inputs: so the two devices cannot be wrong together, and no element goes unseen.
 struct Expectation {
-  /// Elements in float64.
+  /// A reference result in float64 with its tolerances.
   private struct Part {
     /// Nil: all of them, in order.
     let elements: [Int]?

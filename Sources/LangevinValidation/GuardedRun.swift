@@ -77,7 +77,7 @@ struct GuardedBuffer {
     return bytes
   }
 
-  /// Fills the view.
+  /// Writes the operand's bytes between the guard regions.
   func write(_ bytes: [UInt8]) throws { try put(bytes, at: before) }
 
   /// Fills the view with a pattern of two bytes.

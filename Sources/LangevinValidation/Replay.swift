@@ -11,10 +11,13 @@ public struct Replay: Sendable, Codable {
 
   /// `currentFormat` of the writer.
   public var format = Replay.currentFormat
-  /// The tool's.
+  /// The version of the tool that wrote it.
   public var version: String
+  /// The case to run again.
   public var test: OperationCase
+  /// Storage of its operands.
   public var dtype: DType
+  /// The seed of its inputs.
   public var seed: UInt64
 
   /// A case to be written down.
@@ -80,7 +83,7 @@ public enum ReplayError: Error, Sendable, Equatable, CustomStringConvertible {
   /// Another version wrote it.
   case otherFormat(found: Int, version: String)
 
-  /// One line.
+  /// What went wrong, in one line.
   public var description: String { text.printable }
 
   private var text: String {

@@ -113,7 +113,7 @@ public final class ShadowBackend: Backend {
 
 /// What a `ShadowBackend` compared.
 public struct ShadowRecord: Sendable, Hashable {
-  /// How many operations.
+  /// How many operations were compared.
   public private(set) var operations = 0
   /// The largest error relative to what is allowed.
   public private(set) var worst = 0.0
@@ -130,6 +130,7 @@ public struct ShadowRecord: Sendable, Hashable {
 
 /// An operation whose output is not what the reference makes of the same inputs.
 public struct Divergence: Error, Sendable, CustomStringConvertible {
+  /// The operation that differs, with its parameters.
   public let operation: Operation
   /// As they were on the device.
   public let inputs: [Operand]
@@ -137,7 +138,7 @@ public struct Divergence: Error, Sendable, CustomStringConvertible {
   public let output: Operand
   /// `LayerPath.current`; empty outside layers.
   public let path: String
-  /// Which computed it.
+  /// The name of the device that computed it.
   public let device: String
   /// What it was held to.
   public let reference: String
@@ -148,7 +149,7 @@ public struct Divergence: Error, Sendable, CustomStringConvertible {
   /// The worst element, in words.
   public let problem: String
 
-  /// One line.
+  /// What differs and by how much, in one line.
   public var description: String {
     let specs = inputs.map(\.spec.description).joined(separator: ", ")
     let place = path.isEmpty ? "" : " in \(path)"

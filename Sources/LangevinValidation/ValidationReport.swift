@@ -7,9 +7,9 @@ public struct ValidationReport: Sendable, Codable {
 
   /// `currentFormat` of the writer.
   public var format = ValidationReport.currentFormat
-  /// The tool's.
+  /// The version of the tool that validated.
   public var version: String
-  /// Of the inputs.
+  /// The seed of the random inputs.
   public var seed: UInt64
   /// The run was stopped, or a device failed, before everything was run.
   public var isPartial = false
@@ -25,7 +25,7 @@ public struct ValidationReport: Sendable, Codable {
 
 /// What was found on one device.
 public struct DeviceReport: Sendable, Codable {
-  /// `cpu`, `opencl:0`.
+  /// The device's name: `cpu`, `opencl:0`.
   public var name: String
   /// What it is, with driver and version.
   public var description: String
@@ -51,9 +51,11 @@ public struct DeviceReport: Sendable, Codable {
 
 /// One operation on one device.
 public struct OperationVerdict: Sendable, Codable {
-  /// `Operation.name`.
+  /// The operation's name.
   public var operation: String
+  /// How many cases passed.
   public var passed = 0
+  /// How many cases failed.
   public var failed = 0
   /// Without a kernel or without the memory for it.
   public var skipped = 0
@@ -81,17 +83,22 @@ public struct OperationVerdict: Sendable, Codable {
 
 /// One case in one dtype on one device.
 public struct CaseResult: Sendable, Codable {
+  /// What became of a case.
   public enum Outcome: String, Sendable, Codable { case passed, failed, skipped }
 
   /// The row of the table.
   public var name: String
-  /// `Operation.name`.
+  /// The operation's name.
   public var operation: String
+  /// Storage of the operands.
   public var dtype: DType
+  /// The operands' shapes and dtypes.
   public var inputs: [TensorSpec]
+  /// The output's shape and dtype.
   public var output: TensorSpec
   /// Which models dispatch it; empty for an edge case.
   public var models: [String]
+  /// Whether it passed.
   public var outcome: Outcome
   /// Nil where it did not run to its end, or has no elements.
   public var errors: ErrorSummary?
@@ -108,7 +115,9 @@ public struct CaseResult: Sendable, Codable {
 
   /// A failing case that was made smaller.
   public struct Smallest: Sendable, Codable {
+    /// The operands' shapes and dtypes.
     public var inputs: [TensorSpec]
+    /// The line that runs the case again.
     public var replay: String
   }
 

@@ -7,13 +7,14 @@ import LangevinTensor
 public struct Validator: Sendable {
   /// A device and what a report says of it.
   public struct Subject: Sendable {
+    /// The device that is validated.
     public let device: Device
     /// With driver and version.
     public let description: String
     /// The OpenCL kernels' form; nil for the CPU backend.
     public let family: String?
 
-    /// Names a device.
+    /// A device and what to call it in the report.
     public init(_ device: Device, description: String, family: String? = nil) {
       self.device = device
       self.description = description
@@ -32,7 +33,7 @@ public struct Validator: Sendable {
 
   /// The tool's, which reports and replays carry.
   public var version: String
-  /// Of the inputs.
+  /// The seed of the random inputs.
   public var seed: UInt64 = 1
   /// Storage types of edge cases.
   public var dtypes: [DType] = [.float32, .float16, .bfloat16]

@@ -113,7 +113,7 @@ struct Bench: ParsableCommand {
 final class MeasuredDevices {
   /// What could be opened, in the order in which it was named.
   private(set) var subjects: [Validator.Subject] = []
-  /// What could not.
+  /// The devices that could not be opened, and why.
   private(set) var failures: [BenchReport.Device] = []
   private let cache = FileManager.default.temporaryDirectory.appendingPathComponent(
     "langevin-bench-\(getpid())-\(UInt32.random(in: 0 ... .max))")

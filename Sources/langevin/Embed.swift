@@ -150,7 +150,7 @@ struct EmbedReport: Encodable {
   let logitScale: Float
   let direction: [String]?
   var cosines: Table?
-  /// Probabilities.
+  /// The probability of each label for each picture.
   var classification: Table?
   /// From the furthest along.
   var ranking: [Rank]?

@@ -146,7 +146,7 @@ struct ProfileCommand: ParsableCommand {
     return written
   }
 
-  /// What was run.
+  /// The settings of the run that was profiled.
   private struct Settings: Encodable {
     let model, deviceName, prompt: String
     let seed: UInt64

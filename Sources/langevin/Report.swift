@@ -74,7 +74,7 @@ struct Run {
   }
 }
 
-/// What `--json` prints.
+/// The report that `generate --json` prints.
 struct Report: Encodable {
   struct Picture: Encodable {
     let path: String

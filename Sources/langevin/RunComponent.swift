@@ -37,7 +37,7 @@ struct RunComponent: ParsableCommand {
     guard 1...1000 ~= `repeat` else { throw ValidationError("--repeat must be 1 to 1000, got \(`repeat`)") }
   }
 
-  /// What `--json` prints.
+  /// The report that `run --json` prints.
   private struct Summary: Encodable {
     struct Memory: Encodable { let devicePeakBytes, processPeakBytes: Int }
     struct Seconds: Encodable {

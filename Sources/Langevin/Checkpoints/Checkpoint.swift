@@ -133,7 +133,7 @@ public struct Checkpoint: Sendable {
 /// What a checkpoint holds, read when it is asked for.
 private final class Parts: Sendable {
   private let folder: URL?
-  /// Of model_index.json.
+  /// Each component's class, as model_index.json gives it.
   private let classes: [String: String]
   private let prediction: String?
   private let components: Mutex<[String: Checkpoint.Component]>

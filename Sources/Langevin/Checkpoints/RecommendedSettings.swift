@@ -7,7 +7,7 @@ import LangevinJSON
 public struct RecommendedSettings: Sendable, Hashable {
   /// The scale of classifier-free guidance, 0...1000.
   public var guidance: Double?
-  /// Sampling steps, 1...10000.
+  /// How many sampling steps, 1...10000.
   public var steps: Int?
   /// By its name in the tool.
   public var sampler: Sampler?

@@ -5,7 +5,7 @@ import LangevinTensor
 
 /// A safetensors file, mapped into memory and checked in full before anything is read from it.
 public final class SafetensorsFile: WeightSource {
-  /// The file.
+  /// Where the file lies.
   public let url: URL
   /// The `__metadata__` of the header.
   public let metadata: [String: String]
@@ -30,7 +30,7 @@ public final class SafetensorsFile: WeightSource {
     dataOffset = header.dataOffset
   }
 
-  /// The path.
+  /// The file's path, for messages.
   public var description: String { url.path }
 
   /// Shape and dtype; nil where there is no such tensor, or its dtype has no equal here.

@@ -2,7 +2,7 @@ import Foundation
 import LangevinJSON
 import LangevinTensor
 
-/// Writes safetensors files.
+/// Writes tensors and metadata as one safetensors file.
 public enum SafetensorsWriter {
   /// Writes tensors in the order given; the file appears under its name only when it is complete.
   ///

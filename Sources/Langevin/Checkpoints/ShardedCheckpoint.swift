@@ -5,7 +5,7 @@ import LangevinTensor
 
 /// Several safetensors files and the index (`*.safetensors.index.json`) that says which tensor is in which.
 public final class ShardedCheckpoint: WeightSource {
-  /// The index.
+  /// Where the index file lies, which names each tensor's shard.
   public let url: URL
   /// In the index's order.
   public let names: [String]
@@ -61,7 +61,7 @@ public final class ShardedCheckpoint: WeightSource {
     self.places = places
   }
 
-  /// The index's path.
+  /// The index file's path, for messages.
   public var description: String { url.path }
 
   /// Shape and dtype; nil where there is no such tensor, or its dtype has no equal here.

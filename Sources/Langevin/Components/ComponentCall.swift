@@ -9,7 +9,7 @@ public struct ComponentCall: Sendable {
   /// By the reference's names, in the order in which they are written, in PyTorch's layouts.
   public typealias Outputs = [(name: String, tensor: Tensor)]
 
-  /// A loaded component.
+  /// Runs a loaded component on a file's tensors.
   public typealias Call = (ComponentInputs) throws -> Outputs
 
   /// Of the reference: `UNet2DConditionModel`.

@@ -11,7 +11,7 @@ public struct Embedder: Sendable {
   public let device: Device
   /// Storage of weights and activations; embeddings are float32 always.
   public let precision: DType
-  /// Both encoders.
+  /// CLIP's text and image encoders with their projections.
   public let model: CLIPModel
   let tokenizer: CLIPTokenizer
   let preparation: ImagePreparation
@@ -108,11 +108,11 @@ public struct Embedder: Sendable {
 
 /// A transformers folder of CLIP: everything but the tensors is read and checked.
 public struct CLIPFolder: Sendable {
-  /// Of config.json.
+  /// What config.json says of both encoders.
   public let config: CLIPConfig
   /// Of the folder's tokenizer files.
   public let tokenizer: CLIPTokenizer
-  /// Of preprocessor_config.json.
+  /// How pictures are resized, cropped and normalised, from preprocessor_config.json.
   public let preparation: ImagePreparation
   /// Of model.safetensors, or its shards.
   public let weights: any WeightSource
@@ -147,7 +147,7 @@ public enum EmbeddingError: Error, Sendable, Equatable, CustomStringConvertible 
   case nothingToEmbed
   /// Nothing is left of it after cleaning.
   case emptyText(String)
-  /// NaN or infinity.
+  /// An embedding holds NaN or infinity.
   case nonFinite(stage: String)
   /// The two texts have the same embedding.
   case noDirection

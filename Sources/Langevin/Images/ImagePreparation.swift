@@ -87,7 +87,7 @@ public struct ImagePreparation: Sendable, Hashable {
     return try Tensor(values, [sized.count, first.height, first.width, 3], on: device)
   }
 
-  /// Resized and cropped.
+  /// The picture resized and cropped as the configuration says.
   func prepared(_ picture: Picture) throws -> Picture {
     var result = picture
     switch size {
@@ -144,7 +144,7 @@ private struct PreparationFile {
     return number
   }
 
-  /// Pixels a side.
+  /// Reads a length in pixels. Throws `CheckpointError` unless it is 1 to 16384.
   private func side(_ value: StrictJSON?, _ key: String) throws -> Int {
     guard let count = value?.count, (1...1 << 14).contains(count) else {
       throw malformed("\(key) must be 1 to 16384 pixels, got \(value?.text ?? "nothing")")

@@ -5,7 +5,7 @@ import LangevinJSON
 extension Picture {
   /// A decoded PNG file and the texts that it carries.
   public struct PNG: Sendable, Equatable {
-    /// Without its transparency.
+    /// The pixels; transparency is left out.
     public var picture: Picture
     /// By keyword; of two texts with one keyword the last.
     public var texts: [String: String]

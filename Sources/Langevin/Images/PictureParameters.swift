@@ -8,14 +8,14 @@ import Foundation
 /// Steps: 30, Sampler: DDIM, CFG scale: 7.5, Seed: 1, Size: 512x512, Model: name
 /// ```
 public struct PictureParameters: Sendable, Equatable, CustomStringConvertible {
-  /// The PNG keyword.
+  /// The keyword of the PNG text that holds the parameters.
   public static let keyword = "parameters"
 
   /// One setting, such as `Steps: 30`.
   public struct Field: Sendable, Equatable {
     /// As A1111 spells it: `CFG scale`.
     public var name: String
-    /// Without quotes.
+    /// The field's value, without the quotes that it may have in the text.
     public var value: String
 
     /// A setting of this name and value.

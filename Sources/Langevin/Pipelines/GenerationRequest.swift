@@ -31,11 +31,11 @@ public struct GenerationRequest: Sendable {
   /// Every image has the same seed, so that only what it is conditioned on differs; for frames of a way between
   /// two pictures, whose pipelines set it.
   public var sharesSeed = false
-  /// Whose random numbers.
+  /// Which generator's random numbers make the noise.
   public var noise = NoiseKind.philox
   /// Pixels; nil for the size that the model was made for, or that of `image`.
   public var width: Int?
-  /// Pixels, as `width`.
+  /// Height in pixels; nil for what the model was made for, or the image's.
   public var height: Int?
   /// How many images of each prompt, 1...10000.
   public var count = 1

@@ -4,7 +4,7 @@ import LangevinTensor
 public struct HostLatents: Sendable, Equatable {
   /// Float32, [images, C, spatial...].
   public var values: [Float]
-  /// [images, C, spatial...].
+  /// The extents, channels first: [images, C, spatial...].
   public var shape: Shape
 
   /// Latents of these values; a request checks that their number fits the shape.
@@ -20,7 +20,7 @@ public struct HostLatents: Sendable, Equatable {
     self.init(values: try exchanged.floats(), shape: exchanged.shape)
   }
 
-  /// To channels last.
+  /// The latents on a device, [images, spatial..., C].
   func tensor(on device: Device) throws -> Tensor {
     try Tensor(values, shape, on: device).transposed([0] + Array(2..<max(shape.rank, 2)) + [1])
   }
@@ -33,7 +33,7 @@ public struct Clip: Sendable, Equatable {
   /// Nil for a still picture.
   public var framesPerSecond: Double?
 
-  /// Of these pictures.
+  /// A clip of these frames; without a frame rate it is a single picture.
   public init(frames: [Picture], framesPerSecond: Double? = nil) {
     precondition(!frames.isEmpty)
     self.frames = frames
@@ -47,7 +47,7 @@ public struct Clip: Sendable, Equatable {
     self.init(frames: frames, framesPerSecond: framesPerSecond)
   }
 
-  /// The first picture.
+  /// The first frame.
   public var picture: Picture { frames[0] }
 }
 
@@ -55,7 +55,7 @@ public struct Clip: Sendable, Equatable {
 public struct GenerationResult: Sendable {
   /// One an image, in the order of the seeds.
   public var clips: [Clip]
-  /// One an image.
+  /// The seed of each image.
   public var seeds: [UInt64]
   /// Before decoding: [images, C, spatial...].
   public var latents: HostLatents

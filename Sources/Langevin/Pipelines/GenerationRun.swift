@@ -7,7 +7,7 @@ import LangevinTensor
 public struct Trajectory {
   /// Tells those of one image apart: `unet`, `prior`.
   public var name: String
-  /// Steps to take.
+  /// How many steps the sampler takes.
   public var stepCount: Int
   /// Philox noise of different streams has nothing in common; 0 for the first trajectory of an image.
   public var stream: UInt32
@@ -74,7 +74,7 @@ private final class Remembering<Base: Denoiser>: Denoiser {
 public final class GenerationRun {
   /// With every setting made.
   public let request: GenerationRequest
-  /// One an image.
+  /// The seed of each image.
   public let seeds: [UInt64]
   /// Where everything is computed.
   public let device: Device
@@ -102,7 +102,7 @@ public final class GenerationRun {
   /// Nothing is drawn for this image any more.
   func finish(_ image: Int) { noise[image] = nil }
 
-  /// Tells the caller.
+  /// Tells the caller of `generate` about an event. Throws what the caller throws, which ends the run.
   public func report(_ event: GenerationProgress) throws { try progress(event) }
 
   /// Loads a component under its name: `text encoder`, `unet`.

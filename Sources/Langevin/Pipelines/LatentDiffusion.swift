@@ -39,7 +39,7 @@ public struct LatentPlan {
     try request.checkInitialLatents([request.imageCount, channels, height / scale, width / scale])
   }
 
-  /// Settings without effect.
+  /// A line for each setting that has no effect in this request.
   var warnings: [String] {
     var lines: [String] = []
     if request.eta != 0 && sampler != .ddim {

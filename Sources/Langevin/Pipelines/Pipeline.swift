@@ -65,7 +65,7 @@ extension Pipeline {
 
 /// A component that a pipeline needs.
 public struct ComponentNeed: Sendable {
-  /// As in model_index.json.
+  /// The component's name in model_index.json, which is also its folder's.
   public var name: String
   /// Those supported; empty for any.
   public var classes: [String]
@@ -75,7 +75,7 @@ public struct ComponentNeed: Sendable {
 }
 
 extension Pipeline {
-  /// None.
+  /// By default no setting is without effect.
   public func warnings(_ plan: Plan) -> [String] { [] }
 
   /// The request with every setting that it left to the pipeline, checked.

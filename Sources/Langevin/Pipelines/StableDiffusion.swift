@@ -62,7 +62,7 @@ public struct StableDiffusion: Pipeline {
     try LatentPlan(request, schedule, scale: autoencoder.scale, channels: autoencoder.config.latentChannels)
   }
 
-  /// Settings without effect.
+  /// A line for each setting that has no effect in this request.
   public func warnings(_ plan: LatentPlan) -> [String] { plan.warnings }
 
   /// The context of each prompt, [2, T, C] as (negative, prompt) where guided, else [1, T, C]; and the picture

@@ -16,7 +16,7 @@ public struct StableDiffusionXL: Pipeline {
     ComponentNeed("tokenizer", "CLIPTokenizer", "CLIPTokenizerFast"),
     ComponentNeed("tokenizer_2", "CLIPTokenizer", "CLIPTokenizerFast"), ComponentNeed("scheduler"),
   ]
-  /// As Stable Diffusion's.
+  /// The options that Stable Diffusion takes.
   public static let options = StableDiffusion.options
 
   /// What it was made of.
@@ -72,7 +72,7 @@ public struct StableDiffusionXL: Pipeline {
     try LatentPlan(request, schedule, scale: autoencoder.scale, channels: autoencoder.config.latentChannels)
   }
 
-  /// Settings without effect.
+  /// A line for each setting that has no effect in this request.
   public func warnings(_ plan: LatentPlan) -> [String] { plan.warnings }
 
   /// Context and pooled text of each prompt, as (negative, prompt) where guided; and the picture to start from.

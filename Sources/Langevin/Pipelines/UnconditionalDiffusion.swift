@@ -51,7 +51,7 @@ public struct UnconditionalDiffusion: Pipeline {
     try request.fillSize((size, size), multiple: config.sizeMultiple)
   }
 
-  /// What sampling needs.
+  /// The schedule and the shape of one request.
   public struct Plan {
     let request: GenerationRequest
     let sampler: Sampler
@@ -73,7 +73,7 @@ public struct UnconditionalDiffusion: Pipeline {
       shape: [1, height, width, config.inChannels])
   }
 
-  /// Settings without effect.
+  /// A line for each setting that has no effect in this request.
   public func warnings(_ plan: Plan) -> [String] {
     plan.request.eta != 0 && plan.sampler != .ddim
       ? ["eta has no effect on the sampler \(plan.sampler.rawValue)"] : []
@@ -82,7 +82,7 @@ public struct UnconditionalDiffusion: Pipeline {
   /// There is nothing to condition on.
   public func condition(_ plan: Plan, _ run: GenerationRun) throws {}
 
-  /// Loads the UNet.
+  /// Loads the UNet, and gives each image's trajectory.
   public func denoiser(_ plan: Plan, _ conditioning: Void, _ run: GenerationRun) throws
     -> (_ image: Int) throws -> Trajectory
   {

@@ -47,7 +47,7 @@ public func lms(
   _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, progress: Progress? = nil
 ) throws -> Tensor {
   var x = x
-  /// The newest first.
+  /// Earlier slopes with their times, the newest first.
   var slopes: [(time: Double, slope: Tensor)] = []
   for (index, step) in schedule.steps.enumerated() {
     try stage("step \(index + 1)") {

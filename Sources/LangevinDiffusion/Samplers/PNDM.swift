@@ -31,7 +31,7 @@ public func pndm(
     [1], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12], [55 / 24, -59 / 24, 37 / 24, -9 / 24],
   ]
   var x = x
-  /// The newest first.
+  /// Earlier slopes, the newest first.
   var slopes: [Tensor] = []
   for (index, step) in schedule.steps.enumerated() {
     try stage("step \(index + 1)") {

@@ -17,7 +17,7 @@ public struct NoiseSchedule: Sendable, Hashable {
     case linear
     /// Linear in the square root; latent diffusion's.
     case scaledLinear = "scaled_linear"
-    /// arXiv:2102.09672, eq. 17.
+    /// The cosine schedule; arXiv:2102.09672, eq. 17.
     case squaredCosine = "squaredcos_cap_v2"
   }
 
@@ -30,7 +30,7 @@ public struct NoiseSchedule: Sendable, Hashable {
   public enum SigmaSpacing: String, Sendable, CaseIterable {
     /// Evenly in sigma^(1/7): arXiv:2206.00364, eq. 5.
     case karras
-    /// Evenly in log(sigma).
+    /// Sigmas that are evenly spaced in log(sigma).
     case exponential
     /// At the quantiles of the beta distribution with both parameters 0.6: arXiv:2407.12173.
     case beta
@@ -84,7 +84,7 @@ public struct NoiseSchedule: Sendable, Hashable {
   public var betaSchedule = BetaSchedule.linear
   /// Overrides the three fields above; one beta a training timestep.
   public var trainedBetas: [Double]?
-  /// arXiv:2305.08891, algorithm 1.
+  /// Whether betas are rescaled so that the last timestep has no signal; arXiv:2305.08891, algorithm 1.
   public var rescaleBetasZeroSNR = false
   /// What the network's output means.
   public var prediction = Prediction.epsilon
@@ -124,7 +124,7 @@ public struct NoiseSchedule: Sendable, Hashable {
   public var lambdaMinClipped = -Double.infinity
   /// UniPC's order, 1 to 3; one more with its corrector.
   public var solverOrder = 2
-  /// UniPC's B(h).
+  /// Which function B(h) UniPC uses.
   public var solverType = UniPCSolver.bh2
   /// UniPC integrates the denoised latent rather than the noise.
   public var predictX0 = true
@@ -148,7 +148,7 @@ public struct NoiseSchedule: Sendable, Hashable {
   /// sampler whose class reads one of them throws.
   public var unsupported: Set<String> = []
 
-  /// Diffusers' defaults.
+  /// A schedule with diffusers' defaults.
   public init() {}
 
   /// The schedule as diffusers' Stable Diffusion pipelines use it: they set `steps_offset` to 1 and

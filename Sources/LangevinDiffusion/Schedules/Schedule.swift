@@ -83,7 +83,7 @@ public struct Schedule: Sendable, Hashable {
 
   /// The standard deviation of the latent that sampling starts from.
   public var initialScale: Double
-  /// The noisiest first.
+  /// The steps in the order in which they are taken, from the noisiest.
   public var steps: [Step]
   /// How many steps of the full schedule come before `steps`.
   public var skipped: Int

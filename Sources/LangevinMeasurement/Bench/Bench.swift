@@ -222,7 +222,7 @@ extension Ceilings {
 }
 
 extension BenchReport.Verdict {
-  /// The validator's.
+  /// The verdict that the validator came to.
   init(_ result: CaseResult) {
     switch result.outcome {
     case .passed:

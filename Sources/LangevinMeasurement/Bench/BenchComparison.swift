@@ -7,7 +7,7 @@ import Foundation
 public struct BenchComparison: Sendable {
   /// What is said of a row.
   public enum Verdict: String, Sendable, CaseIterable {
-    /// Beyond the noise.
+    /// The second is faster by more than the noise.
     case faster
     /// Beyond the noise, as `faster`.
     case slower
@@ -21,13 +21,13 @@ public struct BenchComparison: Sendable {
 
   /// One row of both reports.
   public struct Row: Sendable {
-    /// The workload's.
+    /// The workload's name.
     public let name: String
-    /// The device's.
+    /// The device's name.
     public let device: String
     /// Of the first report, in seconds.
     public let before: Sample?
-    /// Of the second.
+    /// What the second report measured; nil where it has no such row.
     public let after: Sample?
     /// What is said of the two.
     public let verdict: Verdict

@@ -8,11 +8,11 @@ public struct BenchReport: Sendable, Codable {
 
   /// `currentFormat` of the writer.
   public var format = BenchReport.currentFormat
-  /// The tool's.
+  /// The version of the tool that measured.
   public var version: String
   /// When it began, ISO 8601.
   public var date: String
-  /// What was measured.
+  /// The suite that was measured.
   public var suite: BenchSuite
   /// Whose component; nil for operations.
   public var model: String?
@@ -27,7 +27,7 @@ public struct BenchReport: Sendable, Codable {
 
   /// A device that was measured.
   public struct Device: Sendable, Codable {
-    /// `cpu`, `opencl:0`.
+    /// The device's name: `cpu`, `opencl:0`.
     public var name: String
     /// What it is, with driver and version.
     public var description: String
@@ -57,9 +57,9 @@ public struct BenchReport: Sendable, Codable {
 
   /// One workload on one device. Times are in seconds.
   public struct Row: Sendable, Codable {
-    /// The workload's.
+    /// The workload's name.
     public var name: String
-    /// The device's.
+    /// The device's name.
     public var device: String
     /// What is computed with.
     public var dtype: DType
@@ -73,7 +73,7 @@ public struct BenchReport: Sendable, Codable {
     public var kernels: Sample?
     /// How many kernels a run launches.
     public var launches: Int?
-    /// Of a run.
+    /// Operations and bytes of one run; nil where they are not known.
     public var work: Work?
     /// What a run would take if each of its operations reached the device's ceiling.
     public var floor: Double?
@@ -93,7 +93,7 @@ public struct BenchReport: Sendable, Codable {
 
     /// The kernels' median where it was measured, else the wall's.
     public var seconds: Double? { (kernels ?? wall)?.median }
-    /// By `seconds`.
+    /// FLOP/s over the wall time.
     public var flopsPerSecond: Double? { rate { $0.flops } }
     /// By `seconds`: each operand once, in both directions.
     public var bytesPerSecond: Double? { rate { $0.bytes } }
@@ -109,7 +109,7 @@ public struct BenchReport: Sendable, Codable {
     }
   }
 
-  /// An empty report.
+  /// A report without devices and rows.
   public init(version: String, suite: BenchSuite, model: String?, rounds: Int, date: Date = Date()) {
     self.version = version
     self.suite = suite

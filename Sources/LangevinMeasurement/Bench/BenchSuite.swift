@@ -35,7 +35,7 @@ public struct BenchWorkload: Sendable {
     case reference(tolerance: Float)
   }
 
-  /// Names the row.
+  /// The workload's name in the table.
   public let name: String
   /// The storage of what is computed with.
   public let dtype: DType

@@ -10,7 +10,7 @@ public final class RandomWeights: WeightSource {
 
   /// None: whatever a model asks for is there.
   public let names: [String] = []
-  /// For messages.
+  /// What stands in the place of a file's path in messages.
   public let description = "random weights"
 
   /// Weights of one seed; tensors of other names and other seeds are independent.

@@ -11,6 +11,7 @@ public struct Capture: Sendable {
   /// Changes when the file is read otherwise.
   public static let currentFormat = "2"
 
+  /// The operation at fault, with its parameters.
   public let operation: Operation
   /// In the operation's order.
   public let inputs: [Operand]

@@ -156,7 +156,7 @@ public struct Examination: Sendable {
 
   // MARK: Commands
 
-  /// As root.
+  /// The command with sudo before it, unless the user is root.
   func root(_ command: String) -> String { geteuid() == 0 ? command : "sudo \(command)" }
 
   /// As root where the folder that a file lies in cannot be written otherwise.

@@ -2,7 +2,7 @@
 public struct Finding: Sendable, Codable, Hashable {
   /// How bad it is.
   public enum State: String, Sendable, Codable, Hashable {
-    /// Nothing to do.
+    /// All is well, and there is nothing to do.
     case ok
     /// It works, but less well than it could.
     case warning
@@ -12,6 +12,7 @@ public struct Finding: Sendable, Codable, Hashable {
 
   /// What was looked at, in a word or two.
   public let check: String
+  /// How bad it is.
   public let state: State
   /// What was found, in one line.
   public let message: String
@@ -38,6 +39,7 @@ public struct Finding: Sendable, Codable, Hashable {
 
 /// What is wrong on a machine.
 public struct Diagnosis: Sendable, Codable {
+  /// What was found, in the order of the examination.
   public let findings: [Finding]
   /// OpenCL devices that ran their probe.
   public let usableDevices: Int

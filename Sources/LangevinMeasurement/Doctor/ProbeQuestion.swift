@@ -52,13 +52,15 @@ public enum ProbeQuestion: Sendable, Hashable {
 public struct ProbeAnswer: Sendable, Codable {
   /// What is wrong; nil where nothing is.
   public var problem: String?
+  /// Every platform that the loader lists.
   public var platforms: [PlatformDescription] = []
+  /// Every device of these platforms, with what was probed of it.
   public var devices: [DeviceDescription] = []
 }
 
 /// Asks questions by running the tool as `langevin probe …`.
 struct Prober: Sendable {
-  /// The tool.
+  /// The tool, which answers in a process of its own.
   let executable: URL
   let environment: [String: String]
   /// Seconds; the first build of a kernel may take many.

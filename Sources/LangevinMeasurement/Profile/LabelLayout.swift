@@ -7,7 +7,7 @@ struct Point {
   var text: String { "\(SVG.number(x)),\(SVG.number(y))" }
 }
 
-/// A straight line.
+/// A straight line that labels keep away from.
 struct Segment {
   var a, b: Point
 

@@ -12,7 +12,7 @@ public struct Profile: Sendable, Codable {
     public var operations = 0
     /// How many kernels they launched.
     public var launches = 0
-    /// On the device.
+    /// Time of the kernels by the device's clock.
     public var seconds = 0.0
     /// Of the sum over all rows.
     public var share = 0.0
@@ -23,9 +23,9 @@ public struct Profile: Sendable, Codable {
     /// Of what that ceiling allows; above 1 where caches serve faster than memory.
     public var ofCeiling = 0.0
 
-    /// FLOP/s.
+    /// FLOP/s over the kernels' time; 0 without any.
     public var flopsPerSecond: Double { seconds > 0 ? work.flops / seconds : 0 }
-    /// B/s.
+    /// Bytes/s over the kernels' time; 0 without any.
     public var bytesPerSecond: Double { seconds > 0 ? work.bytes / seconds : 0 }
   }
 
@@ -38,13 +38,13 @@ public struct Profile: Sendable, Codable {
     public var name: String
     /// How many spans: more than one for steps.
     public var count = 0
-    /// Host time.
+    /// Wall time on the host.
     public var seconds = 0.0
     /// Of the whole run.
     public var share = 0.0
     /// Device time of its kernels.
     public var deviceSeconds = 0.0
-    /// Kernels.
+    /// How many kernels were launched.
     public var launches = 0
     /// The most bytes of device memory in use.
     public var memory = 0
@@ -52,21 +52,21 @@ public struct Profile: Sendable, Codable {
 
   /// Time in which the device had nothing to do between two kernels.
   public struct Gaps: Sendable, Codable {
-    /// Longer than `threshold`.
+    /// How many gaps were longer than `threshold`.
     public var count = 0
-    /// Of all gaps.
+    /// The time of all gaps together.
     public var seconds = 0.0
     /// Of gaps and kernels together.
     public var share = 0.0
     /// The longest, in seconds.
     public var longest = 0.0
-    /// In seconds.
+    /// The shortest gap that is counted, in seconds.
     public static let threshold = 50e-6
   }
 
   /// What the host spends on each launch: arguments, enqueueing, and the first time the kernel's build.
   public struct HostTime: Sendable, Codable {
-    /// Seconds.
+    /// The median, in seconds.
     public var median = 0.0
     /// Seconds; not exceeded by 99 of 100.
     public var percentile99 = 0.0
@@ -76,9 +76,9 @@ public struct Profile: Sendable, Codable {
 
   /// Copies in one direction.
   public struct Copies: Sendable, Codable {
-    /// How many.
+    /// How many copies there were.
     public var count = 0
-    /// How much.
+    /// How many bytes were copied.
     public var bytes = 0
     /// Host time, with waits for the work that a download depends on.
     public var seconds = 0.0
@@ -86,7 +86,7 @@ public struct Profile: Sendable, Codable {
 
   /// What ran elsewhere for want of a kernel.
   public struct Fallbacks: Sendable, Codable {
-    /// How many operations.
+    /// How many operations ran on the fallback device.
     public var operations = 0
     /// Copied there and back.
     public var bytes = 0
@@ -96,7 +96,7 @@ public struct Profile: Sendable, Codable {
     public var byName: [String: Int] = [:]
   }
 
-  /// `opencl:0`.
+  /// The device's name: `opencl:0`.
   public var device: String
   /// The run was stopped before its end.
   public var isPartial = false
@@ -118,15 +118,15 @@ public struct Profile: Sendable, Codable {
   public var launches: Int
   /// Nil where the host computes itself.
   public var hostPerLaunch: HostTime?
-  /// Host to device.
+  /// Copies from the host to the device.
   public var uploads: Copies
-  /// Device to host.
+  /// Copies from the device to the host.
   public var downloads: Copies
   /// What the device had no kernel for.
   public var fallbacks: Fallbacks
-  /// Denoising steps.
+  /// How many denoising steps were recorded.
   public var steps: Int
-  /// Nil without steps.
+  /// Denoising steps per second; nil where none was recorded.
   public var stepsPerSecond: Double?
   /// Seconds of each step, in order.
   public var stepSeconds: [Double]
@@ -298,7 +298,7 @@ public struct Profile: Sendable, Codable {
 
 /// Finds the stage that was running at a time.
 struct StageIndex {
-  /// Ascending, not overlapping.
+  /// The spans of one depth, in order and without overlap.
   let spans: [HostSpan]
 
   init(_ spans: [HostSpan]) { self.spans = spans }

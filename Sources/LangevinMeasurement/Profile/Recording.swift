@@ -21,7 +21,7 @@ public struct Recording: Sendable {
     }
   }
 
-  /// Of the device.
+  /// The device's name.
   public var device: String
   /// In the order of their launches.
   public var kernels: [Kernel]

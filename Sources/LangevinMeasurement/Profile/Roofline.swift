@@ -33,7 +33,7 @@ public struct Roofline: Sendable {
     axes = Axes(x: intensities, y: speeds, in: Roofline.plot)
   }
 
-  /// The SVG text.
+  /// The drawing as SVG text.
   public var svg: String {
     let size = Roofline.size
     var lines = [
@@ -196,7 +196,7 @@ public struct Roofline: Sendable {
   }
 }
 
-/// Two logarithmic axes.
+/// The drawing's two logarithmic axes.
 private struct Axes {
   let lowX, highX, lowY, highY: Double
   let plot: Box

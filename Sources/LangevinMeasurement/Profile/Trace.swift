@@ -12,7 +12,7 @@ public struct Trace: Sendable {
     var category: String
     var process: Int
     var thread: Int
-    /// `HostClock` nanoseconds.
+    /// When it began, in `HostClock`'s nanoseconds.
     var start: UInt64
     var end: UInt64
     var arguments: [(String, String)] = []
@@ -91,7 +91,7 @@ public struct Trace: Sendable {
 
     init(origin: UInt64) { self.origin = origin }
 
-    /// The whole file.
+    /// The bytes of the whole file.
     var finished: [UInt8] { text + Array("\n]}\n".utf8) }
 
     mutating func metadata(_ process: Int, _ name: String) {

@@ -16,7 +16,7 @@ public struct Machine: Sendable, Codable, Hashable {
   /// The processor whose kernels OpenBLAS runs, or why it does not load.
   public var blas: String
 
-  /// This machine.
+  /// What this machine is.
   public static var current: Machine {
     Machine(
       processor: field("model name", of: "/proc/cpuinfo", separator: ":") ?? "unknown",

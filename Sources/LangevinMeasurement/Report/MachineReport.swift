@@ -11,7 +11,7 @@ public struct MachineReport: Sendable, Codable {
 
   /// `currentFormat` of the writer.
   public var format = MachineReport.currentFormat
-  /// The tool's.
+  /// The version of the tool that made the report.
   public var version: String
   /// When it began, ISO 8601.
   public var date: String
@@ -32,7 +32,7 @@ public struct MachineReport: Sendable, Codable {
 
   /// A device and what it says of itself.
   public struct Probed: Sendable, Codable {
-    /// `cpu`, `opencl:0`.
+    /// The device's name: `cpu`, `opencl:0`.
     public var name: String
     /// With driver and version.
     public var summary: String
@@ -57,11 +57,11 @@ public struct MachineReport: Sendable, Codable {
   public struct PictureResult: Sendable, Codable {
     /// The device's name.
     public var device: String
-    /// What was drawn.
+    /// The prompt of the picture.
     public var prompt: String
-    /// Of the noise.
+    /// The seed of the picture's noise.
     public var seed: UInt64
-    /// Of DDIM.
+    /// How many steps of DDIM were run.
     public var steps: Int
     /// SHA-256 of the pixels, RGB from the top left; nil where it failed.
     public var hash: String?
@@ -86,7 +86,7 @@ public struct MachineReport: Sendable, Codable {
   }
 }
 
-/// Makes a `MachineReport`.
+/// Examines, validates and times the devices of this machine.
 public struct Reporter: Sendable {
   /// Leaves out the full-size model, and most of the operations' cases.
   public var isQuick = false

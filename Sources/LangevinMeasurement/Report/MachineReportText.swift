@@ -207,7 +207,7 @@ public struct MachineComparison: Sendable {
     self.benches = benches
   }
 
-  /// For people.
+  /// The comparison as markdown.
   public var markdown: String {
     let list = changes.isEmpty ? "Nothing else changed." : changes.map { "- \($0)" }.joined(separator: "\n")
     return (["## Changes", list] + benches.flatMap { ["## \($0.title)", $0.comparison.markdown] })

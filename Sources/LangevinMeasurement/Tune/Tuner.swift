@@ -10,16 +10,16 @@ import enum LangevinTensor.Operation
 /// A candidate counts only when it gives the shipped parameters' numbers on the shape itself and passes
 /// validation on edge cases and on that shape.
 public final class Tuner {
-  /// How to search.
+  /// How long and how widely to search.
   public struct Settings: Sendable {
     /// Seconds for all targets together.
     public var budget = 300.0
     /// Whether to search again where an earlier search has been.
     public var again = false
-    /// The tool's version.
+    /// The tool's version, for the report.
     public var version = ""
 
-    /// The defaults.
+    /// Five minutes of search at most.
     public init() {}
   }
 

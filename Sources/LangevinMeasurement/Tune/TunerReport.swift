@@ -4,18 +4,21 @@ import Langevin
 public struct TuningResult: Sendable, Codable {
   /// `product`, `convolution` or `attention`.
   public let operation: String
+  /// Storage of the operands.
   public let dtype: DType
   /// Of the operands that were timed.
   public let shape: String
   /// Of any shape under the key, in one picture.
   public let launches: Double
+  /// The shipped parameters.
   public let shipped: String
+  /// The fastest parameters that were found.
   public let tuned: String
   /// The next fastest that was right.
   public let runnerUp: String?
-  /// Of one launch.
+  /// Seconds of one launch with the shipped parameters.
   public let shippedSeconds: Double
-  /// Of one launch.
+  /// Seconds of one launch with the parameters that were found.
   public let tunedSeconds: Double
   /// How many parameters were timed beside the shipped ones.
   public let candidates: Int
@@ -26,7 +29,9 @@ public struct TuningResult: Sendable, Codable {
 
   /// Parameters that do not count.
   public struct Rejection: Sendable, Codable {
+    /// The parameters that were rejected.
     public let parameters: String
+    /// Why they were rejected.
     public let reason: String
   }
 
@@ -54,8 +59,11 @@ public struct TuningResult: Sendable, Codable {
 
 /// What `langevin tune` found on a device.
 public struct TuningReport: Sendable, Codable {
+  /// The device's name.
   public var device: String
+  /// The version of the device's driver.
   public var driver: String
+  /// The model whose operations were tuned.
   public var model: String
   /// In the order of their work.
   public var results: [TuningResult] = []
@@ -64,7 +72,7 @@ public struct TuningReport: Sendable, Codable {
   /// Whether it was stopped.
   public var isPartial = false
 
-  /// An empty report.
+  /// A report without results.
   public init(device: String, driver: String, model: String) {
     self.device = device
     self.driver = driver

@@ -10,7 +10,7 @@ public struct CLIPConfig: Sendable, Hashable {
   /// Channels of the embedding that texts and pictures share.
   public var projectionSize = 512
 
-  /// CLIP ViT-B/32.
+  /// The configuration of CLIP ViT-B/32.
   public init() {}
 
   /// Reads config.json. Throws `ModelError.unsupported` and `.invalidConfig`.
@@ -33,9 +33,9 @@ public struct CLIPConfig: Sendable, Hashable {
 public struct CLIPModel: Sendable {
   /// What the model was built from.
   public let config: CLIPConfig
-  /// Without its projection.
+  /// The encoder without its projection.
   public let text: CLIPTextModel
-  /// Without its projection.
+  /// The encoder without its projection.
   public let vision: CLIPVisionModel
   /// What cosines are multiplied by before a softmax: the exponential of the checkpoint's `logit_scale`.
   public let logitScale: Float

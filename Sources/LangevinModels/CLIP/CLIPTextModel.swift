@@ -98,7 +98,7 @@ public struct CLIPTextModel: Sendable {
 
 /// The text encoder and the projection of its pooled vectors: Stable Diffusion XL's second encoder, and unCLIP's.
 public struct CLIPTextModelWithProjection: Sendable {
-  /// The encoder.
+  /// The encoder without its projection.
   public let text: CLIPTextModel
   let projection: Linear
 
@@ -106,7 +106,7 @@ public struct CLIPTextModelWithProjection: Sendable {
   public struct Output: Sendable {
     /// [N, projectionSize], not normalised.
     public let textEmbeds: Tensor
-    /// Of the encoder.
+    /// What the encoder returns before the projection.
     public let text: CLIPTextModel.Output
   }
 

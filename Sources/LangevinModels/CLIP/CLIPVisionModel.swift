@@ -75,15 +75,15 @@ public struct CLIPVisionModel: Sendable {
 /// The vision transformer and the projection of its pooled vectors: the image encoder of unCLIP and of Stable
 /// Diffusion's image variations.
 public struct CLIPVisionModelWithProjection: Sendable {
-  /// The transformer.
+  /// The encoder without its projection.
   public let vision: CLIPVisionModel
   let projection: Linear
 
-  /// What pictures become.
+  /// The projected embedding, and what the encoder returns before it.
   public struct Output: Sendable {
     /// [N, projectionSize], not normalised.
     public let imageEmbeds: Tensor
-    /// Of the transformer.
+    /// What the encoder returns before the projection.
     public let vision: CLIPVisionModel.Output
   }
 

@@ -2,7 +2,7 @@ import Foundation
 
 /// What a tokenizer's files say, whichever of the layouts in use they have.
 struct TokenizerFiles {
-  /// For messages.
+  /// The file's path, for messages.
   let path: String
   private(set) var vocabulary: [String: Int32]
   let merges: [(left: Substring, right: Substring)]

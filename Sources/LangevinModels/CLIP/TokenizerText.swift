@@ -109,7 +109,7 @@ struct MarkedTokens: Sendable {
     case token(Int32)
   }
 
-  /// The longest first.
+  /// The special tokens, the longest first, so that none hides a longer one.
   private let tokens: [Token]
   private let beginnings: Set<Unicode.Scalar>
 

@@ -11,7 +11,7 @@ public struct T5EncoderConfig: Sendable, Hashable {
     case activation(Activation)
   }
 
-  /// `T5` or `UMT5`.
+  /// The model's name in messages: `T5` or `UMT5`.
   public var name = "UMT5"
   /// Rows of the token table.
   public var vocabularySize = 256384

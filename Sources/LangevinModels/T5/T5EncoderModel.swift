@@ -180,7 +180,7 @@ struct T5Attention: Sendable {
   let key: Linear
   let value: Linear
   let output: Linear
-  /// [buckets, heads].
+  /// The bias of each bucket of distances, [buckets, heads].
   let table: Tensor?
   let heads: Int
   let dtype: DType

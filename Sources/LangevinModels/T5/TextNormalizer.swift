@@ -21,7 +21,7 @@ indirect enum TextNormalizer: Sendable {
   /// What `replace` looks for; of regular expressions those that conversions of SentencePiece models write.
   enum Pattern: Sendable {
     case string(String)
-    /// ` {2,}`.
+    /// Runs of two and more spaces: ` {2,}`.
     case spaces
     /// `\A +| +\z`.
     case outerSpaces

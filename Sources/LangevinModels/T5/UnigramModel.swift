@@ -2,7 +2,7 @@
 /// model of Hugging Face's tokenizers does.
 struct UnigramModel: Sendable {
   private let pieces: PieceTable
-  /// By id.
+  /// The score of each token, by its id.
   private let scores: [Double]
   private let unknown: Int32
   private let unknownScore: Double

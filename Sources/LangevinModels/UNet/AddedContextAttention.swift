@@ -3,7 +3,7 @@ import LangevinTensor
 
 /// What a UNet's cross-attention looks at.
 struct UNetContext: Sendable {
-  /// [N, S, C].
+  /// The context's tokens, [N, S, C].
   var tokens: Tensor
   /// [N, 1, S], added to the scores: 0, or a large negative number for a token that is hidden.
   var bias: Tensor?

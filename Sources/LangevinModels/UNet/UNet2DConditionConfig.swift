@@ -61,7 +61,7 @@ public struct UNet2DConditionConfig: Sendable, Hashable {
   /// Side of the last convolution, odd.
   public var convOutKernel = 3
 
-  /// Stable Diffusion 1.x.
+  /// The configuration of Stable Diffusion 1.x.
   public init() {}
 
   /// A latent's height and width must be multiples of this.

@@ -45,7 +45,7 @@ public struct UNetTextTime: Sendable {
   /// left, target height and width.
   public var timeIDs: [[Float]]
 
-  /// Of N images.
+  /// Stable Diffusion XL's additions for N images: text embeddings [N, P], and six numbers for each.
   public init(textEmbeds: Tensor, timeIDs: [[Float]]) {
     self.textEmbeds = textEmbeds
     self.timeIDs = timeIDs

@@ -16,9 +16,9 @@ public struct PriorTransformer: Sendable {
   let sinusoid: Sinusoid
   let time1: Linear
   let time2: Linear
-  /// [1, P, C].
+  /// The positions' embeddings, [1, P, C].
   let positions: Tensor
-  /// [1, 1, C].
+  /// The learned token whose output is the prediction, [1, 1, C].
   let query: Tensor?
   let normIn: LayerNormalization?
   let blocks: [PriorBlock]
@@ -140,7 +140,7 @@ public struct PriorTransformer: Sendable {
     }
   }
 
-  /// [N, 1, C].
+  /// A token of each timestep, [N, 1, C].
   private func timeTokens(_ timesteps: [Float]) throws -> Tensor {
     let count = timesteps.count
     let values = timesteps.flatMap { sinusoid($0) }

@@ -34,7 +34,7 @@ public struct PriorTransformerConfig: Sendable, Hashable {
   /// Channels of the result.
   public var outputChannels = 768
 
-  /// Karlo's prior.
+  /// The configuration of Karlo's prior.
   public init() {}
 
   /// Reads config.json. Throws `ModelError.unsupported` and `.invalidConfig`.

@@ -13,7 +13,7 @@ public struct UnCLIPTextProjectionConfig: Sendable, Hashable {
   /// Channels of what the decoder attends to.
   public var contextChannels = 1536
 
-  /// Karlo's.
+  /// The configuration of Karlo's projection.
   public init() {}
 
   /// Reads config.json. Throws `ModelError.unsupported` and `.invalidConfig`.

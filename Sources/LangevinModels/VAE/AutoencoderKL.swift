@@ -94,7 +94,7 @@ public struct AutoencoderKL: Sendable {
 public struct DiagonalGaussian: Sendable {
   /// [N, h, w, C].
   public let mean: Tensor
-  /// Clamped to -30...20.
+  /// The logarithm of the variance, clamped to -30...20.
   public let logVariance: Tensor
 
   /// moments [..., 2C]: means, then log variances.

@@ -22,7 +22,7 @@ public struct AutoencoderTinyConfig: Sendable, Hashable {
   /// Taken from the latent before it is scaled.
   public var shiftFactor: Float = 0
 
-  /// TAESD.
+  /// The configuration of TAESD.
   public init() {}
 
   /// Reads config.json. Throws `ModelError.unsupported` and `.invalidConfig`.

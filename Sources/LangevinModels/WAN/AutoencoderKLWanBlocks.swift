@@ -91,7 +91,7 @@ struct WanAttention: Sendable {
   }
 }
 
-/// ResNet, attention, ResNet.
+/// The middle of the autoencoder: a ResNet block, attention, a ResNet block.
 struct WanMidBlock: Sendable {
   let resnet1: WanResnetBlock
   let attention: WanAttention

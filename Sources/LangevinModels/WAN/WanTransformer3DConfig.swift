@@ -4,19 +4,19 @@ public struct WanTransformer3DConfig: Sendable, Hashable {
   public struct Patch: Sendable, Hashable {
     /// Latent frames.
     public var frames: Int
-    /// Rows.
+    /// Rows of each latent frame.
     public var height: Int
-    /// Columns.
+    /// Columns of each latent frame.
     public var width: Int
 
-    /// Frames first.
+    /// Extents in the order of a latent's axes: frames, rows, columns.
     public init(frames: Int, height: Int, width: Int) {
       self.frames = frames
       self.height = height
       self.width = width
     }
 
-    /// Latent pixels.
+    /// How many latent pixels there are in all frames.
     public var count: Int { frames * height * width }
   }
 
@@ -79,6 +79,6 @@ public struct WanTransformer3DConfig: Sendable, Hashable {
     }
   }
 
-  /// Of a token.
+  /// How many channels a token has.
   public var channels: Int { headCount * headSize }
 }

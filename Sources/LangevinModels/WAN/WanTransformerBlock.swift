@@ -3,7 +3,7 @@ import LangevinTensor
 
 /// Shifts, scales and gates of each video: a learned table plus the time embedding.
 struct WanModulation: Sendable {
-  /// [N, R, C].
+  /// The modulation's rows for each video, [N, R, C].
   let rows: Tensor
 
   /// `layerNorm(x) (1 + scale) + shift` of x [N, T, C], with these rows: of each video one operation, whose
@@ -21,7 +21,7 @@ struct WanModulation: Sendable {
     try x + y * rows.sliced(gate..<gate + 1, axis: 1)
   }
 
-  /// [C], a view.
+  /// One row of one video's modulation, [C]; a view.
   private func row(_ index: Int, of video: Int) throws -> Tensor {
     let (count, channels) = (rows.shape[1], rows.shape[2])
     let first = video * count + index
@@ -35,7 +35,7 @@ struct WanContext: Sendable {
   let image: Tensor?
 }
 
-/// Self-attention, cross-attention, perceptron.
+/// A block of the transformer: self-attention, cross-attention and a perceptron.
 struct WanTransformerBlock: Sendable {
   let table: Tensor
   let selfAttention: WanTransformerAttention

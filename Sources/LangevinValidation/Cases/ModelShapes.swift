@@ -30,11 +30,13 @@ public struct ModelShape: Sendable, Hashable, Codable {
   }
 }
 
-/// The recorded shapes.
+/// The shapes that real models dispatch, as `langevin harvest` recorded them.
 public enum ModelShapes {
   /// A recorded shape and its row of the table.
   public struct Row: Sendable {
+    /// The shape that was recorded.
     public let shape: ModelShape
+    /// The case that runs it.
     public let test: OperationCase
   }
 
@@ -116,7 +118,7 @@ public final class ShapeBackend: Backend {
 
   public let name = "shapes"
 
-  /// A backend.
+  /// A backend that infers shapes and computes nothing.
   public init() {}
 
   /// Row-major always: cases are adapted to a device's layout when they run.

@@ -2,7 +2,7 @@ import LangevinTensor
 
 /// How an input's numbers are drawn.
 public enum InputKind: Sendable, Hashable, Codable {
-  /// Standard normal.
+  /// Standard normal numbers.
   case normal
   /// Normal, ten times as wide: the tails of the activations.
   case wide
@@ -38,7 +38,7 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
   public let name: String
   /// In float32, which stands for any floating-point dtype.
   public let inputs: [TensorSpec]
-  /// One an input.
+  /// What each input is filled with.
   public let kinds: [InputKind]
   /// What the row is for.
   public let size: Size
@@ -48,7 +48,7 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
   public let models: [String]
   private let operation: Operation
 
-  /// The name.
+  /// The case's name.
   public var description: String { name }
 
   /// A row; kinds and dtypes that are missing are `.normal` and `.float32`.
@@ -154,7 +154,7 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
 
 /// The table that every backend is tested with.
 public enum OperationCases {
-  /// Edges first.
+  /// All cases, the edge cases before the models'.
   public static let all = edge + model
   /// Small, odd, empty and long shapes, and inputs that find faults.
   public static let edge: [OperationCase] =

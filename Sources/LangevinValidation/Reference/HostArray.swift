@@ -6,7 +6,7 @@ import LangevinTensor
 public struct HostArray: Sendable {
   /// The shape, and the storage to which the values are rounded.
   public let spec: TensorSpec
-  /// In row-major order.
+  /// The elements in row-major order.
   public let values: [Double]
 
   /// Extents, outermost first.
@@ -112,7 +112,7 @@ struct Generator {
     return z ^ (z >> 31)
   }
 
-  /// In [0, 1).
+  /// A uniform number in [0, 1).
   mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-53 }
 
   mutating func normal() -> Double {

@@ -40,7 +40,7 @@ public struct Operand: Sendable {
   /// The numbers of an array, rounded to its dtype.
   init(_ array: HostArray) { self.init(array.spec) { array.values[$0] } }
 
-  /// One element.
+  /// The element of this number, widened to float64.
   subscript(index: Int) -> Double { bytes.withUnsafeBytes { Operand.element($0, index, spec.dtype) } }
 
   /// All elements in double precision.

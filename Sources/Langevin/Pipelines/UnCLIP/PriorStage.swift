@@ -18,9 +18,9 @@ struct ProjectedTextStage: Sendable {
 
   /// What one row of prompts became.
   struct Output {
-    /// [prompts, D].
+    /// The text embeddings, [prompts, D].
     let embeddings: Tensor
-    /// [prompts, T, C].
+    /// The text encoder's hidden states, [prompts, T, C].
     let hidden: Tensor
     /// Which tokens are no padding.
     let visible: [[Bool]]

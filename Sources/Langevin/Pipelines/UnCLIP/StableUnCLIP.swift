@@ -129,9 +129,9 @@ struct StableUnCLIPStage: Sendable {
 
 /// What the prompts and embeddings of a stable unCLIP request became.
 public struct StableUnCLIPConditioning {
-  /// One a prompt.
+  /// What the UNet attends to, for each prompt.
   let contexts: [Tensor]
-  /// One an image.
+  /// The class label of each image: its noised embedding and the noise level.
   let labels: [Tensor]
 }
 
@@ -184,7 +184,7 @@ public struct StableUnCLIP: Pipeline {
     try decoding.plan(request, prior: prior.steps(request))
   }
 
-  /// Settings without effect.
+  /// A line for each setting that has no effect in this request.
   public func warnings(_ plan: StableUnCLIPPlan) -> [String] { plan.latent.warnings }
 
   /// Runs the prior with its text encoder, the image normalizer and the text encoder.
@@ -269,7 +269,7 @@ public struct StableUnCLIPImageVariation: Pipeline {
     try decoding.plan(request, prior: nil)
   }
 
-  /// Settings without effect.
+  /// A line for each setting that has no effect in this request.
   public func warnings(_ plan: StableUnCLIPPlan) -> [String] { plan.latent.warnings }
 
   /// Runs the image encoder, the image normalizer and the text encoder.

@@ -49,7 +49,7 @@ public struct UnCLIP: Pipeline {
     try decoding.plan(request, prior: prior.steps(request))
   }
 
-  /// Settings without effect.
+  /// A line for each setting that has no effect in this request.
   public func warnings(_ plan: UnCLIPPlan) -> [String] {
     let isUsed = plan.isGuided || ClassifierFreeGuidance.isUsed(scale: plan.request.priorGuidance ?? 1)
     return isUsed || plan.request.negativePrompt.isEmpty

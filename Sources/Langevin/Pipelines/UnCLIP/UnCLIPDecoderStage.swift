@@ -9,9 +9,9 @@ public struct UnCLIPPlan {
   public let request: GenerationRequest
   /// The prior's levels; nil where embeddings come from pictures.
   public let prior: Schedule?
-  /// The decoder's levels.
+  /// The noise levels that the decoder goes through.
   public let decoder: Schedule
-  /// The super-resolution's levels.
+  /// The noise levels that super-resolution goes through.
   public let superResolution: Schedule
 
   /// Whether the decoder runs on (negative, prompt).
