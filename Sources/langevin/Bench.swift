@@ -9,7 +9,13 @@ struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Times operations or parts of a model on devices, beside what the devices can do at most.",
     discussion: """
-      Prints a table. Results are checked first: what is wrong is not ranked. The devices take turns in every \
+      Examples:
+        langevin bench
+        langevin bench --suite step --model sd15-random --rounds 3
+        langevin bench --suite ops --op conv2d --json before.json
+        langevin bench --compare before.json after.json
+
+      Prints a table. Results are checked first, and a wrong one is not ranked. The devices take turns in every \
       round. Ctrl-C keeps what was measured.
       """)
 

@@ -9,7 +9,12 @@ import LangevinValidation
 struct Bisect: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Finds the first operation of a generation that a device computes wrongly.",
+    usage: "langevin bisect <prompt> ... [<options>]",
     discussion: """
+      Examples:
+        langevin bisect "red apple" --device opencl:0
+        langevin bisect "red apple" --device opencl:0 --reference opencl:1 --steps 5
+
       Every operation runs on the device and, from the same inputs, on the reference; the first whose output \
       leaves its tolerance is named and saved with its inputs, and the exit code is 1. It takes several times as \
       long as generating.

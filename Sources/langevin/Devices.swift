@@ -5,7 +5,12 @@ import Langevin
 /// `langevin devices`.
 struct Devices: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Lists every device, what was probed of it, and why one cannot be used.")
+    abstract: "Lists every device, what was probed of it, and why one cannot be used.",
+    discussion: """
+      Examples:
+        langevin devices
+        langevin devices --json
+      """)
 
   @Flag(help: "One JSON object on standard output.")
   var json = false

@@ -6,7 +6,12 @@ import LangevinMeasurement
 struct Doctor: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Says what is wrong on this machine, and which command mends it.",
-    discussion: "The exit code is 1 where no OpenCL device can be used.")
+    discussion: """
+      Examples:
+        langevin doctor
+
+      The exit code is 1 if no OpenCL device can be used.
+      """)
 
   @Flag(help: "One JSON object on standard output.")
   var json = false

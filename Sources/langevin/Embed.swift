@@ -7,8 +7,12 @@ struct Embed: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Compares texts and pictures by CLIP's embeddings.",
     discussion: """
-      Prints the cosines of pictures with texts (of texts or pictures among themselves where there is only one \
-      kind). Embeddings are those of transformers' CLIPModel, of length 1.
+      Examples:
+        langevin embed --model org/name --image cat.png --text "a cat" --text "a dog"
+        langevin embed --model org/name --image cat.png --classify "a photo of a cat,a photo of a dog"
+
+      Prints the cosines of pictures with texts. With texts alone, or pictures alone, it compares them among \
+      themselves. Embeddings are those of transformers' CLIPModel, of length 1.
       """)
 
   @Option(

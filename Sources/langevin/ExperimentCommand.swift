@@ -9,9 +9,13 @@ struct ExperimentCommand: ParsableCommand {
     commandName: "experiment",
     abstract: "Shows what diffusion models do, on data in the plane: a page with figures and numbers.",
     discussion: """
+      Examples:
+        langevin experiment
+        langevin experiment --quick --output page
+
       Nothing is trained: for a finite data set the optimal denoiser has a closed form. The samplers are those of \
-      `langevin generate`, and run on the chosen device. Writes index.html, which needs nothing else, and results.json \
-      with the numbers; the exit code is 1 where a number is not what its claim says.
+      `langevin generate`, and run on the chosen device. Writes index.html, which needs nothing else, and \
+      results.json with the numbers. The exit code is 1 if a number is not what its claim says.
       """)
 
   @Option(name: [.short, .long], help: "The folder; it is made where there is none.")

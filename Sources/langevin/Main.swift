@@ -9,11 +9,19 @@ import Logging
   static let configuration = CommandConfiguration(
     commandName: "langevin",
     abstract: "Generates pictures with diffusion models on OpenCL devices or the CPU.",
+    discussion: """
+      Examples:
+        langevin generate "red apple"
+        langevin generate "a lighthouse in a storm" --model org/name --output lighthouse.png
+        langevin doctor
+      """,
     version: "0.1.0",
-    subcommands: [
-      Generate.self, RunComponent.self, Embed.self, Samplers.self, ExperimentCommand.self, Devices.self,
-      Doctor.self, Validate.self, Bisect.self, Bench.self, ProfileCommand.self, Tune.self,
-      MakeReport.self, Harvest.self, Probe.self,
+    subcommands: [Generate.self, Samplers.self, Devices.self, Doctor.self, Harvest.self, Probe.self],
+    groupedSubcommands: [
+      CommandGroup(
+        name: "Measuring", subcommands: [Bench.self, ProfileCommand.self, Tune.self, MakeReport.self]),
+      CommandGroup(name: "Checking", subcommands: [Validate.self, Bisect.self, RunComponent.self]),
+      CommandGroup(name: "Other", subcommands: [Embed.self, ExperimentCommand.self]),
     ])
 
   /// Every failure is one line on standard error: 64 for a command line that is wrong, 130 for an interrupt,

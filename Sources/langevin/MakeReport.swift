@@ -9,8 +9,13 @@ struct MakeReport: ParsableCommand {
     commandName: "report",
     abstract: "Writes what this machine's devices are, what they get right and how fast they are.",
     discussion: """
-      A markdown file to share, and a JSON file of the same name beside it for --compare. Ctrl-C keeps what was \
-      done, marked as partial.
+      Examples:
+        langevin report
+        langevin report --quick -o REPORT.md
+        langevin report --compare before.json after.json
+
+      Writes a markdown file to share, and a JSON file of the same name beside it for --compare. Ctrl-C keeps what \
+      was done, marked as partial.
       """)
 
   @Option(

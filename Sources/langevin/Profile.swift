@@ -9,10 +9,15 @@ struct ProfileCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "profile",
     abstract: "Generates, and shows where the time went: by stage, operation and layer.",
+    usage: "langevin profile <prompt> ... [<options>]",
     discussion: """
-      The tables go to standard output, everything else to standard error. Up to three steps run unrecorded first: \
-      they build the kernels and tell how much recording costs. Ctrl-C stops after the step in progress and shows \
-      what was recorded until then.
+      Examples:
+        langevin profile "red apple"
+        langevin profile "red apple" --device opencl:0 --trace trace.json --roofline roofline.svg
+
+      The tables go to standard output, everything else to standard error. Up to three steps run unrecorded first. \
+      They compile the kernels, and they tell how much the recording costs. Ctrl-C stops after the step in progress \
+      and shows what was recorded until then.
       """)
 
   @OptionGroup var options: GenerationOptions

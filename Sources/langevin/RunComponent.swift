@@ -8,8 +8,11 @@ struct RunComponent: ParsableCommand {
     commandName: "run",
     abstract: "Runs one component of a model on tensors of a file.",
     discussion: """
-      Names and layouts are those of the reference's forward signature: sample, timestep, encoder_hidden_states, …, in \
-      PyTorch's order [N, C, H, W]. Outputs are float32.
+      Examples:
+        langevin run unet --model DIR --inputs in.safetensors --output out.safetensors
+
+      The names and layouts of the tensors are those of the reference's forward signature in PyTorch: sample, \
+      timestep, encoder_hidden_states, …, in the order [N, C, H, W]. Outputs are float32.
       """)
 
   @Argument(

@@ -5,7 +5,11 @@ import Langevin
 /// `langevin samplers`.
 struct Samplers: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Lists the samplers: what each is for, what it costs, and which spacings it takes.")
+    abstract: "Lists the samplers: what each is for, what it costs, and which spacings it takes.",
+    discussion: """
+      Examples:
+        langevin samplers
+      """)
 
   @Flag(help: "One JSON object on standard output.")
   var json = false

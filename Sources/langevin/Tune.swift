@@ -9,9 +9,12 @@ struct Tune: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Searches for the fastest kernel parameters for a model on a device.",
     discussion: """
-      What is found is kept under the XDG cache directory for this device, driver and version of the kernels, and \
-      used from then on. Results go to standard output, progress to standard error. Ctrl-C keeps what was found; \
-      the next run goes on from there.
+      Examples:
+        langevin tune
+        langevin tune --model sd15-random --budget 1800 --json found.json
+
+      The results are kept under ~/.cache/langevin (or XDG_CACHE_HOME) for this device, driver and version of the \
+      kernels, and used from then on. Ctrl-C keeps what was found, and the next run continues from there.
       """)
 
   @Option(help: "auto, opencl or opencl:N; `langevin devices` lists them.")

@@ -9,6 +9,11 @@ struct Validate: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Runs every operation on a device and holds it to float64 and to the CPU backend.",
     discussion: """
+      Examples:
+        langevin validate --device all
+        langevin validate --device opencl:0 --shapes model --op conv2d --json report.json
+        langevin validate --replay bisect.safetensors
+
       Each case runs three times between guard regions into a poisoned output; the tolerance is derived from \
       what is summed. A failure prints the line that repeats it, and the smallest shape that fails alike. The \
       exit code is 1 where anything failed.
