@@ -3,54 +3,22 @@ import Foundation
 import Langevin
 
 /// What to generate, of what and where: the options that every command has which runs the pipeline.
-struct GenerationOptions: ParsableArguments {
+@dynamicMemberLookup struct GenerationOptions: ParsableArguments {
   @Argument(help: "What to draw; several prompts give pictures of each.")
   var prompts: [String] = []
-  @Option(help: "A file with more prompts, one a line; empty lines and lines that begin with # are skipped.")
-  var promptFile: String?
-  @Option(
-    help: """
-      A picture to repeat: prompt and settings are those that it carries, where the command line has no others. The \
-      same device gives the same picture.
-      """)
-  var from: String?
+  @OptionGroup(title: "Model and device") var modelOptions: ModelOptions
+  @OptionGroup(title: "Picture") var picture: PictureOptions
+  @OptionGroup(title: "Sampling") var sampling: SamplingOptions
+  @OptionGroup(title: "Starting from a picture") var images: ImageOptions
+  @OptionGroup(title: "Videos") var video: VideoOptions
+  @OptionGroup(title: "unCLIP") var unCLIP: UnCLIPOptions
 
-  @Option(
-    name: [.customShort("m"), .long],
-    help: """
-      A diffusers folder, a single .safetensors file, or org/name of the Hugging Face cache. (default: the emoji \
-      model that ships along)
-      """)
-  var model: String?
-  @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
-  var device = "auto"
-  @Option(help: "What to steer away from.")
-  var negative: String?
   @Option(
     help: """
       How prompts are read. plain: as they are, and what does not fit is cut off. a1111: (word) and (word:1.3) \
       strengthen, [word] weakens, \\( is a parenthesis, and what does not fit begins another chunk. (default: plain)
       """)
   var promptSyntax: PromptSyntax?
-  @Option(
-    parsing: .unconditional,
-    help: """
-      Scale of classifier-free guidance, 0 to 1000; 1 and less is without. (default: what the model's \
-      langevin.json recommends, else 7.5)
-      """)
-  var guidance: Double?
-  @Option(
-    parsing: .unconditional,
-    help: "Sampling steps. (default: what the model's langevin.json recommends, else 30)")
-  var steps: Int?
-  @Option(
-    help: """
-      \(Sampler.allCases.map(\.rawValue).joined(separator: ", ")); `langevin samplers` says what each is for. \
-      Other tools' names are understood too, such as 'DPM++ 2M Karras' and euler_a. (default: what the model's \
-      langevin.json recommends, else ddim)
-      """,
-    transform: SamplerOption.init)
-  var sampler: SamplerOption?
   @Option(
     help:
       "Where its steps are: \(NoiseSchedule.Levels.spacingNames.joined(separator: ", ")). (default: the model's)"
@@ -70,37 +38,8 @@ struct GenerationOptions: ParsableArguments {
   var guidanceInterval: NumberList?
   @Option(parsing: .unconditional, help: "DDIM's share of fresh noise, 0 to 1. (default: 0)")
   var eta: Double?
-  @Option(
-    name: [.customShort("s"), .long], parsing: .unconditional,
-    help: "Picture k has seed N + k. (default: random)")
-  var seed: UInt64?
   @Option(help: "Whose random numbers: philox, torch (its CPU generator) or torch-cuda. (default: philox)")
   var rng: NoiseKind?
-  @Option(
-    name: [.customShort("W"), .long], parsing: .unconditional,
-    help: "Pixels. (default: what the model was made for, or the image's)")
-  var width: Int?
-  @Option(
-    name: [.customShort("H"), .long], parsing: .unconditional,
-    help: "Pixels. (default: what the model was made for, or the image's)")
-  var height: Int?
-  @Option(
-    name: [.customShort("n"), .long], parsing: .unconditional, help: "How many pictures of each prompt.")
-  var count = 1
-  @Option(
-    help: "A PNG file to start from, or to vary; of two, some models make --count frames of the way between.")
-  var image: [String] = []
-  @Option(
-    parsing: .unconditional, help: "How much of the schedule is run on the image, 0 to 1. (default: 0.7)")
-  var strength: Double?
-  @OptionGroup(title: "Options of unCLIP")
-  var unCLIP: UnCLIPOptions
-  @Option(parsing: .unconditional, help: "Of a video: pictures in time. (default: the model's)")
-  var frames: Int?
-  @Option(parsing: .unconditional, help: "Of a video: pictures a second. (default: the model's)")
-  var fps: Double?
-  @Option(help: "Storage of weights and activations: f32 or f16. (default: f32)")
-  var precision: Precision?
   @Flag(
     name: .customLong("no-fallback"), help: "Fail where the device has no kernel, instead of using the CPU.")
   var noFallback = false
@@ -124,23 +63,45 @@ struct GenerationOptions: ParsableArguments {
     help: ArgumentHelp("Memory in MiB that an OpenCL device may use.", valueName: "MiB", visibility: .hidden))
   var deviceMemory: Int?
 
+  // An option is found whichever group it is in.
+  subscript<Value>(dynamicMember path: WritableKeyPath<ModelOptions, Value>) -> Value {
+    get { modelOptions[keyPath: path] }
+    set { modelOptions[keyPath: path] = newValue }
+  }
+  subscript<Value>(dynamicMember path: WritableKeyPath<PictureOptions, Value>) -> Value {
+    get { picture[keyPath: path] }
+    set { picture[keyPath: path] = newValue }
+  }
+  subscript<Value>(dynamicMember path: WritableKeyPath<SamplingOptions, Value>) -> Value {
+    get { sampling[keyPath: path] }
+    set { sampling[keyPath: path] = newValue }
+  }
+  subscript<Value>(dynamicMember path: WritableKeyPath<ImageOptions, Value>) -> Value {
+    get { images[keyPath: path] }
+    set { images[keyPath: path] = newValue }
+  }
+  subscript<Value>(dynamicMember path: WritableKeyPath<VideoOptions, Value>) -> Value {
+    get { video[keyPath: path] }
+    set { video[keyPath: path] = newValue }
+  }
+
   /// Storage of weights and activations.
-  var dtype: DType { (precision ?? .f32).dtype }
+  var dtype: DType { (self.precision ?? .f32).dtype }
 
   /// Takes up what a picture to repeat carries, and checks what does not depend on devices or the model. Returns
   /// the prompts.
   mutating func check() throws -> [String] {
-    if let from { try repeatPicture(from) }
-    if let spacing = sampler?.spacing, self.spacing == nil, sigmas == nil {
+    if let from = self.from { try repeatPicture(from) }
+    if let spacing = self.sampler?.spacing, self.spacing == nil, sigmas == nil {
       self.spacing = SpacingOption(argument: spacing.rawValue)
     }
-    guard (1...10_000).contains(count) else {
-      throw ValidationError("--count must be 1 to 10000, got \(count)")
+    guard (1...10_000).contains(self.count) else {
+      throw ValidationError("--count must be 1 to 10000, got \(self.count)")
     }
     if let tile, !(4...1 << 20).contains(tile) {
       throw ValidationError("--tile must be at least 4, got \(tile)")
     }
-    if strength != nil && image.isEmpty { throw ValidationError("--strength needs --image") }
+    if self.strength != nil && self.image.isEmpty { throw ValidationError("--strength needs --image") }
     if spacing != nil && sigmas != nil { throw ValidationError("--spacing and --sigmas exclude each other") }
     if let bounds = guidanceInterval?.values, bounds.count != 2 || bounds[0] >= bounds[1] {
       throw ValidationError("--guidance-interval needs two numbers LO,HI of which the second is greater")
@@ -148,8 +109,9 @@ struct GenerationOptions: ParsableArguments {
     if let deviceMemory, !(1..<1 << 32).contains(deviceMemory) {
       throw ValidationError("--device-memory must be at least 1 MiB, got \(deviceMemory)")
     }
-    let prompts = try self.prompts + (promptFile.map(readPrompts) ?? [])
-    if promptFile == nil, prompts.count > 1, prompts.allSatisfy({ !$0.contains(where: \.isWhitespace) }) {
+    let prompts = try self.prompts + (self.promptFile.map(readPrompts) ?? [])
+    if self.promptFile == nil, prompts.count > 1, prompts.allSatisfy({ !$0.contains(where: \.isWhitespace) })
+    {
       let quoted =
         prompts.prefix(4).map { "'\($0)'" }.joined(separator: ", ") + (prompts.count > 4 ? ", …" : "")
       Output.warning(
@@ -173,7 +135,7 @@ struct GenerationOptions: ParsableArguments {
   }
 
   /// The folder or file of the model.
-  func modelURL() throws -> URL { try model.map { try Checkpoint.locate($0) } ?? DefaultModel.url }
+  func modelURL() throws -> URL { try self.model.map { try Checkpoint.locate($0) } ?? DefaultModel.url }
 
   /// The files that pictures are written to which the user named; of several, numbered so that they sort.
   func files(_ output: String, count: Int) throws -> [URL] {
@@ -229,27 +191,27 @@ struct GenerationOptions: ParsableArguments {
     -> GenerationRequest
   {
     var request = GenerationRequest(prompts: prompts, recommended: recommended)
-    request.negativePrompt = negative ?? ""
-    if let guidance { request.guidance = guidance }
+    request.negativePrompt = self.negative ?? ""
+    if let guidance = self.guidance { request.guidance = guidance }
     request.promptSyntax = promptSyntax ?? .plain
-    if let steps { request.steps = steps }
-    if let sampler { request.sampler = sampler.sampler }
+    if let steps = self.steps { request.steps = steps }
+    if let sampler = self.sampler { request.sampler = sampler.sampler }
     request.levels = spacing?.levels ?? sigmas.map { .theseSigmas($0.values) }
-    if steps == nil, let count = request.levels?.count { request.steps = count }
+    if self.steps == nil, let count = request.levels?.count { request.steps = count }
     request.guidanceRescale = guidanceRescale
     request.guidanceInterval = guidanceInterval.map { $0.values[0]...$0.values[1] }
     request.eta = eta ?? 0
     request.seed = seed
     request.noise = rng ?? .philox
-    request.width = width
-    request.height = height
-    request.count = count
-    request.images = try image.map { try Picture.readPNG(URL(fileURLWithPath: $0)).picture }
-    request.strength = strength
+    request.width = self.width
+    request.height = self.height
+    request.count = self.count
+    request.images = try self.image.map { try Picture.readPNG(URL(fileURLWithPath: $0)).picture }
+    request.strength = self.strength
     request.initialLatents = try initLatents.map(readLatents)
     unCLIP.apply(to: &request)
-    request.frames = frames
-    request.framesPerSecond = fps
+    request.frames = self.frames
+    request.framesPerSecond = self.fps
     request.lowMemory = lowMemory
     request.tiling = tile.map { Tiling(tile: $0, overlap: max($0 / 4, 1)) }
     return request

@@ -225,7 +225,7 @@ struct PictureSetting {
 extension GenerationOptions {
   /// Whether spacing and sigmas of a picture's text are wanted: the command line has none, and its sampler, where it
   /// names one, may be another.
-  fileprivate var takesLevels: Bool { spacing == nil && sigmas == nil && sampler == nil }
+  fileprivate var takesLevels: Bool { spacing == nil && sigmas == nil && self.sampler == nil }
 
   /// Takes up what a picture's text has and the command line has not.
   mutating func repeatPicture(_ path: String) throws {
@@ -239,12 +239,12 @@ extension GenerationOptions {
       throw ImageError.malformed(path: path, reason: "its text 'parameters' has no settings")
     }
     var reading = PictureSetting.Reading(given: self, picture: url, options: self, parameters: parameters)
-    if prompts.isEmpty && promptFile == nil
+    if prompts.isEmpty && self.promptFile == nil
       && !(parameters.prompt.isEmpty && parameters["Prompt syntax"] == nil)
     {
       reading.options.prompts = [parameters.prompt]
     }
-    if negative == nil, !parameters.negativePrompt.isEmpty {
+    if self.negative == nil, !parameters.negativePrompt.isEmpty {
       reading.options.negative = parameters.negativePrompt
     }
     for setting in PictureSetting.all {

@@ -1,0 +1,93 @@
+import ArgumentParser
+import Langevin
+
+// The groups of options that `--help` shows; rare options have none and come last.
+
+/// The model, and where it runs.
+struct ModelOptions: ParsableArguments {
+  @Option(
+    name: [.customShort("m"), .long],
+    help: """
+      A diffusers folder, a single .safetensors file, or org/name of the Hugging Face cache. (default: the emoji \
+      model that ships along)
+      """)
+  var model: String?
+  @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
+  var device = "auto"
+  @Option(help: "Storage of weights and activations: f32 or f16. (default: f32)")
+  var precision: Precision?
+}
+
+/// What is drawn.
+struct PictureOptions: ParsableArguments {
+  @Option(help: "What to steer away from.")
+  var negative: String?
+  @Option(
+    name: [.customShort("W"), .long], parsing: .unconditional,
+    help: "Pixels. (default: what the model was made for, or the image's)")
+  var width: Int?
+  @Option(
+    name: [.customShort("H"), .long], parsing: .unconditional,
+    help: "Pixels. (default: what the model was made for, or the image's)")
+  var height: Int?
+  @Option(
+    name: [.customShort("n"), .long], parsing: .unconditional, help: "How many pictures of each prompt.")
+  var count = 1
+  @Option(
+    name: [.customShort("s"), .long], parsing: .unconditional,
+    help: "Picture k has seed N + k. (default: random)")
+  var seed: UInt64?
+  @Option(help: "A file with more prompts, one a line; empty lines and lines that begin with # are skipped.")
+  var promptFile: String?
+  @Option(
+    help: """
+      A picture to repeat: prompt and settings are those that it carries, where the command line has no others. The \
+      same device gives the same picture.
+      """)
+  var from: String?
+}
+
+/// How noise becomes a picture.
+struct SamplingOptions: ParsableArguments {
+  @Option(
+    parsing: .unconditional,
+    help: """
+      Sampling steps. (default: what the model's langevin.json recommends, else 30; unCLIP 25, stable unCLIP 20, \
+      WAN 50)
+      """)
+  var steps: Int?
+  @Option(
+    help: """
+      \(Sampler.allCases.map(\.rawValue).joined(separator: ", ")); `langevin samplers` says what each is for. \
+      Other tools' names are understood too, such as 'DPM++ 2M Karras' and euler_a. (default: what the model's \
+      langevin.json recommends, else ddim for Stable Diffusion 1 and 2, the model's scheduler for others)
+      """,
+    transform: SamplerOption.init)
+  var sampler: SamplerOption?
+  @Option(
+    parsing: .unconditional,
+    help: """
+      Scale of classifier-free guidance, 0 to 1000; 1 and less is without. (default: what the model's \
+      langevin.json recommends, else 7.5; Stable Diffusion XL and WAN 5, unCLIP 8, stable unCLIP 10)
+      """)
+  var guidance: Double?
+}
+
+/// The pictures that a run starts from.
+struct ImageOptions: ParsableArguments {
+  @Option(
+    help: "A PNG file to start from, or to vary; of two, some models make --count frames of the way between.")
+  var image: [String] = []
+  @Option(
+    parsing: .unconditional,
+    help: "How much of the schedule is run on the image, 0 to 1. (default: 0.7; XL 0.3)")
+  var strength: Double?
+}
+
+/// Settings that only videos have.
+struct VideoOptions: ParsableArguments {
+  @Option(parsing: .unconditional, help: "Of a video: pictures in time. (default: the model's)")
+  var frames: Int?
+  @Option(parsing: .unconditional, help: "Of a video: pictures a second. (default: the model's)")
+  var fps: Double?
+}
