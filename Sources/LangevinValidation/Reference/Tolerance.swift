@@ -59,7 +59,7 @@ enum Tolerance {
         let (mean, scale) = moments[Reference.group(norm, value.shape, i)]
         let bound = normBound(
           deviation: x[i] - mean, scale, inputs[1].values[i % channels], inputs[2].values[i % channels],
-          count: count)
+          count: count, inputs[0].dtype)
         // As an epilogue's: the slope, and the activation's own rounding.
         return norm.activation == .identity ? bound : 1.13 * bound + 10 * u * abs(value.values[i])
       }
@@ -70,7 +70,7 @@ enum Tolerance {
         let (mean, scale) = moments[i / width]
         let (gamma, beta) =
           norm.affine ? (inputs[1].values[i % width], inputs[2].values[i % width]) : (1, 0)
-        return normBound(deviation: x[i] - mean, scale, gamma, beta, count: width)
+        return normBound(deviation: x[i] - mean, scale, gamma, beta, count: width, inputs[0].dtype)
       }
     // A mean of positive terms, a root, two products.
     case .rmsNorm: return relative(16)
@@ -146,14 +146,17 @@ enum Tolerance {
   /// The inputs are exact, so however large the mean is, x - mean need not lose more than the last bit: a mean
   /// that is kept as a float and a rest, or corrected by the deviations' own mean, is off by u times the
   /// deviations' partial sums over their number. These stay within four standard deviations sqrt(K) after K
-  /// terms, as in `sumBound`, so K roundings make 4 u K of the deviation / count, at most 4 u. The sum of squares
-  /// has at least 16 lanes on CPUs, and more elsewhere: sqrt(count / 16) u of itself, of which the root takes
-  /// half. The rest is the last few roundings of the scale, the product and the sum.
+  /// terms, as in `sumBound`, so K roundings make 4 u K of the deviation / count, at most 4 u. Numbers of 16 bits
+  /// lie on a grid on which all K go the same way: at least 16 lanes, as CPUs have, make that
+  /// 4 sqrt(count / 16) u. The sum of squares is off by sqrt(count / 16) u of itself, of which the root takes half.
+  /// The rest is the last few roundings of the scale, the product and the sum.
   private static func normBound(
-    deviation: Double, _ scale: Double, _ gamma: Double, _ beta: Double, count: Int
+    deviation: Double, _ scale: Double, _ gamma: Double, _ beta: Double, count: Int, _ dtype: DType
   ) -> Double {
-    let relative = 12 + Double(count).squareRoot() / 8
-    return 0x1p-24 * (4 * abs(gamma) + relative * abs(scale * gamma * deviation) + 4 * abs(beta))
+    let lane = (Double(count) / 16).squareRoot()
+    let mean = dtype == .float32 ? 4 : max(4, 4 * lane)
+    let relative = 12 + lane / 2
+    return 0x1p-24 * (mean * abs(gamma) + relative * abs(scale * gamma * deviation) + 4 * abs(beta))
   }
 
   private static func unaryBound(_ function: Unary, _ x: Double, _ y: Double) -> Double {
