@@ -30,8 +30,10 @@ public struct ErrorSummary: Sendable, Hashable, Codable {
   public var compared: Int
 
   /// The largest error relative to what is allowed, by the CPU device in float32 over all elements, where only a
-  /// sample could be compared with float64; else 0.
+  /// sample could be compared with float64; else 0. Where the two disagree it is by float64, at those elements.
   @CodableNumber public var relativeToDevice: Double = 0
+  /// The CPU device's own largest error by float64 where the two disagree, relative to what is allowed; else 0.
+  @CodableNumber public var referenceError: Double = 0
 
   /// The larger of both comparisons; up to 1 passes.
   public var ratio: Double { max(relative.maximum, relativeToDevice) }

@@ -118,6 +118,18 @@ struct GuardedRun {
   /// Each run begins with an output that is filled with another number.
   private static let poisons: [[UInt8]] = [[0xC3, 0xFF], [0x5A, 0x7B], [0x69, 0xFF]]
 
+  /// What the buffers take together, with what is around them.
+  static func byteCount(_ inputs: [TensorSpec], output: TensorSpec, sliced: Bool) -> Int {
+    let around = 256 + (sliced ? 5 : 0)
+    return output.byteCount + (around + reach(output)) * output.dtype.byteCount
+      + inputs.reduce(0) { $0 + $1.byteCount + (around + 256) * $1.dtype.byteCount }
+  }
+
+  /// Past the end of a line a kernel's tile may reach many lines further.
+  private static func reach(_ output: TensorSpec) -> Int {
+    min(1 << 18, max(256, 64 * (output.shape.rank > 0 ? output.shape[-1] : 1)))
+  }
+
   /// Throws `TensorError.outOfMemory` and what allocation and transfers throw; what `execute` throws is a fault.
   init(
     _ operation: Operation, _ inputs: [Operand], output spec: TensorSpec, sliced: Bool, repeats: Int,
@@ -128,9 +140,8 @@ struct GuardedRun {
       output = Operand(spec, bytes: [])
       return
     }
-    // Past the end of a line a kernel's tile may reach many lines further.
-    let reach = min(1 << 18, max(256, 64 * (spec.shape.rank > 0 ? spec.shape[-1] : 1)))
-    let result = try GuardedBuffer("output", spec, before: 256 + (sliced ? 5 : 0), after: reach, on: backend)
+    let result = try GuardedBuffer(
+      "output", spec, before: 256 + (sliced ? 5 : 0), after: GuardedRun.reach(spec), on: backend)
     let operands = try inputs.enumerated().map { index, operand in
       let buffer = try GuardedBuffer(
         "input \(index)", operand.spec, before: 256 + (sliced ? 3 : 0), after: 256, on: backend)

@@ -4,16 +4,27 @@ import Synchronization
 /// Computes on a device, and holds every operation's output to a reference that computes from the same inputs.
 ///
 /// Errors do not add up that way: the first operation that leaves its tolerance is the one at fault, and not one
-/// further down that inherited wrong numbers. It throws `Divergence` there.
+/// further down that inherited wrong numbers. Where the two disagree float64 says who is right: it throws
+/// `Divergence` where the device is wrong, and notes a `ReferenceFault` and goes on where the reference is.
 public final class ShadowBackend: Backend {
   private let backend: any Backend
   private let reference: Device
+  private let asksAlways: Bool
+  private let notice: @Sendable (ReferenceFault) -> Void
   private let record = Mutex(ShadowRecord())
 
   /// A device and what it is held to. Throws what `startRecording` throws: kernels are named in a divergence.
-  public init(_ backend: any Backend, reference: any Backend) throws {
+  ///
+  /// - Parameters:
+  ///   - asksAlways: holds the device to float64 also where it agrees with the reference, at most in a sample.
+  ///   - notice: is told of each operation and layer in which the reference is wrong, once.
+  public init(
+    _ backend: any Backend, reference: any Backend, asksAlways: Bool = false,
+    notice: @escaping @Sendable (ReferenceFault) -> Void = { _ in }
+  ) throws {
     self.backend = backend
     self.reference = Device(reference)
+    (self.asksAlways, self.notice) = (asksAlways, notice)
     try backend.startRecording()
   }
 
@@ -58,11 +69,17 @@ public final class ShadowBackend: Backend {
     let got = try read(output)
     let finding = try compare(operation, operands, got)
     record.withLock { $0.add(operation, path: LayerPath.current, ratio: finding.ratio) }
+    if let error = finding.referenceError, error > 1 {
+      let fault = ReferenceFault(
+        operation: operation.name, path: LayerPath.current, reference: reference.name, error: error,
+        device: backend.name, deviceError: finding.ratio)
+      if record.withLock({ $0.add(fault) }) { notice(fault) }
+    }
     guard let problem = finding.problem else { return }
     throw Divergence(
       operation: operation, inputs: operands, output: got, path: LayerPath.current, device: backend.name,
       reference: reference.name, kernels: kernels.map { "\($0.kernel) \($0.variant)" }, ratio: finding.ratio,
-      problem: problem)
+      referenceRatio: finding.referenceError, problem: problem)
   }
 
   private func read(_ view: TensorView) throws -> Operand {
@@ -76,9 +93,17 @@ public final class ShadowBackend: Backend {
     return Operand(view.spec, bytes: bytes)
   }
 
-  private func compare(_ operation: Operation, _ inputs: [Operand], _ got: Operand) throws
-    -> (ratio: Double, problem: String?)
-  {
+  /// What a comparison found.
+  private struct Finding {
+    /// The device's largest error relative to what is allowed.
+    var ratio: Double
+    /// The reference's, where float64 was asked.
+    var referenceError: Double?
+    /// What the device is to blame for.
+    var problem: String?
+  }
+
+  private func compare(_ operation: Operation, _ inputs: [Operand], _ got: Operand) throws -> Finding {
     func evaluate(_ operation: Operation, _ arrays: [HostArray]) throws -> HostArray {
       try HostArray(
         Tensor.apply(operation, arrays.map { try $0.tensor(on: reference) }, on: reference))
@@ -90,24 +115,38 @@ public final class ShadowBackend: Backend {
     let bound = try Tolerance.bound(operation, wide, value: expected, evaluate: evaluate)?.map { 2 * $0 }
     let dtype = got.spec.dtype
     let values = got.array.values
-    var (worst, place) = (0.0, 0)
+    var worst = 0.0
+    var differing: [(place: Int, ratio: Double)] = []
     for (i, (value, target)) in zip(values, expected.values).enumerated() {
       let error = dtype.error(value, target)
       guard error > 0 else { continue }
-      let ratio = error / dtype.allowance(bound?[i], at: target)
-      if !(ratio <= worst) { (worst, place) = (ratio.isNaN ? .infinity : ratio, i) }
+      var ratio = error / dtype.allowance(bound?[i], at: target)
+      if ratio.isNaN { ratio = .infinity }
+      worst = max(worst, ratio)
+      if ratio > 1 { differing.append((i, ratio)) }
     }
-    func at(_ i: Int) -> String {
-      "element \(Reference.coordinates(i, got.spec.shape)) is \(values[i]), expected \(expected.values[i])"
+    if worst > 1 || asksAlways {
+      let places = differing.sorted { $0.ratio > $1.ratio }.prefix(64).map(\.place)
+      let exact = try ExactValues(operation, inputs, seed: 0, including: places)
+      let (device, other) = (exact.compare(got), exact.compare(Operand(expected)))
+      let (ratio, otherRatio) = (device.relative.maximum, other.relative.maximum)
+      guard ratio <= 1 else {
+        let problem = "element \(device.worst) is \(device.value), float64 says \(device.expected)"
+        return Finding(ratio: ratio, referenceError: otherRatio, problem: problem)
+      }
+      if worst > 1 || otherRatio > 1 { return Finding(ratio: ratio, referenceError: otherRatio) }
     }
-    if worst > 1 { return (worst, at(place)) }
     // Both agree, and yet a picture cannot come of it.
     if let i = values.firstIndex(where: { !$0.isFinite }), !inputs.isEmpty,
       wide.allSatisfy({ $0.values.allSatisfy(\.isFinite) })
     {
-      return (worst, at(i) + ": not finite in \(dtype.rawValue) from finite inputs, on the reference too")
+      let place = Reference.coordinates(i, got.spec.shape)
+      return Finding(
+        ratio: worst,
+        problem: "element \(place) is \(values[i]), expected \(expected.values[i]): not finite in "
+          + "\(dtype.rawValue) from finite inputs, on the reference too")
     }
-    return (worst, nil)
+    return Finding(ratio: worst)
   }
 }
 
@@ -121,6 +160,15 @@ public struct ShadowRecord: Sendable, Hashable {
   public private(set) var worstOperation = ""
   /// In which layer that was.
   public private(set) var worstPath = ""
+  /// Where the reference was wrong, each operation and layer once.
+  public private(set) var referenceFaults: [ReferenceFault] = []
+
+  /// Whether it is the first in its operation and layer.
+  mutating func add(_ fault: ReferenceFault) -> Bool {
+    let isNew = !referenceFaults.contains { ($0.operation, $0.path) == (fault.operation, fault.path) }
+    if isNew { referenceFaults.append(fault) }
+    return isNew
+  }
 
   mutating func add(_ operation: Operation, path: String, ratio: Double) {
     operations += 1
@@ -128,7 +176,30 @@ public struct ShadowRecord: Sendable, Hashable {
   }
 }
 
-/// An operation whose output is not what the reference makes of the same inputs.
+/// An operation that the reference computes wrongly, by float64, so that no device can be held to it there.
+public struct ReferenceFault: Sendable, Hashable, CustomStringConvertible {
+  /// `Operation.name`.
+  public let operation: String
+  /// `LayerPath.current`; empty outside layers.
+  public let path: String
+  /// Which is wrong.
+  public let reference: String
+  /// The reference's largest error relative to what is allowed.
+  public let error: Double
+  /// Which was held to it.
+  public let device: String
+  /// The device's largest error relative to what is allowed.
+  public let deviceError: Double
+
+  /// One line.
+  public var description: String {
+    let place = path.isEmpty ? "" : " of \(path)"
+    return "the reference \(reference) is off in \(operation)\(place), by float64: \(number(error)) of the "
+      + "tolerance, \(device) \(number(deviceError))"
+  }
+}
+
+/// An operation that a device computes wrongly.
 public struct Divergence: Error, Sendable, CustomStringConvertible {
   /// The operation that differs, with its parameters.
   public let operation: Operation
@@ -144,8 +215,10 @@ public struct Divergence: Error, Sendable, CustomStringConvertible {
   public let reference: String
   /// Names and variants of the kernels that computed it, in their order.
   public let kernels: [String]
-  /// The largest error relative to what is allowed.
+  /// The device's largest error relative to what is allowed, by float64.
   public let ratio: Double
+  /// The reference's; nil where both agree on something that is not finite.
+  public let referenceRatio: Double?
   /// The worst element, in words.
   public let problem: String
 
@@ -153,7 +226,12 @@ public struct Divergence: Error, Sendable, CustomStringConvertible {
   public var description: String {
     let specs = inputs.map(\.spec.description).joined(separator: ", ")
     let place = path.isEmpty ? "" : " in \(path)"
-    return "\(operation.name)(\(specs)) -> \(output.spec)\(place) on \(device) differs from \(reference): "
-      + "\(problem) (\(ratio) of the tolerance)"
+    return "\(operation.name)(\(specs)) -> \(output.spec)\(place) on \(device): \(errors): \(problem)"
+  }
+
+  /// The device's error and the reference's.
+  public var errors: String {
+    let other = referenceRatio.map { ", \(reference) \(number($0))" } ?? ""
+    return "\(device) is off by \(number(ratio)) of the tolerance\(other)"
   }
 }

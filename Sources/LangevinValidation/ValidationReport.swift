@@ -35,13 +35,39 @@ public struct DeviceReport: Sendable, Codable {
   public var failure: String?
   /// Of the device's runs, without the reference's.
   public var seconds = 0.0
+  /// How many cases were to run.
+  public var planned = 0
   /// One an operation, in the table's order.
   public var operations: [OperationVerdict] = []
   /// One a case and dtype, in the order in which they ran.
   public var cases: [CaseResult] = []
 
-  /// Nothing failed, and the device was not lost.
-  public var passes: Bool { failure == nil && operations.allSatisfy { $0.failed == 0 } }
+  /// Nothing failed, the device was not lost, and no operation was left out for want of memory.
+  public var passes: Bool { failure == nil && operations.allSatisfy { $0.failed == 0 } && starved.isEmpty }
+
+  /// Operations of which no case fitted the device's memory.
+  public var starved: [OperationVerdict] { operations.filter { $0.lacksMemory > 0 && $0.ran == 0 } }
+
+  /// Operations of which some cases ran, but fewer than did not fit the device's memory.
+  public var hardlyRun: [OperationVerdict] {
+    operations.filter { (1..<max($0.lacksMemory, 1)).contains($0.ran) }
+  }
+
+  /// The verdict in words. It says that the device passes only where the run came to its end and most of every
+  /// operation ran.
+  public var verdict: String {
+    func list(_ verdicts: [OperationVerdict]) -> String {
+      verdicts.map { "\($0.operation) (\($0.ran) of \($0.ran + $0.lacksMemory) cases ran)" }
+        .joined(separator: ", ")
+    }
+    if failure != nil || operations.contains(where: { $0.failed > 0 }) { return "FAILS" }
+    if !starved.isEmpty { return "is NOT VALIDATED for want of memory in \(list(starved + hardlyRun))" }
+    if cases.count < planned {
+      return "stopped after \(cases.count) of \(planned) cases, of which none failed"
+    }
+    if !hardlyRun.isEmpty { return "is hardly validated for want of memory in \(list(hardlyRun))" }
+    return "passes"
+  }
 
   /// The verdict on an operation by `Operation.name`; nil where it was not run.
   public func verdict(_ operation: String) -> OperationVerdict? {
@@ -59,6 +85,10 @@ public struct OperationVerdict: Sendable, Codable {
   public var failed = 0
   /// Without a kernel or without the memory for it.
   public var skipped = 0
+  /// Those of the skipped for which the device has too little memory.
+  public var lacksMemory = 0
+  /// Those that the device computed something in; the rest has no elements, or was skipped.
+  public var ran = 0
   /// The largest error relative to what is allowed.
   @CodableNumber public var worst: Double = 0
   /// The largest error in units in the last place; large where terms cancel, which the tolerance knows.
@@ -67,7 +97,7 @@ public struct OperationVerdict: Sendable, Codable {
   public var seconds = 0.0
 
   /// It ran, and nothing failed: what a benchmark may rank.
-  public var passes: Bool { failed == 0 && passed > 0 }
+  public var passes: Bool { failed == 0 && ran > 0 }
 
   mutating func add(_ result: CaseResult) {
     switch result.outcome {
@@ -75,6 +105,8 @@ public struct OperationVerdict: Sendable, Codable {
     case .failed: failed += 1
     case .skipped: skipped += 1
     }
+    if result.outcome != .skipped, result.output.shape.count > 0 { ran += 1 }
+    if result.lacksMemory { lacksMemory += 1 }
     worst = max(worst, result.errors?.ratio ?? 0)
     ulp = max(ulp, result.errors?.ulp.maximum ?? 0)
     seconds += result.seconds
@@ -106,6 +138,8 @@ public struct CaseResult: Sendable, Codable {
   public var faults: [Fault] = []
   /// Why it was skipped.
   public var reason: String?
+  /// Whether it was skipped for want of memory.
+  public var lacksMemory = false
   /// Of the fastest run.
   public var seconds = 0.0
   /// What `--replay` takes, where it failed.
@@ -126,6 +160,13 @@ public struct CaseResult: Sendable, Codable {
     let list = faults.map(\.description).joined(separator: "; ")
     guard let errors, errors.ratio > 1 else { return list }
     let place = errors.worst.map(String.init).joined(separator: ", ")
-    return list + " at [\(place)]: \(errors.value) instead of \(errors.expected)"
+    let other = errors.referenceError > 0 ? "; the CPU device \(number(errors.referenceError)) of it" : ""
+    return list + " at [\(place)]: \(errors.value) instead of \(errors.expected)\(other)"
+  }
+
+  /// That the trusted device is wrong here, by float64, and how far.
+  public var referenceFault: String? {
+    guard let errors, errors.referenceError > 1 else { return nil }
+    return "the CPU device is off in \(name), by float64: \(number(errors.referenceError)) of the tolerance"
   }
 }

@@ -68,8 +68,11 @@ public struct Validator: Sendable {
     progress: (Progress) -> Void = { _ in }
   ) throws -> ValidationReport {
     var report = ValidationReport(version: version, seed: seed)
+    let planned = cases.reduce(0) { $0 + dtypes(of: $1).count }
     report.devices = subjects.map {
-      DeviceReport(name: $0.device.name, description: $0.description, family: $0.family)
+      var device = DeviceReport(name: $0.device.name, description: $0.description, family: $0.family)
+      device.planned = planned
+      return device
     }
     for name in uniqued(cases.map { $0.operation(.float32).name }) {
       var verdicts = subjects.map { _ in OperationVerdict(operation: name) }
@@ -88,7 +91,9 @@ public struct Validator: Sendable {
               known = [adapted: prepared]
             }
             var result = try run(adapted, dtype, prepared.inputs, prepared.expectation, on: subject)
-            if result.outcome == .failed { try explain(&result, adapted, dtype, on: subject) }
+            if result.outcome == .failed {
+              try explain(&result, adapted, dtype, on: subject, shouldStop: shouldStop)
+            }
             verdicts[index].add(result)
             report.devices[index].cases.append(result)
             report.devices[index].seconds += result.seconds
@@ -158,20 +163,27 @@ public struct Validator: Sendable {
       result.faults = run.faults
       result.seconds = run.seconds
       if let output = run.output {
-        let errors = expectation.compare(output)
+        let errors = try expectation.compare(output)
         result.errors = errors
         // Not `> 1`: whatever is not a number does not pass either.
         if !(errors.ratio <= 1) {
           result.faults.insert(.error(ratio: .init(wrappedValue: errors.ratio)), at: 0)
         }
       }
-    } catch let error as TensorError {
-      if case .outOfMemory = error {
+    } catch let TensorError.outOfMemory(device, requested, inUse, limit) {
+      // Others may use a device too, so nobody can count on all that it offers; but on a quarter of it.
+      let buffers = GuardedRun.byteCount(result.inputs, output: result.output, sliced: test.sliced)
+      let needed = max(buffers, inUse + requested)
+      let error = TensorError.outOfMemory(device: device, requested: requested, inUse: inUse, limit: limit)
+      guard needed <= backend.memory.limit / 4 else {
         result.outcome = .skipped
+        result.lacksMemory = true
         result.reason = "\(error)"
         return result
       }
-      result.faults.append(.failed("\(error)"))
+      result.faults.append(
+        .failed("\(error), though the case needs no more than \(needed) of the \(backend.memory.limit) bytes")
+      )
     } catch {
       result.faults.append(.failed("\(error)"))
     }
@@ -180,14 +192,15 @@ public struct Validator: Sendable {
   }
 
   /// How to run a failure again, and the smallest that fails in the same way.
-  private func explain(_ result: inout CaseResult, _ test: OperationCase, _ dtype: DType, on subject: Subject)
-    throws
-  {
+  private func explain(
+    _ result: inout CaseResult, _ test: OperationCase, _ dtype: DType, on subject: Subject,
+    shouldStop: () -> Bool
+  ) throws {
     result.replay = Replay(version: version, test: test, dtype: dtype, seed: seed).text
     guard shrinks, !result.isDeviceError else { return }
     let start = ContinuousClock.now
     let smallest = try Shrinking.smallest(test) { candidate in
-      guard ContinuousClock.now - start < .seconds(10) else { return false }
+      guard ContinuousClock.now - start < .seconds(10), !shouldStop() else { return false }
       let (inputs, expectation) = try prepare(candidate, dtype)
       let result = try run(candidate, dtype, inputs, expectation, on: subject)
       return result.outcome == .failed && !result.isDeviceError

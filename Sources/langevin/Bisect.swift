@@ -15,9 +15,10 @@ struct Bisect: ParsableCommand {
         langevin bisect "red apple" --device opencl:0
         langevin bisect "red apple" --device opencl:0 --reference opencl:1 --steps 5
 
-      Every operation runs on the device and, from the same inputs, on the reference; the first whose output \
-      leaves its tolerance is named and saved with its inputs, and the exit code is 1. It takes several times as \
-      long as generating.
+      Every operation runs on the device and, from the same inputs, on the reference. Where the two differ, float64 \
+      says who is right: the first operation that the device computes wrongly is named and saved with its inputs, \
+      and the exit code is 1; where the reference is wrong, a line says so. It takes several times as long as \
+      generating.
       """)
 
   @OptionGroup var options: GenerationOptions
@@ -54,20 +55,23 @@ struct Bisect: ParsableCommand {
     let start = ContinuousClock.now
     let result = try Bisection.run(
       request, with: checkpoint, precision: options.dtype, on: device,
-      reference: referenceDevice.backend
-    ) { event in
-      try Interrupt.check()
-      if !quiet { show(event) }
-    }
+      reference: referenceDevice.backend, notice: { Output.warning("\($0)") },
+      progress: { event in
+        try Interrupt.check()
+        if !quiet { show(event) }
+      })
     let seconds = String(format: "%.1f s", (ContinuousClock.now - start) / .seconds(1))
     guard let divergence = result.divergence else {
       Output.result(
         "\(result.compared.operations) operations agree in \(seconds); the largest error is "
           + "\(Bisect.number(result.compared.worst)) of the tolerance, in \(result.compared.worstOperation) of "
-          + (result.compared.worstPath.isEmpty ? "no layer" : result.compared.worstPath))
+          + (result.compared.worstPath.isEmpty ? "no layer" : result.compared.worstPath)
+          + Bisect.faults(result.compared.referenceFaults))
       return
     }
-    Output.result("the first wrong operation, after \(result.compared.operations - 1) that agree:")
+    Output.result(
+      "the first wrong operation, after \(result.compared.operations - 1) that agree"
+        + Bisect.faults(result.compared.referenceFaults) + ":")
     for (name, value) in Bisect.rows(divergence, stage: result.stage) {
       Output.result("  \(name.padding(toLength: 10, withPad: " ", startingAt: 0))  \(value)")
     }
@@ -89,8 +93,13 @@ struct Bisect: ParsableCommand {
     for (index, kernel) in divergence.kernels.enumerated() {
       rows.append((index == 0 ? "kernels" : "", kernel))
     }
-    rows.append(("error", "\(number(divergence.ratio)) of the tolerance: \(divergence.problem)"))
+    rows.append(("error", "\(divergence.errors): \(divergence.problem)"))
     return rows
+  }
+
+  /// Where the reference was wrong, in a clause.
+  private static func faults(_ faults: [ReferenceFault]) -> String {
+    faults.isEmpty ? "" : "; the reference is off in \(faults.count) of them, as the warnings say"
   }
 
   private static func number(_ value: Double) -> String {

@@ -7,7 +7,7 @@ import LangevinValidation
 /// `langevin validate`.
 struct Validate: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Runs every operation on a device and holds it to float64 and to the CPU backend.",
+    abstract: "Runs every operation on a device and holds it to float64; large ones to the CPU backend too.",
     discussion: """
       Examples:
         langevin validate --device all
@@ -16,7 +16,7 @@ struct Validate: ParsableCommand {
 
       Each case runs three times between guard regions into a poisoned output; the tolerance is derived from \
       what is summed. A failure prints the line that repeats it, and the smallest shape that fails alike. The \
-      exit code is 1 where anything failed.
+      exit code is 1 where anything failed, and where of an operation no case fits the device's memory.
       """)
 
   enum Shapes: String, CaseIterable, ExpressibleByArgument {
@@ -134,8 +134,9 @@ struct Validate: ParsableCommand {
     var agrees = true
     for subject in try subjects(device, family: family) where subject.device.name != "cpu" || device != "all"
     {
-      let divergence = try capture.compare(on: subject.device.backend, reference: CPUBackend())
-      Output.result(divergence.map { "FAILED \($0)" } ?? "\(subject.device.name) agrees")
+      let divergence = try capture.compare(
+        on: subject.device.backend, reference: CPUBackend(), notice: { Output.warning("\($0)") })
+      Output.result(divergence.map { "FAILED \($0)" } ?? "\(subject.device.name) agrees with float64")
       agrees = agrees && divergence == nil
     }
     if !agrees { throw ExitCode(1) }
@@ -188,6 +189,7 @@ struct Validate: ParsableCommand {
           "\(device) \(result.name) \(result.dtype.rawValue) \(result.outcome.rawValue) \(ratio) of the "
             + "tolerance, \(Validate.number(result.seconds * 1000)) ms")
       }
+      if let fault = result.referenceFault { Output.warning(fault) }
       if result.outcome == .skipped {
         Output.note("\(device) skips \(result.name) \(result.dtype.rawValue): \(result.reason ?? "")")
       }
@@ -212,7 +214,10 @@ struct Validate: ParsableCommand {
     let count = verdict.passed + verdict.failed + verdict.skipped
     var parts = [String(format: "%5d cases", count)]
     if verdict.failed > 0 { parts.append("\(verdict.failed) FAILED") }
-    if verdict.skipped > 0 { parts.append("\(verdict.skipped) skipped") }
+    if verdict.skipped > 0 {
+      let memory = verdict.lacksMemory > 0 ? " (\(verdict.lacksMemory) for want of memory)" : ""
+      parts.append("\(verdict.skipped) skipped\(memory)")
+    }
     parts.append("worst \(number(verdict.worst)) of the tolerance")
     parts.append("\(number(verdict.ulp)) ULP")
     parts.append(String(format: "%.2f s", verdict.seconds))
@@ -226,19 +231,19 @@ struct Validate: ParsableCommand {
   }
 
   private static func summary(_ device: DeviceReport) -> String {
-    let totals = device.operations.reduce(into: (passed: 0, failed: 0, skipped: 0)) {
-      $0 = ($0.passed + $1.passed, $0.failed + $1.failed, $0.skipped + $1.skipped)
+    func total(_ count: KeyPath<OperationVerdict, Int>) -> Int {
+      device.operations.reduce(0) { $0 + $1[keyPath: count] }
     }
+    let memory = total(\.lacksMemory) > 0 ? " (\(total(\.lacksMemory)) for want of memory)" : ""
     let kernels = device.family.map { ", \($0) kernels" } ?? ""
-    let verdict = device.passes ? "passes" : "FAILS"
     let worst = device.operations.max { $0.worst < $1.worst }
     var parts = [
-      "\(totals.passed) cases passed, \(totals.failed) failed, \(totals.skipped) skipped "
+      "\(total(\.passed)) cases passed, \(total(\.failed)) failed, \(total(\.skipped)) skipped\(memory) "
         + "in \(device.operations.count) operations"
     ]
     if let worst { parts.append("worst \(number(worst.worst)) of the tolerance in \(worst.operation)") }
     if let failure = device.failure { parts.append("the device was lost: \(failure)") }
-    return "\(device.name) (\(device.description)\(kernels)) \(verdict): "
+    return "\(device.name) (\(device.description)\(kernels)) \(device.verdict): "
       + parts.joined(separator: "; ")
   }
 

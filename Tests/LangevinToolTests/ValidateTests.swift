@@ -94,6 +94,8 @@ struct ValidateTests {
     let outcome = try running.finish()
     #expect(outcome.status == 130, "\(outcome.errors)")
     #expect(outcome.errors.contains("partial"))
+    #expect(outcome.output.contains("stopped after "), "\(outcome.output)")
+    #expect(!outcome.output.contains("passes"), "\(outcome.output)")
     let report = try report()
     #expect(report.isPartial && !report.devices[0].cases.isEmpty)
   }

@@ -3,7 +3,6 @@ import LangevinCPU
 import LangevinKernels
 import LangevinOpenCL
 import LangevinTensor
-import Synchronization
 import Testing
 
 import enum LangevinTensor.Operation
@@ -24,42 +23,6 @@ private func validator() -> Validator { Validator(version: "test", reference: De
 /// Runs one case and returns its result.
 private func run(_ test: OperationCase, on device: Device, dtype: DType = .float32) throws -> CaseResult {
   try validator().run(test, dtype: dtype, on: Validator.Subject(device, description: "test"))
-}
-
-/// A backend that does something to the output after the CPU has computed it.
-private final class Tampered: Backend {
-  let name = "tampered"
-  private let cpu = CPUBackend()
-  private let tamper: @Sendable (any Backend, [TensorView], TensorView) throws -> Void
-
-  init(_ tamper: @escaping @Sendable (any Backend, [TensorView], TensorView) throws -> Void) {
-    self.tamper = tamper
-  }
-
-  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
-  var memory: MemoryUse { cpu.memory }
-  func allocate(byteCount: Int) throws -> any Storage { try cpu.allocate(byteCount: byteCount) }
-  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
-    try cpu.upload(bytes, to: storage, byteOffset: byteOffset)
-  }
-  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
-    try cpu.download(storage, byteOffset: byteOffset, into: bytes)
-  }
-  func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { true }
-  func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
-    try cpu.execute(operation, inputs: inputs, output: output)
-    try tamper(cpu, inputs, output)
-  }
-  func synchronize() throws {}
-}
-
-extension Backend {
-  /// Overwrites one float32 element, counted from the view's first.
-  fileprivate func put(_ value: Float, at element: Int, of view: TensorView) throws {
-    try withUnsafeBytes(of: value) {
-      try upload($0, to: view.storage, byteOffset: view.byteOffset + element * 4)
-    }
-  }
 }
 
 @Suite struct ValidatorTests {
@@ -186,12 +149,53 @@ extension Backend {
       on: [Validator.Subject(Device(CPUBackend()), description: "")], shouldStop: { calls.next() > 2 })
     #expect(report.isPartial && report.devices[0].cases.count == 2)
     #expect(report.devices[0].operations.map(\.operation) == ["silu"])
+    #expect(report.devices[0].verdict == "stopped after 2 of 6 cases, of which none failed")
   }
 
   @Test func whatADeviceCannotDoIsSkipped() throws {
     let tight = Device(CPUBackend(memoryLimit: 1 << 14))
     let result = try run(OperationCase("silu", .unary(.silu), [[200, 200]]), on: tight)
     #expect(result.outcome == .skipped && result.reason?.contains("out of memory") == true)
+    #expect(result.lacksMemory)
+  }
+
+  private let small = OperationCase("silu small", .unary(.silu), [[20, 20]])
+  private let big = OperationCase("silu big", .unary(.silu), [[1000, 2000]])
+
+  @Test func aDeviceThatGivesNoMemoryFails() throws {
+    let report = try validator().run([silu, big], on: Device(Tampered(refuses: { _ in true })))
+    #expect(!report.passes && report.devices[0].verdict == "FAILS")
+    #expect(report.devices[0].failure?.contains("out of memory") == true)
+  }
+
+  @Test func smallBuffersThatAreRefusedAreFailures() throws {
+    let report = try validator().run([silu, small], on: Device(Tampered(refuses: { (2500..<5000) ~= $0 })))
+    let result = try #require(report.devices[0].cases.first { $0.outcome == .failed })
+    #expect(!report.passes && report.devices[0].failure == nil)
+    #expect(result.problem.contains("though the case needs no more than"), "\(result.problem)")
+  }
+
+  /// A device that is as small as it says is not to blame for the case that it has no room for.
+  @Test func aCaseThatIsTooLargeIsNoFailure() throws {
+    let report = try validator().run([silu, small, big], on: Device(CPUBackend(memoryLimit: 1 << 20)))
+    let device = report.devices[0]
+    #expect(report.passes && device.verdict == "passes", "\(device.verdict)")
+    let verdict = try #require(device.verdict("silu"))
+    #expect(verdict.passed == 6 && verdict.ran == 6 && verdict.skipped == 3 && verdict.lacksMemory == 3)
+  }
+
+  @Test func whatHardlyRanDoesNotPass() throws {
+    let empty = OperationCase("silu empty", .unary(.silu), [[0, 3]])
+    let tight = Device(CPUBackend(memoryLimit: 1 << 20))
+    let starved = try validator().run([empty, big], on: tight)
+    #expect(!starved.passes && starved.devices[0].verdict("silu")?.passes == false)
+    #expect(
+      starved.devices[0].verdict == "is NOT VALIDATED for want of memory in silu (0 of 3 cases ran)")
+    let other = OperationCase("silu bigger", .unary(.silu), [[2000, 2000]])
+    let hardly = try validator().run([silu, big, other], on: tight)
+    #expect(hardly.passes)
+    #expect(
+      hardly.devices[0].verdict == "is hardly validated for want of memory in silu (3 of 9 cases ran)")
   }
 
   @Test func reportsSurviveJSON() throws {
@@ -201,16 +205,5 @@ extension Backend {
     #expect(again.devices[0].cases[0].errors == report.devices[0].cases[0].errors)
     #expect(again.devices[0].verdict("silu")?.worst == .infinity)
     #expect(again.devices[0].cases[0].faults == report.devices[0].cases[0].faults)
-  }
-}
-
-/// Counts calls from wherever they come.
-private final class Counter: Sendable {
-  private let count = Mutex(0)
-  func next() -> Int {
-    count.withLock {
-      $0 += 1
-      return $0
-    }
   }
 }

@@ -13,13 +13,15 @@ public struct Bisection: Sendable {
 
   /// Runs a request on a device, holding every operation to a reference, up to the first that differs.
   ///
-  /// What the device has no kernel for runs on its fallback and is not compared. Throws what the pipeline
-  /// throws, and what `progress` throws.
+  /// What the device has no kernel for runs on its fallback and is not compared. Where the reference is wrong and
+  /// not the device, `notice` is told and the run goes on. Throws what the pipeline throws, and what `progress`
+  /// throws.
   public static func run(
     _ request: GenerationRequest, with checkpoint: Checkpoint, precision: DType = .float32, on device: Device,
-    reference: any Backend, progress: (GenerationProgress) throws -> Void = { _ in }
+    reference: any Backend, notice: @escaping @Sendable (ReferenceFault) -> Void = { _ in },
+    progress: (GenerationProgress) throws -> Void = { _ in }
   ) throws -> Bisection {
-    let shadow = try ShadowBackend(device.backend, reference: reference)
+    let shadow = try ShadowBackend(device.backend, reference: reference, notice: notice)
     let pipeline = try Pipelines.open(
       checkpoint, on: Device(shadow, fallback: device.fallback), precision: precision)
     var stage: String?

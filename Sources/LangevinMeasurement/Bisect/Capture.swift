@@ -74,9 +74,14 @@ public struct Capture: Sendable {
     }
   }
 
-  /// Computes it on a device beside a reference: nil where they agree. Throws what the devices throw.
-  public func compare(on backend: any Backend, reference: any Backend) throws -> Divergence? {
-    let device = Device(try ShadowBackend(backend, reference: reference))
+  /// Computes it on a device and holds it to float64, beside a reference: nil where the device is right. `notice` is
+  /// told where the reference is not. Throws what the devices throw.
+  public func compare(
+    on backend: any Backend, reference: any Backend,
+    notice: @escaping @Sendable (ReferenceFault) -> Void = { _ in }
+  ) throws -> Divergence? {
+    let device = Device(
+      try ShadowBackend(backend, reference: reference, asksAlways: true, notice: notice))
     do {
       try layer(path) {
         _ = try Tensor.apply(operation, inputs.map { try Capture.tensor($0, on: device) }, on: device)

@@ -9,17 +9,18 @@ struct Restriction {
   let elements: [Int]
 
   /// Parts that hold random elements and the last row and column. One part, the whole, where nothing can be left
-  /// out: for reductions, constants and counts.
-  static func sample(_ operation: Operation, _ inputs: [Operand], output: TensorSpec, seed: UInt64)
-    -> [Restriction]
-  {
+  /// out: for reductions, constants and counts. The elements `including` are among them; of a batched product only
+  /// those of the first one's matrix.
+  static func sample(
+    _ operation: Operation, _ inputs: [Operand], output: TensorSpec, seed: UInt64, including: [Int] = []
+  ) -> [Restriction] {
     guard output.shape.count > 0 else { return [] }
-    var chooser = Chooser(generator: Generator(seed: seed))
+    var chooser = Chooser(generator: Generator(seed: seed), wanted: including)
     switch operation {
     case .matmul(let matmul): return [product(matmul, inputs, output.shape, &chooser)]
     case .conv2d(let conv): return [convolution(conv, inputs, output.shape, &chooser)]
     case .attention(let attention): return heads(attention, inputs, &chooser)
-    case .groupNorm(let norm): return groups(norm, inputs)
+    case .groupNorm(let norm): return groups(norm, inputs, chooser.wanted)
     case .layerNorm, .rmsNorm, .softmax: return [rows(operation, inputs, &chooser)]
     case .rotary: return [tokens(operation, inputs, &chooser)]
     case .unary, .affine, .clamp, .cast, .binary, .linearCombination, .geglu:
@@ -90,10 +91,10 @@ struct Restriction {
     let isPanels = if case .panels = matmul.right { true } else { false }
     let isBatched = !isPanels && b.spec.shape.rank > 2
     let perMatrix = isBatched ? output[-2] : output.count / n
-    // Of a batch its last matrix.
-    let first = output.count / n - perMatrix
-    let rows = chooser.indices(below: perMatrix, count: 32).map { first + $0 }
-    let columns = chooser.indices(below: n, count: 32)
+    // Of a batch its last matrix, or the one that is asked for.
+    let first = chooser.wanted.first.map { $0 / n / perMatrix * perMatrix } ?? output.count / n - perMatrix
+    let rows = chooser.indices(below: perMatrix, count: 32) { $0 / n - first }.map { first + $0 }
+    let columns = chooser.indices(below: n, count: 32) { $0 % n }
     let matrix = first / max(perMatrix, 1)
     let left = rows.flatMap { row in
       (0..<k).map { l in
@@ -117,8 +118,8 @@ struct Restriction {
     let (x, n) = (inputs[0].spec.shape, output[3])
     let (height, width, channels) = (x[1], x[2], x[3])
     let k = conv.kernel.height * conv.kernel.width * channels
-    let pixels = chooser.indices(below: output.count / n, count: 32)
-    let columns = chooser.indices(below: n, count: 32)
+    let pixels = chooser.indices(below: output.count / n, count: 32) { $0 / n }
+    let columns = chooser.indices(below: n, count: 32) { $0 % n }
     var windows: [Double] = []
     windows.reserveCapacity(pixels.count * k)
     for pixel in pixels {
@@ -154,9 +155,16 @@ struct Restriction {
     let (queries, keys, channels) = (q[1], k[1], q[2])
     let size = channels / attention.heads
     guard size > 0 else { return [] }
-    let corners = [(0, 0), (q[0] - 1, attention.heads - 1)]
-    return corners.dropFirst(corners[0] == corners[1] ? 1 : 0).map { image, head in
-      let rows = chooser.indices(below: queries, count: keys * size > 1 << 20 ? 8 : 16)
+    /// Counted over all images.
+    func head(_ element: Int) -> Int {
+      element / (queries * channels) * attention.heads + element % channels / size
+    }
+    let heads = Set([0, q[0] * attention.heads - 1] + chooser.wanted.map(head)).sorted()
+    return heads.map { index in
+      let (image, head) = (index / attention.heads, index % attention.heads)
+      let rows = chooser.indices(below: queries, count: keys * size > 1 << 20 ? 8 : 16) {
+        $0 / channels - image * queries
+      }
       func cut(_ operand: Operand, _ tokens: [Int], of count: Int) -> HostArray {
         let places = tokens.flatMap { token in
           (0..<size).map { (image * count + token) * channels + head * size + $0 }
@@ -186,13 +194,16 @@ struct Restriction {
     }
   }
 
-  /// The first group of the first image and the last of the last.
-  private static func groups(_ norm: GroupNorm, _ inputs: [Operand]) -> [Restriction] {
+  /// The first group of the first image and the last of the last, and those of the wanted elements.
+  private static func groups(_ norm: GroupNorm, _ inputs: [Operand], _ wanted: [Int]) -> [Restriction] {
     let shape = inputs[0].spec.shape
     let (images, channels) = (shape[0], shape[-1])
     let (width, pixels) = (channels / norm.groups, shape.count / images / channels)
-    let corners = [(0, 0), (images - 1, norm.groups - 1)]
-    return corners.dropFirst(corners[0] == corners[1] ? 1 : 0).map { image, group in
+    let groups = Set(
+      [0, images * norm.groups - 1] + wanted.map { Reference.group(norm, shape, $0) }
+    ).sorted()
+    return groups.map { index in
+      let (image, group) = (index / norm.groups, index % norm.groups)
       let own = (group * width)..<(group + 1) * width
       let elements = (0..<pixels).flatMap { pixel in own.map { (image * pixels + pixel) * channels + $0 } }
       var single = norm
@@ -211,7 +222,7 @@ struct Restriction {
     -> Restriction
   {
     let (x, pairs) = (inputs[0].spec.shape, inputs[1].spec.shape[1])
-    let rows = chooser.indices(below: x[0] * x[1], count: 64)
+    let rows = chooser.indices(below: x[0] * x[1], count: 64) { $0 / x[2] }
     func gather(_ operand: Operand, _ width: Int, _ place: (Int) -> Int) -> HostArray {
       let places = rows.map(place).flatMap { $0 * width..<($0 + 1) * width }
       return operand.gathered(places, [rows.count, width])
@@ -229,7 +240,7 @@ struct Restriction {
     -> Restriction
   {
     let width = inputs[0].spec.shape[-1]
-    let rows = chooser.indices(below: inputs[0].spec.shape.count / width, count: 64)
+    let rows = chooser.indices(below: inputs[0].spec.shape.count / width, count: 64) { $0 / width }
     let elements = rows.flatMap { row in (row * width)..<(row + 1) * width }
     return Restriction(
       operation: operation,
@@ -241,11 +252,14 @@ struct Restriction {
 /// Draws what is looked at.
 private struct Chooser {
   var generator: Generator
+  /// Elements of the output that must be there.
+  let wanted: [Int]
 
-  /// Ascending: the first, the last and random ones between, or all where there are not more.
-  mutating func indices(below limit: Int, count: Int) -> [Int] {
+  /// Ascending: the first, the last, those of the wanted elements and random ones between, or all where there are
+  /// not more.
+  mutating func indices(below limit: Int, count: Int, of index: (Int) -> Int) -> [Int] {
     guard limit > count else { return Array(0..<limit) }
-    var chosen: Set = [0, limit - 1]
+    var chosen = Set([0, limit - 1] + wanted.map(index).filter { (0..<limit).contains($0) })
     while chosen.count < count { chosen.insert(Int(generator.next() % UInt64(limit))) }
     return chosen.sorted()
   }
@@ -254,8 +268,8 @@ private struct Chooser {
   mutating func elements(of shape: Shape) -> [Int] {
     let width = shape.rank > 0 ? shape[-1] : 1
     let rows = shape.count / width
-    let row = indices(below: width, count: 512).map { (rows - 1) * width + $0 }
-    let column = indices(below: rows, count: 512).map { $0 * width + width - 1 }
-    return Set(indices(below: shape.count, count: 4096) + row + column).sorted()
+    let row = indices(below: width, count: 512) { $0 % width }.map { (rows - 1) * width + $0 }
+    let column = indices(below: rows, count: 512) { $0 / width }.map { $0 * width + width - 1 }
+    return Set(indices(below: shape.count, count: 4096) { $0 } + row + column).sorted()
   }
 }
