@@ -42,6 +42,12 @@ trap 'rm -rf "$stage"' EXIT
 "$built/langevin" --generate-completion-script zsh > "$stage/zsh"
 "$built/langevin" --generate-completion-script fish > "$stage/fish"
 "$generator" "$built/langevin" --output-directory "$stage"
+# The generator also describes commands that --help does not show, and leaves empty lines, which mdoc does not have.
+"$built/langevin" --help | awk '
+  NR == FNR { if (/^  [a-z]/) shown[$1]; next }
+  /^\.It Em / { skip = !($3 in shown) }
+  !skip { print $0 == "" ? ".Pp" : $0 }
+  /^\.El/ { skip = 0 }' - "$stage/langevin.1" > "$stage/manual"
 
 # The tool finds its resources beside itself, also through the link.
 $sudo rm -rf "$root/lib/langevin"
@@ -52,7 +58,7 @@ $sudo ln -sf ../lib/langevin/langevin "$root/bin/langevin"
 $sudo install -D -m 644 "$stage/bash" "$bash"
 $sudo install -D -m 644 "$stage/zsh" "$zsh"
 $sudo install -D -m 644 "$stage/fish" "$fish"
-$sudo install -D -m 644 "$stage/langevin.1" "$manual"
+$sudo install -D -m 644 "$stage/manual" "$manual"
 echo "installed $root/bin/langevin, its manual, and completions for bash, zsh and fish"
 case ":$PATH:" in
   *":$prefix/bin:"*) ;;
