@@ -103,7 +103,7 @@ final class Programs {
       clReleaseProgram(program)
       throw OpenCLError.build(
         program: name, options: options, log: log.isEmpty ? OpenCLError.name(of: built) : log,
-        file: BuildLog.keep(log, program: name, options: options, beside: cache.directory))
+        file: BuildLog.keep(log, program: name, options: options, beside: (cache ?? .standard).directory))
     }
     return program
   }
