@@ -69,7 +69,7 @@ import Testing
     (["bench", "--rounds", "0"], 64, ["--rounds"]),
     (["bench", "--compare", "nowhere.json"], 64, ["two files"]),
     (["bench", "--compare", "nowhere.json", "none.json"], 1, ["nowhere.json"]),
-    (["bench", "--devices", "cpu", "--json", "no/such/folder.json"], 1, ["no/such"]),
+    (["bench", "--devices", "cpu", "--json", "/proc/no/such/folder.json"], 1, ["no/such"]),
     (["report", "--output", "report.txt"], 64, [".md"]),
     (["report", "--compare", "a.json", "b.json"], 1, ["a.json"]),
   ]

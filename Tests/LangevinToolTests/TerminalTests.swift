@@ -20,7 +20,7 @@ struct TerminalTests {
   ) {
     let all = outcome.output + outcome.errors
     // The place was reached, and shows what it got.
-    #expect(all.contains("\\u001b[31m\\u000alangevin"), "\(outcome)", sourceLocation: location)
+    #expect(all.contains("\\u001b[31m"), "\(outcome)", sourceLocation: location)
     let raw = all.unicodeScalars.filter { scalar in
       scalar != "\n" && evil.unicodeScalars.contains(scalar) && !scalar.isASCII || scalar.value < 10
         || 10 < scalar.value && scalar.value < 32 || scalar.value == 127
@@ -58,7 +58,7 @@ struct TerminalTests {
   }
 
   @Test func ofAPromptThatIsCutOff() throws {
-    let words = [String](repeating: "face", count: 100).joined(separator: " ") + " " + evil
+    let words = [String](repeating: "face", count: 30).joined(separator: " ") + " " + evil
     expectHarmless(
       try Tool.run(
         ["generate", words, "--device", "cpu", "--steps", "1", "--output", "p.png"], in: scratch.folder),
@@ -79,12 +79,16 @@ struct TerminalTests {
     let model = try scratch.model()
     var edit = try SafetensorsEdit(
       model.appendingPathComponent("unet/diffusion_pytorch_model.safetensors"))
-    let name = "conv_in.bias"
-    var entry = try edit.entry(name)
-    if place == "dtype" { entry["dtype"] = evil }
-    edit.header[name] = nil
-    edit.header[place == "name" ? evil : name] = entry
-    if place == "name" { edit.header[name] = try edit.entry("conv_out.bias") }
+    if place == "dtype" {
+      var entry = try edit.entry("conv_in.bias")
+      entry["dtype"] = evil
+      edit.header["conv_in.bias"] = entry
+    } else {
+      edit.header[evil] = [
+        "dtype": "F32", "shape": [1], "data_offsets": [edit.data.count, edit.data.count + 4],
+      ]
+      edit.data += Data(count: 4)
+    }
     try edit.save()
     expectHarmless(try generate(["--model", model.path]), status: 1)
   }

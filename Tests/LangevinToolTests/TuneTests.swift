@@ -74,7 +74,7 @@ import Testing
     (["--budget", "0"], 64, "--budget must be more than 0"),
     (["--budget", "nan"], 64, "--budget must be more than 0"),
     (["--model", "missing"], 1, "missing"),
-    (["--json", "no/such/folder.json"], 1, "no/such"),
+    (["--json", "/proc/no/such/folder.json"], 1, "no/such"),
   ]
 
   @Test(arguments: badInput)
