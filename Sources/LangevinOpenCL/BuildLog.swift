@@ -4,7 +4,7 @@ import LangevinTensor
 /// What a compiler says of a program that does not build: too much for an error line.
 enum BuildLog {
   /// Writes it to a file beside the program cache; one failure has one file, however often it comes. Returns the
-  /// path, nil where there is no cache or it cannot be written.
+  /// path, nil where there is no cache folder or it cannot be written.
   static func keep(_ log: String, program: String, options: String, beside cache: URL?) -> String? {
     guard let cache, log.contains("\n") else { return nil }
     let folder = cache.deletingLastPathComponent().appendingPathComponent("build-logs")
