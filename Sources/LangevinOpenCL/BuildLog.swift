@@ -9,7 +9,7 @@ enum BuildLog {
     guard let cache, log.contains("\n") else { return nil }
     let folder = cache.deletingLastPathComponent().appendingPathComponent("build-logs")
     let text = "\(program) \(options)\n\n\(log)"
-    let hash = String(ProgramCache.hash(Array(text.utf8)), radix: 16)
+    let hash = FNV.name(text)
     let file = folder.appendingPathComponent("\(program)-\(hash).log")
     do {
       try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)

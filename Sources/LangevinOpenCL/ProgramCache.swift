@@ -1,4 +1,5 @@
 import Foundation
+import LangevinTensor
 import Logging
 
 /// Compiled programs on disk, under the XDG cache directory. A file is believed only after its header, both
@@ -15,7 +16,7 @@ struct ProgramCache: Sendable {
   }
 
   func url(key: String) -> URL? {
-    directory?.appendingPathComponent(String(ProgramCache.hash(Array(key.utf8)), radix: 16) + ".bin")
+    directory?.appendingPathComponent(FNV.name(key) + ".bin")
   }
 
   /// The binary stored under this key; nil where there is none or it is damaged, which is logged.
@@ -41,7 +42,7 @@ struct ProgramCache: Sendable {
 
   static func encode(_ binary: [UInt8], key: String) -> [UInt8] {
     let key = Array(key.utf8)
-    let numbers = [UInt64(key.count), UInt64(binary.count), hash(key + binary)]
+    let numbers = [UInt64(key.count), UInt64(binary.count), FNV.hash(key + binary)]
     return magic + numbers.flatMap { n in (0..<8).map { UInt8(truncatingIfNeeded: n >> (8 * $0)) } } + key
       + binary
   }
@@ -54,14 +55,9 @@ struct ProgramCache: Sendable {
     }
     guard numbers[0] == UInt64(key.count), numbers[1] == UInt64(max(0, file.count - headerSize - key.count)),
       Array(file.dropFirst(headerSize).prefix(key.count)) == key,
-      hash(Array(file.dropFirst(headerSize))) == numbers[2]
+      FNV.hash(file.dropFirst(headerSize)) == numbers[2]
     else { return nil }
     return Array(file.dropFirst(headerSize + key.count))
-  }
-
-  /// FNV-1a, 64 bit.
-  static func hash(_ bytes: [UInt8]) -> UInt64 {
-    bytes.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
   }
 }
 

@@ -1,6 +1,7 @@
 import COpenCL
 import Glibc
 import LangevinKernels
+import LangevinTensor
 import Logging
 
 /// Builds kernel families on demand and keeps their kernels. Used under the backend's lock.
@@ -45,9 +46,12 @@ final class Programs {
   static func id(_ source: KernelSource, _ options: String) -> String { "\(source.rawValue) \(options)" }
 
   /// Of all sources as they are compiled.
-  var sourcesHash: String {
-    let texts = KernelSource.allCases.map { patch?($0, $0.text) ?? $0.text }
-    return String(ProgramCache.hash(Array(texts.joined(separator: "\n").utf8)), radix: 16)
+  var sourcesHash: String { Programs.hash { patch?($0, $0.text) ?? $0.text } }
+
+  /// Of all sources in a form.
+  static func hash(_ text: (KernelSource) -> String) -> String {
+    let texts = KernelSource.allCases.map(text)
+    return FNV.name(texts.joined(separator: "\n"))
   }
 
   private func program(_ source: KernelSource, options: String) throws -> cl_program {
@@ -73,7 +77,7 @@ final class Programs {
     let device = context.description
     let key = [
       source.rawValue, options, device.platform, device.platformVersion, device.name, device.driver,
-      String(text.utf8.count), String(ProgramCache.hash(Array(text.utf8)), radix: 16),
+      String(text.utf8.count), FNV.name(text),
     ].joined(separator: "\n")
     if let binary = cache?.load(key: key, logger: logger), let program = fromBinary(binary, options) {
       return program

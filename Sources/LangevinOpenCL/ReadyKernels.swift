@@ -17,19 +17,15 @@ public struct ReadyKernels: Sendable {
   init(_ device: DeviceDescription, family: KernelFamily, sources: String, folder: URL?) {
     let driver = [device.platform, device.platformVersion, device.name, device.driver].joined(separator: "\n")
     context = [driver, family.rawValue, sources].joined(separator: "\n")
-    url = folder?.appendingPathComponent("ready-\(ReadyKernels.name(driver)).txt")
+    url = folder?.appendingPathComponent("ready-\(FNV.name(driver)).txt")
     driverCache = DriverCache.folder(platform: device.platform)
   }
 
   private static let magic = "langevin ready kernels 1"
 
-  private static func name(_ text: String) -> String {
-    String(ProgramCache.hash(Array(text.utf8)), radix: 16)
-  }
-
   private func name(_ variant: KernelVariant) -> String {
     let local = variant.local.map { "\($0)" } ?? "any"
-    return ReadyKernels.name(
+    return FNV.name(
       "\(context)\n\(variant.program)\n\(variant.kernel)\n\(local)\n\(variant.isLargeGrid)")
   }
 
@@ -100,7 +96,7 @@ public enum DriverCache {
       guard name.hasSuffix(".so") || name.hasSuffix(".bc") else { continue }
       let facts = "\(name) \(status.st_size) \(status.st_mtim.tv_sec) \(status.st_mtim.tv_nsec)"
       // In any order.
-      sum &+= ProgramCache.hash(Array(facts.utf8))
+      sum &+= FNV.hash(facts.utf8)
     }
     return String(sum, radix: 16)
   }

@@ -68,7 +68,7 @@ final class Tuning {
 
   private func hash(_ source: KernelSource) -> String {
     if let hash = hashes[source] { return hash }
-    let hash = String(ProgramCache.hash(Array(text(source).utf8)), radix: 16)
+    let hash = FNV.name(text(source))
     hashes[source] = hash
     return hash
   }

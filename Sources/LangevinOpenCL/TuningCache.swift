@@ -65,7 +65,7 @@ struct TuningCache: Sendable {
 
     var hash: String {
       let text = [platform, platformVersion, name, vendor, version, driver, "\(computeUnits)"]
-      return String(ProgramCache.hash(Array(text.joined(separator: "\n").utf8)), radix: 16)
+      return FNV.name(text.joined(separator: "\n"))
     }
   }
 
@@ -138,7 +138,7 @@ struct TuningCache: Sendable {
   private static func checksum(_ body: Body) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    return String(ProgramCache.hash([UInt8](try encoder.encode(body))), radix: 16)
+    return String(FNV.hash(try encoder.encode(body)), radix: 16)
   }
 
   private func row(_ entry: TuningEntry, hash: (KernelSource) -> String) -> Row {

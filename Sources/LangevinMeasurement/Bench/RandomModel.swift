@@ -33,7 +33,7 @@ public final class RandomWeights: WeightSource {
     // Vectors are biases, and scales of normalisations; the rest are kernels [outputs, inputs, ...].
     if shape.rank == 1 { return try Tensor.fill(name.hasSuffix("bias") ? 0 : 1, shape, on: device) }
     let inputs = shape.dimensions.dropFirst().reduce(1, *)
-    let hash = name.utf8.reduce(seed ^ 0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+    let hash = FNV.hash(name.utf8, seed: seed)
     let noise = try Tensor.apply(
       .normalNoise(NormalNoise(seed: hash, stream: 0, step: 0, shape: shape)), [], on: device)
     return try noise.affine(scale: 1 / Float(max(inputs, 1)).squareRoot(), offset: 0)

@@ -123,7 +123,7 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
 
   /// The inputs, rounded to their dtype; the same for the same seed everywhere.
   public func operands(dtype: DType, seed: UInt64) -> [Operand] {
-    let hash = name.utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+    let hash = FNV.hash(name.utf8)
     return zip(specs(dtype), kinds).enumerated().map { position, input in
       Operand(input.0, input.1, seed: Generator.scramble(seed &+ hash) &+ UInt64(position) &* 0x1_0001)
     }
