@@ -42,8 +42,10 @@ public struct DeviceDescription: Sendable, Codable, Hashable {
   public var images: Bool
   /// Why the device cannot be used; nil where it can.
   public var problem: String?
+  /// Which kernels run on it, and why; nil unless it was probed.
+  public var kernels: FamilyChoice?
 
-  /// Whether the device is the processor, which decides the family of kernels.
+  /// Whether the device is the processor, which mostly decides the family of kernels.
   public var isCPU: Bool { type == "cpu" }
 }
 
@@ -129,6 +131,7 @@ public enum OpenCLDevices {
         let backend = try OpenCLBackend(index: index)
         try backend.probe()
         description.subgroups = backend.subgroups
+        description.kernels = FamilyChoice(family: backend.family, reason: backend.familyReason)
       } catch {
         description.problem = "\(error)"
       }

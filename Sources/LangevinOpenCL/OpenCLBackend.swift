@@ -8,7 +8,7 @@ import Logging
 import enum LangevinTensor.Operation
 
 /// Which form of the kernels a device runs: a property of its kind, not of its name.
-public enum KernelFamily: String, Sendable, CaseIterable {
+public enum KernelFamily: String, Sendable, Codable, CaseIterable {
   /// Wide vectors, work-group size 1, no local memory.
   case cpu
   /// Tiles in local memory, neighbouring work-items on neighbouring elements.
@@ -24,6 +24,8 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   public let description: DeviceDescription
   /// Which form of the kernels it runs.
   public let family: KernelFamily
+  /// Why it runs these.
+  public let familyReason: String
   let context: OpenCLContext
   let pool: BufferPool
   let programs: Programs
@@ -42,7 +44,7 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
   private let logger: Logger
 
   /// The device with this number in `OpenCLDevices.all`. `memoryLimit` (bytes) lowers what the device offers;
-  /// `family` overrides the device's own kind, which tests use to run GPU kernels on a CPU; without
+  /// `family` overrides what fits the device, which tests use to run GPU kernels on a CPU; without
   /// `allowSubgroups` kernels reduce in local memory even where subgroups work. `programCache` and `tuningCache`
   /// are folders, by default under the XDG cache directory. `patch` changes a family's source before it is built,
   /// by which tests break kernels on purpose.
@@ -56,7 +58,21 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
     context = try OpenCLContext(index: index)
     description = context.description
     name = "opencl:\(index)"
-    self.family = family ?? (description.isCPU ? .cpu : .gpu)
+    let (device, tuningFolder) = (description, tuningCache ?? CacheFolder.url("tuning"))
+    let text: @Sendable (KernelSource) -> String = { patch?($0, $0.text) ?? $0.text }
+    if let family {
+      (self.family, familyReason) = (family, "as asked")
+    } else {
+      let choice = try FamilyChoice.of(
+        device, sources: Programs.hash(text), folder: tuningFolder, logger: logger
+      ) {
+        try FamilyChoice.seconds(
+          on: OpenCLBackend(
+            index: index, family: $0, programCache: programCache, tuningCache: tuningCache, logger: logger,
+            patch: patch))
+      }
+      (self.family, familyReason) = (choice.family, choice.reason)
+    }
     pool = BufferPool(context: context, deviceName: "\(name) (\(description.name))", limit: memoryLimit)
     // PoCL keeps programs by itself; asked for a binary, it compiles every kernel once more.
     let standard = description.platform == DriverCache.pocl ? nil : ProgramCache.standard
@@ -65,8 +81,7 @@ public final class OpenCLBackend: Backend, @unchecked Sendable {
       patch: patch)
     tuning = Tuning(
       device: description,
-      cache: TuningCache(device: description, directory: tuningCache ?? CacheFolder.url("tuning")),
-      logger: logger, text: { patch?($0, $0.text) ?? $0.text })
+      cache: TuningCache(device: description, directory: tuningFolder), logger: logger, text: text)
     self.logger = logger
     if !allowSubgroups { knownSubgroups = .unusable(reason: "they are turned off") }
   }

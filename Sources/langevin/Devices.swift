@@ -71,6 +71,9 @@ private struct Listing: Encodable {
       "  vectors of \(device.vectorWidth.map(String.init) ?? "?") floats, fp16 \(yes(device.fp16)), fp64 \(yes(device.fp64)), subgroups \(yes(device.subgroups)), "
         + "images \(yes(device.images))",
     ]
+    if let kernels = device.kernels {
+      lines.append("  \(kernels.family.rawValue) kernels, \(kernels.reason)")
+    }
     lines.append(device.problem.map { "  cannot be used: \($0)" } ?? "  usable")
     return lines
   }

@@ -52,7 +52,7 @@ struct Validate: ParsableCommand {
   @Option(
     help: "edge: odd, empty and long ones; model: those of Stable Diffusion; tiny: for a simulator; or all.")
   var shapes = Shapes.edge
-  @Option(help: "The OpenCL kernels' form, cpu or gpu. (default: the device's own)")
+  @Option(help: "The OpenCL kernels' form, cpu or gpu. (default: what fits the device)")
   var family: KernelFamily?
   @Option(help: "Storage: f32, f16, bf16 or all. (default: all; f32 for model shapes)")
   var precision: Storage?

@@ -1,5 +1,6 @@
 import Foundation
 import LangevinTensor
+import Logging
 import Testing
 
 // Foundation has an `Operation` too; the scoped import wins.
@@ -111,5 +112,40 @@ import enum LangevinTensor.Operation
     #expect(ready(device, "2").missing(of: jobs).count == jobs.count)
     device.driver += "1"
     #expect(ready(device).missing(of: jobs).count == jobs.count)
+  }
+
+  /// A processor with vectors and a graphics card are what they say; a processor without is measured, once.
+  @Test func onlyADoubtfulDeviceIsMeasuredAndOnlyOnce() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "langevin-\(UUID().uuidString)")
+    defer { try? FileManager.default.removeItem(at: folder) }
+    var device = try #require(OpenCLDevices.all().first)
+    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    func choose(_ times: [KernelFamily: Double]) throws -> (FamilyChoice, measured: Int) {
+      var measured = 0
+      let choice = try FamilyChoice.of(device, sources: "1", folder: folder, logger: logger) {
+        measured += 1
+        guard let seconds = times[$0] else { throw OpenCLError.call("clBuildProgram", code: -11) }
+        return seconds
+      }
+      return (choice, measured)
+    }
+    for (type, width, family) in [("cpu", 8, KernelFamily.cpu), ("cpu", 4, .cpu), ("gpu", 1, .gpu)] {
+      (device.type, device.vectorWidth) = (type, width)
+      let (choice, measured) = try choose([:])
+      #expect(choice.family == family && measured == 0)
+    }
+    (device.type, device.vectorWidth) = ("cpu", 1)
+    for (times, family) in [
+      ([.cpu: 0.25, .gpu: 0.5], .cpu), ([.cpu: 0.5, .gpu: 0.25], .gpu), ([.gpu: 9], .gpu), ([.cpu: 9], .cpu),
+    ] as [([KernelFamily: Double], KernelFamily)] {
+      device.driver += "1"
+      let (choice, measured) = try choose(times)
+      #expect(choice.family == family && measured == 2, "\(choice)")
+      let (again, repeated) = try choose([:])
+      #expect(again == choice && repeated == 0)
+    }
+    device.driver += "1"
+    #expect(throws: OpenCLError.self) { try choose([:]) }
   }
 }
