@@ -20,6 +20,19 @@ struct DoctorTests {
     return file.path
   }
 
+  private func compile(_ source: String, as name: String) throws -> URL {
+    let file = scratch.url("driver.c")
+    try Data(source.utf8).write(to: file)
+    let library = scratch.url(name)
+    let compiler = Process()
+    compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    compiler.arguments = ["clang", "-shared", "-fPIC", "-w", file.path, "-o", library.path]
+    try compiler.run()
+    compiler.waitUntilExit()
+    try #require(compiler.terminationStatus == 0)
+    return library
+  }
+
   /// The driver that the tests run on, wherever it is registered.
   private func pocl() throws -> String {
     let drivers = InstalledDriver.registered()
@@ -50,6 +63,68 @@ struct DoctorTests {
       #expect(finding.state == .ok, "\(finding)")
       #expect(finding.command == nil)
     }
+  }
+
+  /// Where Mesa's is installed, as on the machines of our checks; elsewhere the driver itself is what is missing.
+  private static let rusticl = ["/etc/OpenCL/vendors/rusticl.icd", "/usr/share/OpenCL/vendors/rusticl.icd"]
+    .first { FileManager.default.fileExists(atPath: $0) }
+
+  @Test(.enabled(if: rusticl != nil, "apt install mesa-opencl-icd"))
+  func rusticlIsToldWhichDriversToOffer() throws {
+    _ = try register("libRusticlOpenCL.so.1", as: "rusticl.icd")
+    for (value, words) in [
+      ("", "RUSTICL_ENABLE names, and it is not set"), ("nosuch", "RUSTICL_ENABLE=nosuch"),
+    ] {
+      let (status, diagnosis) = try doctor(["RUSTICL_ENABLE": value])
+      #expect(status == 1)
+      let finding = try #require(diagnosis.findings.first { $0.check == "platform rusticl" })
+      #expect(finding.state == .warning && finding.message.contains(words), "\(finding)")
+      #expect(finding.command?.hasPrefix("export RUSTICL_ENABLE=") == true)
+    }
+    let (status, diagnosis) = try doctor(["RUSTICL_ENABLE": "llvmpipe"])
+    #expect(status == 0 && diagnosis.usableDevices == 1, "\(diagnosis.findings)")
+    #expect(!diagnosis.findings.contains { $0.check == "platform rusticl" })
+  }
+
+  /// A driver that says what Mesa's says without libclc, and has no device.
+  @Test func rusticlWithoutLibclcIsToldToInstallIt() throws {
+    let source = """
+      #include <stdio.h>
+      #include <string.h>
+      typedef int (*Any)(void);
+      static int none(void) { return -32; }
+      static int devices(void) { return -1; }
+      static int info(void *platform, unsigned parameter, unsigned long size, char *value, unsigned long *needed) {
+        const char *text = parameter == 0x902 ? "rusticl" : parameter == 0x920 ? "MESA" :
+          parameter == 0x904 ? "cl_khr_icd" : parameter == 0x901 ? "OpenCL 3.0 " : "FULL_PROFILE";
+        if (needed) *needed = strlen(text) + 1;
+        if (value && size > strlen(text)) strcpy(value, text);
+        return 0;
+      }
+      static Any table[200];
+      static struct { Any *calls; } platform = { table };
+      int clIcdGetPlatformIDsKHR(unsigned entries, void **platforms, unsigned *found) {
+        for (int i = 0; i < 200; i++) table[i] = none;
+        table[1] = (Any)info;
+        table[2] = devices;
+        if (platforms && entries) platforms[0] = &platform;
+        if (found) *found = 1;
+        fprintf(stderr, "Libclc failed to load. Please make sure it is installed\\n");
+        return 0;
+      }
+      void *clGetExtensionFunctionAddress(const char *name) {
+        return strcmp(name, "clIcdGetPlatformIDsKHR") == 0 ? (void *)clIcdGetPlatformIDsKHR
+          : strcmp(name, "clGetPlatformInfo") == 0 ? (void *)info : 0;
+      }
+      """
+    let library = try compile(source, as: "libRusticlOpenCL.so.1")
+    _ = try register(library.path, as: "rusticl.icd")
+    let (status, diagnosis) = try doctor()
+    #expect(status == 1)
+    let finding = try #require(
+      diagnosis.findings.first { $0.check == "platform rusticl" }, "\(diagnosis.findings)")
+    #expect(finding.message.contains("Libclc failed to load"))
+    #expect(finding.command?.contains("apt install --reinstall libclc-") == true, "\(finding)")
   }
 
   @Test func withoutDriversItSaysWhichToInstall() throws {
@@ -137,16 +212,9 @@ struct DoctorTests {
 
   /// A driver that ends the process that loads it, as PoCL does where it finds no /sys.
   @Test func aDriverThatCrashesIsAFinding() throws {
-    let source = scratch.url("crash.c")
-    try Data("#include <stdlib.h>\n__attribute__((constructor)) static void crash(void) { abort(); }\n".utf8)
-      .write(to: source)
-    let library = scratch.url("libcrash.so")
-    let compiler = Process()
-    compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    compiler.arguments = ["clang", "-shared", "-fPIC", source.path, "-o", library.path]
-    try compiler.run()
-    compiler.waitUntilExit()
-    try #require(compiler.terminationStatus == 0)
+    let library = try compile(
+      "#include <stdlib.h>\n__attribute__((constructor)) static void crash(void) { abort(); }\n",
+      as: "libcrash.so")
     let file = try register(library.path, as: "crash.icd")
     let (status, diagnosis) = try doctor()
     #expect(status == 1)

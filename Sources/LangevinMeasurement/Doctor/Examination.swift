@@ -55,9 +55,10 @@ public struct Examination: Sendable {
     }
     var findings: [Finding] = []
     for platform in list.platforms {
-      if let problem = platform.problem {
-        findings.append(.warning("platform \(platform.name)", problem, remedy(empty: platform)))
-      }
+      guard let problem = platform.problem else { continue }
+      findings.append(
+        platform.name == "rusticl"
+          ? rusticl(list.words ?? "") : .warning("platform \(platform.name)", problem, remedy()))
     }
     var usable = 0
     for device in list.devices {
@@ -125,12 +126,10 @@ public struct Examination: Sendable {
     return driver.map { root("apt install --reinstall \($0.package)") }
   }
 
-  private func remedy(empty platform: PlatformDescription) -> String? {
-    for name in ["POCL_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"]
-    where environment[name] != nil {
-      return "unset \(name)"
-    }
-    return platform.name == "rusticl" ? "export RUSTICL_ENABLE=iris,radeonsi,nouveau" : nil
+  /// For a platform without a device.
+  private func remedy() -> String? {
+    ["POCL_DEVICES", "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"]
+      .first { environment[$0] != nil }.map { "unset \($0)" }
   }
 
   // MARK: The CPU backend and memory

@@ -56,6 +56,8 @@ public struct ProbeAnswer: Sendable, Codable {
   public var platforms: [PlatformDescription] = []
   /// Every device of these platforms, with what was probed of it.
   public var devices: [DeviceDescription] = []
+  /// What the drivers wrote to standard error.
+  public var words: String?
 }
 
 /// Asks questions by running the tool as `langevin probe …`.
@@ -97,8 +99,9 @@ struct Prober: Sendable {
     if let signal = outcome.signal { throw Failure.crashed(signal: signal, words: words) }
     // Drivers chat on standard output too.
     guard let line = outcome.output.split(whereSeparator: \.isNewline).last,
-      let answer = try? JSONDecoder().decode(ProbeAnswer.self, from: Data(line.utf8))
+      var answer = try? JSONDecoder().decode(ProbeAnswer.self, from: Data(line.utf8))
     else { throw Failure.silent(status: outcome.status, words: words) }
+    answer.words = outcome.errors
     return answer
   }
 }
