@@ -168,6 +168,79 @@ struct TuningCache: Sendable {
   }
 }
 
+/// What searches have kept on disk for one device and driver.
+public struct KeptTuning: Sendable {
+  /// One kind of operation, storage and size.
+  public struct Row: Sendable {
+    public var key: String
+    public var parameters: String
+    /// How many times faster than the shipped parameters, at the time of the search.
+    public var gain: Double
+    /// Whether the kernels are still those that were measured; parameters of others are not used.
+    public var isOfTheseKernels: Bool
+  }
+
+  /// The device's name, platform and driver.
+  public var device: String
+  public var platform: String
+  public var driver: String
+  public var rows: [Row]
+  /// When the file was written last.
+  public var date: Date
+  public let file: URL
+
+  /// How many rows can be in use.
+  public var inForce: Int { rows.count { $0.isOfTheseKernels } }
+
+  /// Of all devices and drivers that were ever tuned here, sorted by file; damaged files are left out.
+  public static func all(in directory: URL? = nil) -> [KeptTuning] {
+    guard let folder = directory ?? CacheFolder.url("tuning"),
+      let names = try? FileManager.default.contentsOfDirectory(atPath: folder.path)
+    else { return [] }
+    return names.sorted().compactMap { TuningCache.kept(folder.appendingPathComponent($0)) }
+  }
+
+  /// Of a device with its driver; nil where nothing is kept.
+  public static func of(_ device: DeviceDescription, in directory: URL? = nil) -> KeptTuning? {
+    TuningCache(device: device, directory: directory ?? CacheFolder.url("tuning")).url.flatMap(
+      TuningCache.kept)
+  }
+
+  /// Takes the file away; the shipped parameters are used again. Throws `OpenCLError.cache`.
+  public func remove() throws {
+    do {
+      try FileManager.default.removeItem(at: file)
+    } catch {
+      throw OpenCLError.cache(path: file.path, reason: error.localizedDescription)
+    }
+  }
+}
+
+extension TuningCache {
+  /// What a file has; nil where there is none or it is damaged.
+  fileprivate static func kept(_ url: URL) -> KeptTuning? {
+    guard let data = try? Data(contentsOf: url), let file = try? JSONDecoder().decode(File.self, from: data),
+      file.version == version, file.checksum == (try? checksum(file.body))
+    else { return nil }
+    let date = (try? url.resourceValues(forKeys: [.contentModificationDateKey]))?.contentModificationDate
+    let rows = file.body.rows.map { row in
+      let source = KernelSource(rawValue: row.kernel)
+      let hash = source.map { String(ProgramCache.hash(Array($0.text.utf8)), radix: 16) }
+      let sizes = zip(row.operation.sizeNames, row.sizes).map { "\($1) \($0)" }.joined(separator: ", ")
+      return KeptTuning.Row(
+        key: "\(row.operation.rawValue) \(row.dtype.kernelName), \(sizes)",
+        parameters: source.flatMap { TuningParameters(source: $0, values: row.parameters) }.map { "\($0)" }
+          ?? row.parameters.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", "),
+        gain: row.tunedSeconds > 0 ? row.shippedSeconds / row.tunedSeconds : 1,
+        isOfTheseKernels: hash == row.kernelHash)
+    }
+    let device = file.body.device
+    return KeptTuning(
+      device: device.name, platform: device.platform, driver: device.driver, rows: rows,
+      date: date ?? .distantPast, file: url)
+  }
+}
+
 /// Where what can be made again is kept.
 enum CacheFolder {
   /// `$XDG_CACHE_HOME/langevin/<name>`, by default under `~/.cache`; nil without a home.

@@ -40,7 +40,7 @@ struct Bench: ParsableCommand {
   var steps = 10
   @Option(help: "Write everything there, for --compare.")
   var json: String?
-  @Option(help: "Write the table there.")
+  @Option(help: "Write the table there in markdown, which is wider; with --compare that table.")
   var markdown: String?
   @Option(
     parsing: .upToNextOption,
@@ -51,7 +51,7 @@ struct Bench: ParsableCommand {
 
   func run() throws {
     Interrupt.install()
-    guard compare.isEmpty else { return try Bench.compare(compare) }
+    guard compare.isEmpty else { return try compareFiles() }
     guard (1...10_000).contains(rounds) else {
       throw ValidationError("--rounds must be 1 to 10000, got \(rounds)")
     }
@@ -75,7 +75,7 @@ struct Bench: ParsableCommand {
 
     if let url = files[0] { try MeasurementFile.write(report, to: url) }
     if let url = files[1] { try MeasurementFile.write(report.markdown, to: url) }
-    Output.document(report.markdown)
+    for line in report.lines(width: Terminal.tableWidth) { Output.wrapped(line) }
     if Interrupt.isRequested {
       throw Interrupted(reason: "the table has what was measured, and says that it is partial")
     }
@@ -105,12 +105,14 @@ struct Bench: ParsableCommand {
     return (wanted, cases.map { BenchWorkload($0, dtype: precision.dtype) })
   }
 
-  private static func compare(_ paths: [String]) throws {
-    guard paths.count == 2 else {
-      throw ValidationError("--compare takes two files, got \(paths.count)")
+  private func compareFiles() throws {
+    guard compare.count == 2 else {
+      throw ValidationError("--compare takes two files, got \(compare.count)")
     }
-    let reports = try paths.map { try BenchReport.read(URL(fileURLWithPath: $0)) }
-    Output.document(BenchComparison(reports[0], reports[1]).markdown)
+    let reports = try compare.map { try BenchReport.read(URL(fileURLWithPath: $0)) }
+    let comparison = BenchComparison(reports[0], reports[1])
+    if let markdown { try MeasurementFile.write(comparison.markdown, to: URL(fileURLWithPath: markdown)) }
+    for line in comparison.lines(width: Terminal.tableWidth) { Output.wrapped(line) }
   }
 }
 

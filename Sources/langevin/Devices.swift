@@ -17,7 +17,7 @@ struct Devices: ParsableCommand {
 
   func run() throws {
     let listing = Listing()
-    if json { try Output.json(listing) } else { for line in listing.lines { Output.result(line) } }
+    if json { try Output.json(listing) } else { for line in listing.lines { Output.wrapped(line) } }
   }
 }
 
@@ -73,6 +73,9 @@ private struct Listing: Encodable {
     ]
     if let kernels = device.kernels {
       lines.append("  \(kernels.family.rawValue) kernels, \(kernels.reason)")
+    }
+    if let tuning = KeptTuning.of(device) {
+      lines.append("  tuned: \(KeptTunings.summary(tuning)) (`langevin tune --list`)")
     }
     lines.append(device.problem.map { "  cannot be used: \($0)" } ?? "  usable")
     return lines

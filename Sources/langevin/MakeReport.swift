@@ -71,6 +71,7 @@ struct MakeReport: ParsableCommand {
       throw ValidationError("--compare takes two files, got \(paths.count)")
     }
     let reports = try paths.map { try MachineReport.read(URL(fileURLWithPath: $0)) }
-    Output.document(MachineComparison(reports[0], reports[1]).markdown)
+    let comparison = MachineComparison(reports[0], reports[1])
+    for line in comparison.lines(width: Terminal.tableWidth) { Output.wrapped(line) }
   }
 }

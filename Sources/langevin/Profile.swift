@@ -60,6 +60,7 @@ struct ProfileCommand: ParsableCommand {
     let request = try pipeline.filled(
       options.request(prompts, seed: seed, recommended: checkpoint.recommended))
     let record = try PictureRecord(options, request, model: model, device: device)
+    if !quiet { Output.note("measuring what \(device.name) can do at most") }
     let ceilings = try Ceilings.measure(on: device)
     let plain = cold ? [] : try unrecordedSteps(pipeline, request)
 
@@ -77,7 +78,7 @@ struct ProfileCommand: ParsableCommand {
       profile.isPartial = true
     }
     Output.result(settings.line)
-    for line in profile.lines { Output.result(line) }
+    for line in profile.lines(width: Terminal.tableWidth) { Output.wrapped(line) }
     let written = try write(profile, recording, settings, files)
     if profile.isPartial { throw Interrupted(kept: written) }
   }

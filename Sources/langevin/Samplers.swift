@@ -16,7 +16,7 @@ struct Samplers: ParsableCommand {
 
   func run() throws {
     let listing = SamplerListing()
-    if json { try Output.json(listing) } else { for line in listing.lines { Output.result(line) } }
+    if json { try Output.json(listing) } else { for line in listing.lines { Output.wrapped(line) } }
   }
 }
 

@@ -1,4 +1,5 @@
 import Foundation
+import LangevinMeasurement
 
 /// What standard output is.
 enum Terminal {
@@ -25,6 +26,21 @@ enum Terminal {
       let line = stride(from: row, to: words.count, by: rows).map { words[$0] }
       return line.dropLast().map { $0 + String(repeating: " ", count: longest + 2 - $0.count) }.joined()
         + (line.last ?? "")
+    }
+  }
+}
+
+extension Output {
+  /// A result of one line; on a terminal it breaks between words, and goes on two columns further in.
+  static func wrapped(_ line: String) {
+    guard let columns = Terminal.columns, line.count > columns else { return result(line) }
+    let inset = line.prefix { $0 == " " }.count + 2
+    let first = TextTable.wrapped(line, width: max(columns, 20))[0]
+    result(first)
+    let rest = line.dropFirst(first.count).drop { $0 == " " }
+    guard !rest.isEmpty else { return }
+    for part in TextTable.wrapped(String(rest), width: max(columns - inset, 20)) {
+      result(String(repeating: " ", count: inset) + part)
     }
   }
 }

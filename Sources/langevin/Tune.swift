@@ -17,7 +17,7 @@ struct Tune: ParsableCommand {
       kernels, and used from then on. Ctrl-C keeps what was found, and the next run continues from there.
       """)
 
-  @Option(help: "auto, opencl or opencl:N; `langevin devices` lists them.")
+  @Option(help: "auto, opencl or opencl:N; `langevin devices` lists them. With --list and --reset also all.")
   var device = "auto"
   @Option(
     help: ArgumentHelp(
@@ -32,6 +32,11 @@ struct Tune: ParsableCommand {
   var steps = 30
   @Option(help: "Storage of weights and activations: f32 or f16.")
   var precision = Precision.f32
+  @Flag(help: "List what was kept of all searches, and search nothing.")
+  var list = false
+  @Flag(
+    help: "Forget what was kept for the device, or with --device all for every one, and search nothing.")
+  var reset = false
   @Flag(help: "Search again where an earlier search has been.")
   var again = false
   @Flag(help: "No progress; warnings and errors only.")
@@ -47,6 +52,9 @@ struct Tune: ParsableCommand {
       return try TuningCandidate(json: candidate).run(
         on: DeviceChoice.parse(device).open(fallback: false))
     }
+    guard !(list && reset) else { throw ValidationError("--list and --reset exclude each other") }
+    if list { return KeptTunings.show() }
+    if reset { return try KeptTunings.reset(device) }
     guard budget.isFinite, budget > 0 else {
       throw ValidationError("--budget must be more than 0 seconds, got \(budget)")
     }
@@ -57,6 +65,7 @@ struct Tune: ParsableCommand {
     let file = json.map { URL(fileURLWithPath: $0) }
     if let file { try OutputFile.check(file) }
     let (name, checkpoint) = try RandomModel.open(model)
+    if !quiet { Output.note("looking at what \(name) computes") }
     let counts = try OperationCounts.observing(
       checkpoint, precision: precision.dtype, steps: steps, check: Interrupt.check)
     let device = try choice.open(notice: { Output.warning($0) })
@@ -85,7 +94,7 @@ struct Tune: ParsableCommand {
     display.close()
     var report = tuner.report
     report.isPartial = stop != nil
-    for line in TuningSummary.lines(report) { Output.result(line) }
+    for line in TuningSummary.lines(report) { Output.wrapped(line) }
     if let file { try Output.json(report, to: file) }
     if var interrupted = stop as? Interrupted {
       interrupted.reason =
@@ -143,28 +152,30 @@ private struct TuningDisplay {
 /// The report for a person.
 private enum TuningSummary {
   static func lines(_ report: TuningReport) -> [String] {
-    var rows = [["operation", "shape", "shipped ms", "tuned ms", "gain", "share", "parameters"]]
-    rows += report.results.map { result in
-      [
+    var table = TextTable([
+      .left("operation"), .left("shape"), .right("shipped ms"), .right("tuned ms"), .right("gain"),
+      .right("share"), .left("parameters"),
+    ])
+    for result in report.results {
+      table.add([
         "\(result.operation) \(result.dtype.rawValue)", result.shape,
-        Output.milliseconds(result.shippedSeconds),
-        Output.milliseconds(result.tunedSeconds), String(format: "%.2fx", result.gain),
-        Output.percent(report.share(result)), result.tuned + (result.isKnown ? " (found before)" : ""),
-      ]
+        Output.milliseconds(result.shippedSeconds), Output.milliseconds(result.tunedSeconds),
+        String(format: "%.2fx", result.gain), Output.percent(report.share(result)),
+        result.tuned + (result.isKnown ? " (found before)" : ""),
+      ])
     }
-    let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-    var lines = rows.map { row in
-      row.enumerated().map { column, text in
-        let space = String(repeating: " ", count: widths[column] - text.count)
-        return (2...5).contains(column) ? space + text : text + (column < row.count - 1 ? space : "")
-      }.joined(separator: "  ")
-    }
+    var lines = table.lines(width: Terminal.tableWidth)
     let total = report.total
     if total.tuned > 0 {
       lines.append(
         String(
           format: "these kernels take %.3f s of a picture with the shipped parameters, %.3f s tuned (%.2fx)",
           total.shipped, total.tuned, total.shipped / total.tuned))
+    }
+    if !report.unrivalled.isEmpty {
+      lines.append(
+        "\(report.unrivalled.count) shapes have no other parameters that run here and are right; nothing is kept of "
+          + "them")
     }
     if !report.unreached.isEmpty {
       lines.append(

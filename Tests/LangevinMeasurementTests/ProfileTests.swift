@@ -32,7 +32,7 @@ import Testing
       if !Profile.isLoading(name) { #expect(stage.memory > 0 && stage.launches > 0) }
     }
     #expect((profile.hostPerLaunch == nil) == (run.device.name == "cpu"))
-    #expect(!profile.lines.contains { $0.hasSuffix(" ") })
+    #expect(!profile.lines(width: 100).contains { $0.hasSuffix(" ") })
   }
 
   @Test(arguments: RecordedRun.all)

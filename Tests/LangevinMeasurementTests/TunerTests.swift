@@ -108,6 +108,9 @@ import enum LangevinTensor.Operation
       try first.run(targets) { event in if case .result = event { throw Stop() } }
     }
     #expect(first.report.results.count == 1 && backend.tunedEntries.count == 1)
+    #expect(first.report.results.allSatisfy { $0.candidates > 0 })
+    let kept = try #require(KeptTuning.of(backend.description, in: folder.url))
+    #expect(kept.rows.count == 1 && kept.inForce == 1 && kept.device == backend.description.name)
 
     let (laterDevice, later) = try open(folder)
     let second = try Tuner(laterDevice, model: "test", settings: settings)
@@ -148,10 +151,15 @@ import enum LangevinTensor.Operation
     settings.budget = 3
     let tuner = try Tuner(device, model: "test", settings: settings)
     tuner.isolated = { _, _, _ in "it died" }
-    try tuner.run(targets(backend)) { _ in }
-    let result = try #require(tuner.report.results.first)
-    #expect(result.tuned == result.shipped)
-    #expect(!result.rejected.isEmpty && result.rejected.allSatisfy { $0.reason == "it died" })
+    var reasons: [String] = []
+    try tuner.run(targets(backend)) { event in
+      if case .rejected(_, let reason) = event { reasons.append(reason) }
+    }
+    #expect(!reasons.isEmpty && reasons.allSatisfy { $0 == "it died" })
+    // Without a rival there is no finding, and nothing is kept.
+    #expect(tuner.report.results.isEmpty && tuner.report.unreached.isEmpty)
+    #expect(tuner.report.unrivalled.count == targets(backend).count)
+    #expect(backend.tunedEntries.isEmpty && KeptTuning.all(in: folder.url).isEmpty)
   }
 
   @Test func candidatesGoToAProcessOfTheirOwnAsJSON() throws {

@@ -151,6 +151,26 @@ final class TemporaryFolder {
     #expect(try folder.files.count == 1)
   }
 
+  @Test func whatIsKeptIsListedWithWhetherItIsInForce() throws {
+    let folder = try TemporaryFolder()
+    let first = try backend(folder)
+    #expect(KeptTuning.all(in: folder.url).isEmpty && KeptTuning.of(first.description, in: folder.url) == nil)
+    try first.keep(Self.entry)
+    let kept = try #require(KeptTuning.of(first.description, in: folder.url))
+    #expect(kept.rows.count == 1 && kept.inForce == 1 && kept.rows[0].parameters == "\(Self.panels(12))")
+    #expect(abs(kept.rows[0].gain - Self.entry.shippedSeconds / Self.entry.tunedSeconds) < 1)
+    #expect(abs(kept.date.timeIntervalSinceNow) < 60)
+    try kept.remove()
+    #expect(try folder.files.isEmpty && backend(folder).tunedEntries.isEmpty)
+    #expect(throws: OpenCLError.self) { try kept.remove() }
+    // Of other kernels.
+    try backend(folder) { $1 + "\n" }.keep(Self.entry)
+    #expect(KeptTuning.all(in: folder.url).map { [$0.rows.count, $0.inForce] } == [[1, 0]])
+    // Damaged.
+    try Data("{".utf8).write(to: #require(try folder.files.first))
+    #expect(KeptTuning.all(in: folder.url).isEmpty)
+  }
+
   @Test func launchesAreMadeWithThem() throws {
     let folder = try TemporaryFolder()
     let backend = try backend(folder)

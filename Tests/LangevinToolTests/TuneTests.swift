@@ -54,6 +54,33 @@ import Testing
     #expect(picture.status == 0 && picture.errors.isEmpty, "\(picture.errors)")
   }
 
+  @Test func whatIsKeptIsListedAndForgotten() throws {
+    let scratch = try Scratch()
+    let pocl = try Tool.pocl()
+    func run(_ arguments: [String]) throws -> Tool.Outcome {
+      let outcome = try Tool.run(arguments, in: scratch.folder, environment: environment(scratch))
+      #expect(outcome.status == 0, "\(arguments): \(outcome.errors)")
+      return outcome
+    }
+    let before = try run(["tune", "--list"])
+    #expect(before.output.isEmpty && before.errors.contains("nothing was tuned"))
+    #expect(try !run(["devices"]).output.contains("tuned:"))
+
+    _ = try run(["tune", "--device", pocl, "--budget", "2", "--quiet", "--json", "found.json"])
+    let found = try JSONDecoder().decode(Written.self, from: Data(contentsOf: scratch.url("found.json")))
+    let list = try run(["tune", "--list"]).output
+    #expect(list.contains("Portable Computing Language") && list.contains("\(found.results.count) shape"))
+    #expect(list.split(separator: "\n").filter { $0.contains("x  ") }.count >= found.results.count, "\(list)")
+    for line in list.split(separator: "\n").dropFirst() { #expect(line.count <= 100, "\(line)") }
+    #expect(try run(["devices"]).output.contains("tuned: \(found.results.count) shape"))
+
+    let file = scratch.url("cache/langevin/tuning/\(try #require(try tuningFiles(scratch).first))")
+    #expect(try run(["tune", "--reset", "--device", pocl]).output.contains("forgotten"))
+    #expect(!FileManager.default.fileExists(atPath: file.path))
+    #expect(try run(["tune", "--list"]).output.isEmpty)
+    #expect(try run(["tune", "--reset", "--device", "all"]).errors.contains("nothing was tuned"))
+  }
+
   @Test func anInterruptKeepsWhatWasFound() throws {
     let scratch = try Scratch()
     let running = try Tool.start(
@@ -71,6 +98,7 @@ import Testing
 
   private static let badInput: [(arguments: [String], status: Int32, word: String)] = [
     (["--device", "cpu"], 64, "has no kernel parameters"),
+    (["--list", "--reset"], 64, "exclude"), (["--reset", "--device", "cpu"], 64, "has no kernel parameters"),
     (["--budget", "0"], 64, "--budget must be more than 0"),
     (["--budget", "nan"], 64, "--budget must be more than 0"),
     (["--model", "missing"], 1, "missing"),

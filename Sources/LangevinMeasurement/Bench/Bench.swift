@@ -68,10 +68,18 @@ public struct Bench: Sendable {
 
   private func measure(_ workload: BenchWorkload, _ report: inout BenchReport) throws {
     progress(workload.name)
+    // Short workloads need no more lines than their names.
+    var told = ContinuousClock.now
+    func tell(_ what: String) {
+      guard ContinuousClock.now - told > .seconds(2) else { return }
+      progress("\(workload.name): \(what)")
+      told = .now
+    }
     var turns: [Turn] = []
     var results: [Int: [Float]] = [:]
     for (index, subject) in subjects.enumerated()
     where report.devices[index].failure == nil && !shouldStop() {
+      tell("first run on \(subject.device.name)")
       var row = BenchReport.Row(
         name: workload.name, device: subject.device.name, dtype: workload.dtype,
         verdict: .init(isValidated: false, note: "not checked"))
@@ -84,6 +92,7 @@ public struct Bench: Sendable {
         report.rows.append(row)
       }
     }
+    tell("checking the results")
     try judge(workload, &turns, results)
     results = [:]
     for round in 0..<rounds {
@@ -91,6 +100,7 @@ public struct Bench: Sendable {
         // Each device begins a round in its turn: what ran before leaves caches and clocks behind.
         let position = (round + offset) % turns.count
         guard turns[position].row.failure == nil else { continue }
+        tell("round \(round + 1) of \(rounds) on \(turns[position].device.name)")
         if shouldStop() {
           report.isPartial = true
           break

@@ -44,7 +44,7 @@ extension Ceilings {
 }
 
 extension BenchReport {
-  /// The whole report for people; also what the tool prints.
+  /// The whole report in wide tables.
   public var markdown: String {
     var parts = ["# langevin bench: \(suite.rawValue)\(model.map { ", \($0)" } ?? "")"]
     if isPartial { parts.append("**Partial:** it was stopped, or a device failed, before all was measured.") }
@@ -63,6 +63,7 @@ extension BenchReport {
     }
     parts.append(machines.text)
     parts.append(rowTable)
+    parts += notes
     return parts.joined(separator: "\n\n") + "\n"
   }
 
@@ -73,35 +74,131 @@ extension BenchReport {
     ])
     for row in rows {
       func cell<Value>(_ value: Value?, _ text: (Value) -> String) -> String { value.map(text) ?? "-" }
-      var result = row.verdict.isValidated ? row.verdict.note : "**not validated:** \(row.verdict.note)"
-      if let failure = row.failure { result = "**failed:** \(failure)" }
-      if row.fallbacks > 0 { result += "; \(row.fallbacks) operations ran on the CPU" }
       table.add([
-        row.dtype == .float32 ? row.name : "\(row.name) \(row.dtype.rawValue)", row.device,
-        cell(row.rank) { "\($0)" }, cell(row.wall) { $0.text }, cell(row.kernels) { $0.text },
+        row.title, row.device,
+        cell(row.rank) { "\($0)" }, cell(row.wall) { $0.text }, row.kernelText,
         cell(row.launches) { "\($0)" }, cell(row.flopsPerSecond) { Units.number($0 * 1e-9) },
         cell(row.bytesPerSecond) { Units.number($0 * 1e-9) }, cell(row.fraction) { Units.percent($0) },
-        cell(row.load) { Units.seconds($0) }, cell(row.cold) { Units.seconds($0) }, result,
+        cell(row.load) { Units.seconds($0) }, cell(row.cold) { Units.seconds($0) },
+        row.result(emphasis: "**"),
       ])
     }
     return table.text
   }
+
+  /// The report for a terminal, a line each: tables no wider than `width`.
+  public func lines(width: Int) -> [String] {
+    var lines = [
+      "\(suite.rawValue)\(model.map { " of \($0)" } ?? ""), \(rounds) rounds, langevin \(version), \(date)"
+    ]
+    if isPartial { lines.append("partial: it was stopped, or a device failed, before all was measured") }
+    var machines = TextTable([.left("device"), .left("what"), .right("arithmetic"), .right("memory")])
+    for device in devices {
+      machines.add([
+        device.name, device.description + (device.failure.map { "; failed: \($0)" } ?? ""),
+        device.ceilings.map { Units.flops($0.flops) } ?? "-",
+        device.ceilings.map { Units.rate($0.bandwidth) } ?? "-",
+      ])
+    }
+    let title = suite == .ops ? "operation" : "workload"
+    var times = TextTable([
+      .left(title), .left("device"), .right("rank"), .right("wall"), .right("kernels"), .right("load"),
+      .right("cold"), .left("result"),
+    ])
+    var work = TextTable([
+      .left(title), .left("device"), .right("launches"), .right("GFLOP/s"), .right("GB/s"),
+      .right("of ceiling"),
+    ])
+    func cell<Value>(_ value: Value?, _ text: (Value) -> String) -> String { value.map(text) ?? "-" }
+    for row in rows {
+      times.add([
+        row.title, row.device, cell(row.rank) { "\($0)" }, cell(row.wall) { $0.text }, row.kernelText,
+        cell(row.load) { Units.seconds($0) }, cell(row.cold) { Units.seconds($0) }, row.result(emphasis: ""),
+      ])
+      work.add([
+        row.title, row.device, cell(row.launches) { "\($0)" },
+        cell(row.flopsPerSecond) { Units.number($0 * 1e-9) },
+        cell(row.bytesPerSecond) { Units.number($0 * 1e-9) }, cell(row.fraction) { Units.percent($0) },
+      ])
+    }
+    lines += [""] + machines.lines(width: width)
+    lines += [""] + times.lines(width: width)
+    lines += [""] + work.lines(width: width)
+    lines += [
+      "",
+      "wall: from the call to an idle device, median ± half the distance between the quartiles; kernels: by the "
+        + "device's clock; cold: the first run, which builds the kernels; rank: by wall time, among right results",
+    ]
+    return lines + notes
+  }
+
+  /// On figures that look wrong and are not.
+  var notes: [String] {
+    var notes: [String] = []
+    if rows.contains(where: \.kernelsExceedWall) {
+      notes.append(
+        "* Longer than the wall time: kernels are timed in runs of their own, in a queue that records, which costs more "
+          + "here than the host's part of a run.")
+    }
+    if rows.contains(where: { ($0.fraction ?? 0) > 1 }) {
+      notes.append(
+        "Above 100 % of a ceiling: data stayed in caches, which are faster than the memory that the ceiling is of, or "
+          + "the device ran faster than during the probe.")
+    }
+    return notes
+  }
+}
+
+extension BenchReport.Row {
+  /// Float32 goes without saying.
+  var title: String { dtype == .float32 ? name : "\(name) \(dtype.rawValue)" }
+
+  var kernelsExceedWall: Bool {
+    guard let kernels, let wall else { return false }
+    return kernels.median > wall.median
+  }
+
+  /// With a star for the note where it is longer than the wall time.
+  var kernelText: String { (kernels?.text ?? "-") + (kernelsExceedWall ? " *" : "") }
+
+  /// Whether it is right, or why there are no times; `emphasis` stands around bad news.
+  func result(emphasis: String) -> String {
+    func bad(_ words: String, _ rest: String) -> String { "\(emphasis)\(words)\(emphasis) \(rest)" }
+    var result = verdict.isValidated ? verdict.note : bad("not validated:", verdict.note)
+    if let failure { result = bad("failed:", failure) }
+    if fallbacks > 0 { result += "; \(fallbacks) operations ran on the CPU" }
+    return result
+  }
 }
 
 extension BenchComparison {
-  /// A table, what to mind, and a summary.
-  public var markdown: String {
-    var table = MarkdownTable(["workload", "device", "before", "after", "speed", "verdict"])
-    for row in rows {
-      table.add([
+  private static let criterion =
+    "Wall time. Faster or slower: the medians differ by more than either distance between quartiles, and by more "
+    + "than \(Int(threshold * 100)) %."
+  private static let titles = ["workload", "device", "before", "after", "speed", "verdict"]
+  private var notes: [String] { remarks.map { "Mind: \($0)." } }
+
+  private var cells: [[String]] {
+    rows.map { row in
+      [
         row.name, row.device, row.before?.text ?? "-", row.after?.text ?? "-",
         row.speedup.map { String(format: "%.2fx", $0) } ?? "-", row.verdict.rawValue,
-      ])
+      ]
     }
-    let criterion =
-      "Wall time. Faster or slower: the medians differ by more than either distance between quartiles, and by more "
-      + "than \(Int(BenchComparison.threshold * 100)) %."
-    let notes = remarks.map { "Mind: \($0)." }
-    return ([criterion] + notes + [table.text, summary + "."]).joined(separator: "\n\n") + "\n"
+  }
+
+  /// A table, what to mind, and a summary.
+  public var markdown: String {
+    var table = MarkdownTable(Self.titles)
+    for row in cells { table.add(row) }
+    return ([Self.criterion] + notes + [table.text, summary + "."]).joined(separator: "\n\n") + "\n"
+  }
+
+  /// The same for a terminal, a line each; the table is no wider than `width`.
+  public func lines(width: Int) -> [String] {
+    var table = TextTable(
+      Self.titles.enumerated().map { (2...4).contains($0) ? .right($1) : .left($1) })
+    for row in cells { table.add(row) }
+    return [Self.criterion] + notes + [""] + table.lines(width: width) + ["", summary + "."]
   }
 }

@@ -1,22 +1,30 @@
 import Foundation
 
 extension Profile {
-  /// The profile for a terminal, a line each: stages, operations, layers, and what else was counted.
-  public var lines: [String] {
+  /// The profile for a terminal, a line each: stages, operations, layers, and what else was counted. Tables are no
+  /// wider than `width` where names can give way.
+  public func lines(width: Int) -> [String] {
     let ridge = ceilings.flops / ceilings.bandwidth
     var lines = [
       "device \(device): at most \(Units.flops(ceilings.flops)) and \(Units.rate(ceilings.bandwidth)), so "
-        + String(format: "compute-bound from %.1f FLOP/B", ridge),
+        + String(format: "compute-bound from %.1f FLOP/B; `bound by` has the share of that ceiling", ridge),
       "",
     ]
     if isPartial { lines.insert("partial: the run was stopped before its end", at: 0) }
-    lines += stageTable
-    lines += ["", "operations, without loading:"] + Profile.table(operations, total: deviceSeconds)
-    lines += ["", "layers, without loading:"] + Profile.table(layers, total: deviceSeconds)
+    lines += stageTable.lines(width: width)
+    for (title, rows) in [("operations", operations), ("layers", layers)] {
+      lines += ["", "\(title), without loading:"]
+      lines += Profile.table(rows, total: deviceSeconds).lines(width: width)
+    }
+    if (operations + layers).contains(where: { $0.ofCeiling > 1 }) {
+      lines.append(
+        "above 100 % of a ceiling: data stayed in caches, which are faster than the memory that the ceiling is of, or "
+          + "the device ran faster than during the probe")
+    }
     return lines + [""] + summary
   }
 
-  private var stageTable: [String] {
+  private var stageTable: TextTable {
     var table = TextTable([
       .left("stage"), .right("time"), .right("share"), .right("on device"), .right("launches"),
       .right("memory peak"),
@@ -34,26 +42,26 @@ extension Profile {
       Units.seconds(stages.reduce(0) { $0 + $1.deviceSeconds }), "\(launches)",
       Units.bytes(stages.map(\.memory).max() ?? 0),
     ])
-    return table.lines
+    return table
   }
 
-  private static func table(_ rows: [Row], total: Double) -> [String] {
+  private static func table(_ rows: [Row], total: Double) -> TextTable {
     var table = TextTable([
       .left("name"), .right("calls"), .right("launches"), .right("time"), .right("share"), .right("GFLOP/s"),
-      .right("GB/s"), .left("bound by"), .right("of ceiling"),
+      .right("GB/s"), .right("bound by"),
     ])
     for row in rows {
       table.add([
         row.name, "\(row.operations)", "\(row.launches)", Units.seconds(row.seconds),
         Units.percent(row.share), Units.number(row.flopsPerSecond * 1e-9),
-        Units.number(row.bytesPerSecond * 1e-9), row.bound.rawValue, Units.percent(row.ofCeiling),
+        Units.number(row.bytesPerSecond * 1e-9), "\(row.bound.rawValue) \(Units.percent(row.ofCeiling))",
       ])
     }
     table.add([
       "all", "\(rows.reduce(0) { $0 + $1.operations })", "\(rows.reduce(0) { $0 + $1.launches })",
-      Units.seconds(total), Units.percent(rows.reduce(0) { $0 + $1.share }), "", "", "", "",
+      Units.seconds(total), Units.percent(rows.reduce(0) { $0 + $1.share }), "", "", "",
     ])
-    return table.lines
+    return table
   }
 
   private var summary: [String] {
@@ -87,50 +95,19 @@ extension Profile {
         String(format: "steps: %d, %.3f steps/s; median %@", steps, stepsPerSecond, Units.seconds(median)))
     }
     if let overhead, let plain = Sample(unrecordedStepSeconds) {
+      let (share, others) = (
+        Units.percent(abs(overhead)), "\(Units.seconds(plain.median)) (median of \(plain.values.count))"
+      )
+      // Recording cannot make a step faster.
       lines.append(
-        String(
-          format:
-            "recording makes a step %+.1f %% longer than the %@ that it takes unrecorded (median of %d)",
-          overhead * 100, Units.seconds(plain.median), plain.values.count))
+        overhead > 0
+          ? "recording makes a step \(share) longer than the \(others) that it takes unrecorded"
+          : "recording costs less than steps differ: recorded ones were \(share) shorter than the unrecorded \(others)"
+      )
     } else {
       let busy = stages.reduce(0) { $0 + $1.deviceSeconds }
       lines.append("kernels fill \(Units.percent(seconds > 0 ? busy / seconds : 0)) of the recorded time")
     }
     return lines
-  }
-}
-
-/// Columns of text, as wide as their widest cell.
-struct TextTable {
-  enum Column {
-    case left(String)
-    case right(String)
-    var title: String {
-      switch self {
-      case .left(let title), .right(let title): title
-      }
-    }
-  }
-
-  let columns: [Column]
-  private var rows: [[String]] = []
-
-  init(_ columns: [Column]) { self.columns = columns }
-
-  mutating func add(_ cells: [String]) { rows.append(cells) }
-
-  /// The titles, then the rows, without spaces at the end.
-  var lines: [String] {
-    let all = [columns.map(\.title)] + rows
-    let widths = columns.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
-    return all.map { row in
-      let cells = columns.indices.map { index in
-        let space = String(repeating: " ", count: widths[index] - row[index].count)
-        if case .left = columns[index] { return row[index] + space }
-        return space + row[index]
-      }
-      let line = cells.joined(separator: "  ")
-      return String(line.reversed().drop { $0 == " " }.reversed())
-    }
   }
 }

@@ -113,17 +113,16 @@ extension MachineReport {
         func cell<Value>(_ value: Value?, _ text: (Value) -> String) -> String { value.map(text) ?? "-" }
         table.add([
           report.model ?? "", row.device, cell(row.wall) { Units.number(1 / $0.median) },
-          cell(row.wall) { $0.text }, cell(row.kernels) { $0.text },
+          cell(row.wall) { $0.text }, row.kernelText,
           cell(row.fraction) { Units.percent($0) }, cell(row.cold) { Units.seconds($0) },
           cell(row.load) { Units.seconds($0) },
-          row.failure.map { "**failed:** \($0)" }
-            ?? (row.verdict.isValidated ? row.verdict.note : "**not validated:** \(row.verdict.note)"),
+          row.result(emphasis: "**"),
         ])
       }
     }
     let intro =
       "A step is the UNet on a guided pair, guidance and the sampler's update. The first step builds the kernels that nothing before it needed."
-    return intro + "\n\n" + table.text
+    return ([intro, table.text] + Set(steps.flatMap(\.notes)).sorted()).joined(separator: "\n\n")
   }
 
   private var pictureText: String {
@@ -147,11 +146,12 @@ extension BenchReport {
     var kinds: [String] = []
     func kind(_ row: Row) -> String { row.name.split(separator: " ").first.map(String.init) ?? row.name }
     for row in rows where !kinds.contains(kind(row)) { kinds.append(kind(row)) }
-    return kinds.map { name in
+    let parts = kinds.map { name in
       var part = self
       part.rows = rows.filter { kind($0) == name }
       return "### \(name)\n\n\(part.rowTable)"
-    }.joined(separator: "\n\n")
+    }
+    return (parts + notes).joined(separator: "\n\n")
   }
 }
 
@@ -212,5 +212,11 @@ public struct MachineComparison: Sendable {
     let list = changes.isEmpty ? "Nothing else changed." : changes.map { "- \($0)" }.joined(separator: "\n")
     return (["## Changes", list] + benches.flatMap { ["## \($0.title)", $0.comparison.markdown] })
       .joined(separator: "\n\n") + "\n"
+  }
+
+  /// The same for a terminal, a line each; tables are no wider than `width`.
+  public func lines(width: Int) -> [String] {
+    (changes.isEmpty ? ["Nothing else changed."] : changes)
+      + benches.flatMap { ["", "\($0.title):"] + $0.comparison.lines(width: width) }
   }
 }

@@ -107,11 +107,12 @@ public final class Tuner {
       try progress(.target(target, index: index, of: targets.count, share: target.flops / max(all, 1)))
       let deadline = elapsed + left * target.flops / max(rest, 1)
       rest -= target.flops
-      if let result = try search(target, until: deadline) {
+      switch try search(target, until: deadline) {
+      case .found(let result):
         report.results.append(result)
         try progress(.result(result))
-      } else {
-        report.unreached.append("\(target.key.operation.rawValue) \(target.test.name)")
+      case .unrivalled: report.unrivalled.append("\(target.key.operation.rawValue) \(target.test.name)")
+      case .unreached: report.unreached.append("\(target.key.operation.rawValue) \(target.test.name)")
       }
     }
   }
@@ -128,8 +129,16 @@ public final class Tuner {
     var best: Double { times.min() ?? .infinity }
   }
 
-  /// Nil where there is nothing to try.
-  private func search(_ target: TuningTarget, until deadline: Double) throws -> TuningResult? {
+  /// What came of a search.
+  private enum Outcome {
+    case found(TuningResult)
+    /// No other parameters run here and give right numbers: nothing was compared, and nothing is kept.
+    case unrivalled
+    /// Time ran out before there was anything to compare.
+    case unreached
+  }
+
+  private func search(_ target: TuningTarget, until deadline: Double) throws -> Outcome {
     let trial = try TunerTrial(target, on: device, backend)
     let space = ordered(backend.tuningSpace(target.key), for: target)
     var rejected: [TuningResult.Rejection] = []
@@ -178,7 +187,8 @@ public final class Tuner {
         try reject(parameters, "\(error)")
       }
     }
-    guard tried > 0 else { return nil }
+    guard !candidates.isEmpty else { return tried == space.count - 1 ? .unrivalled : .unreached }
+    let compared = candidates.count
     remember(candidates, shipped: shipped, target)
 
     // The better half, twice as long, while there is time.
@@ -207,15 +217,16 @@ public final class Tuner {
       finalists.dropFirst()
       + measured.filter { one in !finalists.contains { $0.parameters == one.parameters } }
     let entry = try choose(
-      shipped, Array(others).sorted { $0.best < $1.best }, target: target, tried: tried, reject: reject)
+      shipped, Array(others).sorted { $0.best < $1.best }, target: target, timed: compared, reject: reject)
     try backend.keep(entry)
-    return TuningResult(target, entry, shipped: shipped.parameters, isKnown: false, rejected: rejected)
+    return .found(
+      TuningResult(target, entry, shipped: shipped.parameters, isKnown: false, rejected: rejected))
   }
 
   /// The fastest that passes validation, if it is faster than the shipped parameters by more than a clock's
   /// noise, and the next.
   private func choose(
-    _ shipped: Candidate, _ candidates: [Candidate], target: TuningTarget, tried: Int,
+    _ shipped: Candidate, _ candidates: [Candidate], target: TuningTarget, timed: Int,
     reject: (TuningParameters, String) throws -> Void
   ) throws -> TuningEntry {
     var right: [Candidate] = []
@@ -230,7 +241,7 @@ public final class Tuner {
     return TuningEntry(
       key: target.key, parameters: right[0].parameters,
       runnerUp: right.count > 1 ? right[1].parameters : nil, shippedSeconds: shipped.best,
-      tunedSeconds: right[0].best, candidates: tried)
+      tunedSeconds: right[0].best, candidates: timed)
   }
 
   /// Sorted, without those that are 1.5 times behind the best.

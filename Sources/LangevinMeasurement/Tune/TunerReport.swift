@@ -67,6 +67,8 @@ public struct TuningReport: Sendable, Codable {
   public var model: String
   /// In the order of their work.
   public var results: [TuningResult] = []
+  /// Shapes for which no other parameters run and are right.
+  public var unrivalled: [String] = []
   /// Shapes that the search did not come to.
   public var unreached: [String] = []
   /// Whether it was stopped.

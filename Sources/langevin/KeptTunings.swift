@@ -1,0 +1,56 @@
+import ArgumentParser
+import Foundation
+import Langevin
+import LangevinMeasurement
+
+/// `langevin tune --list` and `--reset`: what earlier searches have kept on disk.
+enum KeptTunings {
+  /// A table for each device and driver.
+  static func show() {
+    let all = KeptTuning.all()
+    for tuning in all {
+      Output.result(title(tuning))
+      var table = TextTable([.left("  operation and sizes from"), .right("gain"), .left("parameters")])
+      for row in tuning.rows {
+        let note = row.isOfTheseKernels ? "" : " (of other kernels: not used)"
+        table.add(["  " + row.key, String(format: "%.2fx", row.gain), row.parameters + note])
+      }
+      for line in table.lines(width: Terminal.tableWidth) { Output.result(line) }
+    }
+    if all.isEmpty { Output.note("nothing was tuned yet") }
+  }
+
+  /// Forgets what is kept for a device, or for `all`.
+  static func reset(_ device: String) throws {
+    let kept: [KeptTuning]
+    if device == "all" {
+      kept = KeptTuning.all()
+    } else {
+      let choice = try DeviceChoice.parse(device)
+      guard let backend = try choice.open().backend as? OpenCLBackend else {
+        throw TunerError.nothingToTune(device: device)
+      }
+      kept = [KeptTuning.of(backend.description)].compactMap { $0 }
+    }
+    for tuning in kept {
+      try tuning.remove()
+      Output.result("forgotten: \(title(tuning))")
+    }
+    if kept.isEmpty { Output.note("nothing was tuned\(device == "all" ? "" : " on \(device)")") }
+  }
+
+  /// `NAME (PLATFORM, driver 1.2): 7 shapes, since 2026-01-31 12:00`.
+  private static func title(_ tuning: KeptTuning) -> String {
+    "\(tuning.device) (\(tuning.platform), driver \(tuning.driver)): \(summary(tuning))"
+  }
+
+  /// For `langevin devices` too.
+  static func summary(_ tuning: KeptTuning) -> String {
+    let format = DateFormatter()
+    format.dateFormat = "yyyy-MM-dd HH:mm"
+    let shapes = tuning.inForce == 1 ? "1 shape" : "\(tuning.inForce) shapes"
+    let others = tuning.rows.count - tuning.inForce
+    return "\(shapes), last tuned \(format.string(from: tuning.date))"
+      + (others > 0 ? "; \(others) of other kernels, which are not used" : "")
+  }
+}
