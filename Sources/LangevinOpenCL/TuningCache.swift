@@ -225,7 +225,7 @@ extension TuningCache {
     let date = (try? url.resourceValues(forKeys: [.contentModificationDateKey]))?.contentModificationDate
     let rows = file.body.rows.map { row in
       let source = KernelSource(rawValue: row.kernel)
-      let hash = source.map { String(ProgramCache.hash(Array($0.text.utf8)), radix: 16) }
+      let hash = source.map { FNV.name($0.text) }
       let sizes = zip(row.operation.sizeNames, row.sizes).map { "\($1) \($0)" }.joined(separator: ", ")
       return KeptTuning.Row(
         key: "\(row.operation.rawValue) \(row.dtype.kernelName), \(sizes)",
