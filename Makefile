@@ -11,7 +11,8 @@ DESTDIR ?=
 FILTER ?=
 # One set of flags for every target, so that nothing is built twice. Tests look inside modules.
 BUILD = -c release -Xswiftc -enable-testing
-PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd libspng-dev pkg-config
+PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd libspng-dev \
+  libturbojpeg0-dev libwebp-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
 .PHONY: build picture install uninstall test validate-kernels shapes lint format docs package test-package deps

@@ -15,6 +15,8 @@ let package = Package(
     // OpenCL's headers, and its loader opened at run time; a system library, found with pkg-config.
     .target(name: "COpenCL"),
     .systemLibrary(name: "CSPNG", pkgConfig: "spng", providers: [.apt(["libspng-dev"])]),
+    .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
+    .systemLibrary(name: "CWebP", pkgConfig: "libwebpmux", providers: [.apt(["libwebp-dev"])]),
 
     // The runtime. Arrows: Kernels -> OpenCL -> Tensor <- CPU; Tensor <- NN <- Models; Tensor <- Diffusion.
     .target(name: "LangevinTensor"),
@@ -60,7 +62,8 @@ let package = Package(
       name: "Langevin",
       dependencies: [
         "LangevinTensor", "LangevinCPU", "LangevinOpenCL", "LangevinNN", "LangevinDiffusion",
-        "LangevinModels", "LangevinJSON", "CSPNG", .product(name: "Logging", package: "swift-log"),
+        "LangevinModels", "LangevinJSON", "CSPNG", "CTurboJPEG", "CWebP",
+        .product(name: "Logging", package: "swift-log"),
       ],
       resources: [.copy("Resources")]),
     // Is a device right, and how fast is it: one table of operations, which each backend is held against, and

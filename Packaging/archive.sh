@@ -16,7 +16,7 @@ cp LICENSE "$stage/$name/"
 cp Packaging/README.txt "$stage/$name/README.txt"
 
 # The tool finds these by its run path, $ORIGIN/lib. The C library, zlib, libstdc++ and libgcc are everywhere.
-for library in libspng.so.0 libopenblas.so.0 libgfortran.so.5 libquadmath.so.0; do
+for library in libspng.so.0 libturbojpeg.so.0 libwebp.so.7 libwebpmux.so.3 libopenblas.so.0 libgfortran.so.5 libquadmath.so.0; do
   path=$(ldconfig -p | awk -v name="$library" '$1 == name && /x86-64/ { print $NF; exit }')
   [ -n "$path" ] || { echo "$library is not installed" >&2; exit 1; }
   cp -L "$path" "$stage/$name/lib/$library"
@@ -26,7 +26,7 @@ done
 
 # What is left to find must be on every machine.
 foreign=$(ldd "$stage/$name/langevin" | awk '{ print $1 }' |
-  grep -vE '^(linux-vdso|/lib64/ld-linux|lib(c|m|dl|pthread|rt|util|resolv|z|stdc\+\+|gcc_s|spng)\.so)' || true)
+  grep -vE '^(linux-vdso|/lib64/ld-linux|lib(c|m|dl|pthread|rt|util|resolv|z|stdc\+\+|gcc_s|spng|turbojpeg|webp|webpmux)\.so)' || true)
 [ -z "$foreign" ] || { echo "the tool needs" $foreign >&2; exit 1; }
 
 tar --create --gzip --sort=name --owner=0 --group=0 --numeric-owner --directory "$stage" \

@@ -22,7 +22,8 @@ struct Embed: ParsableCommand {
   @Option(name: .customLong("text"), parsing: .unconditionalSingleValue, help: "A text; may be given again.")
   var texts: [String] = []
   @Option(
-    name: .customLong("image"), parsing: .unconditionalSingleValue, help: "A PNG file; may be given again.")
+    name: .customLong("image"), parsing: .unconditionalSingleValue,
+    help: "A PNG, JPEG or WebP file; may be given again.")
   var images: [String] = []
   @Option(
     help: """
@@ -56,7 +57,7 @@ struct Embed: ParsableCommand {
     let choice = try DeviceChoice.parse(device)
     let url = output.map { URL(fileURLWithPath: $0) }
     if let url { try OutputFile.check(url) }
-    let pictures = try images.map { try Picture.readPNG(URL(fileURLWithPath: $0)).picture }
+    let pictures = try images.map { try Picture.read(URL(fileURLWithPath: $0)).picture }
     let folder = try CLIPFolder(Checkpoint.locate(model))
     let device = try choice.open(fallback: !noFallback, notice: { Output.warning($0) })
     let embedder = try Embedder(folder, on: device, precision: precision.dtype)

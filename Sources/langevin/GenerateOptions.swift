@@ -102,6 +102,7 @@ import Langevin
       throw ValidationError("--tile must be at least 4, got \(tile)")
     }
     if self.strength != nil && self.image.isEmpty { throw ValidationError("--strength needs --image") }
+    if self.imageFit != nil && self.image.isEmpty { throw ValidationError("--image-fit needs --image") }
     if spacing != nil && sigmas != nil { throw ValidationError("--spacing and --sigmas exclude each other") }
     if let bounds = guidanceInterval?.values, bounds.count != 2 || bounds[0] >= bounds[1] {
       throw ValidationError("--guidance-interval needs two numbers LO,HI of which the second is greater")
@@ -140,8 +141,9 @@ import Langevin
   /// The files that pictures are written to which the user named; of several, numbered so that they sort.
   func files(_ output: String, count: Int) throws -> [URL] {
     let url = URL(fileURLWithPath: output)
-    guard (try? VideoFormat(url)) != nil, !output.hasSuffix("/") else {
-      throw ValidationError("--output must end in .png, or for a video in .mp4 or .webp, got '\(output)'")
+    guard PictureFormat(url) != nil || (try? VideoFormat(url)) != nil, !output.hasSuffix("/") else {
+      throw ValidationError(
+        "--output must end in .png, .jpg or .webp, or for a video in .mp4, .webp or .png, got '\(output)'")
     }
     guard count > 1 else { return [url] }
     let stem = url.deletingPathExtension()
@@ -155,10 +157,13 @@ import Langevin
 
   /// Whether what the pipeline makes can be in these files.
   func check(_ outputs: [URL], fit pipeline: any Pipeline) throws {
-    guard !type(of: pipeline).options.contains(.frames) else { return }
-    if let url = try outputs.first(where: { try VideoFormat($0) != .png }) {
+    guard !type(of: pipeline).options.contains(.frames) else {
+      for url in outputs { try VideoFile.check(url) }
+      return
+    }
+    if let url = outputs.first(where: { PictureFormat($0) == nil }) {
       throw ValidationError(
-        "--output must end in .png: \(pipeline.checkpoint.pipeline) makes pictures, not videos; "
+        "--output must end in .png, .jpg or .webp: \(pipeline.checkpoint.pipeline) makes pictures, not videos; "
           + "got '\(url.lastPathComponent)'")
     }
   }
@@ -206,7 +211,8 @@ import Langevin
     request.width = self.width
     request.height = self.height
     request.count = self.count
-    request.images = try self.image.map { try Picture.readPNG(URL(fileURLWithPath: $0)).picture }
+    request.images = try self.image.map { try Picture.read(URL(fileURLWithPath: $0)).picture }
+    request.imageFit = self.imageFit ?? .crop
     request.strength = self.strength
     request.initialLatents = try initLatents.map(readLatents)
     unCLIP.apply(to: &request)

@@ -76,8 +76,12 @@ struct SamplingOptions: ParsableArguments {
 /// The pictures that a run starts from.
 struct ImageOptions: ParsableArguments {
   @Option(
-    help: "A PNG file to start from, or to vary; of two, some models make --count frames of the way between.")
+    help: """
+      A PNG, JPEG or WebP file to start from, or to vary; of two, some models make --count frames of the way between.
+      """)
   var image: [String] = []
+  @Option(help: "How an image becomes one of --width and --height: crop, pad or stretch. (default: crop)")
+  var imageFit: ImageFit?
   @Option(
     parsing: .unconditional,
     help: "How much of the schedule is run on the image, 0 to 1. (default: 0.7; XL 0.3)")

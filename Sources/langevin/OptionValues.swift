@@ -8,6 +8,8 @@ enum Precision: String, CaseIterable, ExpressibleByArgument {
   var dtype: DType { self == .f32 ? .float32 : .float16 }
 }
 
+extension ImageFit: ExpressibleByArgument {}
+
 enum PredictionOption: String, CaseIterable, ExpressibleByArgument {
   case epsilon
   case v = "v_prediction"

@@ -30,7 +30,7 @@ struct PictureFiles {
 
   /// Whether they could be written. Throws `VideoError` and `ImageError.unwritable`.
   func check() throws {
-    for url in urls { try isStandardOutput ? OutputFile.check(url) : VideoFile.check(url) }
+    for url in urls { try isStandardOutput ? OutputFile.check(url) : Clip.check(url) }
   }
 
   /// Whether they can hold what the pipeline makes. Throws `ValidationError`.

@@ -134,6 +134,7 @@ struct PictureSetting {
       option("Prediction", \.prediction, PredictionOption.init, write: { $0.options.prediction?.rawValue }),
       option("Denoising strength", \.strength) { $0.request.strength },
       PictureSetting(key: "Init image", write: { $0.record.images.map(\.name) }, read: readImages),
+      option("Image fit", \.imageFit, ImageFit.init(rawValue:)) { $0.options.imageFit?.rawValue },
       PictureSetting(key: "Init image hash", write: { $0.record.images.map(\.sha256) }, read: { _, _ in }),
       PictureSetting(
         key: "Init latents", write: { [$0.record.latents?.name].compactMap { $0 } }, read: readLatents),
@@ -230,7 +231,7 @@ extension GenerationOptions {
   /// Takes up what a picture's text has and the command line has not.
   mutating func repeatPicture(_ path: String) throws {
     let url = URL(fileURLWithPath: path)
-    let texts = try Picture.readPNG(url).texts
+    let texts = try Picture.read(url).texts
     guard let text = texts[PictureParameters.keyword] else {
       throw ImageError.malformed(path: path, reason: "it carries no settings: it has no text 'parameters'")
     }

@@ -47,7 +47,7 @@ struct ProfileCommand: ParsableCommand {
     let seed = options.seed ?? UInt64.random(in: 0..<1 << 32)
     let pictures = try output.map { try options.files($0, count: prompts.count * options.count) }
     let files = [json, trace, roofline].map { $0.map { URL(fileURLWithPath: $0) } }
-    for url in pictures ?? [] { try VideoFile.check(url) }
+    for url in pictures ?? [] { try Clip.check(url) }
     for url in files { if let url { try OutputFile.check(url) } }
 
     let model = try options.modelURL()

@@ -126,7 +126,7 @@ import Testing
     let model = try shippedAutoencoder(on: device)
     let face = Fixture.root.appending(
       path: "../../../Sources/Langevin/Langevin.docc/Resources/grinning-face.png")
-    let picture = try Picture.readPNG(face).picture.resized(width: 64, height: 64).tensor(on: device)
+    let picture = try Picture.read(face).picture.resized(width: 64, height: 64).tensor(on: device)
     let blank = try Tensor.fill(1, picture.shape, on: device)
     let row = try Tensor.concatenated([picture, blank, picture * -1, picture * 0.5], axis: 2)
     let other = try Tensor.concatenated([blank, blank, blank, picture], axis: 2)

@@ -54,7 +54,7 @@ import Testing
     for (name, run) in try runs(folder).sorted(by: { $0.key < $1.key }) {
       var request = request(run)
       if let strength = run.strength {
-        request.image = try Picture.readPNG(folder.appending(path: "image.png")).picture
+        request.image = try Picture.read(folder.appending(path: "image.png")).picture
         request.strength = strength
       }
       let result = try pipeline.generate(request)

@@ -30,7 +30,7 @@ import Testing
     request.seed = settings.seed
     request.noise = .torch
     if kind == "image" {
-      request.image = try Picture.readPNG(folder.appending(path: "image.png")).picture
+      request.image = try Picture.read(folder.appending(path: "image.png")).picture
       request.strength = settings.strength
     }
     // Rounding is multiplied by the guidance and carried through the steps.

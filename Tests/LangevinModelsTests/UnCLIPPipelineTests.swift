@@ -170,7 +170,7 @@ import Testing
   }
 
   private func picture(_ name: String) throws -> Picture {
-    try Picture.readPNG(Self.folder.appending(path: "\(name).png")).picture
+    try Picture.read(Self.folder.appending(path: "\(name).png")).picture
   }
 
   private func request(prompts: [String]) -> GenerationRequest {

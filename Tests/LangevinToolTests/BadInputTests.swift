@@ -60,7 +60,7 @@ struct BadInputTests {
     (["--device", "foo"], ["unknown device 'foo'", "auto", "cpu", "opencl:0"]),
     (["--device", "opencl:99"], ["no device opencl:99", "opencl:0"]),
     (["--count", "0"], ["--count must be 1 to 10000"]),
-    (["--output", "picture.jpg"], [".png", ".mp4"]),
+    (["--output", "picture.gif"], [".png", ".mp4"]),
     (["--strength", "0.5"], ["--image"]),
     (["--bogus"], ["--bogus"]),
   ])
@@ -275,7 +275,7 @@ struct BadInputTests {
     func run() throws -> Picture {
       let outcome = try Tool.generate(arguments, in: scratch.folder, environment: environment)
       #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
-      return try Picture.readPNG(scratch.url("p.png")).picture
+      return try Picture.read(scratch.url("p.png")).picture
     }
     let picture = try run()
     let programs = cache.appendingPathComponent("langevin/programs")

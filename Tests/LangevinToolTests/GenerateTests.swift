@@ -28,7 +28,7 @@ struct GenerateTests {
     #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(arguments): \(outcome.errors)")
   }
 
-  private func picture(_ name: String) throws -> Picture { try Picture.readPNG(scratch.url(name)).picture }
+  private func picture(_ name: String) throws -> Picture { try Picture.read(scratch.url(name)).picture }
 
   private func latents(_ name: String) throws -> (values: [Float], shape: Shape) {
     let tensor = try SafetensorsFile(url: scratch.url(name)).load("latents", on: Device(CPUBackend()))
@@ -95,7 +95,7 @@ struct GenerateTests {
     #expect(
       report.memory.devicePeakBytes > 1 << 20
         && report.memory.processPeakBytes > report.memory.devicePeakBytes)
-    let text = try #require(try Picture.readPNG(scratch.url("langevin-5.png")).texts["parameters"])
+    let text = try #require(try Picture.read(scratch.url("langevin-5.png")).texts["parameters"])
     let parameters = PictureParameters(parsing: text)
     #expect(parameters.prompt == "grinning face, café" && parameters.negativePrompt == "sad: 悲")
     for (name, value) in [
@@ -149,7 +149,7 @@ struct GenerateTests {
   }
 
   @Test func imagesAreTakenUp() throws {
-    let grey = try Picture(width: 90, height: 70, pixels: [UInt8](repeating: 128, count: 90 * 70 * 3))
+    let grey = try Picture(width: 90, height: 90, pixels: [UInt8](repeating: 128, count: 90 * 90 * 3))
     try grey.writePNG(to: scratch.url("in.png"))
     let common = [
       "--device", "cpu", "--steps", "10", "--seed", "1", "--image", "in.png", "--width", "64", "--height",

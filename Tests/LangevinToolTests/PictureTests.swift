@@ -53,14 +53,14 @@ struct PictureTests {
     let golden = try golden()
     #expect(golden.pixels.count == 9)
     for (name, pixels) in golden.pixels {
-      let read = try Picture.readPNG(Self.folder.appendingPathComponent("\(name).png"))
+      let read = try Picture.read(Self.folder.appendingPathComponent("\(name).png"))
       #expect(read.picture.pixels == bytes(hex: pixels), "\(name)")
     }
   }
 
   @Test func textsOfOtherWritersAreRead() throws {
     for (name, text) in try golden().texts {
-      let read = try Picture.readPNG(Self.folder.appendingPathComponent("text_\(name).png"))
+      let read = try Picture.read(Self.folder.appendingPathComponent("text_\(name).png"))
       #expect(read.texts == ["parameters": text])
     }
   }
@@ -74,7 +74,7 @@ struct PictureTests {
     let picture = try pattern(9, 7)
     let url = scratch.url("picture.png")
     try picture.writePNG(to: url, texts: [(PictureParameters.keyword, parameters.description)])
-    let read = try Picture.readPNG(url)
+    let read = try Picture.read(url)
     #expect(read.picture == picture)
     let text = try #require(read.texts[PictureParameters.keyword])
     #expect(text == parameters.description)
@@ -130,10 +130,10 @@ struct PictureTests {
     for length in [0, 7, 20, 60, whole.count / 2] {
       let url = scratch.url("cut.png")
       try whole.prefix(length).write(to: url)
-      #expect(throws: ImageError.self, "\(length) bytes") { try Picture.readPNG(url) }
+      #expect(throws: ImageError.self, "\(length) bytes") { try Picture.read(url) }
     }
     #expect(throws: ImageError.missingFile(path: "/nonexistent.png")) {
-      try Picture.readPNG(URL(fileURLWithPath: "/nonexistent.png"))
+      try Picture.read(URL(fileURLWithPath: "/nonexistent.png"))
     }
   }
 }

@@ -59,7 +59,7 @@ struct PipelineToolTests {
         "--steps", "4", "--seed", "3", "--output", "p.png",
       ], in: scratch.folder)
     #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
-    let written = try Picture.readPNG(scratch.url("p.png"))
+    let written = try Picture.read(scratch.url("p.png"))
     #expect(written.picture.width == 16)
     let parameters = PictureParameters(parsing: try #require(written.texts["parameters"]))
     #expect(parameters["Sampler"] == "DDPM" && parameters["CFG scale"] == nil)
@@ -74,8 +74,8 @@ struct PipelineToolTests {
       let outcome = try Tool.run(["generate"] + arguments + common, in: scratch.folder)
       #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
     }
-    func picture(_ name: String) throws -> Picture.PNG {
-      try Picture.readPNG(scratch.url(name))
+    func picture(_ name: String) throws -> Picture.File {
+      try Picture.read(scratch.url(name))
     }
     try run([
       "grinning face", "--prompt-file", file.path, "--count", "2", "--seed", "10", "--output", "a.png",
@@ -99,7 +99,7 @@ struct PipelineToolTests {
     }
     for index in 0..<3 {
       let (a, b) = (scratch.url("a-\(index).png"), scratch.url("b-\(index).png"))
-      #expect(try Picture.readPNG(a).picture == Picture.readPNG(b).picture)
+      #expect(try Picture.read(a).picture == Picture.read(b).picture)
     }
   }
 
@@ -121,7 +121,7 @@ struct PipelineToolTests {
     #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
     let names = try FileManager.default.contentsOfDirectory(atPath: scratch.url("seen").path).sorted()
     #expect(names == ["p-step-0002.png", "p-step-0004.png"])
-    #expect(try Picture.readPNG(scratch.url("seen/p-step-0004.png")).picture.width == 64)
+    #expect(try Picture.read(scratch.url("seen/p-step-0004.png")).picture.width == 64)
     try fail(["a cat", "--preview-every", "2"], status: 64, words: ["--preview-every needs --preview"])
   }
 
@@ -161,7 +161,7 @@ struct PipelineToolTests {
         ]
           + arguments, in: scratch.folder)
       #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
-      return try Picture.readPNG(scratch.url("p.png")).picture
+      return try Picture.read(scratch.url("p.png")).picture
     }
     let plain = try picture("red heart", [])
     #expect(try picture("red heart", ["--prompt-syntax", "a1111"]) == plain)

@@ -40,6 +40,9 @@ import Testing
     "count": .none("a special"),
     "image": .changes(["--image", "in put.png", "--strength", "0.6"]),
     "strength": .changes(["--image", "in put.png", "--strength", "0.9"]),
+    "image-fit": .changes([
+      "--image", "in put.png", "--strength", "0.5", "--width", "96", "--image-fit", "pad",
+    ]),
     "prior-steps": .changesOf("tiny-unclip", ["--prior-steps", "3"]),
     "prior-guidance": .changesOf("tiny-unclip", ["--prior-steps", "2", "--prior-guidance", "7"]),
     "super-resolution-steps": .changesOf(
@@ -81,14 +84,14 @@ import Testing
     #expect(outcome.status == 0, "\(arguments): \(outcome.errors)")
   }
 
-  private func picture(_ name: String) throws -> Picture { try Picture.readPNG(scratch.url(name)).picture }
+  private func picture(_ name: String) throws -> Picture { try Picture.read(scratch.url(name)).picture }
 
   private func expectRepeated(_ name: String, _ arguments: [String] = [], as copy: String = "again.png")
     throws
   {
     try generate(["--from", name, "--device", "cpu", "--output", "again.png"] + arguments)
     #expect(try picture(copy) == picture(name), "\(name)")
-    let texts = try [name, copy].map { try Picture.readPNG(scratch.url($0)).texts["parameters"] }
+    let texts = try [name, copy].map { try Picture.read(scratch.url($0)).texts["parameters"] }
     #expect(texts[0] != nil && texts[0] == texts[1])
   }
 
@@ -197,7 +200,7 @@ import Testing
 
   @Test func picturesWithoutSettingsAreRefused() throws {
     try Data("no picture".utf8).write(to: scratch.url("x.png"))
-    let damaged = try Picture.readPNG(scratch.url("in put.png")).picture
+    let damaged = try Picture.read(scratch.url("in put.png")).picture
     try damaged.writePNG(to: scratch.url("y.png"), texts: [("parameters", "a\nSteps: many, Sampler: Euler")])
     for (name, words) in [("in put.png", "no settings"), ("x.png", "x.png"), ("y.png", "Steps: many")] {
       let outcome = try Tool.run(["generate", "--from", name, "--device", "cpu"], in: scratch.folder)
@@ -216,7 +219,7 @@ import Testing
     let outputs = try #require(report["outputs"] as? [[String: Any]])
     #expect(outputs.count == 1)
     #expect(
-      try outputs[0]["parameters"] as? String == Picture.readPNG(scratch.url("a.png")).texts["parameters"])
+      try outputs[0]["parameters"] as? String == Picture.read(scratch.url("a.png")).texts["parameters"])
     #expect((report["settings"] as? [String: Any])?["spacing"] as? String == "karras")
     #expect(report["version"] as? String != nil)
   }

@@ -42,7 +42,7 @@ struct SamplersTests {
     func picture(_ name: String, _ options: [String]) throws -> (Picture, [String: String]) {
       let outcome = try Tool.generate(common + options + ["--output", name], in: scratch.folder)
       #expect(outcome.status == 0, "\(outcome.errors)")
-      let read = try Picture.readPNG(scratch.url(name))
+      let read = try Picture.read(scratch.url(name))
       return (read.picture, read.texts)
     }
     let (plain, _) = try picture("plain.png", ["--steps", "4"])

@@ -94,7 +94,7 @@ struct UsageTests {
   }
 
   private func pictures(_ stem: String) throws -> [Picture] {
-    try scratch.files().filter { $0.hasPrefix(stem) }.map { try Picture.readPNG(scratch.url($0)).picture }
+    try scratch.files().filter { $0.hasPrefix(stem) }.map { try Picture.read(scratch.url($0)).picture }
   }
 
   /// One name of each kind; `SamplerNameTests` has them all.

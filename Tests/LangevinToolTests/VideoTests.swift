@@ -110,7 +110,7 @@ import Testing
     #expect(try listing() == ["out-0000.png", "out-0001.png", "out-0002.png"])
     #expect(written == ["out-0000.png", "out-0001.png", "out-0002.png"].map(file))
     for (frame, url) in zip(frames, written) {
-      let png = try Picture.readPNG(url)
+      let png = try Picture.read(url)
       #expect(png.picture == frame && png.texts == ["parameters": "a cat"])
     }
     #expect(try VideoFile.files(file("a.PNG"), count: 10_001).last == file("a-10000.PNG"))
@@ -123,7 +123,7 @@ import Testing
     let video = Clip(frames: frames, framesPerSecond: 8)
     #expect(try video.write(to: file("out.png"), parameters).count == 2)
     #expect(try listing() == ["out-0000.png", "out-0001.png", "still.png"])
-    #expect(try Picture.readPNG(file("out-0001.png")).texts == ["parameters": parameters.description])
+    #expect(try Picture.read(file("out-0001.png")).texts == ["parameters": parameters.description])
   }
 
   /// The tool says so before it computes anything.

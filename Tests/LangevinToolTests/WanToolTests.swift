@@ -32,7 +32,7 @@ struct WanToolTests {
     #expect(
       outcome.output.split(separator: "\n").map { String($0.split(separator: "/").last ?? "") } == names)
     for name in names {
-      let png = try Picture.readPNG(scratch.url(name))
+      let png = try Picture.read(scratch.url(name))
       #expect(png.picture.width == 48 && png.picture.height == 32 && Set(png.picture.pixels).count > 16)
       #expect(png.texts["parameters"]?.contains("Sampler: UniPC") ?? false)
     }

@@ -1,35 +1,12 @@
 import CSPNG
 import Foundation
-import LangevinJSON
 
 extension Picture {
-  /// A decoded PNG file and the texts that it carries.
-  public struct PNG: Sendable, Equatable {
-    /// The pixels; transparency is left out.
-    public var picture: Picture
-    /// By keyword; of two texts with one keyword the last.
-    public var texts: [String: String]
-  }
-
-  /// Reads a PNG file of any colour type and depth; transparency is laid over white, and of 16 bits the upper
+  /// Reads a PNG file of any colour type and depth, upright; transparency is laid over white, and of 16 bits the upper
   /// eight are kept.
   ///
-  /// Throws `ImageError.missingFile`, `.unreadable`, `.malformed` or `.limit`.
-  public static func readPNG(_ url: URL, limits: ImageLimits? = nil) throws -> PNG {
-    let limits = try limits ?? ImageLimits(environment: ProcessInfo.processInfo.environment)
-    let file: RegularFile
-    do {
-      file = try RegularFile(path: url.path)
-    } catch {
-      switch error {
-      case .missing: throw ImageError.missingFile(path: url.path)
-      case .unreadable(let reason): throw ImageError.unreadable(path: url.path, reason: reason)
-      }
-    }
-    return try withExtendedLifetime(file) { try decodePNG(file.bytes, path: url.path, limits: limits) }
-  }
-
-  static func decodePNG(_ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits) throws -> PNG {
+  /// Throws `ImageError.malformed`, also for one that breaks off, and `.limit`.
+  static func decodePNG(_ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits) throws -> File {
     guard let context = spng_ctx_new(0) else {
       throw ImageError.malformed(path: path, reason: "out of memory")
     }
@@ -58,7 +35,15 @@ extension Picture {
     try check(spng_decode_image(context, rgba, size, format, Int32(SPNG_DECODE_TRNS.rawValue)))
     try check(spng_decode_chunks(context))
     let pixels = overWhite(UnsafeRawBufferPointer(start: rgba, count: size))
-    return PNG(picture: Picture(unchecked: pixels, width: width, height: height), texts: texts(context))
+    var block = spng_exif()
+    var orientation = 1
+    if spng_get_exif(context, &block) == 0 {
+      orientation =
+        Exif(parsing: [UInt8](UnsafeRawBufferPointer(start: block.data, count: block.length))).orientation
+    }
+    return File(
+      picture: Picture(unchecked: pixels, width: width, height: height).upright(from: orientation),
+      texts: texts(context))
   }
 
   /// Without its alpha, laid over white.

@@ -101,15 +101,21 @@ public enum VideoFile {
 }
 
 extension Clip {
-  /// Writes a still picture as PNG, and a video as the file's ending says; returns the files.
+  /// Whether a picture or a video could be written here; which of them it will be is not known yet, so that of WebP only
+  /// the folder is looked at. Throws as `VideoFile.check`.
+  public static func check(_ url: URL) throws {
+    if PictureFormat(url) == nil { try VideoFile.check(url) } else { try OutputFile.check(url) }
+  }
+
+  /// Writes a still picture or a video, as the file's ending says; returns the files.
   ///
-  /// Throws as `Picture.writePNG` and `VideoFile.write` do.
+  /// Throws as `Picture.write` and `VideoFile.write` do.
   @discardableResult
   public func write(to url: URL, _ parameters: PictureParameters) throws -> [URL] {
     let text = parameters.description
     guard let framesPerSecond else {
       precondition(frames.count == 1, "a video without a frame rate")
-      try picture.writePNG(to: url, texts: [(PictureParameters.keyword, text)])
+      try picture.write(to: url, text: text)
       return [url]
     }
     return try VideoFile.write(frames, framesPerSecond: framesPerSecond, to: url, text: text)

@@ -41,6 +41,8 @@ public struct GenerationRequest: Sendable {
   public var count = 1
   /// Pictures to start from: instead of noise, to vary, or to go between.
   public var images: [Picture] = []
+  /// How `image` becomes one of `width` and `height`.
+  public var imageFit = ImageFit.crop
   /// The share of the schedule that is run on `image`, 0...1.
   public var strength: Double?
   /// Replaces the initial noise: [images, C, spatial...].
@@ -186,11 +188,14 @@ extension GenerationRequest {
     try require(imageCount <= 10_000, "pictures", "at most 10000", imageCount)
   }
 
-  /// Sets width and height where they are nil, to those of the picture or to `size`, and checks both.
+  /// Sets width and height where they are nil, to those of the picture, rounded down, or to `size`, and checks both.
   ///
   /// Throws `GenerationError.badRequest` unless they are multiples of `multiple` up to 16384.
   mutating func fillSize(_ size: (width: Int, height: Int), multiple: Int) throws {
-    let (w, h) = (width ?? image?.width ?? size.width, height ?? image?.height ?? size.height)
+    func rounded(_ side: Int?) -> Int? { side.map { max($0 / multiple * multiple, multiple) } }
+    let (w, h) = (
+      width ?? rounded(image?.width) ?? size.width, height ?? rounded(image?.height) ?? size.height
+    )
     for (name, pixels) in [("width", w), ("height", h)] {
       guard pixels > 0, pixels <= 16_384, pixels % multiple == 0 else {
         throw GenerationError.badRequest(

@@ -39,6 +39,29 @@ public struct LatentPlan {
     try request.checkInitialLatents([request.imageCount, channels, height / scale, width / scale])
   }
 
+  /// As `warnings`; what a picture of other proportions loses; and a size that is far from the pixels a side
+  /// that the model was made for.
+  func warnings(madeFor side: Int) -> [String] {
+    guard let width = request.width, let height = request.height else { return warnings }
+    var lines = warnings
+    if let picture = request.image, picture.width * height != picture.height * width {
+      let way =
+        switch request.imageFit {
+        case .crop: "cropped and resized"
+        case .pad: "resized and padded"
+        case .stretch: "stretched"
+        }
+      lines.append("the image of \(picture.width)x\(picture.height) is \(way) to \(width)x\(height)")
+    }
+    let ratio = Double(width * height) / Double(side * side)
+    if ratio > 1.7 || ratio < 0.2 {
+      lines.append(
+        "\(width)x\(height) is far from the \(side)x\(side) that this model was made for: expect repeated or torn "
+          + "things")
+    }
+    return lines
+  }
+
   /// A line for each setting that has no effect in this request.
   var warnings: [String] {
     var lines: [String] = []
@@ -113,7 +136,8 @@ struct AutoencoderStage: Sendable {
     else { return nil }
     let vae = try load(withEncoder: true, run)
     return try stage("encoder") {
-      let input = try picture.resized(width: width, height: height).tensor(on: run.device).cast(to: dtype)
+      let fitted = picture.fitted(width: width, height: height, plan.request.imageFit)
+      let input = try fitted.tensor(on: run.device).cast(to: dtype)
       return try vae.encode(input, tiling: run.request.tiling)
     }
   }

@@ -62,8 +62,10 @@ public struct StableDiffusion: Pipeline {
     try LatentPlan(request, schedule, scale: autoencoder.scale, channels: autoencoder.config.latentChannels)
   }
 
-  /// A line for each setting that has no effect in this request.
-  public func warnings(_ plan: LatentPlan) -> [String] { plan.warnings }
+  /// A line for each setting that has no effect in this request, and for sizes that do not fit.
+  public func warnings(_ plan: LatentPlan) -> [String] {
+    plan.warnings(madeFor: unetConfig.sampleSize * autoencoder.scale)
+  }
 
   /// The context of each prompt, [2, T, C] as (negative, prompt) where guided, else [1, T, C]; and the picture
   /// to start from.

@@ -72,8 +72,10 @@ public struct StableDiffusionXL: Pipeline {
     try LatentPlan(request, schedule, scale: autoencoder.scale, channels: autoencoder.config.latentChannels)
   }
 
-  /// A line for each setting that has no effect in this request.
-  public func warnings(_ plan: LatentPlan) -> [String] { plan.warnings }
+  /// A line for each setting that has no effect in this request, and for sizes that do not fit.
+  public func warnings(_ plan: LatentPlan) -> [String] {
+    plan.warnings(madeFor: unetConfig.sampleSize * autoencoder.scale)
+  }
 
   /// Context and pooled text of each prompt, as (negative, prompt) where guided; and the picture to start from.
   public struct Conditioning {
