@@ -15,7 +15,7 @@ PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd lib
   libturbojpeg0-dev libwebp-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
+.PHONY: fuzz build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
 export PROMPT PICTURE FILTER FOLDER DESTDIR
 
 build: deps
@@ -58,6 +58,27 @@ validate-kernels: build
 shapes: build
 	"$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" harvest \
 	  Sources/LangevinValidation/Resources/model_shapes.json
+
+# libFuzzer on the readers of files and texts from elsewhere, with AddressSanitizer, for this many seconds in all. A crash
+# leaves its input in .build/fuzz-crashes and fails; what was found is kept in .build/fuzz-corpus for the next run.
+# (-sanitize=fuzzer a second time: SwiftPM gives the two in any order, and only where it is last is coverage recorded.)
+SECONDS ?= 60
+FUZZ = -c release --package-path Tests/Fuzz --scratch-path .build/fuzz --sanitize fuzzer --sanitize address \
+  -Xswiftc -sanitize=fuzzer -Xswiftc -enable-testing
+FUZZED = safetensors json clip t5 scheduler picture parameters prompt
+
+fuzz: deps
+	$(SWIFT) build $(FUZZ) --product Fuzz
+	@fuzz="$$($(SWIFT) build $(FUZZ) --show-bin-path)/Fuzz"; mkdir -p .build/fuzz-crashes; failed=; \
+	for target in $(FUZZED); do \
+	  mkdir -p .build/fuzz-corpus/$$target; seeds=Tests/Fuzz/Corpus/$$target; \
+	  [ $$target != picture ] || seeds=Tests/Golden/Fixtures/pictures; \
+	  echo "== $$target"; \
+	  LANGEVIN_FUZZ=$$target "$$fuzz" .build/fuzz-corpus/$$target $$seeds -max_len=4096 -timeout=10 \
+	    -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 -artifact_prefix=.build/fuzz-crashes/$$target- \
+	    -max_total_time=$$(( $(SECONDS) / $(words $(FUZZED)) )) || failed="$$failed $$target"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed; the inputs are in .build/fuzz-crashes" >&2; exit 1; }
 
 lint:
 	$(SWIFT) format lint --strict --recursive $(SOURCES)
