@@ -9,7 +9,7 @@ struct Embed: ParsableCommand {
     discussion: """
       Examples:
         langevin embed --model org/name --image cat.png --text "a cat" --text "a dog"
-        langevin embed --model org/name --image cat.png --classify "a photo of a cat,a photo of a dog"
+        langevin embed --model org/name --image cat.png --classify "a cat,a dog"
 
       Prints the cosines of pictures with texts. With texts alone, or pictures alone, it compares them among \
       themselves. Embeddings are those of transformers' CLIPModel, of length 1.

@@ -11,9 +11,9 @@ struct Generate: ParsableCommand {
     discussion: """
       Examples:
         langevin generate "red apple"
-        langevin generate "red apple" "blue heart" --count 4 --seed 1 --output pictures.png
-        langevin generate "a lighthouse in a storm" --model org/name --steps 20 --sampler dpmpp-2m
-        langevin generate "the same in winter" --model org/name --image summer.png --strength 0.6
+        langevin generate "red apple" "blue heart" -n 4 -s 1 -o pictures.png
+        langevin generate "a lighthouse" -m org/name --steps 20 --sampler dpmpp-2m
+        langevin generate "in winter" -m org/name --image summer.jpg --strength 0.6
 
       The paths of the pictures go to standard output, everything else to standard error. Ctrl-C stops after the \
       step in progress and keeps the pictures that are finished.

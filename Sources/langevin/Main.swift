@@ -12,7 +12,7 @@ import Logging
     discussion: """
       Examples:
         langevin generate "red apple"
-        langevin generate "a lighthouse in a storm" --model org/name --output lighthouse.png
+        langevin generate "a lighthouse in a storm" -m org/name -o lighthouse.png
         langevin doctor
       """,
     version: "0.1.0",

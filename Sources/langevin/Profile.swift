@@ -13,7 +13,7 @@ struct ProfileCommand: ParsableCommand {
     discussion: """
       Examples:
         langevin profile "red apple"
-        langevin profile "red apple" --device opencl:0 --trace trace.json --roofline roofline.svg
+        langevin profile "red apple" --trace trace.json --roofline roofline.svg
 
       The tables go to standard output, everything else to standard error. Up to three steps run unrecorded first. \
       They compile the kernels, and they tell how much the recording costs. Ctrl-C stops after the step in progress \

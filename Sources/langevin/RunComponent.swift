@@ -9,7 +9,7 @@ struct RunComponent: ParsableCommand {
     abstract: "Runs one component of a model on tensors of a file.",
     discussion: """
       Examples:
-        langevin run unet --model DIR --inputs in.safetensors --output out.safetensors
+        langevin run unet --model DIR --inputs x.safetensors --output y.safetensors
 
       The names and layouts of the tensors are those of the reference's forward signature in PyTorch: sample, \
       timestep, encoder_hidden_states, …, in the order [N, C, H, W]. Outputs are float32.

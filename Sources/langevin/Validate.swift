@@ -11,7 +11,7 @@ struct Validate: ParsableCommand {
     discussion: """
       Examples:
         langevin validate --device all
-        langevin validate --device opencl:0 --shapes model --op conv2d --json report.json
+        langevin validate --device opencl:0 --shapes model --op conv2d
         langevin validate --replay bisect.safetensors
 
       Each case runs three times between guard regions into a poisoned output; the tolerance is derived from \
