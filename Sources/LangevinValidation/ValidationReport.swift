@@ -3,7 +3,7 @@ import LangevinTensor
 /// What a validation found: the JSON of `langevin validate --json`.
 public struct ValidationReport: Sendable, Codable {
   /// Changes when a field changes its meaning.
-  public static let currentFormat = 1
+  public static let currentFormat = 2
 
   /// `currentFormat` of the writer.
   public var format = ValidationReport.currentFormat

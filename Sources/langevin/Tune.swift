@@ -65,9 +65,6 @@ struct Tune: ParsableCommand {
     let file = json.map { URL(fileURLWithPath: $0) }
     if let file { try OutputFile.check(file) }
     let (name, checkpoint) = try RandomModel.open(model)
-    if !quiet { Output.note("looking at what \(name) computes") }
-    let counts = try OperationCounts.observing(
-      checkpoint, precision: precision.dtype, steps: steps, check: Interrupt.check)
     let device = try choice.open(notice: { Output.warning($0) })
 
     var settings = Tuner.Settings()
@@ -76,6 +73,9 @@ struct Tune: ParsableCommand {
     settings.version = LangevinCommand.configuration.version
     let tuner = try Tuner(device, model: name, settings: settings)
     guard let backend = device.backend as? OpenCLBackend else { return }
+    if !quiet { Output.note("looking at what \(name) computes") }
+    let counts = try OperationCounts.observing(
+      checkpoint, precision: precision.dtype, steps: steps, check: Interrupt.check)
     var display = TuningDisplay(isShown: !quiet)
     if !TuningCandidate.isKnownDriver(backend.description) {
       let arguments = ["tune", "--device", device.name, "--candidate"]

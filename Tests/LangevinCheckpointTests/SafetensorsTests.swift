@@ -289,7 +289,7 @@ private let badHeaders: [BadHeader] = [
     #expect(throws: CheckpointError.duplicateKey(path: url.path, key: "__metadata__")) {
       try SafetensorsWriter.write([("__metadata__", x)], to: url)
     }
-    let nowhere = folder.url.appendingPathComponent("none/out.safetensors")
+    let nowhere = URL(fileURLWithPath: "/proc/none/out.safetensors")
     #expect(throws: CheckpointError.self) { try SafetensorsWriter.write([("x", x)], to: nowhere) }
     // A folder stands where the file should go: the rename fails at the very end.
     let occupied = folder.url.appendingPathComponent("occupied")

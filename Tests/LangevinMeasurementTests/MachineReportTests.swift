@@ -14,7 +14,7 @@ import Testing
     var validation = ValidationReport(version: "1.2.3", seed: 1)
     var found = DeviceReport(name: "cpu", description: "")
     var verdict = OperationVerdict(operation: "softmax")
-    verdict.passed = 12
+    (verdict.passed, verdict.ran) = (12, 12)
     found.operations = [verdict]
     validation.devices = [found]
     report.validation = validation

@@ -7,7 +7,7 @@ import enum LangevinTensor.Operation
 /// What a machine's devices can do, to be shared: the JSON beside `langevin report`'s markdown.
 public struct MachineReport: Sendable, Codable {
   /// Changes when a field changes its meaning.
-  public static let currentFormat = 1
+  public static let currentFormat = 2
 
   /// `currentFormat` of the writer.
   public var format = MachineReport.currentFormat
