@@ -99,6 +99,9 @@ public struct OperationVerdict: Sendable, Codable {
   /// It ran, and nothing failed: what a benchmark may rank.
   public var passes: Bool { failed == 0 && ran > 0 }
 
+  /// Whether any case of it was run or skipped.
+  var isBegun: Bool { passed + failed + skipped > 0 }
+
   mutating func add(_ result: CaseResult) {
     switch result.outcome {
     case .passed: passed += 1

@@ -62,11 +62,24 @@ public struct Validator: Sendable {
   /// Runs cases on devices, which share the expectations: operation after operation, each on all devices.
   ///
   /// A device that fails for good is reported and the others go on. `shouldStop` is asked before each case; once
-  /// it says so, the report is what there is and says that it is partial. Throws what the reference throws.
+  /// it says so, the report is what there is and says that it is partial. `kept` is told the report so far a few
+  /// times a second. Throws what the reference throws.
   public func run(
     _ cases: [OperationCase], on subjects: [Subject], shouldStop: () -> Bool = { false },
-    progress: (Progress) -> Void = { _ in }
+    kept: (ValidationReport) -> Void = { _ in }, progress: (Progress) -> Void = { _ in }
   ) throws -> ValidationReport {
+    var lastKept = ContinuousClock.now
+    /// The report so far, now and then.
+    func keep(_ report: ValidationReport, _ verdicts: [OperationVerdict]) {
+      guard ContinuousClock.now - lastKept > .milliseconds(250) else { return }
+      var report = report
+      report.isPartial = true
+      for (index, verdict) in verdicts.enumerated() where verdict.isBegun {
+        report.devices[index].operations.append(verdict)
+      }
+      kept(report)
+      lastKept = .now
+    }
     var report = ValidationReport(version: version, seed: seed)
     let planned = cases.reduce(0) { $0 + dtypes(of: $1).count }
     report.devices = subjects.map {
@@ -98,6 +111,7 @@ public struct Validator: Sendable {
             report.devices[index].cases.append(result)
             report.devices[index].seconds += result.seconds
             progress(.result(result, device: subject.device.name))
+            keep(report, verdicts)
             if result.isDeviceError, let reason = Validator.failure(of: subject.device) {
               report.devices[index].failure = reason
               report.isPartial = true
@@ -106,8 +120,7 @@ public struct Validator: Sendable {
           }
         }
       }
-      for (index, verdict) in verdicts.enumerated()
-      where verdict.passed + verdict.failed + verdict.skipped > 0 {
+      for (index, verdict) in verdicts.enumerated() where verdict.isBegun {
         report.devices[index].operations.append(verdict)
         progress(.verdict(verdict, device: subjects[index].device.name))
       }

@@ -3,6 +3,7 @@ import Foundation
 import Langevin
 import LangevinMeasurement
 import LangevinValidation
+import Synchronization
 
 /// `langevin bench`.
 struct Bench: ParsableCommand {
@@ -69,15 +70,30 @@ struct Bench: ParsableCommand {
     bench.rounds = rounds
     bench.shouldStop = { Interrupt.isRequested }
     bench.progress = { if !isQuiet { Output.note($0) } }
-    var report = try bench.run(suite, model: name, workloads)
-    report.devices += devices.failures
-    if !devices.failures.isEmpty { report.isPartial = true }
-
-    if let url = files[0] { try MeasurementFile.write(report, to: url) }
-    if let url = files[1] { try MeasurementFile.write(report.markdown, to: url) }
-    for line in report.lines(width: Terminal.tableWidth) { Output.wrapped(line) }
+    let failures = devices.failures
+    let finish: @Sendable (BenchReport) throws -> Void = { report in
+      var report = report
+      report.devices += failures
+      if !failures.isEmpty { report.isPartial = true }
+      if let url = files[0] { try MeasurementFile.write(report, to: url) }
+      if let url = files[1] { try MeasurementFile.write(report.markdown, to: url) }
+      for line in report.lines(width: Terminal.tableWidth) { Output.wrapped(line) }
+    }
+    let interrupted = Interrupted(reason: "the table has what was measured, and says that it is partial")
+    let kept = Mutex<BenchReport?>(nil)
+    bench.kept = { report in kept.withLock { $0 = report } }
+    Interrupt.limit {
+      guard var report = kept.withLock({ $0 }) else { return Interrupted(reason: "nothing was measured") }
+      report.isPartial = true
+      report.rank()
+      try finish(report)
+      return interrupted
+    }
+    let report = try bench.run(suite, model: name, workloads)
+    Interrupt.settle()
+    try finish(report)
     if Interrupt.isRequested {
-      throw Interrupted(reason: "the table has what was measured, and says that it is partial")
+      throw interrupted
     }
   }
 

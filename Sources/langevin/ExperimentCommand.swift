@@ -46,7 +46,9 @@ struct ExperimentCommand: ParsableCommand {
       try Interrupt.check()
       if !isQuiet { Output.note(part) }
     }
+    Interrupt.limit { Interrupted() }
     let report = try experiment.run()
+    Interrupt.settle()
     try Array(report.html.utf8).withUnsafeBytes { try OutputFile.write($0, to: page) }
     try Output.json(report, to: results)
     for claim in report.claims {

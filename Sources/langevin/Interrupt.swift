@@ -41,6 +41,35 @@ enum Interrupt {
     pthread_sigmask(SIG_UNBLOCK, &signals, nil)
   }
 
+  /// Whether somebody writes the last results: the command itself, or the thread of `limit`.
+  private static let isEnding = Atomic(false)
+  /// Seconds from a signal to the end of the process, where `limit` was called.
+  private static let grace = 1.0
+
+  /// From here on a signal ends the process soon, whatever kernel, compiler or reference it waits for: where the
+  /// command has not come to `settle` by then, `keep` writes what there is and says what became of it.
+  static func limit(_ keep: @escaping @Sendable () throws -> Interrupted) {
+    Thread.detachNewThread {
+      while !isRequested { Thread.sleep(forTimeInterval: 0.02) }
+      Thread.sleep(forTimeInterval: grace)
+      guard !isEnding.exchange(true, ordering: .sequentiallyConsistent) else { return }
+      do {
+        let interrupted = try keep()
+        Output.note("langevin: \(interrupted)".shortened())
+      } catch {
+        Output.error("\(error)")
+        _exit(1)
+      }
+      // Not `exit`: it would wait for the driver.
+      _exit(StandardStreams.outputFailure == nil ? 130 : 1)
+    }
+  }
+
+  /// Called before the last results are written, which happens once. Does not return where `limit` writes them.
+  static func settle() {
+    while isEnding.exchange(true, ordering: .sequentiallyConsistent) { Thread.sleep(forTimeInterval: 1) }
+  }
+
   /// Whether a signal has come.
   static var isRequested: Bool { requested.load(ordering: .relaxed) }
 

@@ -3,6 +3,7 @@ import Foundation
 import Langevin
 import LangevinMeasurement
 import LangevinValidation
+import Synchronization
 
 /// `langevin tune`.
 struct Tune: ParsableCommand {
@@ -82,25 +83,35 @@ struct Tune: ParsableCommand {
       tuner.isolated = { try TuningCandidate($0, $1, $2).reasonAgainst(arguments: arguments) }
     }
     display.line("tuning \(device.label) for \(name), \(Int(budget.rounded(.up))) s at most")
+    let finish: @Sendable (TuningReport) throws -> Interrupted = { report in
+      for line in TuningSummary.lines(report) { Output.wrapped(line) }
+      if let file { try Output.json(report, to: file) }
+      return Interrupted(
+        reason: "kept what was found for \(report.results.count) shapes; the next run goes on from there")
+    }
+    let kept = Mutex(tuner.report)
+    Interrupt.limit {
+      var report = kept.withLock { $0 }
+      report.isPartial = true
+      return try finish(report)
+    }
     var stop: (any Error)?
     do {
       try tuner.run(counts.targets(on: backend)) { event in
         try Interrupt.check()
         display.show(event)
+        let report = tuner.report
+        kept.withLock { $0 = report }
       }
     } catch {
       stop = error
     }
+    Interrupt.settle()
     display.close()
     var report = tuner.report
     report.isPartial = stop != nil
-    for line in TuningSummary.lines(report) { Output.wrapped(line) }
-    if let file { try Output.json(report, to: file) }
-    if var interrupted = stop as? Interrupted {
-      interrupted.reason =
-        "kept what was found for \(report.results.count) shapes; the next run goes on from there"
-      throw interrupted
-    }
+    let interrupted = try finish(report)
+    if stop is Interrupted { throw interrupted }
     if let stop { throw stop }
   }
 }

@@ -3,6 +3,7 @@ import Foundation
 import Langevin
 import LangevinMeasurement
 import LangevinValidation
+import Synchronization
 
 /// `langevin validate`.
 struct Validate: ParsableCommand {
@@ -88,18 +89,27 @@ struct Validate: ParsableCommand {
       validator.modelDTypes = validator.dtypes
     }
     let start = ContinuousClock.now
+    let path = json
+    let finish: @Sendable (ValidationReport) throws -> Void = { report in
+      for device in report.devices { Output.result(Validate.summary(device)) }
+      let seconds = (ContinuousClock.now - start) / .seconds(1)
+      Output.note(String(format: "langevin: %.1f s in all", seconds))
+      if report.isPartial { Output.warning("partial: not every case was run on every device") }
+      if let file { try Output.json(report, to: file) }
+    }
+    let interrupted = Interrupted(reason: "what was run is above\(path.map { " and in \($0)" } ?? "")")
+    let kept = Mutex<ValidationReport?>(nil)
+    Interrupt.limit {
+      guard let report = kept.withLock({ $0 }) else { return Interrupted(reason: "nothing was run") }
+      try finish(report)
+      return interrupted
+    }
     let report = try validator.run(
-      cases, on: subjects, shouldStop: { (try? Interrupt.check()) == nil }, progress: show)
-    for device in report.devices {
-      Output.result(Validate.summary(device))
-    }
-    let seconds = (ContinuousClock.now - start) / .seconds(1)
-    Output.note(String(format: "langevin: %.1f s in all", seconds))
-    if report.isPartial { Output.warning("partial: not every case was run on every device") }
-    if let file { try Output.json(report, to: file) }
-    if (try? Interrupt.check()) == nil {
-      throw Interrupted(reason: "what was run is above\(json.map { " and in \($0)" } ?? "")")
-    }
+      cases, on: subjects, shouldStop: { (try? Interrupt.check()) == nil },
+      kept: { report in kept.withLock { $0 = report } }, progress: show)
+    Interrupt.settle()
+    try finish(report)
+    if (try? Interrupt.check()) == nil { throw interrupted }
     if !report.passes { throw ExitCode(1) }
   }
 

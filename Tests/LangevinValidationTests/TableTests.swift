@@ -95,7 +95,8 @@ import enum LangevinTensor.Operation
     }
     let noise = NormalNoise(seed: 1, stream: 0, step: 0, shape: [1 << 30])
     let shapes: [[Int]] = [
-      [1 << 31], [1 << 31, 0], [1 << 28, 2], [4, 0, 1 << 40, 1 << 40], [1 << 40, 1 << 40], [.max, 2], [-1, -1],
+      [1 << 31], [1 << 31, 0], [1 << 28, 2], [4, 0, 1 << 40, 1 << 40], [1 << 40, 1 << 40], [.max, 2],
+      [-1, -1],
     ]
     var result: [(Operation, [[Int]])] = shapes.map { (.unary(.silu), [$0]) }
     for factor in [1 << 20, 1 << 32, .max] {

@@ -11,6 +11,8 @@ public struct Bench: Sendable {
   public var rounds = 5
   /// Asked between runs; once it says so, the report is what there is.
   public var shouldStop: @Sendable () -> Bool = { false }
+  /// Told the report after each workload.
+  public var kept: @Sendable (BenchReport) -> Void = { _ in }
   /// Told what is being done, in a line.
   public var progress: @Sendable (String) -> Void = { _ in }
   private let subjects: [Validator.Subject]
@@ -49,6 +51,7 @@ public struct Bench: Sendable {
         break
       }
       try measure(workload, &report)
+      kept(report)
     }
     report.rank()
     return report

@@ -116,12 +116,12 @@ public struct Reporter: Sendable {
     var validator = Validator(version: version, reference: cpu)
     validator.shrinks = false
     var validation = try validator.run(
-      isQuick ? OperationCases.tiny : OperationCases.edge, on: subjects, shouldStop: shouldStop
-    ) { event in
-      guard case .verdict(let verdict, let device) = event else { return }
-      let count = verdict.passed + verdict.failed + verdict.skipped
-      progress("validated \(verdict.operation) on \(device): \(count) cases, \(verdict.failed) failed")
-    }
+      isQuick ? OperationCases.tiny : OperationCases.edge, on: subjects, shouldStop: shouldStop,
+      progress: { event in
+        guard case .verdict(let verdict, let device) = event else { return }
+        let count = verdict.passed + verdict.failed + verdict.skipped
+        progress("validated \(verdict.operation) on \(device): \(count) cases, \(verdict.failed) failed")
+      })
     // Thousands of cases that passed are no news; the operations' counts have them.
     for index in validation.devices.indices {
       validation.devices[index].cases.removeAll { $0.outcome == .passed }
