@@ -41,7 +41,7 @@ import Logging
     }
     // Results that nobody got are a failure, whether the work was done or stopped because of them.
     if let failure = StandardStreams.outputFailure, !isTold {
-      Output.error(failure)
+      if !failure.isOfAClosedPipe { Output.error(failure) }
       status = 1
     }
     Foundation.exit(status)

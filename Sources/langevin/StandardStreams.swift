@@ -63,6 +63,8 @@ enum StandardStreams {
 struct OutputFailure: Error, CustomStringConvertible {
   /// As errno has it.
   let code: Int32
+  /// Whether whoever read a pipe has read enough, as `head` does: no news to anybody.
+  var isOfAClosedPipe: Bool { code == EPIPE }
 
   var description: String {
     code == EBADF

@@ -58,8 +58,7 @@ struct StreamTests {
   @Test(arguments: commands) func lostResultsAreAFailureOfOneLine(command: Command) throws {
     let scratch = try Scratch()
     let words = [
-      Sink.full: "No space left on device", .closed: "standard output is closed", .brokenPipe: "Broken pipe",
-      .limited: "File too large",
+      Sink.full: "No space left on device", .closed: "standard output is closed", .limited: "File too large",
     ]
     for sink in Sink.allCases {
       let outcome = try run(command, output: sink, in: scratch)
@@ -71,9 +70,10 @@ struct StreamTests {
         continue
       }
       let errors = outcome.errorLines.filter { $0.hasPrefix("langevin: error: standard output") }
-      #expect(outcome.status == 1 && errors.count == 1, "\(sink): \(outcome)")
-      let word = try #require(words[sink])
-      #expect(errors.first?.contains(word) == true, "\(sink): \(outcome.errors)")
+      #expect(outcome.status == 1, "\(sink): \(outcome)")
+      // Who reads a pipe with `head` wants no line about it.
+      #expect(errors.count == (words[sink] == nil ? 0 : 1), "\(sink): \(outcome)")
+      if let word = words[sink] { #expect(errors.first?.contains(word) == true, "\(outcome.errors)") }
     }
   }
 

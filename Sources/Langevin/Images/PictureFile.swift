@@ -59,12 +59,6 @@ extension Picture {
     return try withExtendedLifetime(file) { try decode(file.bytes, path: url.path, limits: limits) }
   }
 
-  /// `read`, which takes more than PNG by now.
-  @available(*, deprecated, renamed: "read(_:limits:)")
-  public static func readPNG(_ url: URL, limits: ImageLimits? = nil) throws -> File {
-    try read(url, limits: limits)
-  }
-
   static func decode(_ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits) throws -> File {
     switch PictureFormat(beginningOf: bytes) {
     case .png: try decodePNG(bytes, path: path, limits: limits)
