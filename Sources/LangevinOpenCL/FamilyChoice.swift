@@ -10,7 +10,8 @@ public struct FamilyChoice: Sendable, Hashable, Codable {
   public var reason: String
 
   /// A device's own kind decides, but for those that call themselves a processor and have no vectors, as Mesa's
-  /// llvmpipe: there both forms are timed once, which takes seconds, and the result is kept in `folder`.
+  /// llvmpipe: there both forms are tried once, which takes seconds, and the result is kept in `folder`. The quicker one
+  /// of those whose numbers are right runs.
   static func of(
     _ device: DeviceDescription, sources: @autoclosure () -> String, folder: URL?, logger: Logger,
     measure: (KernelFamily) throws -> Double
@@ -59,18 +60,38 @@ public struct FamilyChoice: Sendable, Hashable, Codable {
     device.isCPU && (device.vectorWidth ?? 16) < 4
   }
 
-  /// Seconds of a product and of an attention, the best of a few runs, compiled before.
+  /// Seconds of a convolution and of an attention, the best of a few runs, compiled before.
+  ///
+  /// Throws `OpenCLError.unusable` where the convolution is wrong: a kernel that does not finish its work is
+  /// quick. Mesa's llvmpipe leaves a kernel's loops after 65,535 turns in all, without an error.
   static func seconds(on backend: OpenCLBackend) throws -> Double {
     let device = Device(backend)
-    let x = try Tensor.normal([1, 256, 256], seed: 1, on: device)
-    let weight = try Tensor.normal([256, 256], seed: 2, on: device)
-    func run() throws {
-      let y = try x.matmul(weight)
-      _ = try y.attention(keys: x, values: x, heads: 4)
-      try backend.synchronize()
+    let (side, channels, outputs) = (8, 256, 128)
+    let ones = [Float](repeating: 1, count: max(2 * side * side, 9 * outputs) * channels)
+    func filled(_ shape: Shape) throws -> Tensor {
+      try Tensor(Array(ones.prefix(shape.count)), shape, on: device)
     }
-    try run()
+    let x = try filled([2, side, side, channels])
+    let weight = try filled([outputs, channels, 3, 3])
+    let matrix = try Matrix(convolution: weight)
+    let tokens = try x.reshaped([2, side * side, channels])
+    func run() throws -> Tensor {
+      let y = try x.conv2d(matrix, kernel: Extent2D(height: 3, width: 3), padding: Padding2D(1))
+      _ = try tokens.attention(keys: tokens, values: tokens, heads: 4)
+      try backend.synchronize()
+      return y
+    }
+    // Of ones, each output is the number of inputs that it sees, exactly.
+    func seen(_ place: Int) -> Int { place == 0 || place == side - 1 ? 2 : 3 }
+    let result = try run().floats()
+    for (index, value) in result.enumerated() {
+      let pixel = index / outputs % (side * side)
+      guard value == Float(seen(pixel / side) * seen(pixel % side) * channels) else {
+        throw OpenCLError.unusable(
+          device: backend.name, reason: "the \(backend.family.rawValue) kernels give wrong numbers")
+      }
+    }
     let clock = ContinuousClock()
-    return try (0..<3).map { _ in try clock.measure(run) / .seconds(1) }.min() ?? 0
+    return try (0..<3).map { _ in try clock.measure { _ = try run() } / .seconds(1) }.min() ?? 0
   }
 }

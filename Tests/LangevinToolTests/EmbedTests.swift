@@ -153,7 +153,7 @@ struct EmbedTests {
     let model = ["--model", "model", "--device", "cpu"]
     try fail(model + ["--text", " "], words: ["the text ' ' is empty"])
     try fail(model + ["--image", "none.png"], words: ["none.png: no such file"])
-    try fail(model + ["--image", "model/config.json"], words: ["config.json: not a PNG file"])
+    try fail(model + ["--image", "model/config.json"], words: ["config.json: not a PNG, JPEG or WebP file"])
     try fail(
       model + ["--image", "rgb.png", "--direction", "a hat", "A  HAT"], words: ["the same embedding"])
     try fail(

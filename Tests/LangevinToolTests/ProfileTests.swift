@@ -58,7 +58,7 @@ struct ProfileTests {
     (["--depth", "0"], Int32(64), "--depth must be 1 to 64, got 0"),
     (["--depth", "-1"], 64, "--depth must be 1 to 64, got -1"),
     (["--device", "foo"], 64, "unknown device 'foo'"),
-    (["--output", "picture.jpg"], 64, ".png"),
+    (["--output", "picture.bmp"], 64, ".png"),
     (["--count", "0"], 64, "--count must be 1 to 10000"),
     (["--bogus"], 64, "--bogus"),
     (["--steps", "0"], 64, "steps must be 1 to 10000, got 0"),

@@ -97,7 +97,7 @@ struct StreamTests {
   @Test func aFileThatMayNotGrowIsAnErrorOfOneLine() throws {
     let scratch = try Scratch()
     let arguments = [
-      "generate", "dog", "--device", "cpu", "--steps", "1", "--width", "256", "--quiet", "--output", "p.png",
+      "generate", "dog", "--device", "cpu", "--steps", "1", "--quiet", "--output", "p.png",
     ]
     let outcome = try Tool.run(arguments, redirected: "", after: "ulimit -f 1", in: scratch.folder)
     #expect(outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome)")

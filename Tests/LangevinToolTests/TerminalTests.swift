@@ -50,7 +50,7 @@ struct TerminalTests {
 
   @Test(arguments: [
     (["--model", "./\(evil)"], 1), (["--image", "\(evil).png"], 1), (["--device", evil], 64),
-    (["--\(evil)"], 64), (["--sampler", evil], 64), (["--output", "\(evil).jpg"], 64),
+    (["--\(evil)"], 64), (["--sampler", evil], 64), (["--output", "\(evil).bmp"], 64),
     (["--output", "/proc/\(evil)/p.png"], 1), (["--prompt-file", evil], 1), (["--init-latents", evil], 1),
   ])
   func ofTheCommandLine(arguments: [String], status: Int) throws {

@@ -124,6 +124,8 @@ extension OperationCases {
       convolution([1, 2, 2, 3], 5, kernel: (3, 3), padding: Padding2D(4)),
       convolution([0, 4, 4, 3], 5), convolution([1, 4, 4, 0], 5, epilogue: Epilogue(bias: true)),
       convolution([1, 31, 33, 16], 24), convolution([2, 40, 40, 8], 12, epilogue: Epilogue(bias: true)),
+      // Long loops in few work-items, as in the narrow middle of a UNet.
+      convolution([2, 8, 8, 256], 128, epilogue: Epilogue(bias: true, perImage: true)),
       convolution([1, 16, 16, 37], 35, weight: .panels(width: 16, columns: 35)),
       convolution([1, 16, 16, 37], 35, weight: .transposed),
       convolution([2, 3, 3, 40], 33, weight: .transposed),
