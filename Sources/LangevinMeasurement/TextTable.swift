@@ -52,7 +52,8 @@ package struct TextTable {
     }
   }
 
-  /// Lines of at most `width` characters, broken at spaces where there are any.
+  /// Lines of at most `width` characters, broken at spaces where there are any, else behind the points and underscores
+  /// of names.
   package static func wrapped(_ text: String, width: Int) -> [String] {
     var lines: [String] = []
     var rest = Substring(text)
@@ -62,8 +63,10 @@ package struct TextTable {
         lines.append(String(rest[..<space]))
         rest = rest[rest.index(after: space)...]
       } else {
-        lines.append(String(rest.prefix(width)))
-        rest = rest.dropFirst(width)
+        let whole = rest.prefix(width)
+        let end = whole.lastIndex { "._".contains($0) }.map { whole.index(after: $0) } ?? whole.endIndex
+        lines.append(String(rest[..<end]))
+        rest = rest[end...]
       }
     }
     return lines + [String(rest)]

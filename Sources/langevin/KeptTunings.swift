@@ -9,11 +9,11 @@ enum KeptTunings {
   static func show() {
     let all = KeptTuning.all()
     for tuning in all {
-      Output.result(title(tuning))
-      var table = TextTable([.left("  operation and sizes from"), .right("gain"), .left("parameters")])
+      Output.wrapped(title(tuning))
+      var table = TextTable([.left("operation and sizes from"), .right("gain"), .left("parameters")])
       for row in tuning.rows {
         let note = row.isOfTheseKernels ? "" : " (of other kernels: not used)"
-        table.add(["  " + row.key, String(format: "%.2fx", row.gain), row.parameters + note])
+        table.add([row.key, String(format: "%.2fx", row.gain), row.parameters + note])
       }
       for line in table.lines(width: Terminal.tableWidth) { Output.result(line) }
     }

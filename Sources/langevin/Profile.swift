@@ -77,7 +77,7 @@ struct ProfileCommand: ParsableCommand {
       guard error is Interrupted else { throw error }
       profile.isPartial = true
     }
-    Output.result(settings.line)
+    Output.wrapped(settings.line)
     for line in profile.lines(width: Terminal.tableWidth) { Output.wrapped(line) }
     let written = try write(profile, recording, settings, files)
     if profile.isPartial { throw Interrupted(kept: written) }

@@ -102,21 +102,21 @@ extension BenchReport {
     }
     let title = suite == .ops ? "operation" : "workload"
     var times = TextTable([
-      .left(title), .left("device"), .right("rank"), .right("wall"), .right("kernels"), .right("load"),
-      .right("cold"), .left("result"),
+      .left(title), .left("device"), .right("rank"), .right("wall"), .right("kernels"), .right("cold"),
+      .left("result"),
     ])
     var work = TextTable([
-      .left(title), .left("device"), .right("launches"), .right("GFLOP/s"), .right("GB/s"),
+      .left(title), .left("device"), .right("load"), .right("launches"), .right("GFLOP/s"), .right("GB/s"),
       .right("of ceiling"),
     ])
     func cell<Value>(_ value: Value?, _ text: (Value) -> String) -> String { value.map(text) ?? "-" }
     for row in rows {
       times.add([
         row.title, row.device, cell(row.rank) { "\($0)" }, cell(row.wall) { $0.text }, row.kernelText,
-        cell(row.load) { Units.seconds($0) }, cell(row.cold) { Units.seconds($0) }, row.result(emphasis: ""),
+        cell(row.cold) { Units.seconds($0) }, row.result(emphasis: ""),
       ])
       work.add([
-        row.title, row.device, cell(row.launches) { "\($0)" },
+        row.title, row.device, cell(row.load) { Units.seconds($0) }, cell(row.launches) { "\($0)" },
         cell(row.flopsPerSecond) { Units.number($0 * 1e-9) },
         cell(row.bytesPerSecond) { Units.number($0 * 1e-9) }, cell(row.fraction) { Units.percent($0) },
       ])
