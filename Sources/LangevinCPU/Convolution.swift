@@ -6,11 +6,10 @@ import LangevinTensor
 extension CPUBackend {
   func conv2d(_ conv: Conv2D, _ x: [FloatArray], _ y: MutableFloatArray) throws {
     let (n, channels) = (y.shape[3], x[0].shape[3])
-    let k = conv.kernel.height * conv.kernel.width * channels
+    let k = conv.taps * channels
     let rowsPerImage = y.shape[1] * y.shape[2]
     let m = y.shape[0] * rowsPerImage
-    let epilogue = EpilogueOperands(
-      conv.epilogue, Array(x.dropFirst(2)), columns: n, rowsPerImage: rowsPerImage)
+    let epilogue = EpilogueOperands(conv.epilogue, x, columns: n, rowsPerImage: rowsPerImage)
     let unpacked = try rowMajor(x[1], conv.weight, rows: k, columns: n)
     defer { withExtendedLifetime(unpacked) {} }
     let weight = unpacked.map { UnsafePointer($0.floats) } ?? x[1].pointer
@@ -43,13 +42,6 @@ extension CPUBackend {
         UnsafePointer(matrix) - rows.lowerBound * k, weight, y.pointer, epilogue, rows, 0..<n)
     }
     withExtendedLifetime(scratch) {}
-  }
-}
-
-extension Conv2D {
-  /// A product of the pixels as they lie.
-  var isPointwise: Bool {
-    kernel == Extent2D(height: 1, width: 1) && stride == 1 && padding == Padding2D(0)
   }
 }
 

@@ -5,15 +5,12 @@ import LangevinTensor
 extension CPUBackend {
   func matmul(_ matmul: MatMul, _ x: [FloatArray], _ y: MutableFloatArray) throws {
     let (a, b) = (x[0], x[1])
-    let n = y.shape[-1]
-    let k = matmul.transposeLeft ? a.shape[-2] : a.shape[-1]
-    let epilogue = EpilogueOperands(matmul.epilogue, Array(x.dropFirst(2)), columns: n, rowsPerImage: 0)
+    let size = matmul.size(left: a.shape, right: b.shape)
+    let (batch, m, n, k) = (size.batch, size.rows, size.columns, size.inner)
+    let epilogue = EpilogueOperands(matmul.epilogue, x, columns: n, rowsPerImage: 0)
     let unpacked = try rowMajor(b, matmul.right, rows: k, columns: n)
     defer { withExtendedLifetime(unpacked) {} }
     let right = unpacked.map { UnsafePointer($0.floats) } ?? b.pointer
-    let batched = if case .panels = matmul.right { false } else { b.shape.rank > 2 }
-    let batch = batched ? Shape(Array(y.shape.dimensions.dropLast(2))).count : 1
-    let m = y.shape.count / (batch * n)
     let product = Product(
       m: m, n: n, k: k, scale: matmul.scale, transposeLeft: matmul.transposeLeft,
       transposeRight: matmul.right == .transposed)
@@ -123,11 +120,12 @@ struct EpilogueOperands {
   private let columns: Int
   private let rowsPerImage: Int
 
-  init(_ epilogue: Epilogue, _ operands: [FloatArray], columns: Int, rowsPerImage: Int) {
-    var rest = operands[...]
-    if epilogue.bias { bias = rest.removeFirst().pointer }
-    if epilogue.perImage { perImage = rest.removeFirst().pointer }
-    if epilogue.residual { residual = rest.removeFirst().pointer }
+  /// `inputs` are the product's.
+  init(_ epilogue: Epilogue, _ inputs: [FloatArray], columns: Int, rowsPerImage: Int) {
+    let operands = epilogue.operands(inputs)
+    bias = operands.bias?.pointer
+    perImage = operands.perImage?.pointer
+    residual = operands.residual?.pointer
     activation = epilogue.activation.vectorised
     self.columns = columns
     self.rowsPerImage = rowsPerImage

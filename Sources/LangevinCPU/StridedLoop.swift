@@ -69,14 +69,3 @@ struct StridedLoop {
     }
   }
 }
-
-extension Shape {
-  /// Strides of this shape's elements along the axes of a shape that it broadcasts to; 0 where it stretches.
-  func broadcastStrides(to shape: Shape) -> [Int] {
-    let lead = shape.rank - rank
-    let own = strides
-    return (0..<shape.rank).map { axis in
-      axis < lead || self[axis - lead] == 1 ? 0 : own[axis - lead]
-    }
-  }
-}

@@ -11,6 +11,7 @@ public final class Device: Sendable {
 
   private struct State {
     var fallbacks = FallbackCount()
+    var decompositions: [String: Int] = [:]
     var audit = false
     var observer: (@Sendable (OperationEvent) -> Void)?
   }
@@ -25,6 +26,8 @@ public final class Device: Sendable {
   public var name: String { backend.name }
   /// What ran elsewhere so far.
   public var fallbacks: FallbackCount { state.withLock { $0.fallbacks } }
+  /// How many operations ran as simpler ones so far, by `Operation.name`: the backend has no kernel of their own.
+  public var decompositions: [String: Int] { state.withLock { $0.decompositions } }
 
   /// While on, every operation's output is searched for NaN and infinity, and the first throws
   /// `TensorError.nonFinite`. Slow: it waits for each operation.
@@ -39,13 +42,19 @@ public final class Device: Sendable {
   }
 
   /// Runs an operation and returns its output. The one way by which anything is computed: it checks the
-  /// operands, dispatches, counts fallbacks and reports to the observer.
+  /// operands, dispatches, counts what the backend has no kernel for and reports to the observer. Such an operation is
+  /// decomposed into those that the backend has; the fallback is the last resort.
   func apply(_ operation: Operation, _ inputs: [Tensor]) throws -> Tensor {
     for input in inputs where input.device !== self {
       throw TensorError.deviceMismatch(operation: operation.name, devices: inputs.map(\.device.name))
     }
     let specs = inputs.map(\.spec)
     let spec = try operation.output(of: specs)
+    if spec.shape.count > 0, !backend.supports(operation, inputs: specs),
+      let decomposed = try decompose(operation, inputs, output: spec)
+    {
+      return decomposed
+    }
     let output = try Tensor(uninitialized: spec, on: self)
     if spec.shape.count > 0 {
       if backend.supports(operation, inputs: specs) {
@@ -58,6 +67,14 @@ public final class Device: Sendable {
     observer?(OperationEvent(operation: operation, inputs: specs, output: spec, path: LayerPath.current))
     if audit { try check(operation, output) }
     return output
+  }
+
+  /// The operation by simpler ones, in float32 with one rounding at the end as all arithmetic is; nil for a primitive.
+  private func decompose(_ operation: Operation, _ inputs: [Tensor], output: TensorSpec) throws -> Tensor? {
+    guard let decomposition = operation.definition.decomposition else { return nil }
+    state.withLock { $0.decompositions[operation.name, default: 0] += 1 }
+    let wide = try inputs.map { $0.dtype.isFloatingPoint ? try $0.cast(to: .float32) : $0 }
+    return try decomposition(wide).cast(to: output.dtype)
   }
 
   private func fallBack(_ operation: Operation, inputs: [Tensor], output: Tensor) throws {

@@ -50,6 +50,26 @@ public struct Shape: Sendable, Hashable, ExpressibleByArrayLiteral, CustomString
     return Shape(result)
   }
 
+  /// The index of an element, outermost axis first.
+  public func index(of element: Int) -> [Int] {
+    var rest = element
+    var result = dimensions
+    for axis in result.indices.reversed() {
+      result[axis] = rest % dimensions[axis]
+      rest /= dimensions[axis]
+    }
+    return result
+  }
+
+  /// Strides of this shape's elements along the axes of a shape that it broadcasts to; 0 where it stretches.
+  public func broadcastStrides(to shape: Shape) -> [Int] {
+    let lead = shape.rank - rank
+    let own = strides
+    return (0..<shape.rank).map { axis in
+      axis < lead || self[axis - lead] == 1 ? 0 : own[axis - lead]
+    }
+  }
+
   /// This shape with one axis replaced.
   public func replacing(axis: Int, with extent: Int) -> Shape {
     var result = dimensions

@@ -101,7 +101,7 @@ struct ErrorCollector {
     }
     return ErrorSummary(
       absolute: spread(absolute), ulp: spread(ulp), relative: spread(relative), lastRow: lastRow,
-      lastColumn: lastColumn, worst: worst.map { Reference.coordinates($0.element, spec.shape) } ?? [],
+      lastColumn: lastColumn, worst: worst.map { spec.shape.index(of: $0.element) } ?? [],
       value: worst?.value ?? 0, expected: worst?.expected ?? 0, compared: absolute.count)
   }
 }

@@ -23,11 +23,14 @@ struct ExactValues {
     isComplete = ExactValues.work(operation, inputs, output) < 3e8
     if isComplete {
       parts = [try ExactValues.part(operation, inputs.map(\.array), elements: nil)]
-    } else if let source = Reference.source(operation, inputs.map(\.spec), ids: { Int(inputs[1][$0]) }) {
+    } else if let source = Reference.source(
+      operation, inputs.map(\.spec.shape), output.shape, read: { inputs[$0][$1] })
+    {
       let every = stride(from: 0, to: output.shape.count, by: max(1, output.shape.count / 65_537))
       let elements = Array(every) + including
+      let fill = output.dtype.round(source.fill)
       let values = elements.map { element in
-        source(element).map { inputs[$0.input][$0.element] } ?? Reference.fillValue(operation, output.dtype)
+        source.place(element).map { inputs[$0.input][$0.element] } ?? fill
       }
       parts = [Part(elements: elements, values: values, bound: nil)]
     } else {
@@ -36,17 +39,13 @@ struct ExactValues {
     }
   }
 
-  /// About how many multiplications float64 would take.
+  /// About how many multiplications float64 would take; element by element, at some tens of nanoseconds each.
   private static func work(_ operation: Operation, _ inputs: [Operand], _ output: TensorSpec) -> Double {
-    let count = Double(output.shape.count)
-    return switch operation {
-    case .matmul(let matmul):
-      count * Double(matmul.transposeLeft ? inputs[0].spec.shape[-2] : inputs[0].spec.shape[-1])
-    case .conv2d(let conv):
-      count * Double(conv.kernel.height * conv.kernel.width * inputs[0].spec.shape[3])
-    case .attention: 2 * count * Double(inputs[1].spec.shape[1])
-    // Element by element, at some tens of nanoseconds each.
-    default: 300 * inputs.reduce(count) { max($0, Double($1.spec.shape.count)) }
+    let elements = inputs.reduce(output.shape.count) { max($0, $1.spec.shape.count) }
+    let arithmetic = operation.work(inputs: inputs.map(\.spec), output: output).flops / 2
+    return switch operation.definition.locality {
+    case .product, .convolution, .heads: arithmetic
+    case .whole, .moved, .elements, .halves, .rows, .tokens, .groups: max(arithmetic, 300 * Double(elements))
     }
   }
 

@@ -140,7 +140,7 @@ public final class ShadowBackend: Backend {
     if let i = values.firstIndex(where: { !$0.isFinite }), !inputs.isEmpty,
       wide.allSatisfy({ $0.values.allSatisfy(\.isFinite) })
     {
-      let place = Reference.coordinates(i, got.spec.shape)
+      let place = got.spec.shape.index(of: i)
       return Finding(
         ratio: worst,
         problem: "element \(place) is \(values[i]), expected \(expected.values[i]): not finite in "

@@ -82,38 +82,3 @@ public struct Recording: Sendable {
   /// The innermost-but-one level that a table of stages shows: what the outermost span is made of.
   public var topStages: [HostSpan] { spans.filter { $0.kind == .stage && $0.depth == 1 } }
 }
-
-extension Operation {
-  /// Its name in tables, with what divides fast calls from slow ones: `conv2d 3x3 /2`, `attention causal`.
-  public var label: String {
-    switch self {
-    case .conv2d(let conv):
-      let stride = conv.stride == 1 ? "" : " /\(conv.stride)"
-      return "conv2d \(conv.kernel.height)x\(conv.kernel.width)\(stride)"
-    case .attention(let attention): return attention.causal ? "attention causal" : "attention"
-    default: return name
-    }
-  }
-
-  /// What kind of work it is, for colours.
-  var family: OperationFamily {
-    switch self {
-    case .matmul, .conv2d: .products
-    case .attention: .attention
-    case .groupNorm, .layerNorm, .rmsNorm, .softmax, .reduce: .norms
-    case .unary, .affine, .clamp, .geglu, .rotary, .binary, .linearCombination, .normalNoise, .nonFiniteCount:
-      .elements
-    // What computes has a line above, as it has one in `Operation.work`.
-    default: .movement
-    }
-  }
-}
-
-/// Operations of one kind.
-enum OperationFamily: String, CaseIterable, Codable {
-  case products = "products"
-  case attention = "attention"
-  case norms = "norms, reductions"
-  case elements = "element-wise"
-  case movement = "movement"
-}

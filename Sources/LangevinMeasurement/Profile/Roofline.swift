@@ -1,4 +1,5 @@
 import Foundation
+import LangevinTensor
 
 /// The roofline (doi:10.1145/1498765.1498785): what each operation reaches against its arithmetic intensity, under
 /// the two ceilings of the device, as a self-contained SVG picture.

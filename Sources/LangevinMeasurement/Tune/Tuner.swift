@@ -308,12 +308,13 @@ public final class Tuner {
 
   /// Small cases that run the kernel: one a few shapes, each more than a tile and no multiple of one.
   static func edgeCases(_ operation: TunedOperation, _ headSize: Int) -> [OperationCase] {
-    let cases = OperationCases.tiny.filter { test in
-      switch (operation, test.operation(.float32)) {
-      case (.product, .matmul), (.convolution, .conv2d), (.attention, .attention): true
-      default: false
+    let kind: Operation.Kind =
+      switch operation {
+      case .product: .matmul
+      case .convolution: .conv2d
+      case .attention: .attention
       }
-    }
+    let cases = OperationCases.tiny.filter { $0.operation(.float32).kind == kind }
     guard operation == .attention else { return cases }
     // A kernel is built for one head size.
     let same = cases.filter { test in

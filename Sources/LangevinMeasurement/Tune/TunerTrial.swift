@@ -81,13 +81,11 @@ struct TunerTrial {
     guard result.count == expected.count else {
       return "\(result.count) numbers instead of \(expected.count)"
     }
-    let inner: Double
-    switch operation {
-    case .attention(let attention):
+    var inner = 2 * target.work.flops / Double(2 * max(expected.count, 1))
+    if case .attention(let attention) = operation {
       // A score's error counts as much as a value's: 8 (largest score + 1), as `Tolerance` has it.
       let largest = 4 * Double(target.test.inputs[0].shape[2] / attention.heads).squareRoot()
       inner = 64 * (largest + 1) * (largest + 1) + 4 * Double(target.test.inputs[1].shape[1])
-    default: inner = 2 * target.work.flops / Double(2 * max(expected.count, 1))
     }
     let square = expected.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(max(expected.count, 1))
     let factor = 0x1p-24 * 2 * (1.13 * inner.squareRoot() + 16)

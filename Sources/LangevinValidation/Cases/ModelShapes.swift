@@ -21,11 +21,13 @@ public struct ModelShape: Sendable, Hashable, Codable {
   }
 
   private var kinds: [InputKind] {
-    switch operation {
-    case .embedding: [.normal, .ids(inputs[0].shape[0])]
-    case .unary(.log), .unary(.sqrt), .unary(.rsqrt), .unary(.reciprocal): [.positive]
-    case .binary(.divide): [.normal, .positive]
-    default: []
+    let definition = operation.definition
+    return inputs.indices.map { index in
+      switch definition.operand(index).domain {
+      case .any: .normal
+      case .positive: .positive
+      case .rows: .ids(inputs[0].shape[0])
+      }
     }
   }
 }
@@ -83,7 +85,7 @@ public struct ModelShapeCollector: Sendable {
     func wide(_ spec: TensorSpec) -> TensorSpec {
       spec.dtype.isFloatingPoint ? TensorSpec(spec.shape) : spec
     }
-    let key = Key(operation: ModelShapeCollector.representative(operation), inputs: inputs.map(wide))
+    let key = Key(operation: operation.definition.representative, inputs: inputs.map(wide))
     if models[key] == nil { order.append(key) }
     models[key, default: []].insert(model)
   }
@@ -92,19 +94,6 @@ public struct ModelShapeCollector: Sendable {
   public var shapes: [ModelShape] {
     order.map {
       ModelShape(operation: $0.operation, inputs: $0.inputs, models: models[$0, default: []].sorted())
-    }
-  }
-
-  /// Without what differs between steps and seeds.
-  private static func representative(_ operation: Operation) -> Operation {
-    switch operation {
-    case .affine: .affine(scale: -1.5, offset: 0.25)
-    case .linearCombination(let coefficients):
-      .linearCombination(coefficients.indices.map { 0.9 - 0.37 * Float($0) })
-    case .normalNoise(let noise):
-      .normalNoise(NormalNoise(seed: 42, stream: 1, step: 2, shape: noise.shape))
-    case .fill(_, let spec): .fill(-2.7, TensorSpec(spec.shape))
-    default: operation
     }
   }
 }

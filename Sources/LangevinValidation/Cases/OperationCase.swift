@@ -116,7 +116,7 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
   /// The inputs' specs with float32 replaced by a floating-point dtype, where the operation does not insist on it.
   public func specs(_ dtype: DType) -> [TensorSpec] {
     inputs.enumerated().map { index, spec in
-      spec.dtype == .float32 && !operation.isAlwaysFloat32(input: index)
+      spec.dtype == .float32 && !operation.definition.operand(index).isAlwaysFloat32
         ? TensorSpec(spec.shape, dtype) : spec
     }
   }
@@ -166,27 +166,27 @@ public enum OperationCases {
   /// tile of each.
   public static var tiny: [OperationCase] {
     edge.filter { test in
-      let largest = test.inputs.map(\.shape.count).max() ?? 0
-      switch test.operation(.float32) {
-      case .matmul(let matmul):
-        let inner = matmul.transposeLeft ? test.inputs[0].shape[-2] : test.inputs[0].shape[-1]
-        return test.inputs[0].shape.count * test.inputs[1].shape.count / max(inner, 1) < 60_000
-      case .conv2d: return test.inputs[0].shape.count * test.inputs[1].shape.count < 400_000
-      case .attention: return test.inputs[0].shape.count * test.inputs[1].shape[1] < 60_000
-      default: return largest < 1500
+      let operation = test.operation(.float32)
+      let counts = test.inputs.map(\.shape.count)
+      switch operation.definition.locality {
+      case .product(let matmul):
+        let size = matmul.size(left: test.inputs[0].shape, right: test.inputs[1].shape)
+        return size.batch * size.rows * size.inner * size.columns < 60_000
+      case .convolution: return counts[0] * counts[1] < 400_000
+      case .heads: return counts[0] * test.inputs[1].shape[1] < 60_000
+      case .whole, .moved, .elements, .halves, .rows, .tokens, .groups: return counts.max() ?? 0 < 1500
       }
     }
   }
 
   /// The names under which the table must have rows: every kind of operation, and each function of those that
   /// stand for several.
-  public static let required = Set(
-    Operation.Kind.allCases.flatMap { kind -> [String] in
-      switch kind {
-      case .unary: Unary.allCases.map { Operation.unary($0).name }
-      case .binary: Binary.allCases.map { Operation.binary($0).name }
-      case .reduce: Reduce.Kind.allCases.map { Operation.reduce(Reduce($0, axes: [])).name }
-      default: [kind.rawValue]
-      }
-    })
+  public static let required: Set<String> = {
+    let functions: [Operation.Kind: [String]] = [
+      .unary: Unary.allCases.map { Operation.unary($0).name },
+      .binary: Binary.allCases.map { Operation.binary($0).name },
+      .reduce: Reduce.Kind.allCases.map { Operation.reduce(Reduce($0, axes: [])).name },
+    ]
+    return Set(Operation.Kind.allCases.flatMap { functions[$0] ?? [$0.rawValue] })
+  }()
 }

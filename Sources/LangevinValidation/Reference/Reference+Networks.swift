@@ -4,17 +4,14 @@ import LangevinTensor
 /// Products, attention and the statistics of the norms.
 extension Reference {
   static func matmul(_ matmul: MatMul, _ inputs: [HostArray], _ shape: Shape) -> [Double] {
-    let (a, n) = (inputs[0], shape[-1])
-    let k = matmul.transposeLeft ? a.shape[-2] : a.shape[-1]
-    let rowsPerMatrix = shape[-2]
-    let isPanels = if case .panels = matmul.right { true } else { false }
-    let batched = !isPanels && inputs[1].shape.rank > 2
-    let matrices = batched ? shape.count / max(rowsPerMatrix * n, 1) : 1
-    let b = (0..<matrices).map { right(matmul.right, inputs[1], matrix: $0, rows: k, columns: n) }
+    let a = inputs[0]
+    let size = matmul.size(left: a.shape, right: inputs[1].shape)
+    let (n, k, rowsPerMatrix) = (size.columns, size.inner, max(size.rows, 1))
+    let b = (0..<size.batch).map { right(matmul.right, inputs[1], matrix: $0, rows: k, columns: n) }
     let add = addition(matmul.epilogue, inputs, columns: n, rowsPerImage: 1)
     return parallelRows(shape.count / max(n, 1), n) { row, out in
       let (matrix, i) = (row / rowsPerMatrix, row % rowsPerMatrix)
-      let right = b[batched ? matrix : 0]
+      let right = b[matrix]
       for l in 0..<k {
         let place = matmul.transposeLeft ? l * rowsPerMatrix + i : i * k + l
         let factor = a.values[matrix * rowsPerMatrix * k + place]
@@ -29,12 +26,12 @@ extension Reference {
   static func conv2d(_ conv: Conv2D, _ inputs: [HostArray], _ shape: Shape) -> [Double] {
     let x = inputs[0]
     let (inHeight, inWidth, channels, n) = (x.shape[1], x.shape[2], x.shape[3], shape[3])
-    let k = conv.kernel.height * conv.kernel.width * channels
+    let k = conv.taps * channels
     let weight = right(conv.weight, inputs[1], matrix: 0, rows: k, columns: n)
     let add = addition(conv.epilogue, inputs, columns: n, rowsPerImage: shape[1] * shape[2])
     return parallelRows(shape.count / max(n, 1), n) { pixel, out in
-      let index = coordinates(pixel, [shape[0], shape[1], shape[2]])
-      for tap in 0..<conv.kernel.height * conv.kernel.width {
+      let index = Shape([shape[0], shape[1], shape[2]]).index(of: pixel)
+      for tap in 0..<conv.taps {
         let line = index[1] * conv.stride - conv.padding.top + tap / conv.kernel.width
         let column = index[2] * conv.stride - conv.padding.left + tap % conv.kernel.width
         guard (0..<inHeight).contains(line), (0..<inWidth).contains(column) else { continue }
@@ -127,10 +124,9 @@ extension Reference {
   private static func addition(_ epilogue: Epilogue, _ inputs: [HostArray], columns: Int, rowsPerImage: Int)
     -> (Int, Int) -> Double
   {
-    var rest = inputs.dropFirst(2)
-    let bias = epilogue.bias ? rest.removeFirst().values : nil
-    let perImage = epilogue.perImage ? rest.removeFirst().values : nil
-    let residual = epilogue.residual ? rest.removeFirst().values : nil
+    let operands = epilogue.operands(inputs)
+    let (bias, perImage) = (operands.bias?.values, operands.perImage?.values)
+    let residual = operands.residual?.values
     return { row, column in
       (bias?[column] ?? 0) + (perImage?[row / rowsPerImage * columns + column] ?? 0)
         + (residual?[row * columns + column] ?? 0)

@@ -3,8 +3,7 @@ import LangevinTensor
 
 /// Every operation in float64, written straight from its definition and independently of the backends.
 ///
-/// The one exhaustive switch of the tests: who adds a case here adds its rows to `OperationCases` too, without
-/// which `everyOperationHasACase` fails.
+/// Who adds a case here adds its rows to `OperationCases` too, without which `everyOperationHasACase` fails.
 public enum Reference {
   /// The operation's value, not rounded except where rounding is its meaning (`cast`, constants).
   /// Throws `TensorError.invalidOperands` where shapes do not fit.
@@ -12,13 +11,6 @@ public enum Reference {
     let spec = try operation.output(of: inputs.map(\.spec))
     let x = inputs.first?.values ?? []
     func elements(_ function: (Double) -> Double) -> [Double] { parallelMap(x.count) { function(x[$0]) } }
-    if let source = source(operation, inputs.map(\.spec), ids: { Int(inputs[1].values[$0]) }) {
-      let other = fillValue(operation, spec.dtype)
-      let values = parallelMap(spec.shape.count) { i in
-        source(i).map { inputs[$0.input].values[$0.element] } ?? other
-      }
-      return HostArray(spec, values)
-    }
     let values: [Double]
     switch operation {
     case .matmul(let matmul): values = Reference.matmul(matmul, inputs, spec.shape)
@@ -97,20 +89,9 @@ public enum Reference {
       values = [Double](repeating: spec.dtype.round(Double(value)), count: spec.shape.count)
     case .nonFiniteCount: values = [Double(x.count { !$0.isFinite })]
     case .embedding, .transpose, .broadcast, .slice, .concatenate, .pad, .upsampleNearest, .arrangeWeight:
-      preconditionFailure("`source` knows it")
+      values = moved(operation, inputs, spec)
     }
     return HostArray(spec, values)
-  }
-
-  /// The index of an element, outermost axis first.
-  static func coordinates(_ element: Int, _ shape: Shape) -> [Int] {
-    var rest = element
-    var result = shape.dimensions
-    for axis in result.indices.reversed() {
-      result[axis] = rest % shape[axis]
-      rest /= shape[axis]
-    }
-    return result
   }
 
   static func unary(_ function: Unary, _ x: Double) -> Double {
@@ -135,13 +116,7 @@ public enum Reference {
   }
 
   static func activate(_ activation: Activation, _ x: Double) -> Double {
-    switch activation {
-    case .identity: x
-    case .silu: unary(.silu, x)
-    case .gelu: unary(.gelu, x)
-    case .geluTanh: unary(.geluTanh, x)
-    case .quickGelu: unary(.quickGelu, x)
-    }
+    activation.function.map { unary($0, x) } ?? x
   }
 
   private static func binary(_ function: Binary, _ a: Double, _ b: Double) -> Double {
@@ -159,7 +134,7 @@ public enum Reference {
     var values: [Double?] = Array(repeating: nil, count: shape.count)
     let strides = shape.strides
     for (i, value) in x.values.enumerated() {
-      let index = coordinates(i, x.shape)
+      let index = x.shape.index(of: i)
       let place = index.indices.reduce(0) { $0 + (reduce.axes.contains($1) ? 0 : index[$1] * strides[$1]) }
       guard let old = values[place] else {
         values[place] = value

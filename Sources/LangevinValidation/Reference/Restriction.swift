@@ -16,30 +16,30 @@ struct Restriction {
   ) -> [Restriction] {
     guard output.shape.count > 0 else { return [] }
     var chooser = Chooser(generator: Generator(seed: seed), wanted: including)
-    switch operation {
-    case .matmul(let matmul): return [product(matmul, inputs, output.shape, &chooser)]
-    case .conv2d(let conv): return [convolution(conv, inputs, output.shape, &chooser)]
-    case .attention(let attention): return heads(attention, inputs, &chooser)
-    case .groupNorm(let norm): return groups(norm, inputs, chooser.wanted)
-    case .layerNorm, .rmsNorm, .softmax: return [rows(operation, inputs, &chooser)]
-    case .rotary: return [tokens(operation, inputs, &chooser)]
-    case .unary, .affine, .clamp, .cast, .binary, .linearCombination, .geglu:
+    switch operation.definition.locality {
+    case .product(let matmul): return [product(matmul, inputs, output.shape, &chooser)]
+    case .convolution(let conv): return [convolution(conv, inputs, output.shape, &chooser)]
+    case .heads(let attention): return heads(attention, inputs, &chooser)
+    case .groups(let norm): return groups(norm, inputs, chooser.wanted)
+    case .rows: return [rows(operation, inputs, &chooser)]
+    case .tokens: return [tokens(operation, inputs, &chooser)]
+    case .halves:
       let elements = chooser.elements(of: output.shape)
-      if case .geglu = operation {
-        let width = output.shape[-1]
-        let places = elements.flatMap { element in
-          let first = element / width * 2 * width + element % width
-          return [first, first + width]
-        }
-        let x = inputs[0].gathered(places, [elements.count, 2])
-        return [Restriction(operation: operation, inputs: [x], elements: elements)]
+      let width = output.shape[-1]
+      let places = elements.flatMap { element in
+        let first = element / width * 2 * width + element % width
+        return [first, first + width]
       }
+      let x = inputs[0].gathered(places, [elements.count, 2])
+      return [Restriction(operation: operation, inputs: [x], elements: elements)]
+    case .elements:
+      let elements = chooser.elements(of: output.shape)
       let parts = inputs.map { input in
         let place = Reference.broadcastPlace(input.spec.shape, output.shape)
         return input.gathered(elements.map(place), [elements.count])
       }
       return [Restriction(operation: operation, inputs: parts, elements: elements)]
-    default:
+    case .whole, .moved:
       return [
         Restriction(
           operation: operation, inputs: inputs.map(\.array), elements: Array(0..<output.shape.count))
@@ -62,35 +62,31 @@ struct Restriction {
   private static func extras(
     _ epilogue: Epilogue, _ inputs: [Operand], _ rows: [Int], _ columns: [Int], width: Int, rowsPerImage: Int
   ) -> (Epilogue, [HostArray]) {
-    var rest = inputs.dropFirst(2)
-    var result: [HostArray] = []
-    if epilogue.bias { result.append(rest.removeFirst().gathered(columns, [columns.count])) }
+    let operands = epilogue.operands(inputs)
     let shape: Shape = [rows.count, columns.count]
     // A vector for each image is a residual to the rows that were cut out of it.
-    var added: HostArray?
-    if epilogue.perImage {
-      let places = rows.flatMap { row in columns.map { row / rowsPerImage * width + $0 } }
-      added = rest.removeFirst().gathered(places, shape)
+    let perImage = operands.perImage.map { operand in
+      operand.gathered(rows.flatMap { row in columns.map { row / rowsPerImage * width + $0 } }, shape)
     }
-    if epilogue.residual {
-      let places = rows.flatMap { row in columns.map { row * width + $0 } }
-      let residual = rest.removeFirst().gathered(places, shape)
-      added = added.map { HostArray($0.spec, zip($0.values, residual.values).map { $0 + $1 }) } ?? residual
+    let residual = operands.residual.map { operand in
+      operand.gathered(rows.flatMap { row in columns.map { row * width + $0 } }, shape)
+    }
+    var added = perImage ?? residual
+    if let perImage, let residual {
+      added = HostArray(residual.spec, zip(perImage.values, residual.values).map { $0 + $1 })
     }
     var plain = epilogue
     plain.perImage = false
     plain.residual = added != nil
-    return (plain, result + (added.map { [$0] } ?? []))
+    return (plain, [operands.bias?.gathered(columns, [columns.count]), added].compactMap { $0 })
   }
 
   private static func product(
     _ matmul: MatMul, _ inputs: [Operand], _ output: Shape, _ chooser: inout Chooser
   ) -> Restriction {
-    let (a, b, n) = (inputs[0], inputs[1], output[-1])
-    let k = matmul.transposeLeft ? a.spec.shape[-2] : a.spec.shape[-1]
-    let isPanels = if case .panels = matmul.right { true } else { false }
-    let isBatched = !isPanels && b.spec.shape.rank > 2
-    let perMatrix = isBatched ? output[-2] : output.count / n
+    let (a, b) = (inputs[0], inputs[1])
+    let size = matmul.size(left: a.spec.shape, right: b.spec.shape)
+    let (n, k, perMatrix) = (size.columns, size.inner, size.rows)
     // Of a batch its last matrix, or the one that is asked for.
     let first = chooser.wanted.first.map { $0 / n / perMatrix * perMatrix } ?? output.count / n - perMatrix
     let rows = chooser.indices(below: perMatrix, count: 32) { $0 / n - first }.map { first + $0 }
@@ -117,14 +113,14 @@ struct Restriction {
   ) -> Restriction {
     let (x, n) = (inputs[0].spec.shape, output[3])
     let (height, width, channels) = (x[1], x[2], x[3])
-    let k = conv.kernel.height * conv.kernel.width * channels
+    let k = conv.taps * channels
     let pixels = chooser.indices(below: output.count / n, count: 32) { $0 / n }
     let columns = chooser.indices(below: n, count: 32) { $0 % n }
     var windows: [Double] = []
     windows.reserveCapacity(pixels.count * k)
     for pixel in pixels {
-      let index = Reference.coordinates(pixel, [output[0], output[1], output[2]])
-      for tap in 0..<conv.kernel.height * conv.kernel.width {
+      let index = Shape([output[0], output[1], output[2]]).index(of: pixel)
+      for tap in 0..<conv.taps {
         let line = index[1] * conv.stride - conv.padding.top + tap / conv.kernel.width
         let column = index[2] * conv.stride - conv.padding.left + tap % conv.kernel.width
         let isInside = (0..<height).contains(line) && (0..<width).contains(column)

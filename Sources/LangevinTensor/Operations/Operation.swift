@@ -1,7 +1,5 @@
-/// Everything a backend may be asked to compute: the profiler's label, the kernel cache's key and the
-/// test table's row. A new case is added here, in `Operation+Inference.swift`, in each of the two backends and in
-/// the validation's float64 reference; the compiler names each place, since these switches are exhaustive. Its
-/// arithmetic, where it has any, is counted in `Operation+Work.swift`.
+/// Everything that a backend may be asked to compute: the profiler's label, the content of a replay file and the row
+/// of the validation's table. What is true of a case on any device stands in this folder, behind `definition`.
 ///
 /// Shapes: N images, H x W pixels, C channels (last), T and S tokens. All floating-point inputs of an
 /// operation share one dtype, which is the output's too unless said otherwise.
@@ -75,53 +73,68 @@ public enum Operation: Sendable, Hashable, Codable {
     case nonFiniteCount = "non_finite_count"
   }
 
+  /// What the operation is on any device.
+  public var definition: any OperationDefinition {
+    switch self {
+    case .matmul(let matmul): matmul
+    case .conv2d(let conv): conv
+    case .attention(let attention): attention
+    case .groupNorm(let norm): norm
+    case .layerNorm(let norm): norm
+    case .rmsNorm(let epsilon): RMSNorm(epsilon: epsilon)
+    case .rotary(let rotary): rotary
+    case .softmax: Softmax()
+    case .unary(let function): function
+    case .affine(let scale, let offset): Affine(scale: scale, offset: offset)
+    case .clamp(let lower, let upper): Clamp(lower: lower, upper: upper)
+    case .geglu: GEGLU()
+    case .binary(let function): function
+    case .linearCombination(let coefficients): LinearCombination(coefficients: coefficients)
+    case .reduce(let reduce): reduce
+    case .embedding: Embedding()
+    case .transpose(let permutation): Transpose(permutation: permutation)
+    case .broadcast(let shape): Broadcast(shape: shape)
+    case .slice(let slice): slice
+    case .concatenate(let axis): Concatenate(axis: axis)
+    case .pad(let pad): pad
+    case .upsampleNearest(let factor): UpsampleNearest(factor: factor)
+    case .cast(let dtype): Cast(dtype: dtype)
+    case .normalNoise(let noise): noise
+    case .fill(let value, let spec): Fill(value: value, spec: spec)
+    case .arrangeWeight(let arrangement): arrangement
+    case .nonFiniteCount: NonFiniteCount()
+    }
+  }
+
   /// Which case it is.
-  public var kind: Kind {
-    switch self {
-    case .matmul: .matmul
-    case .conv2d: .conv2d
-    case .attention: .attention
-    case .groupNorm: .groupNorm
-    case .layerNorm: .layerNorm
-    case .rmsNorm: .rmsNorm
-    case .rotary: .rotary
-    case .softmax: .softmax
-    case .unary: .unary
-    case .affine: .affine
-    case .clamp: .clamp
-    case .geglu: .geglu
-    case .binary: .binary
-    case .linearCombination: .linearCombination
-    case .reduce: .reduce
-    case .embedding: .embedding
-    case .transpose: .transpose
-    case .broadcast: .broadcast
-    case .slice: .slice
-    case .concatenate: .concatenate
-    case .pad: .pad
-    case .upsampleNearest: .upsampleNearest
-    case .cast: .cast
-    case .normalNoise: .normalNoise
-    case .fill: .fill
-    case .arrangeWeight: .arrangeWeight
-    case .nonFiniteCount: .nonFiniteCount
-    }
-  }
-
+  public var kind: Kind { definition.operationKind }
   /// A short name for tables and messages: the function's, where one case stands for several.
-  public var name: String {
-    switch self {
-    case .unary(let function): function.rawValue
-    case .binary(let function): function.rawValue
-    case .reduce(let reduce): "reduce_\(reduce.kind.rawValue)"
-    default: kind.rawValue
-    }
-  }
-}
+  public var name: String { definition.name }
+  /// The name with what divides quick calls from slow ones, as in `conv2d 3x3 /2`.
+  public var label: String { definition.label }
+  /// What sort of work it is.
+  public var family: OperationFamily { definition.family }
 
-extension Operation {
-  /// Whether that input is float32 however the others are stored: a rotation's tables.
-  public func isAlwaysFloat32(input: Int) -> Bool {
-    if case .rotary = self { input > 0 } else { false }
+  /// The output's shape and dtype. Throws `TensorError.invalidOperands` with the reason, which may be that a tensor is
+  /// larger than any can be (`Shape.checkedCount`).
+  public func output(of inputs: [TensorSpec]) throws -> TensorSpec {
+    let definition = definition
+    func check(_ spec: TensorSpec, _ what: String) throws {
+      guard spec.shape.checkedCount == nil else { return }
+      throw TensorError.invalidOperands(
+        operation: definition.name, inputs: inputs, reason: "\(what) \(spec.shape) is no possible shape")
+    }
+    for input in inputs { try check(input, "the input's") }
+    let output = try definition.output(of: OperandSpecs(operation: definition.name, inputs: inputs))
+    try check(output, "the output's")
+    return output
+  }
+
+  /// The work of one call with operands that have passed shape inference.
+  ///
+  /// A convolution's taps on padding count, a causal attention's hidden keys do not. Weights in panels count with
+  /// the zeros that fill the last panel.
+  public func work(inputs: [TensorSpec], output: TensorSpec) -> Work {
+    definition.work(of: inputs, output: output)
   }
 }

@@ -1,0 +1,187 @@
+/// How the right operand of a product, logically [K, N], lies in memory.
+public enum MatrixLayout: Sendable, Hashable, Codable {
+  /// Rows one after another, [K, N].
+  case rowMajor
+  /// [N, K], as PyTorch's Linear keeps it.
+  case transposed
+  /// [ceil(N / width), K, width] with zeros past the last column: a kernel reads one panel in sequence.
+  case panels(width: Int, columns: Int)
+}
+
+/// A [..., M, K] (or [..., K, M] when transposed) times B. B of rank 2 (or panels) serves all of A's rows;
+/// B with A's leading axes is a batched product. Output [..., M, N].
+public struct MatMul: Sendable, Hashable, Codable {
+  /// A is stored as its transpose.
+  public var transposeLeft: Bool
+  /// How B is stored.
+  public var right: MatrixLayout
+  /// Of the product, before anything is added.
+  public var scale: Float
+  /// What is added to the scaled product, and the activation.
+  public var epilogue: Epilogue
+
+  /// By default `A B`, both row-major.
+  public init(
+    transposeLeft: Bool = false, right: MatrixLayout = .rowMajor, scale: Float = 1,
+    epilogue: Epilogue = Epilogue()
+  ) {
+    self.transposeLeft = transposeLeft
+    self.right = right
+    self.scale = scale
+    self.epilogue = epilogue
+  }
+}
+
+/// The extents of a matrix product: `batch` times [rows, inner] x [inner, columns].
+public struct ProductSize: Sendable, Hashable {
+  /// How many products of their own, with a right operand each.
+  public var batch: Int
+  /// Rows of each left operand; of all, where one right operand serves them.
+  public var rows: Int
+  /// The extent that is summed over.
+  public var inner: Int
+  /// Columns of each right operand.
+  public var columns: Int
+}
+
+extension MatMul {
+  /// Of operands that passed shape inference.
+  public func size(left: Shape, right: Shape) -> ProductSize {
+    let inner = left[transposeLeft ? -2 : -1]
+    let (_, columns) = self.right.extents(right)
+    let rows = left[transposeLeft ? -1 : -2]
+    let lead = left.dimensions.dropLast(2).reduce(1, *)
+    return isBatched(right)
+      ? ProductSize(batch: lead, rows: rows, inner: inner, columns: columns)
+      : ProductSize(batch: 1, rows: lead * rows, inner: inner, columns: columns)
+  }
+
+  private func isBatched(_ right: Shape) -> Bool {
+    if case .panels = self.right { false } else { right.rank > 2 }
+  }
+}
+
+extension MatrixLayout {
+  /// (K, N) of a right operand of this layout.
+  public func extents(_ shape: Shape) -> (rows: Int, columns: Int) {
+    switch self {
+    case .rowMajor: (shape[-2], shape[-1])
+    case .transposed: (shape[-1], shape[-2])
+    case .panels(_, let columns): (shape[1], columns)
+    }
+  }
+
+  /// The layout and the shape of a matrix [K, N] that is stored as this one is.
+  func storing(rows: Int, columns: Int) -> (MatrixLayout, Shape) {
+    switch self {
+    case .rowMajor: (self, [rows, columns])
+    case .transposed: (self, [columns, rows])
+    case .panels(let width, _):
+      (.panels(width: width, columns: columns), [(columns + width - 1) / width, rows, width])
+    }
+  }
+
+  /// As `extents`, of a shape that may not fit.
+  func checkedExtents(_ index: Int, _ inputs: OperandSpecs) throws -> (rows: Int, columns: Int) {
+    let shape = inputs[index]
+    try inputs.require(shape.rank >= 2, "the right operand needs two axes")
+    if case .panels(let width, let columns) = self {
+      try inputs.require(
+        shape.rank == 3 && shape[2] == width && width > 0 && shape[0] == (columns + width - 1) / width,
+        "the right operand must be [\((columns + width - 1) / max(width, 1)), K, \(width)]")
+    }
+    return extents(shape)
+  }
+
+  /// The same matrix, row-major.
+  func rowMajor(_ matrix: Tensor) throws -> Tensor {
+    switch self {
+    case .rowMajor: return matrix
+    case .transposed: return try matrix.transposingLastAxes()
+    case .panels(let width, let columns):
+      let (panels, rows) = (matrix.shape[0], matrix.shape[1])
+      return try matrix.transposed([1, 0, 2]).reshaped([rows, panels * width])
+        .sliced(starts: [0, 0], sizes: [rows, columns])
+    }
+  }
+}
+
+extension MatMul: OperationDefinition {
+  public var operationKind: Operation.Kind { .matmul }
+  public var family: OperationFamily { .products }
+
+  public func operand(_ index: Int) -> OperandDefinition { epilogue.operand(index, left: "a", right: "b") }
+
+  public func output(of inputs: OperandSpecs) throws -> TensorSpec {
+    try inputs.require(inputs.count >= 2, "takes at least 2 inputs")
+    try inputs.requireFloats()
+    let (a, b) = (inputs[0], inputs[1])
+    try inputs.require(a.rank >= 2, "the left operand needs two axes")
+    let (rows, inner) = transposeLeft ? (a[-1], a[-2]) : (a[-2], a[-1])
+    let (k, columns) = try right.checkedExtents(1, inputs)
+    try inputs.require(k == inner, "inner extents \(inner) and \(k) differ")
+    if isBatched(b) {
+      try inputs.require(a.dimensions.dropLast(2) == b.dimensions.dropLast(2), "leading axes differ")
+    } else {
+      try inputs.require(
+        !transposeLeft || a.rank == 2, "a transposed batch needs a batched right operand")
+    }
+    let output = Shape(a.dimensions.dropLast(2) + [rows, columns])
+    try epilogue.check(inputs, output: output, images: nil)
+    return inputs.like(output)
+  }
+
+  public func work(of inputs: [TensorSpec], output: TensorSpec) -> Work {
+    let inner = inputs[0].shape[transposeLeft ? -2 : -1]
+    return Work(perElement: 2 * inner + epilogue.flops + (scale == 1 ? 0 : 1), inputs, output)
+  }
+
+  /// The primitive is the plain product of row-major operands.
+  public var decomposition: Decomposition? {
+    if self == MatMul() { return nil }
+    return { inputs in
+      let operands = epilogue.operands(inputs)
+      let a = transposeLeft ? try operands.left.transposingLastAxes() : operands.left
+      let product = try a.matmul(right.rowMajor(operands.right))
+      return try epilogue.decomposed(scale == 1 ? product : product * scale, operands)
+    }
+  }
+
+  public func accuracy(of inputs: [TensorSpec]) -> Accuracy {
+    var (squares, plain) = (self, self)
+    squares.scale = scale * scale
+    squares.epilogue.activation = .identity
+    plain.epilogue.activation = .identity
+    return .sum(
+      terms: inputs[0].shape[transposeLeft ? -2 : -1] + 3, squares: .matmul(squares), plain: .matmul(plain),
+      divisor: 1)
+  }
+
+  public var locality: Locality { .product(self) }
+
+  public func extents(of inputs: [TensorSpec]) -> Extents {
+    let (a, b) = (inputs[0].shape, inputs[1].shape)
+    let (rows, inner) = transposeLeft ? (a[-1], a[-2]) : (a[-2], a[-1])
+    let hasOwnRight = isBatched(b)
+    return .own(a.dimensions.dropLast(2) + [rows, right.extents(b).columns, inner]) { values in
+      let batch = Array(values.dropLast(3))
+      let (m, n, k) = (values[values.count - 3], values[values.count - 2], values[values.count - 1])
+      var smaller = self
+      let matrix: Shape
+      (smaller.right, matrix) = right.storing(rows: k, columns: n)
+      let left = Shape(batch + (transposeLeft ? [k, m] : [m, k]))
+      let shapes = [left, hasOwnRight ? Shape(batch + matrix.dimensions) : matrix]
+      return (.matmul(smaller), shapes + epilogue.shapes(output: Shape(batch + [m, n])))
+    }
+  }
+
+  public var representative: Operation { .matmul(self) }
+}
+
+extension Tensor {
+  /// [..., M, N] -> [..., N, M].
+  func transposingLastAxes() throws -> Tensor {
+    let rank = shape.rank
+    return try transposed(Array(0..<rank - 2) + [rank - 1, rank - 2])
+  }
+}
