@@ -58,6 +58,8 @@ public enum WeightUse: Sendable, Hashable {
 
 /// A device that computes. Calls take effect in the order in which they are made; `execute` and `upload` may
 /// return before the work is done, and an error of theirs may surface at `download` or `synchronize`.
+///
+/// A backend over another one is a `ForwardingBackend`, one that computes nothing an `IdleBackend`.
 public protocol Backend: AnyObject, Sendable {
   /// As the user names it: `cpu`, `opencl:0`.
   var name: String { get }
@@ -94,26 +96,4 @@ public protocol Backend: AnyObject, Sendable {
   func takeTransfers() throws -> [TransferRecord]
   /// Waits for the work so far, and records no more.
   func stopRecording() throws
-}
-
-extension Backend {
-  private var cannotRecord: TensorError {
-    .deviceFailure(device: name, operation: "recording", reason: "the backend does not record its kernels")
-  }
-
-  /// Throws: recording is a backend's own.
-  public func startRecording() throws { throw cannotRecord }
-  /// Throws: recording is a backend's own.
-  public func takeRecords() throws -> [KernelRecord] { throw cannotRecord }
-  /// Throws: recording is a backend's own.
-  public func takeTransfers() throws -> [TransferRecord] { throw cannotRecord }
-  /// Throws: recording is a backend's own.
-  public func stopRecording() throws { throw cannotRecord }
-}
-
-extension Backend {
-  /// Nil: most devices have memory of their own.
-  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
-    nil
-  }
 }

@@ -6,8 +6,9 @@ import Synchronization
 /// Errors do not add up that way: the first operation that leaves its tolerance is the one at fault, and not one
 /// further down that inherited wrong numbers. Where the two disagree float64 says who is right: it throws
 /// `Divergence` where the device is wrong, and notes a `ReferenceFault` and goes on where the reference is.
-public final class ShadowBackend: Backend {
-  private let backend: any Backend
+public final class ShadowBackend: ForwardingBackend {
+  /// The device that is held to the reference.
+  public let base: any Backend
   private let reference: Device
   private let asksAlways: Bool
   private let notice: @Sendable (ReferenceFault) -> Void
@@ -22,7 +23,7 @@ public final class ShadowBackend: Backend {
     _ backend: any Backend, reference: any Backend, asksAlways: Bool = false,
     notice: @escaping @Sendable (ReferenceFault) -> Void = { _ in }
   ) throws {
-    self.backend = backend
+    base = backend
     self.reference = Device(reference)
     (self.asksAlways, self.notice) = (asksAlways, notice)
     try backend.startRecording()
@@ -31,40 +32,17 @@ public final class ShadowBackend: Backend {
   /// What was compared so far.
   public var compared: ShadowRecord { record.withLock { $0 } }
 
-  public var name: String { backend.name }
-  public var memory: MemoryUse { backend.memory }
-
-  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
-    backend.weightLayout(use, columns: columns)
+  /// Throws `TensorError.deviceFailure`: each comparison takes the device's records.
+  public func startRecording() throws {
+    throw TensorError.deviceFailure(
+      device: name, operation: "recording", reason: "a backend that is compared has no records left")
   }
-
-  public func allocate(byteCount: Int) throws -> any Storage { try backend.allocate(byteCount: byteCount) }
-
-  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
-    backend.adopt(bytes, owner: owner)
-  }
-
-  public func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
-    try backend.upload(bytes, to: storage, byteOffset: byteOffset)
-  }
-
-  public func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer)
-    throws
-  {
-    try backend.download(storage, byteOffset: byteOffset, into: bytes)
-  }
-
-  public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool {
-    backend.supports(operation, inputs: inputs)
-  }
-
-  public func synchronize() throws { try backend.synchronize() }
 
   /// Runs on the device and on the reference, and compares. Throws `Divergence`, and what either throws.
   public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
-    try backend.execute(operation, inputs: inputs, output: output)
-    let kernels = try backend.takeRecords()
-    _ = try backend.takeTransfers()
+    try base.execute(operation, inputs: inputs, output: output)
+    let kernels = try base.takeRecords()
+    _ = try base.takeTransfers()
     let operands = try inputs.map(read)
     let got = try read(output)
     let finding = try compare(operation, operands, got)
@@ -72,12 +50,12 @@ public final class ShadowBackend: Backend {
     if let error = finding.referenceError, error > 1 {
       let fault = ReferenceFault(
         operation: operation.name, path: LayerPath.current, reference: reference.name, error: error,
-        device: backend.name, deviceError: finding.ratio)
+        device: base.name, deviceError: finding.ratio)
       if record.withLock({ $0.add(fault) }) { notice(fault) }
     }
     guard let problem = finding.problem else { return }
     throw Divergence(
-      operation: operation, inputs: operands, output: got, path: LayerPath.current, device: backend.name,
+      operation: operation, inputs: operands, output: got, path: LayerPath.current, device: base.name,
       reference: reference.name, kernels: kernels.map { "\($0.kernel) \($0.variant)" }, ratio: finding.ratio,
       referenceRatio: finding.referenceError, problem: problem)
   }
@@ -85,7 +63,7 @@ public final class ShadowBackend: Backend {
   private func read(_ view: TensorView) throws -> Operand {
     let bytes = try [UInt8](unsafeUninitializedCapacity: view.spec.byteCount) { buffer, count in
       if !buffer.isEmpty {
-        try backend.download(
+        try base.download(
           view.storage, byteOffset: view.byteOffset, into: UnsafeMutableRawBufferPointer(buffer))
       }
       count = view.spec.byteCount

@@ -4,32 +4,51 @@ import Synchronization
 import Testing
 
 /// Holds memory and computes nothing but what it is told it can.
-private final class Bare: Backend {
+private final class Bare: ForwardingBackend {
   let name = "bare"
-  private let cpu = CPUBackend()
+  let base: any Backend = CPUBackend()
   private let supported: @Sendable (Operation) -> Bool
 
   init(supporting supported: @escaping @Sendable (Operation) -> Bool = { _ in false }) {
     self.supported = supported
   }
 
-  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
-  var memory: MemoryUse { cpu.memory }
-  func allocate(byteCount: Int) throws -> any Storage { try cpu.allocate(byteCount: byteCount) }
-  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
-    try cpu.upload(bytes, to: storage, byteOffset: byteOffset)
-  }
-  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
-    try cpu.download(storage, byteOffset: byteOffset, into: bytes)
-  }
   func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { supported(operation) }
-  func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
-    try cpu.execute(operation, inputs: inputs, output: output)
-  }
-  func synchronize() throws {}
+}
+
+/// A wrapper with nothing of its own.
+private final class Plain: ForwardingBackend {
+  let base: any Backend
+  init(_ base: any Backend) { self.base = base }
 }
 
 @Suite struct DeviceTests {
+  @Test func aForwardingBackendPassesEverythingOn() throws {
+    let cpu = CPUBackend()
+    let plain = Plain(cpu)
+    let device = Device(plain)
+    #expect(plain.name == "cpu" && plain.supports(.geglu, inputs: []))
+    #expect(plain.weightLayout(.linear, columns: 4) == cpu.weightLayout(.linear, columns: 4))
+    let owner = [Float](repeating: 1, count: 16).withUnsafeBytes { bytes in plain.adopt(bytes, owner: cpu) }
+    #expect(owner?.byteCount == 64)
+    try plain.startRecording()
+    let x = try float32([1, 2], [2], on: device)
+    #expect(try (x + x).floats() == [2, 4])
+    #expect(try plain.takeRecords().map(\.kernel) == ["add"])
+    #expect(try plain.takeTransfers().map(\.direction) == [.upload, .download])
+    try plain.stopRecording()
+    #expect(try (x + x).floats() == [2, 4] && cpu.takeRecords().isEmpty)
+    #expect(plain.memory == cpu.memory && cpu.memory.inUse > 0)
+  }
+
+  @Test func anIdleBackendReadsAsZeros() throws {
+    final class Idle: IdleBackend { let name = "idle" }
+    let device = Device(Idle())
+    let x = try float32([1, 2], [2], on: device)
+    #expect(try (x + x).floats() == [0, 0])
+    #expect(throws: TensorError.self) { try device.backend.startRecording() }
+  }
+
   @Test func fallbacksAreCounted() throws {
     let device = Device(Bare(), fallback: CPUBackend())
     let x = try float32([1, 2, 3, 4], [2, 2], on: device)

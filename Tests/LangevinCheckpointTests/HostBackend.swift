@@ -2,7 +2,7 @@ import Foundation
 import LangevinTensor
 
 /// Memory without arithmetic: what loading and saving a checkpoint asks of a device.
-final class HostBackend: Backend {
+final class HostBackend: IdleBackend {
   final class Block: Storage, @unchecked Sendable {
     let bytes: UnsafeMutableRawBufferPointer
     var byteCount: Int { bytes.count }
@@ -12,9 +12,7 @@ final class HostBackend: Backend {
   }
 
   let name = "host"
-  let memory = MemoryUse()
 
-  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
   func allocate(byteCount: Int) throws -> any Storage { Block(byteCount: byteCount) }
 
   func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
@@ -31,7 +29,6 @@ final class HostBackend: Backend {
   func execute(_ operation: LangevinTensor.Operation, inputs: [TensorView], output: TensorView) throws {
     throw TensorError.unsupported(operation: operation.name, inputs: inputs.map(\.spec), device: name)
   }
-  func synchronize() throws {}
 }
 
 let host = Device(HostBackend())

@@ -129,23 +129,13 @@ import Testing
 }
 
 /// The CPU backend until it fails for good.
-private final class FailingBackend: PeakMeasuring {
+private final class FailingBackend: ForwardingBackend, PeakMeasuring {
   let name = "failing"
-  private let base = CPUBackend()
+  let base: any Backend = CPUBackend()
   private let left: Mutex<Int>
 
   init(after count: Int) { left = Mutex(count) }
 
-  var memory: MemoryUse { base.memory }
-  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
-  func allocate(byteCount: Int) throws -> any Storage { try base.allocate(byteCount: byteCount) }
-  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
-    try base.upload(bytes, to: storage, byteOffset: byteOffset)
-  }
-  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
-    try base.download(storage, byteOffset: byteOffset, into: bytes)
-  }
-  func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { true }
   func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
     let isLeft = left.withLock { count in
       count -= 1
@@ -156,6 +146,5 @@ private final class FailingBackend: PeakMeasuring {
     }
     try base.execute(operation, inputs: inputs, output: output)
   }
-  func synchronize() throws {}
   func measurePeak() throws -> PeakRates { PeakRates(flops: 1e11, bandwidth: 1e10) }
 }

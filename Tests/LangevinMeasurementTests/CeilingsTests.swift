@@ -55,17 +55,6 @@ import enum LangevinTensor.Operation
   }
 }
 
-/// Computes nothing.
-private final class MuteBackend: Backend {
+private final class MuteBackend: IdleBackend {
   let name = "mute"
-  var memory: MemoryUse { MemoryUse() }
-  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
-  func allocate(byteCount: Int) throws -> any Storage {
-    throw TensorError.outOfMemory(device: name, requested: byteCount, inUse: 0, limit: 0)
-  }
-  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {}
-  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {}
-  func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { false }
-  func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {}
-  func synchronize() throws {}
 }

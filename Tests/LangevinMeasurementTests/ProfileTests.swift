@@ -120,27 +120,10 @@ import Testing
 }
 
 /// The CPU backend under another name, without a softmax.
-private final class Partial: Backend {
-  private let base = CPUBackend()
-  var name: String { "partial" }
-  var memory: MemoryUse { base.memory }
-  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
-  func allocate(byteCount: Int) throws -> any Storage { try base.allocate(byteCount: byteCount) }
-  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
-    try base.upload(bytes, to: storage, byteOffset: byteOffset)
-  }
-  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
-    try base.download(storage, byteOffset: byteOffset, into: bytes)
-  }
+private final class Partial: ForwardingBackend {
+  let base: any Backend = CPUBackend()
+  let name = "partial"
   func supports(_ operation: LangevinTensor.Operation, inputs: [TensorSpec]) -> Bool {
     operation.kind != .softmax
   }
-  func execute(_ operation: LangevinTensor.Operation, inputs: [TensorView], output: TensorView) throws {
-    try base.execute(operation, inputs: inputs, output: output)
-  }
-  func synchronize() throws {}
-  func startRecording() throws { try base.startRecording() }
-  func takeRecords() throws -> [KernelRecord] { try base.takeRecords() }
-  func takeTransfers() throws -> [TransferRecord] { try base.takeTransfers() }
-  func stopRecording() throws { try base.stopRecording() }
 }

@@ -129,15 +129,6 @@ private let devices = openDevices()
 }
 
 /// A backend without recording.
-private final class Silent: Backend {
+private final class Silent: IdleBackend {
   let name = "silent"
-  let memory = MemoryUse()
-  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
-  func allocate(byteCount: Int) throws -> any Storage { throw unable }
-  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {}
-  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {}
-  func supports(_ operation: LangevinTensor.Operation, inputs: [TensorSpec]) -> Bool { false }
-  func execute(_ operation: LangevinTensor.Operation, inputs: [TensorView], output: TensorView) throws {}
-  func synchronize() throws {}
-  private var unable: TensorError { .unsupported(operation: "everything", inputs: [], device: name) }
 }

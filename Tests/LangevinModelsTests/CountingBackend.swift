@@ -2,8 +2,8 @@ import LangevinTensor
 import Synchronization
 
 /// Another backend, and the most bytes that tensors asked it for at once: without what its pool rounds up to and
-/// without scratch space.
-final class CountingBackend: Backend {
+/// without scratch space. Memory of a checkpoint's file is not counted, as in a plan.
+final class CountingBackend: ForwardingBackend {
   private final class Counted: Storage {
     let base: any Storage
     let owner: CountingBackend
@@ -17,7 +17,7 @@ final class CountingBackend: Backend {
     deinit { owner.count(-base.byteCount) }
   }
 
-  private let base: any Backend
+  let base: any Backend
   private let state = Mutex((inUse: 0, peak: 0))
 
   init(_ base: any Backend) { self.base = base }
@@ -36,17 +36,8 @@ final class CountingBackend: Backend {
     TensorView(storage: unwrapped(view.storage), offset: view.offset, spec: view.spec)
   }
 
-  var name: String { base.name }
-  var memory: MemoryUse { base.memory }
-  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
-    base.weightLayout(use, columns: columns)
-  }
   func allocate(byteCount: Int) throws -> any Storage {
     Counted(try base.allocate(byteCount: byteCount), self)
-  }
-  /// Memory of the file, which no plan counts.
-  func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
-    base.adopt(bytes, owner: owner)
   }
   func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {
     try base.upload(bytes, to: unwrapped(storage), byteOffset: byteOffset)
@@ -54,11 +45,7 @@ final class CountingBackend: Backend {
   func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
     try base.download(unwrapped(storage), byteOffset: byteOffset, into: bytes)
   }
-  func supports(_ operation: LangevinTensor.Operation, inputs: [TensorSpec]) -> Bool {
-    base.supports(operation, inputs: inputs)
-  }
   func execute(_ operation: LangevinTensor.Operation, inputs: [TensorView], output: TensorView) throws {
     try base.execute(operation, inputs: inputs.map(unwrapped), output: unwrapped(output))
   }
-  func synchronize() throws { try base.synchronize() }
 }

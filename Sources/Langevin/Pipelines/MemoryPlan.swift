@@ -72,7 +72,7 @@ public struct MemoryPlan: Sendable {
 }
 
 /// Counts the bytes of tensors, notes what runs and computes nothing: every number is zero.
-private final class PlanningBackend: Backend {
+private final class PlanningBackend: IdleBackend {
   private final class Block: Storage {
     let byteCount: Int
     private let owner: PlanningBackend
@@ -125,14 +125,8 @@ private final class PlanningBackend: Backend {
     // Memory of the mapped file, which the system takes back when it must.
     model.adopt(bytes, owner: owner)
   }
-  func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {}
-  func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
-    bytes.initializeMemory(as: UInt8.self, repeating: 0)
-  }
-  func supports(_ operation: LangevinTensor.Operation, inputs: [TensorSpec]) -> Bool { true }
   func execute(_ operation: LangevinTensor.Operation, inputs: [TensorView], output: TensorView) throws {
     let call = OperationCall(operation, inputs: inputs.map(\.spec), output: output.spec)
     state.withLock { _ = $0.calls.insert(call) }
   }
-  func synchronize() throws {}
 }

@@ -98,29 +98,11 @@ public struct ModelShapeCollector: Sendable {
   }
 }
 
-/// Computes nothing and holds nothing: every number is zero. It lets a model of any size run for its shapes.
-public final class ShapeBackend: Backend {
-  private final class Nothing: Storage {
-    let byteCount: Int
-    init(_ byteCount: Int) { self.byteCount = byteCount }
-  }
-
+/// Computes nothing and holds nothing: every number is zero. It lets a model of any size run for its shapes. Cases
+/// are adapted to a device's layout when they run.
+public final class ShapeBackend: IdleBackend {
   public let name = "shapes"
 
   /// A backend that infers shapes and computes nothing.
   public init() {}
-
-  /// Row-major always: cases are adapted to a device's layout when they run.
-  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
-  public var memory: MemoryUse { MemoryUse() }
-  public func allocate(byteCount: Int) throws -> any Storage { Nothing(byteCount) }
-  public func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws {}
-  public func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer)
-    throws
-  {
-    bytes.initializeMemory(as: UInt8.self, repeating: 0)
-  }
-  public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { true }
-  public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {}
-  public func synchronize() throws {}
 }
