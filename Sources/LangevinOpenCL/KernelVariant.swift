@@ -5,20 +5,7 @@ import LangevinTensor
 // Foundation has an `Operation` too; the scoped import wins.
 import enum LangevinTensor.Operation
 
-/// An operation with the shapes that it is called with.
-public struct OperationCall: Sendable, Hashable, Codable {
-  /// The operation that is called.
-  public let operation: Operation
-  /// In the operation's order.
-  public let inputs: [TensorSpec]
-  /// The output's shape and dtype.
-  public let output: TensorSpec
-
-  /// `output` is what shape inference gives.
-  public init(_ operation: Operation, inputs: [TensorSpec], output: TensorSpec) {
-    (self.operation, self.inputs, self.output) = (operation, inputs, output)
-  }
-
+extension OperationCall {
   /// Elements of all operands.
   var elements: Int { inputs.reduce(output.shape.count) { $0 + $1.shape.count } }
 }
@@ -46,7 +33,7 @@ public struct KernelVariant: Sendable, Hashable, Codable {
 }
 
 /// Compiles the kernels of one program: calls, each with those of its kernels that are wanted.
-public struct CompileJob: Sendable, Codable {
+public struct CompileJob: CompilationJob {
   /// A call, and the kernels that it needs.
   public struct Part: Sendable, Codable {
     /// The call.

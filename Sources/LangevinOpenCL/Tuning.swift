@@ -74,16 +74,6 @@ final class Tuning {
   }
 }
 
-/// What a compiler made of a kernel.
-public struct KernelResources: Sendable, Hashable {
-  /// The most work-items of a work-group.
-  public var workGroupSize: Int
-  /// Local memory of a work-group, in bytes.
-  public var localMemory: Int
-  /// Bytes a work-item; on a GPU what did not fit into registers.
-  public var privateMemory: Int
-}
-
 extension OpenCLBackend {
   /// By what the parameters of an operation are chosen here; nil where its kernels have none.
   public func tuningKey(_ operation: Operation, inputs: [TensorSpec], output: TensorSpec) -> TuningKey? {

@@ -4,33 +4,7 @@ import LangevinTensor
 import Logging
 
 /// What a search found for a key.
-public struct TuningEntry: Sendable, Hashable {
-  /// What the parameters are for.
-  public var key: TuningKey
-  /// The fastest of those that gave right results.
-  public var parameters: TuningParameters
-  /// The next fastest, where another was right.
-  public var runnerUp: TuningParameters?
-  /// Seconds of the largest shape with the shipped parameters and with these, at the time of the search.
-  public var shippedSeconds: Double
-  /// Seconds of one launch with these parameters.
-  public var tunedSeconds: Double
-  /// How many parameters were timed.
-  public var candidates: Int
-
-  /// An entry of the cache.
-  public init(
-    key: TuningKey, parameters: TuningParameters, runnerUp: TuningParameters? = nil, shippedSeconds: Double,
-    tunedSeconds: Double, candidates: Int
-  ) {
-    self.key = key
-    self.parameters = parameters
-    self.runnerUp = runnerUp
-    self.shippedSeconds = shippedSeconds
-    self.tunedSeconds = tunedSeconds
-    self.candidates = candidates
-  }
-}
+public typealias TuningEntry = TuningFinding<TuningKey, TuningParameters>
 
 /// The results of searches on disk, a file a device, in JSON under the XDG cache directory. A file is believed
 /// only where its version, its device and its checksum agree.
@@ -168,30 +142,7 @@ struct TuningCache: Sendable {
   }
 }
 
-/// What searches have kept on disk for one device and driver.
-public struct KeptTuning: Sendable {
-  /// One kind of operation, storage and size.
-  public struct Row: Sendable {
-    public var key: String
-    public var parameters: String
-    /// How many times faster than the shipped parameters, at the time of the search.
-    public var gain: Double
-    /// Whether the kernels are still those that were measured; parameters of others are not used.
-    public var isOfTheseKernels: Bool
-  }
-
-  /// The device's name, platform and driver.
-  public var device: String
-  public var platform: String
-  public var driver: String
-  public var rows: [Row]
-  /// When the file was written last.
-  public var date: Date
-  public let file: URL
-
-  /// How many rows can be in use.
-  public var inForce: Int { rows.count { $0.isOfTheseKernels } }
-
+extension KeptTuning {
   /// Of all devices and drivers that were ever tuned here, sorted by file; damaged files are left out.
   public static func all(in directory: URL? = nil) -> [KeptTuning] {
     guard let folder = directory ?? CacheFolder.url("tuning"),
@@ -204,15 +155,6 @@ public struct KeptTuning: Sendable {
   public static func of(_ device: DeviceDescription, in directory: URL? = nil) -> KeptTuning? {
     TuningCache(device: device, directory: directory ?? CacheFolder.url("tuning")).url.flatMap(
       TuningCache.kept)
-  }
-
-  /// Takes the file away; the shipped parameters are used again. Throws `OpenCLError.cache`.
-  public func remove() throws {
-    do {
-      try FileManager.default.removeItem(at: file)
-    } catch {
-      throw OpenCLError.cache(path: file.path, reason: error.localizedDescription)
-    }
   }
 }
 
@@ -237,7 +179,14 @@ extension TuningCache {
     let device = file.body.device
     return KeptTuning(
       device: device.name, platform: device.platform, driver: device.driver, rows: rows,
-      date: date ?? .distantPast, file: url)
+      date: date ?? .distantPast, file: url
+    ) {
+      do {
+        try FileManager.default.removeItem(at: url)
+      } catch {
+        throw OpenCLError.cache(path: url.path, reason: error.localizedDescription)
+      }
+    }
   }
 }
 

@@ -1,28 +1,11 @@
 import LangevinTensor
 
-/// The operations whose kernels have parameters.
-public enum TunedOperation: String, Sendable, Codable, CaseIterable {
-  /// `matmul`, and convolutions of one tap.
-  case product
-  case convolution
-  case attention
-
-  /// What the sizes of a key are.
-  public var sizeNames: [String] {
-    switch self {
-    case .product: ["rows", "columns", "inner"]
-    case .convolution: ["rows", "columns", "channels", "taps"]
-    case .attention: ["queries", "keys", "head size"]
-    }
-  }
-}
-
 /// What parameters are chosen by: operation, kernels, storage and sizes, large sizes in buckets of half an
 /// octave. A few machine words: it is built and looked up at every launch.
 ///
 /// How many images there are is part of a product's rows, whose bits do not depend on its parameters, and no
 /// part of attention's key, whose bits do: a batch stays equal to its single images.
-public struct TuningKey: Sendable, Hashable {
+public struct TuningKey: TunableKey {
   /// Which operation the parameters are for.
   public let operation: TunedOperation
   /// Which family's kernels.

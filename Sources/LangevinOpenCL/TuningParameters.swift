@@ -1,10 +1,11 @@
 import LangevinKernels
+import LangevinTensor
 
 /// What may be chosen about a kernel: it changes the kernel's speed, never its meaning.
 ///
 /// A kernel with choices has a struct of its own; a new one is a new case here, and the compiler names the
 /// launch that must read it.
-public enum TuningParameters: Sendable, Hashable {
+public enum TuningParameters: TunableParameters {
   /// Products and convolutions of CPU devices, `panels.cl`.
   case panels(PanelParameters)
   /// Products and convolutions of GPUs, `tiled.cl`.
@@ -51,6 +52,9 @@ public enum TuningParameters: Sendable, Hashable {
 }
 
 extension TuningParameters {
+  /// The name of the kernel's file.
+  public var kernel: String { source.rawValue }
+
   /// As the other, with the kernel's file by its name.
   public init?(kernel: String, values: [String: Int]) {
     guard let source = KernelSource(rawValue: kernel) else { return nil }
@@ -58,7 +62,7 @@ extension TuningParameters {
   }
 }
 
-extension TuningParameters: CustomStringConvertible {
+extension TuningParameters {
   /// `MR 8 MV 2 MB 64 KC 512 GROUP 768`.
   public var description: String { values.map { "\($0.name) \($0.value)" }.joined(separator: " ") }
 }

@@ -63,6 +63,8 @@ public enum WeightUse: Sendable, Hashable {
 public protocol Backend: AnyObject, Sendable {
   /// As the user names it: `cpu`, `opencl:0`.
   var name: String { get }
+  /// What it computes on.
+  var identity: BackendIdentity { get }
   /// The form in which a constant right operand of `matmul` and `conv2d` is fastest.
   func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout
   /// What it holds and may hold, in bytes.

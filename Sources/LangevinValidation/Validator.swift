@@ -11,7 +11,7 @@ public struct Validator: Sendable {
     public let device: Device
     /// With driver and version.
     public let description: String
-    /// The OpenCL kernels' form; nil for the CPU backend.
+    /// The form of its kernels; nil where it has only one.
     public let family: String?
 
     /// A device and what to call it in the report.
@@ -19,6 +19,11 @@ public struct Validator: Sendable {
       self.device = device
       self.description = description
       self.family = family
+    }
+
+    /// A device, called what its backend says that it is.
+    public init(_ device: Device) {
+      self.init(device, description: device.identity.summary, family: device.identity.kernels)
     }
   }
 

@@ -147,7 +147,7 @@ final class MeasuredDevices {
   init(_ names: String) throws {
     let choices: [DeviceChoice]
     if names == "all" {
-      choices = [.cpu] + OpenCLDevices.all().map { .openCL($0.index) }
+      choices = BackendRegistry.devices.map { DeviceChoice($0) }
     } else {
       choices = try names.split(separator: ",").map { try DeviceChoice.parse(String($0)) }
     }
@@ -171,15 +171,7 @@ final class MeasuredDevices {
   deinit { try? FileManager.default.removeItem(at: cache) }
 
   private func open(_ choice: DeviceChoice) throws -> Validator.Subject {
-    guard case .openCL(let index?) = choice else {
-      let device = try choice.open { Output.warning($0) }
-      guard let backend = device.backend as? OpenCLBackend else {
-        return Validator.Subject(device, description: device.summary)
-      }
-      return try open(.openCL(backend.description.index))
-    }
-    let backend = try OpenCLBackend(index: index, programCache: cache.appendingPathComponent("\(index)"))
-    let device = Device(backend, fallback: CPUBackend())
-    return Validator.Subject(device, description: device.summary, family: backend.family.rawValue)
+    let options = BackendOptions(programCache: cache.appendingPathComponent("\(choice)"))
+    return Validator.Subject(try choice.open(options, notice: { Output.warning($0) }))
   }
 }

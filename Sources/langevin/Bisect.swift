@@ -42,8 +42,7 @@ struct Bisect: ParsableCommand {
     let model = try options.modelURL()
     let checkpoint = try Checkpoint.open(model, prediction: options.prediction?.rawValue)
     let device = try choice.open(
-      fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
-      notice: { Output.warning($0) })
+      options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
     let referenceDevice = try other.open(fallback: false, notice: { Output.warning($0) })
     guard referenceDevice.name != device.name else {
       throw ValidationError("--device and --reference are both \(device.name): they would agree")

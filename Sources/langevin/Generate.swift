@@ -73,8 +73,7 @@ struct Generate: ParsableCommand {
     if preview != nil { asked.previewEvery = previewEvery ?? 5 }
 
     let device = try choice.open(
-      fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
-      notice: { Output.warning($0) })
+      options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
     try files.check(fit: pipeline, options)
     var memory = try MemoryPlan(asked, with: checkpoint, precision: options.dtype, on: device)
@@ -204,13 +203,5 @@ extension MemoryPlan {
     return
       "this needs \(Output.bytes(peak)) for the \(worst), and \(device.name) offers \(Output.bytes(limit)); "
       + "try --precision f16, --low-memory or a smaller picture"
-  }
-}
-
-extension Device {
-  /// Its name and what it is.
-  var label: String {
-    if let backend = backend as? OpenCLBackend { return "\(name) (\(backend.description.name))" }
-    return "\(name) (OpenBLAS, \(CPUBackend.blasCore), \(CPUBackend.cores) cores)"
   }
 }

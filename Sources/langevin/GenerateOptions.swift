@@ -88,6 +88,9 @@ import Langevin
   /// Storage of weights and activations.
   var dtype: DType { (self.precision ?? .f32).dtype }
 
+  /// How the device is opened.
+  var backend: BackendOptions { BackendOptions(memoryLimit: deviceMemory.map { $0 << 20 }) }
+
   /// Takes up what a picture to repeat carries, and checks what does not depend on devices or the model. Returns
   /// the prompts.
   mutating func check() throws -> [String] {

@@ -7,7 +7,7 @@ import LangevinMeasurement
 enum KeptTunings {
   /// A table for each device and driver.
   static func show() {
-    let all = KeptTuning.all()
+    let all = all()
     for tuning in all {
       Output.wrapped(title(tuning))
       var table = TextTable([.left("operation and sizes from"), .right("gain"), .left("parameters")])
@@ -22,16 +22,9 @@ enum KeptTunings {
 
   /// Forgets what is kept for a device, or for `all`.
   static func reset(_ device: String) throws {
-    let kept: [KeptTuning]
-    if device == "all" {
-      kept = KeptTuning.all()
-    } else {
-      let choice = try DeviceChoice.parse(device)
-      guard let backend = try choice.open().backend as? OpenCLBackend else {
-        throw TunerError.nothingToTune(device: device)
-      }
-      kept = [KeptTuning.of(backend.description)].compactMap { $0 }
-    }
+    let kept =
+      device == "all"
+      ? all() : [try DeviceChoice.parse(device).open().tunable.keptTuning].compactMap { $0 }
     for tuning in kept {
       try tuning.remove()
       Output.result("forgotten: \(title(tuning))")
@@ -39,18 +32,13 @@ enum KeptTunings {
     if kept.isEmpty { Output.note("nothing was tuned\(device == "all" ? "" : " on \(device)")") }
   }
 
-  /// `NAME (PLATFORM, driver 1.2): 7 shapes, since 2026-01-31 12:00`.
-  private static func title(_ tuning: KeptTuning) -> String {
-    "\(tuning.device) (\(tuning.platform), driver \(tuning.driver)): \(summary(tuning))"
+  /// Of every provider whose backends are tuned.
+  private static func all() -> [KeptTuning] {
+    BackendRegistry.providers.compactMap { $0 as? any TuningProvider }.flatMap { $0.keptTunings() }
   }
 
-  /// For `langevin devices` too.
-  static func summary(_ tuning: KeptTuning) -> String {
-    let format = DateFormatter()
-    format.dateFormat = "yyyy-MM-dd HH:mm"
-    let shapes = tuning.inForce == 1 ? "1 shape" : "\(tuning.inForce) shapes"
-    let others = tuning.rows.count - tuning.inForce
-    return "\(shapes), last tuned \(format.string(from: tuning.date))"
-      + (others > 0 ? "; \(others) of other kernels, which are not used" : "")
+  /// `NAME (PLATFORM, driver 1.2): 7 shapes, since 2026-01-31 12:00`.
+  private static func title(_ tuning: KeptTuning) -> String {
+    "\(tuning.device) (\(tuning.platform), driver \(tuning.driver)): \(tuning.summary)"
   }
 }

@@ -6,29 +6,33 @@ import LangevinMeasurement
 enum KernelPreparation {
   /// Shows progress where it takes a while. Throws `KernelCompilation.Failure`, `Interrupted`.
   static func run(_ calls: Set<OperationCall>, on device: Device, _ display: inout ProgressDisplay) throws {
-    guard let backend = device.backend as? OpenCLBackend else { return }
-    let ready = backend.readyKernels
-    let jobs = ready.missing(of: try backend.compileJobs(for: calls))
+    guard let backend = device.backend as? any CompilingBackend else { return }
+    try compile(calls, for: backend, &display)
+  }
+
+  private static func compile(
+    _ calls: Set<OperationCall>, for backend: some CompilingBackend, _ display: inout ProgressDisplay
+  ) throws {
+    let jobs = try backend.missingJobs(for: calls)
     guard !jobs.isEmpty else { return }
     let total = jobs.reduce(0) { $0 + $1.variantCount }
     let start = ContinuousClock.now
     defer { display.close() }
     do {
-      let compilation = KernelCompilation(for: backend, executable: Tool.executable)
-      let done = try compilation.run(jobs) { count in
+      let done = try KernelCompilation(executable: Tool.executable).run(jobs, for: backend) { count in
         try Interrupt.check()
         // Kernels that the driver finds in its cache take less.
         if ContinuousClock.now - start > .milliseconds(700) {
-          display.compiling(count, of: total, for: device.name)
+          display.compiling(count, of: total, for: backend.name)
         }
       }
-      ready.add(done)
+      backend.remember(done)
     } catch let failure as KernelCompilation.Failure {
-      guard case .damagedCache(_, _, let fresh, _) = failure else { throw failure }
+      guard case .damagedCache(let cache, _) = failure else { throw failure }
       display.close()
       Output.warning("\(failure)")
       // The driver reads the variable once, when it is loaded.
-      Tool.restart(setting: "POCL_CACHE_DIR", to: fresh.path)
+      Tool.restart(setting: cache.variable, to: cache.fresh.path)
       throw failure
     }
   }

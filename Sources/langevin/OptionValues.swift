@@ -86,18 +86,21 @@ extension NoiseKind: ExpressibleByArgument {
 extension DeviceChoice {
   /// Throws one line that lists what there is.
   static func parse(_ text: String) throws -> DeviceChoice {
-    func known(_ devices: [DeviceDescription]) -> String {
-      (["auto", "cpu"] + devices.map { "opencl:\($0.index) (\($0.name))" }).joined(separator: ", ")
+    func known() -> String {
+      let devices = BackendRegistry.devices.map { $0.name + ($0.title.map { " (\($0))" } ?? "") }
+      return (["auto"] + devices).joined(separator: ", ")
     }
     guard let choice = DeviceChoice(text) else {
-      throw ValidationError("unknown device '\(text)'; there are: \(known(OpenCLDevices.all()))")
+      throw ValidationError("unknown device '\(text)'; there are: \(known())")
     }
     // Drivers are asked only where one is wanted by number: loading them takes time, and may fail.
-    guard case .openCL(let index?) = choice else { return choice }
-    let devices = OpenCLDevices.all()
-    if !devices.contains(where: { $0.index == index }) {
-      let reason = devices.isEmpty ? "no OpenCL device was found; " : ""
-      throw ValidationError("there is no device \(text); \(reason)there are: \(known(devices))")
+    guard let number = choice.number, let provider = choice.provider.flatMap(BackendRegistry.provider) else {
+      return choice
+    }
+    let devices = provider.devices()
+    if !devices.contains(where: { $0.number == number }) {
+      let reason = devices.isEmpty ? "no \(provider.title) device was found; " : ""
+      throw ValidationError("there is no device \(text); \(reason)there are: \(known())")
     }
     return choice
   }

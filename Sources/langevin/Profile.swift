@@ -53,8 +53,7 @@ struct ProfileCommand: ParsableCommand {
     let model = try options.modelURL()
     let checkpoint = try Checkpoint.open(model, prediction: options.prediction?.rawValue)
     let device = try choice.open(
-      fallback: !options.noFallback, memoryLimit: options.deviceMemory.map { $0 << 20 },
-      notice: { Output.warning($0) })
+      options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
     try options.check(pictures ?? [], fit: pipeline)
     let request = try pipeline.filled(

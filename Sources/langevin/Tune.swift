@@ -67,18 +67,29 @@ struct Tune: ParsableCommand {
     if let file { try OutputFile.check(file) }
     let (name, checkpoint) = try RandomModel.open(model)
     let device = try choice.open(notice: { Output.warning($0) })
+    let search = Search(name: name, checkpoint: checkpoint, file: file)
+    try run(search, on: device, device.tunable)
+  }
 
-    var settings = Tuner.Settings()
+  /// What is searched for, and where the report goes.
+  private struct Search {
+    let name: String
+    let checkpoint: Checkpoint
+    let file: URL?
+  }
+
+  private func run(_ search: Search, on device: Device, _ backend: some TunableBackend) throws {
+    let (name, file) = (search.name, search.file)
+    var settings = TunerSettings()
     settings.budget = budget
     settings.again = again
     settings.version = LangevinCommand.configuration.version
-    let tuner = try Tuner(device, model: name, settings: settings)
-    guard let backend = device.backend as? OpenCLBackend else { return }
+    let tuner = Tuner(device, backend, model: name, settings: settings)
     if !quiet { Output.note("looking at what \(name) computes") }
     let counts = try OperationCounts.observing(
-      checkpoint, precision: precision.dtype, steps: steps, check: Interrupt.check)
+      search.checkpoint, precision: precision.dtype, steps: steps, check: Interrupt.check)
     var display = TuningDisplay(isShown: !quiet)
-    if !TuningCandidate.isKnownDriver(backend.description) {
+    if backend.mayCrash {
       let arguments = ["tune", "--device", device.name, "--candidate"]
       tuner.isolated = { try TuningCandidate($0, $1, $2).reasonAgainst(arguments: arguments) }
     }
@@ -131,7 +142,7 @@ private struct TuningDisplay {
     Output.note(text)
   }
 
-  mutating func show(_ event: Tuner.Progress) {
+  mutating func show<Backend>(_ event: Tuner<Backend>.Progress) {
     switch event {
     case .target(let target, let index, let count, let share):
       title = "\(target.key.operation.rawValue) \(target.test.name) \(target.dtype.rawValue)"

@@ -54,7 +54,7 @@ struct Validate: ParsableCommand {
     help: "edge: odd, empty and long ones; model: those of Stable Diffusion; tiny: for a simulator; or all.")
   var shapes = Shapes.edge
   @Option(help: "The OpenCL kernels' form, cpu or gpu. (default: what fits the device)")
-  var family: KernelFamily?
+  var family: String?
   @Option(help: "Storage: f32, f16, bf16 or all. (default: all; f32 for model shapes)")
   var precision: Storage?
   @Option(parsing: .unconditional, help: "Of the inputs.")
@@ -71,6 +71,7 @@ struct Validate: ParsableCommand {
   func run() throws {
     Interrupt.install()
     guard repeats > 0 else { throw ValidationError("--repeats must be at least 1, got \(repeats)") }
+    try Validate.check(family: family)
     let file = json.map { URL(fileURLWithPath: $0) }
     if let file { try OutputFile.check(file) }
     if let replay, replay.hasSuffix(".safetensors") {
@@ -140,7 +141,7 @@ struct Validate: ParsableCommand {
   }
 
   /// Runs what `langevin bisect` saved.
-  private static func again(_ capture: Capture, _ device: String, family: KernelFamily?) throws {
+  private static func again(_ capture: Capture, _ device: String, family: String?) throws {
     var agrees = true
     for subject in try subjects(device, family: family) where subject.device.name != "cpu" || device != "all"
     {
@@ -152,42 +153,44 @@ struct Validate: ParsableCommand {
     if !agrees { throw ExitCode(1) }
   }
 
-  /// The devices that an argument names.
-  private static func subjects(_ text: String, family: KernelFamily?) throws -> [Validator.Subject] {
-    func openCL(_ index: Int) throws -> Validator.Subject {
-      subject(Device(try OpenCLBackend(index: index, family: family)))
+  /// Throws a line that lists what there is for a form of kernels that no provider has.
+  private static func check(family: String?) throws {
+    let forms = BackendRegistry.providers.flatMap(\.kernelForms)
+    if let family, !forms.contains(family) {
+      throw ValidationError("unknown --family '\(family)'; there are: \(forms.joined(separator: ", "))")
     }
-    if text == "all" {
-      var subjects = family == nil ? [subject(Device(CPUBackend()))] : []
-      for description in OpenCLDevices.all() {
-        if let problem = description.problem {
-          Output.warning("opencl:\(description.index) (\(description.name)) is left out: \(problem)")
-          continue
-        }
-        do {
-          subjects.append(try openCL(description.index))
-        } catch {
-          Output.warning("opencl:\(description.index) (\(description.name)) is left out: \(error)")
-        }
-      }
-      return subjects
-    }
-    let device = try DeviceChoice.parse(text).open(fallback: false, notice: { Output.warning($0) })
-    if let backend = device.backend as? OpenCLBackend, family != nil {
-      return [try openCL(backend.description.index)]
-    }
-    if family != nil { throw ValidationError("--family is for OpenCL devices, not for \(device.name)") }
-    return [subject(device)]
   }
 
-  private static func subject(_ device: Device) -> Validator.Subject {
-    guard let backend = device.backend as? OpenCLBackend else {
-      return Validator.Subject(device, description: device.label)
+  /// The devices that an argument names, without those of `all` that cannot be used or have no such kernels.
+  static func subjects(_ text: String, family: String?) throws -> [Validator.Subject] {
+    let options = BackendOptions(kernels: family)
+    if text == "all" {
+      let providers = BackendRegistry.providers.filter { provider in
+        family.map(provider.kernelForms.contains) ?? true
+      }
+      return providers.flatMap { $0.devices() }.compactMap { device in
+        func leaveOut(_ reason: String) -> Validator.Subject? {
+          let title = device.title.map { " (\($0))" } ?? ""
+          Output.warning("\(device.name)\(title) is left out: \(reason)")
+          return nil
+        }
+        if let problem = device.problem { return leaveOut(problem) }
+        do {
+          return Validator.Subject(try DeviceChoice(device).open(options, fallback: false))
+        } catch {
+          return leaveOut("\(error)")
+        }
+      }
     }
-    let what = backend.description
-    return Validator.Subject(
-      device, description: "\(what.name), \(what.platform), driver \(what.driver)",
-      family: backend.family.rawValue)
+    do {
+      let device = try DeviceChoice.parse(text).open(
+        options, fallback: false, notice: { Output.warning($0) })
+      return [Validator.Subject(device)]
+    } catch DeviceChoiceError.noSuchKernels(_, let device, _) {
+      let others = BackendRegistry.providers.filter { !$0.kernelForms.isEmpty }.map(\.title)
+      throw ValidationError(
+        "--family is for \(others.joined(separator: " and ")) devices, not for \(device)")
+    }
   }
 
   private func show(_ progress: Validator.Progress) {
@@ -236,7 +239,7 @@ struct Validate: ParsableCommand {
   }
 
   private func line(_ replay: String, _ device: String) -> String {
-    let family = family.map { " --family \($0.rawValue)" } ?? ""
+    let family = family.map { " --family \($0)" } ?? ""
     return "langevin validate --device \(device)\(family) --replay '\(replay)'"
   }
 
@@ -261,5 +264,3 @@ struct Validate: ParsableCommand {
     value.isFinite ? String(format: "%.3g", value) : "\(value)"
   }
 }
-
-extension KernelFamily: ExpressibleByArgument {}

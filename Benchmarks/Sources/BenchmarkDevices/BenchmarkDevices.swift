@@ -1,10 +1,10 @@
 import Benchmark
 import Langevin
 
-/// The devices that benchmarks run on: the CPU backend and every usable OpenCL device.
+/// The devices that benchmarks run on: the CPU backend and every other that can be used.
 public enum BenchmarkDevices {
   public static let all: [DeviceChoice] =
-    [.cpu] + OpenCLDevices.all().filter { $0.problem == nil }.map { .openCL($0.index) }
+    BackendRegistry.devices.filter { $0.problem == nil }.map { DeviceChoice($0) }
 }
 
 /// A workload whose results are on the device, made once and run many times.

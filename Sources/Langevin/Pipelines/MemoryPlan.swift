@@ -1,4 +1,3 @@
-import LangevinOpenCL
 import LangevinTensor
 import Synchronization
 

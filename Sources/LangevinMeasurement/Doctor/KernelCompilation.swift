@@ -9,42 +9,35 @@ import Synchronization
 /// job is done.
 public struct KernelCompilation: Sendable {
   private let prober: Prober
-  private let device: DeviceDescription
-  private let family: KernelFamily
   private let environment: [String: String]
 
   /// What a driver did to the processes that compiled for it.
   public enum Failure: Error, CustomStringConvertible {
     /// It crashed on the files of its cache; with the fresh cache it works, and all is compiled there.
-    case damagedCache(driver: String, folder: URL, fresh: URL, crash: String)
+    case damagedCache(DriverCacheFolder, crash: String)
     /// It crashes whatever its cache holds.
     case crash(device: String, program: String, crash: String)
 
     /// One line, with what to do.
     public var description: String {
       switch self {
-      case .damagedCache(let driver, let folder, let fresh, let crash):
-        "\(driver) crashes on what is in its cache \(folder.path) (\(crash)); using \(fresh.path) instead; "
-          + "run: rm -r \(folder.path)"
+      case .damagedCache(let cache, let crash):
+        "\(cache.driver) crashes on what is in its cache \(cache.folder.path) (\(crash)); using "
+          + "\(cache.fresh.path) instead; run: rm -r \(cache.folder.path)"
       case .crash(let device, let program, let crash):
         "\(device): compiling the kernels of '\(program)': \(crash); `langevin doctor` says what to do"
       }
     }
   }
 
+  /// Whose kernels are compiled, for the processes that do it. The jobs lie beside it.
   private struct Request: Codable {
-    let index: Int
-    let family: KernelFamily.RawValue
-    let jobs: [CompileJob]
+    let device: String
+    let kernels: String?
   }
 
   /// `executable` is the tool, which is run as `langevin probe compile …`.
-  public init(
-    for backend: OpenCLBackend, executable: URL,
-    environment: [String: String] = ProcessInfo.processInfo.environment
-  ) {
-    device = backend.description
-    family = backend.family
+  public init(executable: URL, environment: [String: String] = ProcessInfo.processInfo.environment) {
     self.environment = environment
     prober = Prober(executable: executable, environment: environment, patience: 900)
   }
@@ -55,53 +48,57 @@ public struct KernelCompilation: Sendable {
   /// process could not be started or was killed. Throws `Failure`.
   ///
   /// - Returns: the jobs whose kernels are compiled.
-  public func run(_ jobs: [CompileJob], progress: (Int) throws -> Void) throws -> [CompileJob] {
-    let first = try attempt(jobs, changes: [:], progress)
+  public func run<Backend: CompilingBackend>(
+    _ jobs: [Backend.Job], for backend: Backend, progress: (Int) throws -> Void
+  ) throws -> [Backend.Job] {
+    func attempt(_ changes: [String: String]) throws -> Attempt<Backend.Job> {
+      try self.attempt(jobs, for: backend, changes: changes, progress)
+    }
+    func failure(_ attempt: Attempt<Backend.Job>, _ crash: Prober.Failure) -> Failure {
+      let program = attempt.interrupted.first?.program.split(separator: " ").first.map(String.init)
+      return .crash(
+        device: "\(backend.name) (\(backend.identity.title))", program: program ?? "?", crash: "\(crash)")
+    }
+    let first = try attempt([:])
     guard let crash = first.crash else { return first.done }
-    guard let cache = DriverCache.folder(platform: device.platform, environment: environment) else {
+    guard let cache = backend.driverCache(in: environment) else {
       // Once more: the driver may have met another process at a bad moment.
-      let second = try attempt(jobs, changes: [:], progress)
+      let second = try attempt([:])
       if let crash = second.crash { throw failure(second, crash) }
       return second.done
     }
-    let own = OpenCLBackend.programCacheFolder?.deletingLastPathComponent()
-    let fresh = (own ?? FileManager.default.temporaryDirectory).appendingPathComponent("pocl")
+    let change = [cache.variable: cache.fresh.path]
     // What lies there may be damaged too, and is ours.
-    let isOwn = fresh.standardizedFileURL.path == cache.standardizedFileURL.path
-    if isOwn { try? FileManager.default.removeItem(at: fresh) }
-    var second = try attempt(jobs, changes: ["POCL_CACHE_DIR": fresh.path], progress)
+    let isOwn = cache.fresh.standardizedFileURL.path == cache.folder.standardizedFileURL.path
+    if isOwn { try? FileManager.default.removeItem(at: cache.fresh) }
+    var second = try attempt(change)
     if second.crash != nil, !isOwn {
-      try? FileManager.default.removeItem(at: fresh)
-      second = try attempt(jobs, changes: ["POCL_CACHE_DIR": fresh.path], progress)
+      try? FileManager.default.removeItem(at: cache.fresh)
+      second = try attempt(change)
     }
     if let crash = second.crash { throw failure(second, crash) }
     if isOwn { return second.done }
-    throw Failure.damagedCache(driver: "PoCL", folder: cache, fresh: fresh, crash: crash.short)
+    throw Failure.damagedCache(cache, crash: crash.short)
   }
 
-  private struct Attempt {
-    var done: [CompileJob] = []
-    var interrupted: [CompileJob] = []
+  private struct Attempt<Job> {
+    var done: [Job] = []
+    var interrupted: [Job] = []
     var crash: Prober.Failure?
   }
 
-  private func failure(_ attempt: Attempt, _ crash: Prober.Failure) -> Failure {
-    let program = attempt.interrupted.first?.program.split(separator: " ").first.map(String.init)
-    return .crash(
-      device: "opencl:\(device.index) (\(device.name))", program: program ?? "?", crash: "\(crash)")
-  }
-
-  private func attempt(_ jobs: [CompileJob], changes: [String: String], _ progress: (Int) throws -> Void)
-    throws
-    -> Attempt
-  {
+  private func attempt<Backend: CompilingBackend>(
+    _ jobs: [Backend.Job], for backend: Backend, changes: [String: String], _ progress: (Int) throws -> Void
+  ) throws -> Attempt<Backend.Job> {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
       "langevin-\(UUID().uuidString)")
     defer { try? FileManager.default.removeItem(at: folder) }
     do {
       try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-      try JSONEncoder().encode(Request(index: device.index, family: family.rawValue, jobs: jobs)).write(
+      let request = Request(device: backend.name, kernels: backend.identity.kernels)
+      try JSONEncoder().encode(request).write(
         to: folder.appendingPathComponent(KernelCompilation.request))
+      try JSONEncoder().encode(jobs).write(to: folder.appendingPathComponent(KernelCompilation.jobs))
     } catch { return Attempt() }
     let crash = Mutex<Prober.Failure?>(nil)
     let group = DispatchGroup()
@@ -129,6 +126,7 @@ public struct KernelCompilation: Sendable {
   }
 
   private static let request = "request.json"
+  private static let jobs = "jobs.json"
 
   private enum State: String {
     case taken, done, refused
@@ -141,25 +139,35 @@ public struct KernelCompilation: Sendable {
     do {
       let request = try JSONDecoder().decode(
         Request.self, from: Data(contentsOf: folder.appendingPathComponent(KernelCompilation.request)))
-      let backend = try OpenCLBackend(index: request.index, family: KernelFamily(rawValue: request.family))
-      for (index, job) in request.jobs.enumerated() {
-        let taken = State.taken.url(index, in: folder).path
-        let file = open(taken, O_CREAT | O_EXCL | O_WRONLY, 0o600)
-        // Another process has it; where the folder is gone, nobody waits any more.
-        guard file >= 0 else {
-          if errno == EEXIST { continue }
-          return nil
-        }
-        close(file)
-        let state: State
-        do {
-          try backend.compile(job)
-          state = .done
-        } catch { state = .refused }
-        rename(taken, state.url(index, in: folder).path)
+      guard let choice = DeviceChoice(request.device) else { return "there is no device \(request.device)" }
+      let device = try choice.open(BackendOptions(kernels: request.kernels), fallback: false)
+      guard let backend = device.backend as? any CompilingBackend else {
+        return "\(request.device) compiles nothing"
       }
+      try takeJobs(for: backend, in: folder)
       return nil
     } catch { return "\(error)" }
+  }
+
+  private static func takeJobs<Backend: CompilingBackend>(for backend: Backend, in folder: URL) throws {
+    let jobs = try JSONDecoder().decode(
+      [Backend.Job].self, from: Data(contentsOf: folder.appendingPathComponent(KernelCompilation.jobs)))
+    for (index, job) in jobs.enumerated() {
+      let taken = State.taken.url(index, in: folder).path
+      let file = open(taken, O_CREAT | O_EXCL | O_WRONLY, 0o600)
+      // Another process has it; where the folder is gone, nobody waits any more.
+      guard file >= 0 else {
+        if errno == EEXIST { continue }
+        return
+      }
+      close(file)
+      let state: State
+      do {
+        try backend.compile(job)
+        state = .done
+      } catch { state = .refused }
+      rename(taken, state.url(index, in: folder).path)
+    }
   }
 }
 

@@ -48,14 +48,3 @@ public struct Machine: Sendable, Codable, Hashable {
     #endif
   }
 }
-
-extension Device {
-  /// What it is, with platform and driver, in a line.
-  public var summary: String {
-    guard let backend = backend as? OpenCLBackend else {
-      return "OpenBLAS (\(CPUBackend.blasCore)), \(CPUBackend.cores) cores"
-    }
-    let what = backend.description
-    return "\(what.name), \(what.platform), driver \(what.driver)"
-  }
-}

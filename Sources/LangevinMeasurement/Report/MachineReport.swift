@@ -36,15 +36,15 @@ public struct MachineReport: Sendable, Codable {
     public var name: String
     /// With driver and version.
     public var summary: String
-    /// What OpenCL reports; nil for the CPU backend.
-    public var openCL: DeviceDescription?
+    /// What it is; nil where it could not be opened.
+    public var identity: BackendIdentity?
     /// Why it could not be opened.
     public var failure: String?
 
     /// A device that was opened.
     public init(_ device: Device) {
-      (name, summary) = (device.name, device.summary)
-      openCL = (device.backend as? OpenCLBackend)?.description
+      let identity = device.identity
+      (name, summary, self.identity) = (device.name, identity.summary, identity)
     }
 
     /// A device that was not.

@@ -37,22 +37,17 @@ extension MachineReport {
   }
 
   private var deviceTable: String {
-    var table = MarkdownTable([
-      "device", "what", "platform", "driver", "type", "units", "MHz", "memory", "one buffer", "local",
-      "work-group", "fp16", "fp64", "subgroups",
-    ])
-    func yes(_ value: Bool) -> String { value ? "yes" : "no" }
-    for device in devices {
-      let summary = device.summary + (device.failure.map { "; **failed:** \($0)" } ?? "")
-      guard let it = device.openCL else {
-        table.add([device.name, summary] + [String](repeating: "-", count: 12))
-        continue
-      }
-      table.add([
-        device.name, it.name, "\(it.platform), \(it.platformVersion)", it.driver, it.type,
-        "\(it.computeUnits)", "\(it.clockMHz)", Units.bytes(it.globalMemory), Units.bytes(it.maxAllocation),
-        Units.bytes(it.localMemory), "\(it.maxWorkGroupSize)", yes(it.fp16), yes(it.fp64), yes(it.subgroups),
-      ])
+    let details = devices.map { $0.identity?.details ?? [] }
+    // A column for whatever a device has to say, in the order in which it comes first.
+    var columns: [String] = []
+    for detail in details.joined() where !columns.contains(detail.name) { columns.append(detail.name) }
+    var table = MarkdownTable(["device", "what"] + columns)
+    for (device, details) in zip(devices, details) {
+      // What the columns say is not said twice.
+      let what = details.isEmpty ? device.summary : device.identity?.title ?? device.summary
+      let failure = device.failure.map { "; **failed:** \($0)" } ?? ""
+      let values = columns.map { column in details.first { $0.name == column }?.value ?? "-" }
+      table.add([device.name, what + failure] + values)
     }
     return table.text
   }

@@ -3,34 +3,41 @@ import LangevinValidation
 
 import enum LangevinTensor.Operation
 
+/// How long and how widely to search.
+public struct TunerSettings: Sendable {
+  /// Seconds for all targets together.
+  public var budget = 300.0
+  /// Whether to search again where an earlier search has been.
+  public var again = false
+  /// The tool's version, for the report.
+  public var version = ""
+
+  /// Five minutes of search at most.
+  public init() {}
+}
+
 /// Searches for the fastest right parameters of kernels on one device, key by key, by successive halving: all
 /// candidates are timed once, what is 1.5 times behind is dropped, and the better half is timed again, twice as
 /// long, until two are left to be set against the shipped ones.
 ///
 /// A candidate counts only when it gives the shipped parameters' numbers on the shape itself and passes
 /// validation on edge cases and on that shape.
-public final class Tuner {
-  /// How long and how widely to search.
-  public struct Settings: Sendable {
-    /// Seconds for all targets together.
-    public var budget = 300.0
-    /// Whether to search again where an earlier search has been.
-    public var again = false
-    /// The tool's version, for the report.
-    public var version = ""
-
-    /// Five minutes of search at most.
-    public init() {}
-  }
+public final class Tuner<Backend: TunableBackend> {
+  /// What is searched for.
+  public typealias Parameters = Backend.Parameters
+  /// What is searched for one by one.
+  public typealias Target = TuningTarget<Backend.Key>
+  /// What a search comes to.
+  public typealias Finding = TuningFinding<Backend.Key, Parameters>
 
   /// Where the search is.
   public enum Progress: Sendable {
     /// A key's search begins; `share` is its part of the work of all targets.
-    case target(TuningTarget, index: Int, of: Int, share: Double)
+    case target(Target, index: Int, of: Int, share: Double)
     /// Seconds of one launch, the best so far and the shipped one's, and those left of the budget.
     case candidate(tried: Int, of: Int, best: Double, shipped: Double, left: Double)
     /// Parameters do not count.
-    case rejected(TuningParameters, reason: String)
+    case rejected(Parameters, reason: String)
     /// A key's search is done, and what it found is in use.
     case result(TuningResult)
   }
@@ -39,18 +46,18 @@ public final class Tuner {
   public private(set) var report: TuningReport
   /// Tries a candidate where it can do no harm, in a process of its own; returns why it is not to be used.
   /// For drivers that may crash on what they are given.
-  public var isolated: ((OperationCase, DType, TuningParameters) throws -> String?)?
+  public var isolated: ((OperationCase, DType, Parameters) throws -> String?)?
 
   private let device: Device
-  private let backend: OpenCLBackend
-  private let settings: Settings
+  private let backend: Backend
+  private let settings: TunerSettings
   private let validator: Validator
   private let subject: Validator.Subject
   private var progress: (Progress) throws -> Void = { _ in }
   private var start = ContinuousClock.now
   /// How parameters did under earlier keys of the same kernel, relative to the shipped ones: the better ones
   /// are tried first.
-  private var standing: [Family: [TuningParameters: Double]] = [:]
+  private var standing: [Family: [Parameters: Double]] = [:]
   /// Whether parameters passed the edge cases.
   private var edges: [EdgeKey: String?] = [:]
 
@@ -62,32 +69,31 @@ public final class Tuner {
 
   private struct EdgeKey: Hashable {
     let family: Family
-    let parameters: TuningParameters
+    let parameters: Parameters
   }
 
-  /// A tuner of an OpenCL device. Throws `TunerError.nothingToTune` for another.
-  public init(_ device: Device, model: String, settings: Settings = Settings()) throws {
-    guard let backend = device.backend as? OpenCLBackend else {
-      throw TunerError.nothingToTune(device: device.name)
-    }
+  /// A tuner of a device, whose backend is given once more with its type: `device.tunable` has it.
+  public init(
+    _ device: Device, _ backend: Backend, model: String, settings: TunerSettings = TunerSettings()
+  ) {
     self.device = device
     self.backend = backend
     self.settings = settings
-    let name = "\(device.name) (\(backend.description.name))"
-    report = TuningReport(device: name, driver: backend.description.driver, model: model)
+    let identity = backend.identity
+    report = TuningReport(device: device.label, driver: identity.driver ?? "", model: model)
     var validator = Validator(version: settings.version, reference: Device(CPUBackend()))
     validator.repeats = 2
     validator.shrinks = false
     self.validator = validator
-    subject = Validator.Subject(device, description: name, family: backend.family.rawValue)
+    subject = Validator.Subject(device, description: device.label, family: identity.kernels)
   }
 
   /// Searches for all targets, in their order, each with the part of the budget that its work is of the rest.
   /// What is found is stored at once.
   ///
-  /// Throws `TensorError` where the device fails with the shipped parameters, `OpenCLError.cache`, and what
-  /// `progress` throws to stop.
-  public func run(_ targets: [TuningTarget], progress: @escaping (Progress) throws -> Void) throws {
+  /// Throws `TensorError` where the device fails with the shipped parameters, what the backend throws where it
+  /// cannot store a finding, and what `progress` throws to stop.
+  public func run(_ targets: [Target], progress: @escaping (Progress) throws -> Void) throws {
     self.progress = progress
     start = .now
     let known = backend.tunedEntries
@@ -124,7 +130,7 @@ public final class Tuner {
   /// Parameters under test and the times of their launches. The least counts: what else runs on the machine
   /// only ever adds time.
   private struct Candidate {
-    let parameters: TuningParameters
+    let parameters: Parameters
     var times: [Double] = []
     var best: Double { times.min() ?? .infinity }
   }
@@ -138,11 +144,11 @@ public final class Tuner {
     case unreached
   }
 
-  private func search(_ target: TuningTarget, until deadline: Double) throws -> Outcome {
+  private func search(_ target: Target, until deadline: Double) throws -> Outcome {
     let trial = try TunerTrial(target, on: device, backend)
     let space = ordered(backend.tuningSpace(target.key), for: target)
     var rejected: [TuningResult.Rejection] = []
-    func reject(_ parameters: TuningParameters, _ reason: String) throws {
+    func reject(_ parameters: Parameters, _ reason: String) throws {
       rejected.append(.init(parameters: "\(parameters)", reason: reason))
       try progress(.rejected(parameters, reason: reason))
     }
@@ -177,7 +183,7 @@ public final class Tuner {
           try reject(parameters, "wrong: \(fault)")
           continue
         }
-        if backend.family == .gpu, let resources = first.resources, resources.privateMemory > spill {
+        if backend.countsSpills, let resources = first.resources, resources.privateMemory > spill {
           try reject(parameters, "it spills \(resources.privateMemory) bytes a work-item")
           continue
         }
@@ -226,9 +232,9 @@ public final class Tuner {
   /// The fastest that passes validation, if it is faster than the shipped parameters by more than a clock's
   /// noise, and the next.
   private func choose(
-    _ shipped: Candidate, _ candidates: [Candidate], target: TuningTarget, timed: Int,
-    reject: (TuningParameters, String) throws -> Void
-  ) throws -> TuningEntry {
+    _ shipped: Candidate, _ candidates: [Candidate], target: Target, timed: Int,
+    reject: (Parameters, String) throws -> Void
+  ) throws -> Finding {
     var right: [Candidate] = []
     for candidate in candidates where candidate.best < 0.98 * shipped.best && right.count < 2 {
       if let fault = try fault(candidate.parameters, target) {
@@ -238,7 +244,7 @@ public final class Tuner {
       }
     }
     right.append(shipped)
-    return TuningEntry(
+    return Finding(
       key: target.key, parameters: right[0].parameters,
       runnerUp: right.count > 1 ? right[1].parameters : nil, shippedSeconds: shipped.best,
       tunedSeconds: right[0].best, candidates: timed)
@@ -253,7 +259,7 @@ public final class Tuner {
 
   // MARK: Order
 
-  private func family(_ target: TuningTarget) -> Family {
+  private func family(_ target: Target) -> Family {
     var size = 0
     if case .attention(let attention) = target.test.operation(target.dtype) {
       size = target.test.inputs[0].shape[2] / attention.heads
@@ -261,7 +267,7 @@ public final class Tuner {
     return Family(operation: target.key.operation, dtype: target.dtype, headSize: size)
   }
 
-  private func remember(_ candidates: [Candidate], shipped: Candidate, _ target: TuningTarget) {
+  private func remember(_ candidates: [Candidate], shipped: Candidate, _ target: Target) {
     for candidate in candidates {
       standing[family(target), default: [:]][candidate.parameters] = candidate.best / shipped.best
     }
@@ -269,7 +275,7 @@ public final class Tuner {
 
   /// What did well before comes first; the rest in an order without pattern, so that a search that runs out of
   /// time has seen all parts of the space.
-  private func ordered(_ space: [TuningParameters], for target: TuningTarget) -> [TuningParameters] {
+  private func ordered(_ space: [Parameters], for target: Target) -> [Parameters] {
     let known = standing[family(target)] ?? [:]
     let keyed = space.enumerated().map { index, parameters in
       (parameters, known[parameters] ?? 1, UInt64(index + 1) &* 0x9E37_79B9_7F4A_7C15)
@@ -280,7 +286,7 @@ public final class Tuner {
   // MARK: Validation
 
   /// Why parameters are not right; nil where they are.
-  func fault(_ parameters: TuningParameters, _ target: TuningTarget) throws -> String? {
+  func fault(_ parameters: Parameters, _ target: Target) throws -> String? {
     let family = family(target)
     let key = EdgeKey(family: family, parameters: parameters)
     if edges[key] == nil {
@@ -292,7 +298,7 @@ public final class Tuner {
   }
 
   private func firstFault(
-    _ parameters: TuningParameters, _ cases: [OperationCase], _ target: TuningTarget
+    _ parameters: Parameters, _ cases: [OperationCase], _ target: Target
   ) throws -> String? {
     var fault: String?
     _ = try backend.trying(parameters) {
@@ -325,6 +331,18 @@ public final class Tuner {
   }
 }
 
+extension Device {
+  /// Its backend, where that has parameters to tune. Throws `TunerError.nothingToTune`.
+  public var tunable: any TunableBackend {
+    get throws {
+      guard let backend = backend as? any TunableBackend else {
+        throw TunerError.nothingToTune(device: name)
+      }
+      return backend
+    }
+  }
+}
+
 /// Why nothing can be tuned.
 public enum TunerError: Error, Sendable, CustomStringConvertible {
   case nothingToTune(device: String)
@@ -333,7 +351,9 @@ public enum TunerError: Error, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .nothingToTune(let device):
-      "the device '\(device)' has no kernel parameters; `langevin devices` lists OpenCL devices, which have"
+      "the device '\(device)' has no kernel parameters; `langevin devices` lists "
+        + BackendRegistry.providers.filter { $0 is any TuningProvider }.map(\.title)
+        .joined(separator: " and ") + " devices, which have"
     }
   }
 }

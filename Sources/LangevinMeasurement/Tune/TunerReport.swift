@@ -38,8 +38,8 @@ public struct TuningResult: Sendable, Codable {
   /// How many times faster than the shipped parameters.
   public var gain: Double { tunedSeconds > 0 ? shippedSeconds / tunedSeconds : 1 }
 
-  init(
-    _ target: TuningTarget, _ entry: TuningEntry, shipped: TuningParameters, isKnown: Bool,
+  init<Key, Parameters>(
+    _ target: TuningTarget<Key>, _ entry: TuningFinding<Key, Parameters>, shipped: Parameters, isKnown: Bool,
     rejected: [Rejection] = []
   ) {
     operation = target.key.operation.rawValue

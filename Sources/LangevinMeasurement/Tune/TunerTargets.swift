@@ -5,9 +5,9 @@ import Synchronization
 import enum LangevinTensor.Operation
 
 /// A key of the tuning table, and what a model computes under it.
-public struct TuningTarget: Sendable {
+public struct TuningTarget<Key: TunableKey>: Sendable {
   /// What parameters are stored by.
-  public let key: TuningKey
+  public let key: Key
   /// The shape that is timed: the one of most work.
   public let test: OperationCase
   /// Storage of its operands.
@@ -71,8 +71,8 @@ public struct OperationCounts: Sendable {
   }
 
   /// What has parameters on a backend, most work first; shapes of one key are one target.
-  public func targets(on backend: OpenCLBackend) -> [TuningTarget] {
-    var targets: [TuningKey: TuningTarget] = [:]
+  public func targets<Backend: TunableBackend>(on backend: Backend) -> [TuningTarget<Backend.Key>] {
+    var targets: [Backend.Key: TuningTarget<Backend.Key>] = [:]
     for (row, count) in counts {
       guard let key = backend.tuningKey(row.operation, inputs: row.inputs, output: row.output) else {
         continue

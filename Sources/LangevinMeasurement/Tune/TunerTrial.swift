@@ -2,11 +2,11 @@ import Langevin
 import LangevinValidation
 
 /// One target's operands on its device.
-struct TunerTrial {
-  let target: TuningTarget
+struct TunerTrial<Backend: TunableBackend> {
+  let target: TuningTarget<Backend.Key>
   let operation: Operation
   private let device: Device
-  private let backend: OpenCLBackend
+  private let backend: Backend
   /// Sets of operands in turn, so that weights do not lie in a cache that the model would have overwritten.
   private let operands: [[Tensor]]
   /// With the shipped parameters.
@@ -19,7 +19,7 @@ struct TunerTrial {
     let fault: String?
   }
 
-  init(_ target: TuningTarget, on device: Device, _ backend: OpenCLBackend) throws {
+  init(_ target: TuningTarget<Backend.Key>, on device: Device, _ backend: Backend) throws {
     self.target = target
     self.device = device
     self.backend = backend
@@ -45,7 +45,7 @@ struct TunerTrial {
   /// Builds the kernel, runs it once and compares its numbers with the shipped parameters'.
   ///
   /// Throws `TensorError` where the kernel cannot be built or launched.
-  func launch(_ parameters: TuningParameters) throws -> FirstLaunch {
+  func launch(_ parameters: Backend.Parameters) throws -> FirstLaunch {
     var result: [Float] = []
     let resources = try backend.trying(parameters) {
       result = try Tensor.apply(operation, operands[0], on: device).floats()
@@ -54,7 +54,7 @@ struct TunerTrial {
   }
 
   /// Seconds of each of `launches` launches, by the device's clock.
-  func time(_ parameters: TuningParameters, launches: Int) throws -> [Double] {
+  func time(_ parameters: Backend.Parameters, launches: Int) throws -> [Double] {
     var seconds: [Int: Double] = [:]
     _ = try backend.trying(parameters) {
       try backend.startRecording()
@@ -81,7 +81,7 @@ struct TunerTrial {
     guard result.count == expected.count else {
       return "\(result.count) numbers instead of \(expected.count)"
     }
-    var inner = 2 * target.work.flops / Double(2 * max(expected.count, 1))
+    var inner = target.work.flops / Double(max(expected.count, 1))
     if case .attention(let attention) = operation {
       // A score's error counts as much as a value's: 8 (largest score + 1), as `Tolerance` has it.
       let largest = 4 * Double(target.test.inputs[0].shape[2] / attention.heads).squareRoot()

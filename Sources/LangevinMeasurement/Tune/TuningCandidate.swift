@@ -13,28 +13,27 @@ public struct TuningCandidate: Sendable, Codable {
   private static let patience = 120.0
 
   /// Parameters for an operation.
-  public init(_ test: OperationCase, _ dtype: DType, _ parameters: TuningParameters) {
+  public init(_ test: OperationCase, _ dtype: DType, _ parameters: some TunableParameters) {
     self.test = test
     self.dtype = dtype
-    kernel = parameters.source.rawValue
+    kernel = parameters.kernel
     values = Dictionary(uniqueKeysWithValues: parameters.values.map { ($0.name, $0.value) })
   }
 
   /// As the parent wrote it. Throws `DecodingError`.
   public init(json: String) throws { self = try OperationJSON.decode(Self.self, from: Data(json.utf8)) }
 
-  /// Whether a device's driver has been through whole searches: PoCL, and Intel's runtime for CPUs.
-  public static func isKnownDriver(_ device: DeviceDescription) -> Bool {
-    ["Portable Computing Language", "Intel(R) OpenCL"].contains { device.platform.hasPrefix($0) }
-  }
-
   /// The child: builds, and runs once. The program cache hands what was built to the parent.
   ///
-  /// Throws `TensorError` where the kernel cannot be built or launched.
+  /// Throws `TensorError` where the kernel cannot be built or launched, and `TunerError`.
   public func run(on device: Device) throws {
-    guard let backend = device.backend as? OpenCLBackend,
-      let parameters = TuningParameters(kernel: kernel, values: values)
-    else { throw TunerError.nothingToTune(device: device.name) }
+    try run(on: device, device.tunable)
+  }
+
+  private func run<Backend: TunableBackend>(on device: Device, _ backend: Backend) throws {
+    guard let parameters = Backend.Parameters(kernel: kernel, values: values) else {
+      throw TunerError.nothingToTune(device: device.name)
+    }
     let inputs = try test.specs(dtype).map { try Tensor.fill(0, $0.shape, dtype: $0.dtype, on: device) }
     _ = try backend.trying(parameters) {
       _ = try Tensor.apply(test.operation(dtype), inputs, on: device)

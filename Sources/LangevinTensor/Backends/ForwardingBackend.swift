@@ -13,6 +13,8 @@ extension ForwardingBackend {
   /// The base's.
   public var name: String { base.name }
   /// The base's.
+  public var identity: BackendIdentity { base.identity }
+  /// The base's.
   public var memory: MemoryUse { base.memory }
 
   /// The base's.

@@ -9,6 +9,8 @@ private final class EmptyStorage: Storage {
 }
 
 extension IdleBackend {
+  /// Nothing real.
+  public var identity: BackendIdentity { BackendIdentity(title: "computes nothing") }
   /// Nothing in use, no limit.
   public var memory: MemoryUse { MemoryUse() }
   /// Row-major: no layout is faster here.
