@@ -42,10 +42,13 @@ let package = Package(
         .embedInCode("tiled.cl"),
         .embedInCode("tiled_attention.cl"),
       ]),
+    // What a provider says of a machine on which its devices do not work.
+    .target(name: "LangevinDoctor", dependencies: ["LangevinTensor"]),
     .target(
       name: "LangevinOpenCL",
       dependencies: [
-        "LangevinTensor", "LangevinKernels", "COpenCL", .product(name: "Logging", package: "swift-log"),
+        "LangevinTensor", "LangevinDoctor", "LangevinKernels", "COpenCL",
+        .product(name: "Logging", package: "swift-log"),
       ]),
 
     // Networks and the mathematics of noise.
@@ -71,13 +74,14 @@ let package = Package(
     .target(
       name: "LangevinValidation", dependencies: ["LangevinTensor"],
       resources: [.embedInCode("Resources/model_shapes.json")]),
-    .target(name: "LangevinMeasurement", dependencies: ["Langevin", "LangevinValidation"]),
+    .target(
+      name: "LangevinMeasurement", dependencies: ["Langevin", "LangevinDoctor", "LangevinValidation"]),
     // The samplers on data in the plane, where the denoiser has a closed form.
     .target(name: "LangevinExperiment", dependencies: ["LangevinTensor", "LangevinDiffusion"]),
     .executableTarget(
       name: "LangevinTool",
       dependencies: [
-        "Langevin", "LangevinExperiment", "LangevinValidation", "LangevinMeasurement",
+        "Langevin", "LangevinDoctor", "LangevinExperiment", "LangevinValidation", "LangevinMeasurement",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -122,8 +126,8 @@ let package = Package(
     .testTarget(
       name: "LangevinToolTests",
       dependencies: [
-        "Langevin", "LangevinExperiment", "LangevinOpenCL", "LangevinMeasurement", "LangevinTool",
-        "LangevinValidation",
+        "Langevin", "LangevinDoctor", "LangevinExperiment", "LangevinOpenCL", "LangevinMeasurement",
+        "LangevinTool", "LangevinValidation",
       ]),
   ],
   swiftLanguageModes: [.v6]

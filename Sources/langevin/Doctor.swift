@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import LangevinDoctor
 import LangevinMeasurement
 
 /// `langevin doctor`.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import LangevinDoctor
 import LangevinMeasurement
 
 /// `langevin probe`: what is left to processes of their own, because a driver may crash.
@@ -7,15 +8,15 @@ struct Probe: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Asks the drivers one question; the answer is one line of JSON.", shouldDisplay: false)
 
-  @Argument(help: "load LIBRARY, list, device NUMBER, or compile FOLDER.")
+  @Argument(help: "compile FOLDER, or a provider and its question, such as opencl list.")
   var question: [String]
 
   func run() throws {
-    guard let question = ProbeQuestion(arguments: question) else {
+    guard let answer = ProbeQuestion(arguments: question)?.answer() else {
       throw ValidationError("no such question: \(question.joined(separator: " "))")
     }
-    let answer = try JSONEncoder().encode(question.answer())
+    let line = try JSONEncoder().encode(answer)
     // Flushed before the drivers' own clean-up, which may crash.
-    Output.result(String(decoding: answer, as: UTF8.self))
+    Output.result(String(decoding: line, as: UTF8.self))
   }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinDoctor
 import LangevinMeasurement
 import LangevinValidation
 import Testing
@@ -15,11 +16,15 @@ private final class Stub: ForwardingBackend, PeakMeasuring {
   func measurePeak() throws -> PeakRates { PeakRates(flops: 1e11, bandwidth: 1e10) }
 }
 
-private struct StubProvider: BackendProvider {
+private struct StubProvider: ExaminedProvider {
   let name = "stub"
   let title = "stub"
   func devices() -> [ListedDevice] { [ListedDevice(provider: name, kind: .other)] }
   func open(_ number: Int?, _ options: BackendOptions) throws -> any Backend { Stub() }
+  func examine(_ prober: Prober) -> Diagnosis {
+    Diagnosis(findings: [.ok("the stub", "is one")], usableDevices: 0)
+  }
+  func answer(_ question: [String]) -> ProbeAnswer? { question == ["ping"] ? ProbeAnswer() : nil }
 }
 
 /// One registration is all that the commands need to know a backend.
@@ -82,6 +87,15 @@ private struct StubProvider: BackendProvider {
       return try Picture.read(file).picture
     }
     #expect(try draw("stub") == draw("cpu"))
+  }
+
+  @Test func doctorAndProbeAskIt() {
+    let diagnosis = Examination(executable: Tool.executable).diagnosis()
+    #expect(diagnosis.findings.contains { $0.check == "the stub" && $0.state == .ok })
+    #expect(diagnosis.findings.contains { $0.check == "loader" })
+    #expect(ProbeQuestion(arguments: ["stub", "ping"])?.answer() != nil)
+    #expect(ProbeQuestion(arguments: ["stub", "pong"])?.answer() == nil)
+    #expect(ProbeQuestion(arguments: ["stab", "ping"]) == nil)
   }
 
   @Test func choicesAreReadAndWritten() throws {

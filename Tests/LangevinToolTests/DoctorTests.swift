@@ -1,6 +1,6 @@
 import Foundation
 import Langevin
-import LangevinMeasurement
+import LangevinDoctor
 import Testing
 
 /// `langevin doctor` on machines that are broken in one way each, by variables of the environment.

@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinDoctor
 import Synchronization
 
 /// Compiles kernels before they are needed, in as many processes as there are cores: compilers inside drivers hold
@@ -105,7 +106,7 @@ public struct KernelCompilation: Sendable {
     for _ in 0..<min(jobs.count, max(1, min(CPUBackend.cores, 8))) {
       DispatchQueue.global().async(group: group) {
         do {
-          _ = try prober.ask(.compile(folder.path), changes: changes)
+          _ = try prober.ask(["compile", folder.path], changes: changes)
         } catch {
           // A process that the system killed for want of memory says nothing about the driver.
           if let failure = error as? Prober.Failure, failure.isCrash {
@@ -167,28 +168,6 @@ public struct KernelCompilation: Sendable {
         state = .done
       } catch { state = .refused }
       rename(taken, state.url(index, in: folder).path)
-    }
-  }
-}
-
-extension Prober.Failure {
-  /// Without what the driver said.
-  fileprivate var short: String {
-    switch self {
-    case .crashed(let signal, _): "signal \(signal)"
-    case .silent(let status, _): "status \(status)"
-    case .hung, .notStarted: "\(self)"
-    }
-  }
-
-  /// Whether the driver is to blame.
-  var isCrash: Bool {
-    switch self {
-    case .crashed(let signal, _):
-      [SIGSEGV, SIGBUS, SIGILL, SIGABRT, SIGFPE, SIGSYS, SIGTRAP].contains(signal)
-    // A driver that gives up calls exit.
-    case .silent: true
-    case .hung, .notStarted: false
     }
   }
 }

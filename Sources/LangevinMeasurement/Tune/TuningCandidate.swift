@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinDoctor
 import LangevinValidation
 
 /// A kernel with parameters that are tried in a process of their own: some drivers crash on what they are given

@@ -1,4 +1,4 @@
-/// What one check of `Doctor` found.
+/// What one check of `langevin doctor` found.
 public struct Finding: Sendable, Codable, Hashable {
   /// How bad it is.
   public enum State: String, Sendable, Codable, Hashable {
@@ -19,15 +19,18 @@ public struct Finding: Sendable, Codable, Hashable {
   /// The command that mends it; nil where there is nothing to mend, or no command that would.
   public let command: String?
 
-  static func ok(_ check: String, _ message: String) -> Finding {
+  /// Nothing to do.
+  public static func ok(_ check: String, _ message: String) -> Finding {
     Finding(check: check, state: .ok, message: message, command: nil)
   }
 
-  static func warning(_ check: String, _ message: String, _ command: String?) -> Finding {
+  /// In one line, whatever `message` is.
+  public static func warning(_ check: String, _ message: String, _ command: String?) -> Finding {
     Finding(check: check, state: .warning, message: oneLine(message), command: command)
   }
 
-  static func problem(_ check: String, _ message: String, _ command: String?) -> Finding {
+  /// In one line, whatever `message` is.
+  public static func problem(_ check: String, _ message: String, _ command: String?) -> Finding {
     Finding(check: check, state: .problem, message: oneLine(message), command: command)
   }
 
@@ -41,6 +44,11 @@ public struct Finding: Sendable, Codable, Hashable {
 public struct Diagnosis: Sendable, Codable {
   /// What was found, in the order of the examination.
   public let findings: [Finding]
-  /// OpenCL devices that ran their probe.
+  /// Devices that ran their probe, without the CPU backend.
   public let usableDevices: Int
+
+  /// Of these findings.
+  public init(findings: [Finding], usableDevices: Int) {
+    (self.findings, self.usableDevices) = (findings, usableDevices)
+  }
 }

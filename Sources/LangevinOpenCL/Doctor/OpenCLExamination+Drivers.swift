@@ -1,5 +1,5 @@
 import Foundation
-import Langevin
+import LangevinDoctor
 
 /// Drivers that packages exist for.
 enum KnownDriver: CaseIterable {
@@ -57,12 +57,12 @@ enum KnownDriver: CaseIterable {
   }
 }
 
-extension Examination {
+extension OpenCLExamination {
   /// Loads the driver's library in a process of its own.
   func loaded(_ driver: InstalledDriver) -> InstalledDriver {
     guard driver.problem == nil else { return driver }
     var driver = driver
-    do { driver.problem = try prober.ask(.load(driver.library)).problem } catch {
+    do { driver.problem = try ask("load", driver.library).problem } catch {
       driver.problem = "\(error)"
     }
     return driver
@@ -74,21 +74,24 @@ extension Examination {
       "no OpenCL driver is registered: no .icd file in \(InstalledDriver.vendors(in: environment))"
     let variable = ["OCL_ICD_VENDORS", "OPENCL_VENDOR_PATH"].first { environment[$0]?.isEmpty == false }
     return [
-      .problem("drivers", message, variable.map { "unset \($0)" } ?? root("apt install pocl-opencl-icd"))
+      .problem(
+        "drivers", message, variable.map { "unset \($0)" } ?? Shell.root("apt install pocl-opencl-icd"))
     ]
   }
 
   private func finding(_ driver: InstalledDriver) -> Finding {
     let check = "driver \(driver.file)"
     guard let problem = driver.problem else { return .ok(check, "\(driver.library) loads") }
-    let known = KnownDriver(library: driver.library).map { root("apt install --reinstall \($0.package)") }
+    let known = KnownDriver(library: driver.library).map {
+      Shell.root("apt install --reinstall \($0.package)")
+    }
     // "libtbb.so.12: cannot open shared object file: No such file or directory"
     let colon = problem.range(of: ": cannot open shared object file")
     guard let missing = colon.map({ String(problem[..<$0.lowerBound]) }) else {
       return .problem(check, problem, known ?? disable(driver))
     }
     guard missing != driver.library else {
-      return .problem(check, problem, known ?? privileged("rm \(driver.file)", on: driver.file))
+      return .problem(check, problem, known ?? Shell.privileged("rm \(driver.file)", on: driver.file))
     }
     let message = "\(driver.library) needs \(missing), which is not found"
     let folder = URL(fileURLWithPath: driver.library).resolvingSymlinksInPath().deletingLastPathComponent()
@@ -101,7 +104,7 @@ extension Examination {
 
   /// Takes a driver out of the loader's sight.
   func disable(_ driver: InstalledDriver) -> String {
-    privileged("mv \(driver.file) \(driver.file).off", on: driver.file)
+    Shell.privileged("mv \(driver.file) \(driver.file).off", on: driver.file)
   }
 
   // MARK: Graphics cards
@@ -115,15 +118,15 @@ extension Examination {
   private func nvidia(_ served: Set<KnownDriver>) -> [Finding] {
     guard !served.contains(.nvidia) else { return [] }
     let library = "libnvidia-opencl.so.1"
-    let hasLibrary = (try? prober.ask(.load(library)))?.problem.map { _ in false } ?? true
+    let hasLibrary = (try? ask("load", library))?.problem.map { _ in false } ?? true
     let hasKernelDriver = FileManager.default.fileExists(atPath: "/proc/driver/nvidia/version")
     if hasLibrary {
-      let command = root("sh -c 'echo \(library) > /etc/OpenCL/vendors/nvidia.icd'")
+      let command = Shell.root("sh -c 'echo \(library) > /etc/OpenCL/vendors/nvidia.icd'")
       return [.problem("NVIDIA", "\(library) is installed, but no .icd file names it", command)]
     }
     guard hasKernelDriver else { return [] }
     let message = "the kernel's driver is there, but not \(library)"
-    return [.problem("NVIDIA", message, root("apt install nvidia-opencl-icd"))]
+    return [.problem("NVIDIA", message, Shell.root("apt install nvidia-opencl-icd"))]
   }
 
   private func renderNodes(_ served: Set<KnownDriver>) -> [Finding] {
@@ -136,7 +139,7 @@ extension Examination {
       } else {
         let reason = String(cString: strerror(errno))
         let group = (try? FileManager.default.attributesOfItem(atPath: node))?[.groupOwnerAccountName]
-        let command = root("usermod -aG \(group as? String ?? "render") \(userName)")
+        let command = Shell.root("usermod -aG \(group as? String ?? "render") \(Shell.userName)")
         findings.append(.problem(node, "may not be opened: \(reason); log in again after this", command))
       }
       let file = "/sys/class/drm/\(name)/device/vendor"
@@ -148,12 +151,10 @@ extension Examination {
         default: []
         }
       if let first = wanted.first, served.isDisjoint(with: wanted) {
-        let command = root("apt install \(first.package)")
+        let command = Shell.root("apt install \(first.package)")
         findings.append(.problem(node, "no registered driver is for this card", command))
       }
       return findings
     }
   }
-
-  var userName: String { getpwuid(geteuid()).map { String(cString: $0.pointee.pw_name) } ?? "$USER" }
 }

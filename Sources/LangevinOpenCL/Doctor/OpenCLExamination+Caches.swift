@@ -1,12 +1,12 @@
 import Foundation
-import Langevin
+import LangevinDoctor
 
-extension Examination {
+extension OpenCLExamination {
   /// Where PoCL keeps its kernels; nil where no variable says.
   var poclCacheFolder: String? { DriverCache.poclFolder(environment) }
 
   /// Gives PoCL a cache that it can write.
-  var otherPoclCache: String { "export POCL_CACHE_DIR=/tmp/pocl-\(userName)" }
+  var otherPoclCache: String { "export POCL_CACHE_DIR=/tmp/pocl-\(Shell.userName)" }
 
   /// PoCL cannot build a kernel without its cache.
   func poclCache(_ drivers: [InstalledDriver]) -> Finding? {
@@ -20,7 +20,7 @@ extension Examination {
 
   /// Langevin's own cache of compiled programs; without it every start compiles anew.
   func programCache() -> Finding? {
-    let instead = "export XDG_CACHE_HOME=/tmp/cache-\(userName)"
+    let instead = "export XDG_CACHE_HOME=/tmp/cache-\(Shell.userName)"
     guard let folder = OpenCLBackend.programCacheFolder?.path else {
       return .warning("program cache", "neither HOME nor XDG_CACHE_HOME is set", instead)
     }
@@ -44,7 +44,7 @@ extension Examination {
       guard stat(path, &status) == 0 else { continue }
       let isFolder = status.st_mode & S_IFMT == S_IFDIR
       if path == url.path, !isFolder {
-        return ("\(path) is a file, not a folder", privileged("rm \(path)", on: path))
+        return ("\(path) is a file, not a folder", Shell.privileged("rm \(path)", on: path))
       }
       guard access(path, isFolder ? R_OK | W_OK | X_OK : R_OK) != 0 else { continue }
       let reason = errno
@@ -53,7 +53,7 @@ extension Examination {
       guard reason == EACCES, isCache else { return (message, nil) }
       return status.st_uid == geteuid()
         ? (message, "chmod -R u+rwX \(folder)")
-        : (message, root("chown -R \(userName) \(folder)"))
+        : (message, Shell.root("chown -R \(Shell.userName) \(folder)"))
     }
     // Root may do everything, except where a file system cannot.
     let attempt = url.appendingPathComponent(".langevin-\(UUID().uuidString)").path

@@ -1,14 +1,15 @@
 import Foundation
-import Langevin
+import LangevinDoctor
 
 /// Mesa's rusticl is installed with every card's driver switched off, and needs libclc beside it.
-extension Examination {
+extension OpenCLExamination {
   /// Why the platform has no device. `words` are what the driver wrote while devices were listed.
   func rusticl(_ words: String) -> Finding {
     let check = "platform rusticl"
     let drivers = rusticlDrivers()
     if let line = words.split(separator: "\n").first(where: { $0.lowercased().contains("libclc") }) {
-      return .warning(check, "it has no device: \(line)", root("apt install --reinstall \(libclcPackage)"))
+      return .warning(
+        check, "it has no device: \(line)", Shell.root("apt install --reinstall \(libclcPackage)"))
     }
     guard let enabled = environment["RUSTICL_ENABLE"], !enabled.isEmpty else {
       let message = "it has no device: Mesa offers only drivers that RUSTICL_ENABLE names, and it is not set"

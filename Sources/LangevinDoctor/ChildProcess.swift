@@ -1,18 +1,23 @@
 import Foundation
 
 /// A command that is run to its end.
-enum ChildProcess {
-  struct Outcome {
-    let status: Int32
+public enum ChildProcess {
+  /// How it ended, and what it wrote.
+  public struct Outcome: Sendable {
+    /// The exit code.
+    public let status: Int32
     /// The signal that ended it.
-    let signal: Int32?
-    let isTimedOut: Bool
-    let output: String
-    let errors: String
+    public let signal: Int32?
+    /// Whether it was killed for want of patience.
+    public let isTimedOut: Bool
+    /// All of standard output.
+    public let output: String
+    /// All of standard error.
+    public let errors: String
   }
 
   /// Runs a command, and kills it after `patience` seconds. Throws where it does not start.
-  static func run(
+  public static func run(
     _ executable: URL, _ arguments: [String], environment: [String: String], patience: Double
   ) throws -> Outcome {
     let process = Process()
