@@ -343,6 +343,16 @@ def unet_only_cross():
                    up_block_types=("ResnetUpsampleBlock2D", "SimpleCrossAttnUpBlock2D"))
 
 
+@case
+def unet_scale_shift():
+    """Classes and times scale the norms; the second block attends."""
+    condition_case("unet_scale_shift", labels=torch.randn(2, 20), class_embed_type="projection",
+                   projection_class_embeddings_input_dim=20, resnet_time_scale_shift="scale_shift",
+                   block_out_channels=(8, 16), attention_head_dim=4, cross_attention_dim=12,
+                   down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                   up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))
+
+
 def main():
     torch.set_grad_enabled(False)
     torch.use_deterministic_algorithms(True)

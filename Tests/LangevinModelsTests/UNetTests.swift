@@ -27,7 +27,7 @@ import Testing
     arguments: [
       "unet_sdxl", "unet_asymmetric", "unet_inpainting", "unet_class_table", "unet_class_timestep",
       "unet_class_identity", "unet_class_projection", "unet_class_simple_projection", "unet_guided",
-      "unet_karlo", "unet_only_cross",
+      "unet_karlo", "unet_only_cross", "unet_scale_shift",
     ], Setting.all)
   func conditional(name: String, setting: Setting) throws {
     let fixture = try Fixture(name)
