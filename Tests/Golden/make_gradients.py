@@ -327,7 +327,7 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     for index, (name, function) in enumerate(CASES.items()):
-        torch.manual_seed(8000 + index)
+        torch.manual_seed(4000 + index)
         if not sys.argv[1:] or name in sys.argv[1:]:
             function()
 
