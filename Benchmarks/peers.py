@@ -3,6 +3,7 @@
     python peers.py --model DIR --langevin PATH [--devices cpu,opencl:0] [--steps 3] [--rounds 2] [--python PYTHON]
                     [--micro] [--json FILE]
     python peers.py --step [--torch-device cuda]
+    python peers.py --train unet2d|emoji [--ours "COMMAND"]... [--steps 3] [--rounds 2] [--python PYTHON] [--json FILE]
 
 A run is a whole process: it loads the model, encodes the prompt, takes guided DDIM steps (batch 2, float32) and
 decodes the picture. Every process's times are taken by this one, from just before it is started, and its memory is
@@ -13,6 +14,16 @@ DIR may come from Tests/Golden/make_sd15.py.
 
 The second form times PyTorch alone, and needs no folder: a guided step (batch 2) of Stable Diffusion 1.5's UNet with
 random weights at 512x512, in float32 and, on a card, float16. It is what `langevin bench --suite step --model sd15-random` times.
+
+The third form times one forward and backward pass (gradients of all parameters of the mean square of output - noise, in
+float32, batch 64) of the networks in TRAINED below, and AdamW's step on them by itself. PyTorch takes its two layouts in
+turn, and ratios are to the faster one. A COMMAND of --ours is a shell's; it takes its turn in every round, must do the
+same, and prints a line of JSON among others:
+
+    {"name": "cpu", "seconds": [2.1, 2.2], "update": [0.02, 0.02], "peak": 1200000000}
+
+`seconds` are those of each pass but the first, `update` (may be left out) those of AdamW, `peak` the most bytes resident
+during the passes (not AdamW's) above those before the model was built. --steps is the passes of a process.
 """
 
 import argparse
@@ -124,7 +135,112 @@ def torch_step(device):
         del unet
 
 
+# Training: what is built, and the shape of a context where there is one.
+
+TRAINED = {
+    "unet2d": ("UNet2DModel", dict(
+        sample_size=32, in_channels=3, out_channels=3, layers_per_block=2, block_out_channels=(64, 128, 128),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D")), None),
+    "emoji": ("UNet2DConditionModel", dict(
+        sample_size=16, in_channels=8, out_channels=8, layers_per_block=1, block_out_channels=(96, 192, 192),
+        cross_attention_dim=256, attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")), (16, 256)),
+}
+BATCH = 64
+
+
+def torch_train(name, steps, layout):
+    """Prints the JSON that --ours describes."""
+    import diffusers
+    import torch
+
+    kind, config, context = TRAINED[name]
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(1)
+    # What importing takes is no part of training; a class is imported when it is first asked for.
+    kind = getattr(diffusers, kind)
+    start = resident()
+    model = kind(**config).to(memory_format=getattr(torch, layout)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    size = config["sample_size"]
+    x, noise = (torch.randn(BATCH, config["in_channels"], size, size).to(memory_format=getattr(torch, layout))
+                for _ in range(2))
+    inputs = [x, torch.randint(0, 1000, (BATCH,))] + ([torch.randn(BATCH, *context)] if context else [])
+    seconds, update = [], []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        began = time.perf_counter()
+        torch.nn.functional.mse_loss(model(*inputs).sample, noise).backward()
+        seconds.append(time.perf_counter() - began)
+    # Before AdamW makes its state, two numbers a parameter.
+    peak = high_water(os.getpid()) - start
+    for _ in range(steps):
+        began = time.perf_counter()
+        optimizer.step()
+        update.append(time.perf_counter() - began)
+    print(json.dumps({"name": f"{TORCH}, {layout.replace('_', ' ').removesuffix(' format')}", "seconds": seconds[1:],
+                      "update": update[1:], "peak": peak}))
+
+
+def last_report(text):
+    """The last line that is a JSON object with seconds."""
+    for line in reversed(text.splitlines()):
+        if line.startswith("{"):
+            report = json.loads(line)
+            if "seconds" in report:
+                return report
+    sys.exit(f"no line of JSON with seconds in:\n{text}")
+
+
+def train(arguments):
+    child = [arguments.python, __file__, "--train", arguments.train, "--steps", str(arguments.steps), "--child-layout"]
+    commands = [child + [layout] for layout in ("contiguous_format", "channels_last")]
+    commands += [["sh", "-c", f"exec {command}"] for command in arguments.ours]
+    results = {}
+    for turn in range(arguments.rounds):
+        for index, command in enumerate(commands):
+            with tempfile.TemporaryFile("w+") as output:
+                process = subprocess.Popen(command, stdout=output)
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                if process.returncode:
+                    sys.exit(f"{' '.join(command)} failed with status {process.returncode}")
+                output.seek(0)
+                report = last_report(output.read())
+            report["whole"] = usage.ru_maxrss * 1024
+            results.setdefault((index, report.get("name", arguments.ours[index - 2] if index > 1 else "")), []).append(
+                report)
+            print(f"round {turn + 1}, {report.get('name')}: {statistics.median(report['seconds']):.3f} s",
+                  file=sys.stderr, flush=True)
+    results = {name: reports for (_, name), reports in results.items()}
+
+    def column(name, key):
+        return [v for r in results[name] for v in (r[key] if isinstance(r.get(key), list) else [r.get(key)]) if v]
+
+    names = list(results)
+    fastest = min(names[:2], key=lambda name: statistics.median(column(name, "seconds")))
+    print(f"{arguments.train}, batch {BATCH}, {arguments.rounds} rounds of {arguments.steps} passes, "
+          f"{len(os.sched_getaffinity(0))} cores; ratios to {fastest}\n")
+    print(f"| median (range), ratio | {' | '.join(names)} |")
+    print("|---" * (len(names) + 1) + "|")
+    for title, key, unit, digits in (
+            ("forward and backward, s", "seconds", 1, 3), ("AdamW, s", "update", 1, 4),
+            ("peak above the start, GiB", "peak", 2**30, 3), ("peak of the whole process, GiB", "whole", 2**30, 3)):
+        columns = {name: [v / unit for v in column(name, key)] for name in names}
+        cells = [cell(columns[name], columns[fastest], digits) if columns[name] else "" for name in names]
+        print(f"| {title} | {' | '.join(cells)} |")
+    return results
+
+
 # The measuring side.
+
+def resident():
+    """Bytes of this process that are resident now."""
+    text = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", text).group(1)) * 1024
+
 
 def high_water(pid):
     """The most memory a process has had resident so far, in bytes; its children's is not in it."""
@@ -206,6 +322,9 @@ def main():
     parser.add_argument("--json", help="write every measurement there")
     parser.add_argument("--step", action="store_true", help="time torch's guided step alone")
     parser.add_argument("--torch-device", default="cpu", help="of --step: cpu or cuda")
+    parser.add_argument("--train", choices=TRAINED, help="time a forward and backward pass of a network")
+    parser.add_argument("--ours", action="append", default=[], metavar="COMMAND", help="of --train: see the docstring")
+    parser.add_argument("--child-layout", help=argparse.SUPPRESS)
     parser.add_argument("--child-generate", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--child-micro", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -215,10 +334,17 @@ def main():
         return torch_micro()
     if arguments.step:
         return torch_step(arguments.torch_device)
-    if not arguments.model or not arguments.langevin:
-        parser.error("--model and --langevin are needed")
     if arguments.steps < 2:
         parser.error("--steps must be at least 2: the first is not counted")
+    if arguments.train and arguments.child_layout:
+        return torch_train(arguments.train, arguments.steps, arguments.child_layout)
+    if arguments.train:
+        results = train(arguments)
+        if arguments.json:
+            pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
+        return
+    if not arguments.model or not arguments.langevin:
+        parser.error("--model and --langevin are needed")
 
     for path in sorted(pathlib.Path(arguments.model).rglob("*")):
         if path.is_file():
