@@ -2,24 +2,6 @@
 //
 // Global size [ceil(count / CHUNK)]. The tail goes through the same vector function, padded with zeros.
 
-floatV load_some(__global const T_t* p, ulong i, int left) {
-  if (left >= VW) return LOADV(p, i);
-  float t[VW];
-  for (int j = 0; j < VW; ++j) t[j] = 0.0f;
-  for (int j = 0; j < left; ++j) t[j] = LOAD(p, i + j);
-  return vloadV(t);
-}
-
-void store_some(floatV v, __global T_t* p, ulong i, int left) {
-  if (left >= VW) {
-    STOREV(v, p, i);
-  } else {
-    float t[VW];
-    vstoreV(v, t);
-    for (int j = 0; j < left; ++j) STORE(t[j], p, i + j);
-  }
-}
-
 #define FOR_CHUNK(count)                                                                      \
   for (ulong i = get_global_id(0) * (ulong)CHUNK, end_ = min(i + CHUNK, (ulong)(count)); i < end_; \
        i += VW)
@@ -63,22 +45,22 @@ floatV binary_of(int function, floatV a, floatV b) {
 __kernel void map(
     __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong count,
     const int function) {
-  FOR_CHUNK(count) store_some(unary(function, load_some(x, x0 + i, LEFT)), y, y0 + i, LEFT);
+  FOR_CHUNK(count) store_part(unary(function, load_part(x, x0 + i, LEFT)), y, y0 + i, LEFT);
 }
 
 __kernel void affine(
     __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong count,
     const float scale, const float offset) {
-  FOR_CHUNK(count) store_some(load_some(x, x0 + i, LEFT) * scale + offset, y, y0 + i, LEFT);
+  FOR_CHUNK(count) store_part(load_part(x, x0 + i, LEFT) * scale + offset, y, y0 + i, LEFT);
 }
 
 __kernel void clamp_range(
     __global const T_t* x, const ulong x0, __global T_t* y, const ulong y0, const ulong count,
     const float lower, const float upper) {
   FOR_CHUNK(count) {
-    floatV v = load_some(x, x0 + i, LEFT);
+    floatV v = load_part(x, x0 + i, LEFT);
     v = select(v, (floatV)(lower), v < lower);
-    store_some(select(v, (floatV)(upper), v > upper), y, y0 + i, LEFT);
+    store_part(select(v, (floatV)(upper), v > upper), y, y0 + i, LEFT);
   }
 }
 
@@ -87,7 +69,7 @@ __kernel void binary(
     __global const T_t* a, const ulong a0, __global const T_t* b, const ulong b0, __global T_t* y,
     const ulong y0, const ulong count, const int function) {
   FOR_CHUNK(count)
-  store_some(binary_of(function, load_some(a, a0 + i, LEFT), load_some(b, b0 + i, LEFT)), y, y0 + i, LEFT);
+  store_part(binary_of(function, load_part(a, a0 + i, LEFT), load_part(b, b0 + i, LEFT)), y, y0 + i, LEFT);
 }
 
 // Broadcast: axis k of the output has extent d[k] and strides s[k], t[k] in a and b (0 where stretched).
@@ -114,15 +96,15 @@ __kernel void binary_strided(
 
 // Up to 8 terms; `terms` of them are read.
 #define TERM(n) __global const T_t *x##n, const ulong x##n##0, const float c##n
-#define ADD(n) if (n < terms) v += c##n * load_some(x##n, x##n##0 + i, LEFT)
+#define ADD(n) if (n < terms) v += c##n * load_part(x##n, x##n##0 + i, LEFT)
 __kernel void linear_combination(
     __global T_t* y, const ulong y0, const ulong count, const int terms, TERM(0), TERM(1), TERM(2),
     TERM(3), TERM(4), TERM(5),
     TERM(6), TERM(7)) {
   FOR_CHUNK(count) {
-    floatV v = c0 * load_some(x0, x00 + i, LEFT);
+    floatV v = c0 * load_part(x0, x00 + i, LEFT);
     ADD(1); ADD(2); ADD(3); ADD(4); ADD(5); ADD(6); ADD(7);
-    store_some(v, y, y0 + i, LEFT);
+    store_part(v, y, y0 + i, LEFT);
   }
 }
 
@@ -135,7 +117,7 @@ __kernel void geglu(
   x += x0 + row * 2 * width;
   y += y0 + row * width;
   for (ulong i = begin, end_ = min(begin + CHUNK, width); i < end_; i += VW)
-  store_some(load_some(x, i, LEFT) * gelu_v(load_some(x, width + i, LEFT)), y, i, LEFT);
+  store_part(load_part(x, i, LEFT) * gelu_v(load_part(x, width + i, LEFT)), y, i, LEFT);
 }
 
 // Rotary position embedding (arXiv:2104.09864): each pair (a, b) of a head's channels becomes (a c - b s, a s + b c).
@@ -185,7 +167,7 @@ __kernel void rotary(
 }
 
 __kernel void fill(__global T_t* y, const ulong y0, const ulong count, const float value) {
-  FOR_CHUNK(count) store_some((floatV)(value), y, y0 + i, LEFT);
+  FOR_CHUNK(count) store_part((floatV)(value), y, y0 + i, LEFT);
 }
 
 // `found` is zeroed before.

@@ -9,24 +9,6 @@
       const ulong per_image0, __global const T_t *residual, const ulong residual0, \
       const int extras, const int activation
 
-floatV load_part(__global const T_t* p, ulong i, int left) {
-  if (left >= VW) return LOADV(p, i);
-  float t[VW];
-  for (int j = 0; j < VW; ++j) t[j] = 0.0f;
-  for (int j = 0; j < left; ++j) t[j] = LOAD(p, i + j);
-  return vloadV(t);
-}
-
-void store_part(floatV v, __global T_t* p, ulong i, int left) {
-  if (left >= VW) {
-    STOREV(v, p, i);
-  } else if (left > 0) {
-    float t[VW];
-    vstoreV(v, t);
-    for (int j = 0; j < left; ++j) STORE(t[j], p, i + j);
-  }
-}
-
 #define EPILOGUE(acc, y, at, column, image, columns, left)                                        \
   {                                                                                               \
     floatV v_ = (acc);                                                                            \

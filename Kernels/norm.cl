@@ -52,16 +52,12 @@ __kernel void group_partial(
   }
 }
 
-// One work-group per group and image; global size [groups * LOCAL, N]; coefficients [N, 3, C]. Means are taken
-// relative to the first, so that nothing cancels.
-__kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void group_combine(
-    __global const float* partial, __global const T_t* gamma, const ulong gamma0, __global const T_t* beta,
-    const ulong beta0, __global float* coefficients, const int pixels, const int channels, const int chunks,
-    const int chunk_size, const float epsilon) {
-  __local float scratch[LOCAL];
-  const int image = get_group_id(1), width = channels / (int)get_num_groups(0);
-  const int c0 = (int)get_group_id(0) * width, parts = chunks * width;
-  partial += (ulong)image * chunks * 3 * channels + c0;
+// Of the chunks of one group of `width` channels: the mean, the rest that it leaves, and 1 / deviation. Means
+// are taken relative to the first, so that nothing cancels. Called by a whole work-group.
+float3 group_statistics(
+    __global const float* partial, const int pixels, const int channels, const int width, const int chunks,
+    const int chunk_size, const float epsilon, __local float* scratch) {
+  const int parts = chunks * width;
   const float n = (float)pixels * (float)width, first = partial[0];
   float sum = 0.0f;
   for (int i = get_local_id(0); i < parts; i += LOCAL) {
@@ -82,13 +78,26 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void group_combine(
   // What the sum of both rounds away joins the rest (Knuth's two-sum).
   const float mean = first + offset, back = mean - first;
   rest += (first - (mean - back)) + (offset - back);
-  const float inverse = 1.0f / sqrt(variance + epsilon);
+  return (float3)(mean, rest, 1.0f / sqrt(variance + epsilon));
+}
+
+// One work-group per group and image; global size [groups * LOCAL, N]; coefficients [N, 3, C].
+__kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void group_combine(
+    __global const float* partial, __global const T_t* gamma, const ulong gamma0, __global const T_t* beta,
+    const ulong beta0, __global float* coefficients, const int pixels, const int channels, const int chunks,
+    const int chunk_size, const float epsilon) {
+  __local float scratch[LOCAL];
+  const int image = get_group_id(1), width = channels / (int)get_num_groups(0);
+  const int c0 = (int)get_group_id(0) * width;
+  const float3 statistics = group_statistics(
+      partial + (ulong)image * chunks * 3 * channels + c0, pixels, channels, width, chunks, chunk_size,
+      epsilon, scratch);
   coefficients += (ulong)image * 3 * channels;
   for (int c = c0 + get_local_id(0); c < c0 + width; c += LOCAL) {
-    const float scale = LOAD(gamma, gamma0 + c) * inverse;
-    coefficients[c] = mean;
+    const float scale = LOAD(gamma, gamma0 + c) * statistics.z;
+    coefficients[c] = statistics.x;
     coefficients[channels + c] = scale;
-    coefficients[2 * channels + c] = LOAD(beta, beta0 + c) - rest * scale;
+    coefficients[2 * channels + c] = LOAD(beta, beta0 + c) - statistics.y * scale;
   }
 }
 

@@ -68,6 +68,31 @@ ushort bf16_bits(float v) {
 #define vloadV(p) PASTE(vload, VW)(0, p)
 #define vstoreV(v, p) PASTE(vstore, VW)(v, 0, p)
 
+// A vector of which `left` elements exist: the rest reads as zero and is not written.
+#define PARTS_OF(type, suffix, load, loadv, store, storev)                                \
+  floatV PASTE(load_part, suffix)(__global const type* p, ulong i, int left) {            \
+    if (left >= VW) return loadv(p, i);                                                   \
+    float t[VW];                                                                          \
+    for (int j = 0; j < VW; ++j) t[j] = 0.0f;                                             \
+    for (int j = 0; j < left; ++j) t[j] = load(p, i + j);                                 \
+    return vloadV(t);                                                                     \
+  }                                                                                       \
+  void PASTE(store_part, suffix)(floatV v, __global type* p, ulong i, int left) {         \
+    if (left >= VW) {                                                                     \
+      storev(v, p, i);                                                                    \
+    } else if (left > 0) {                                                                \
+      float t[VW];                                                                        \
+      vstoreV(v, t);                                                                      \
+      for (int j = 0; j < left; ++j) store(t[j], p, i + j);                               \
+    }                                                                                     \
+  }
+#define LOADV_f32(p, i) PASTE(PASTE(load, VW), _f32)(p, i)
+#define STOREV_f32(v, p, i) PASTE(PASTE(store, VW), _f32)(v, p, i)
+PARTS_OF(float, _f32, load_f32, LOADV_f32, store_f32, STOREV_f32)
+#ifdef T
+PARTS_OF(T_t, , LOAD, LOADV, STORE, STOREV)
+#endif
+
 // 2^x for x <= 0, in softmax: the integer part is added to the polynomial's exponent bits. 0 below 2^-126.
 floatV exp2_falling_v(floatV x) {
   const floatV clamped = select(x, (floatV)(-126.0f), x < -126.0f);
