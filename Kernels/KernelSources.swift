@@ -5,6 +5,12 @@ public enum KernelSource: String, Sendable, CaseIterable {
   case tiledAttention = "tiled_attention"
   case norm, elementwise, cast, move, reduce, noise, probe
   case teamProbe = "team_probe"
+  case weightGradient = "weight_gradient"
+  case tiledWeightGradient = "tiled_weight_gradient"
+  case attentionGradient = "attention_gradient"
+  case tiledAttentionGradient = "tiled_attention_gradient"
+  case normGradient = "norm_gradient"
+  case elementwiseGradient = "elementwise_gradient"
 
   /// Prelude, epilogue where the family has one, and the family itself.
   public var text: String {
@@ -24,6 +30,21 @@ public enum KernelSource: String, Sendable, CaseIterable {
       case .noise: [PackageResources.noise_cl]
       case .probe: [PackageResources.probe_cl]
       case .teamProbe: [PackageResources.team_cl, PackageResources.team_probe_cl]
+      case .weightGradient: [PackageResources.storage_cl, PackageResources.weight_gradient_cl]
+      case .tiledWeightGradient: [PackageResources.storage_cl, PackageResources.tiled_weight_gradient_cl]
+      case .attentionGradient: [PackageResources.storage_cl, PackageResources.attention_gradient_cl]
+      case .tiledAttentionGradient:
+        [PackageResources.storage_cl, PackageResources.tiled_attention_gradient_cl]
+      case .normGradient:
+        [
+          PackageResources.storage_cl, PackageResources.team_cl, PackageResources.norm_cl,
+          PackageResources.norm_gradient_cl,
+        ]
+      case .elementwiseGradient:
+        [
+          PackageResources.storage_cl, PackageResources.elementwise_cl,
+          PackageResources.elementwise_gradient_cl,
+        ]
       }
     return parts.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "\n")
   }
