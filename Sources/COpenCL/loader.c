@@ -23,6 +23,9 @@
   QUERY(clGetPlatformInfo, cl_platform_id, cl_platform_info) \
   QUERY(clGetDeviceInfo, cl_device_id, cl_device_info) \
   QUERY(clGetProgramInfo, cl_program, cl_program_info) \
+  QUERY(clGetKernelInfo, cl_kernel, cl_kernel_info) \
+  CALL(cl_int, clGetKernelArgInfo, (cl_kernel kernel, cl_uint index, cl_kernel_arg_info parameter, \
+       size_t size, void *value, size_t *needed), (kernel, index, parameter, size, value, needed)) \
   QUERY(clGetEventProfilingInfo, cl_event, cl_profiling_info) \
   HANDLE(clReleaseContext, cl_context) \
   HANDLE(clReleaseCommandQueue, cl_command_queue) \

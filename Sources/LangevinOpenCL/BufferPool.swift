@@ -4,13 +4,13 @@ import Synchronization
 
 /// A device buffer; the pool takes it back when the last tensor lets go of it. Commands that still use it are
 /// ahead of any later use in the one in-order queue.
-final class OpenCLStorage: Storage, @unchecked Sendable {
+final class OpenCLStorage: Storage {
   let byteCount: Int
-  let memory: cl_mem
+  let memory: OpenCLHandle
   fileprivate let capacity: Int
   private let pool: BufferPool
 
-  fileprivate init(byteCount: Int, memory: cl_mem, capacity: Int, pool: BufferPool) {
+  fileprivate init(byteCount: Int, memory: OpenCLHandle, capacity: Int, pool: BufferPool) {
     self.byteCount = byteCount
     self.memory = memory
     self.capacity = capacity
@@ -22,18 +22,18 @@ final class OpenCLStorage: Storage, @unchecked Sendable {
 
 /// Keeps freed buffers for reuse. It grows only where no kept buffer fits, and gives kept ones back to the
 /// driver first, so that the device holds little more than the most that was ever live at once.
-final class BufferPool: @unchecked Sendable {
+final class BufferPool: Sendable {
   private let context: OpenCLContext
   private let deviceName: String
   private let limit: Int
   private let state = Mutex(State())
 
-  private struct State: @unchecked Sendable {
+  private struct State: Sendable {
     var use = MemoryUse()
     /// The most in use since it was last taken.
     var peak = 0
     /// The kept buffers, in ascending order of capacity.
-    var free: [(capacity: Int, memory: cl_mem)] = []
+    var free: [(capacity: Int, memory: OpenCLHandle)] = []
   }
 
   /// Kept beyond the high-water mark of live memory, so that reuse stays likely.
@@ -45,7 +45,7 @@ final class BufferPool: @unchecked Sendable {
     self.limit = min(limit ?? .max, context.description.globalMemory)
   }
 
-  deinit { state.withLock { for entry in $0.free { clReleaseMemObject(entry.memory) } } }
+  deinit { state.withLock { for entry in $0.free { clReleaseMemObject(entry.memory.pointer) } } }
 
   var use: MemoryUse {
     state.withLock {
@@ -67,7 +67,7 @@ final class BufferPool: @unchecked Sendable {
   func allocate(_ byteCount: Int) throws -> OpenCLStorage {
     // Whole cache lines, and a little more for large ones so that near sizes share buffers.
     let wanted = max(64, (byteCount + 63) / 64 * 64)
-    let (memory, capacity) = try state.withLock { state -> (cl_mem, Int) in
+    let (memory, capacity) = try state.withLock { state -> (OpenCLHandle, Int) in
       if let index = state.free.firstIndex(where: { $0.capacity >= wanted }),
         state.free[index].capacity <= wanted + wanted / 4 + 4096
       {
@@ -94,7 +94,7 @@ final class BufferPool: @unchecked Sendable {
     return OpenCLStorage(byteCount: byteCount, memory: memory, capacity: capacity, pool: self)
   }
 
-  fileprivate func recycle(_ memory: cl_mem, _ capacity: Int) {
+  fileprivate func recycle(_ memory: OpenCLHandle, _ capacity: Int) {
     state.withLock { state in
       state.use.inUse -= capacity
       state.use.cached += capacity
@@ -109,7 +109,7 @@ final class BufferPool: @unchecked Sendable {
   private func trim(_ state: inout State, to cached: Int) {
     while state.use.cached > cached, let entry = state.free.popLast() {
       state.use.cached -= entry.capacity
-      clReleaseMemObject(entry.memory)
+      clReleaseMemObject(entry.memory.pointer)
     }
   }
 
@@ -119,10 +119,10 @@ final class BufferPool: @unchecked Sendable {
     state.peak = max(state.peak, state.use.inUse)
   }
 
-  private func create(_ byteCount: Int) -> cl_mem? {
+  private func create(_ byteCount: Int) -> OpenCLHandle? {
     var code: cl_int = 0
     let memory = clCreateBuffer(context.context, cl_mem_flags(CL_MEM_READ_WRITE), byteCount, nil, &code)
-    return code == CL_SUCCESS ? memory : nil
+    return code == CL_SUCCESS ? memory.map(OpenCLHandle.init) : nil
   }
 
   private func outOfMemory(_ requested: Int, _ use: MemoryUse) -> TensorError {

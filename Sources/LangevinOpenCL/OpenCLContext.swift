@@ -3,23 +3,25 @@ import LangevinTensor
 import Synchronization
 
 /// One device's context and its in-order queue. One context per device: a shared one serialises some drivers.
-final class OpenCLContext: @unchecked Sendable {
+final class OpenCLContext: Sendable {
   let handle: DeviceHandle
   let description: DeviceDescription
-  let context: cl_context
+  private let shared: OpenCLHandle
   private let queues: Mutex<Queues>
 
-  private struct Queues: @unchecked Sendable {
-    let ordinary: cl_command_queue
+  private struct Queues: Sendable {
+    let ordinary: OpenCLHandle
     /// Made when it is first wanted.
-    var profiling: cl_command_queue?
+    var profiling: OpenCLHandle?
     var isProfiling = false
+
+    var current: OpenCLHandle { isProfiling ? profiling ?? ordinary : ordinary }
   }
 
+  var context: cl_context { shared.pointer }
+
   /// The queue that commands go to now. Each is finished before the other takes its place.
-  var queue: cl_command_queue {
-    queues.withLock { $0.isProfiling ? $0.profiling ?? $0.ordinary : $0.ordinary }
-  }
+  var queue: cl_command_queue { queues.withLock { $0.current }.pointer }
 
   /// Throws `OpenCLError`.
   init(index: Int) throws {
@@ -47,8 +49,8 @@ final class OpenCLContext: @unchecked Sendable {
       clReleaseContext(context)
       throw OpenCLError.call("clCreateCommandQueue", code: code)
     }
-    self.context = context
-    queues = Mutex(Queues(ordinary: queue))
+    shared = OpenCLHandle(context)
+    queues = Mutex(Queues(ordinary: OpenCLHandle(queue)))
   }
 
   /// Finishes the queue in use and turns to the one whose commands are timed, or back: profiling slows the queue
@@ -61,18 +63,34 @@ final class OpenCLContext: @unchecked Sendable {
       if isProfiling && queues.profiling == nil {
         var code: cl_int = 0
         let properties = cl_command_queue_properties(CL_QUEUE_PROFILING_ENABLE)
-        queues.profiling = clCreateCommandQueue(context, handle.id, properties, &code)
+        queues.profiling = clCreateCommandQueue(context, handle.id, properties, &code).map(OpenCLHandle.init)
         try check(code, "clCreateCommandQueue")
       }
       queues.isProfiling = isProfiling
     }
   }
 
+  /// Copies host bytes into a buffer, and waits for the copy. Throws `OpenCLError`.
+  func write(_ bytes: UnsafeRawBufferPointer, to memory: cl_mem, byteOffset: Int) throws {
+    try check(
+      clEnqueueWriteBuffer(
+        queue, memory, cl_bool(CL_TRUE), byteOffset, bytes.count, bytes.baseAddress, 0, nil, nil),
+      "clEnqueueWriteBuffer")
+  }
+
+  /// Waits for all that was launched before, and copies a buffer's bytes to the host. Throws `OpenCLError`.
+  func read(_ memory: cl_mem, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws {
+    try check(
+      clEnqueueReadBuffer(
+        queue, memory, cl_bool(CL_TRUE), byteOffset, bytes.count, bytes.baseAddress, 0, nil, nil),
+      "clEnqueueReadBuffer")
+  }
+
   deinit {
     queues.withLock { queues in
       for queue in [queues.ordinary, queues.profiling].compactMap({ $0 }) {
-        clFinish(queue)
-        clReleaseCommandQueue(queue)
+        clFinish(queue.pointer)
+        clReleaseCommandQueue(queue.pointer)
       }
     }
     clReleaseContext(context)

@@ -12,6 +12,10 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
   case unusable(device: String, reason: String)
   /// A kernel cannot be launched with the work-groups that its parameters ask for.
   case unfit(kernel: String, parameters: String, items: Int, KernelResources)
+  /// An operand that lies in another backend's memory.
+  case foreignStorage
+  /// Parameters of another kernel were found for a key.
+  case foreignParameters(key: String, parameters: String)
   /// A cache file cannot be written.
   case cache(path: String, reason: String)
 
@@ -33,6 +37,9 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
     case .unfit(let kernel, let parameters, let items, let resources):
       "the kernel \(kernel) with \(parameters) cannot have work-groups of \(items): the compiler allows "
         + "\(resources.workGroupSize) work-items and took \(resources.localMemory) bytes of local memory"
+    case .foreignStorage: "an operand lies in the memory of another device; copy the tensor to this one first"
+    case .foreignParameters(let key, let parameters):
+      "the parameters for \(key) are of another kernel: \(parameters)"
     case .cache(let path, let reason): "\(path) cannot be written: \(reason)"
     }
   }

@@ -1,6 +1,22 @@
 import COpenCL
 import LangevinTensor
 
+/// How a set's kernels reach a device's ceilings.
+struct PeakProbe: Sendable {
+  /// Vector widths that are tried for arithmetic, each with as many chains as hide its latency.
+  let variants: [(lanes: Int, chains: Int)]
+  /// Work-items of an arithmetic launch, and how often each repeats at first.
+  let items, firstCount: Int
+  /// Vector width of copies and sums, and vectors of a work-item.
+  let lanes, span: Int
+  /// Work-items of a work-group.
+  let group: Int
+  /// Whether a work-item's vectors lie side by side, else those of neighbours do.
+  let isBlocked: Bool
+  /// Bytes that are past any cache.
+  let largestBuffer: Int
+}
+
 extension OpenCLBackend: PeakMeasuring {
   /// Runs the probe family in several vector widths; work grows until a launch takes long enough to time.
   public func measurePeak() throws -> PeakRates {
@@ -18,22 +34,15 @@ extension OpenCLBackend: PeakMeasuring {
 
   /// Measures the float32 FLOP/s that multiply-adds in registers reach.
   private func peakFLOPS() throws -> Double {
-    let units = max(1, description.computeUnits)
-    let isCPU = family == .cpu
-    // A CPU's widest vector is not known for sure, and a vector of too many registers spills: both are tried.
-    let variants = isCPU ? [(lanes: 16, chains: 12), (8, 12), (4, 12)] : [(lanes: 1, chains: 8), (4, 4)]
-    let items = isCPU ? units * 4 : units * 2048
+    let peak = kernels.peak
     var best = 0.0
-    for (lanes, chains) in variants {
-      let output = try pool.allocate(items * lanes * 4)
-      var count = 1 << (isCPU ? 16 : 10)
+    for (lanes, chains) in peak.variants {
+      let output = try pool.allocate(peak.items * lanes * 4)
+      var count = peak.firstCount
       func run() throws -> Double {
-        try seconds {
-          try launch(
-            probe(
-              "fma_peak", lanes: lanes, chains: chains, span: 4, items: items,
-              [.scratch(output), .float(0.75), .float(0.125), .int(count)]))
-        }
+        try seconds(
+          FMAPeakKernel(y: output, a: 0.75, b: 0.125, count: count), lanes: lanes, chains: chains, span: 4,
+          items: peak.items)
       }
       // The first builds the kernel, and wakes the device.
       _ = try run()
@@ -49,63 +58,51 @@ extension OpenCLBackend: PeakMeasuring {
         spent += last
         fastest = min(fastest, last)
       }
-      best = max(best, 2 * Double(lanes * chains) * Double(count) * Double(items) / fastest)
+      best = max(best, 2 * Double(lanes * chains) * Double(count) * Double(peak.items) / fastest)
     }
     return best
   }
 
   /// Bytes per second, copied (read and written) or read.
   private func peakBandwidth() throws -> Double {
-    let isCPU = family == .cpu
-    let lanes = isCPU ? 16 : 4
-    let span = isCPU ? 1 << 14 : 16
+    let peak = kernels.peak
     // Past any cache, where the device has the room.
     let room = min(description.maxAllocation, description.globalMemory / 8)
-    let step = lanes * 4 * span * (isCPU ? 1 : 256)
-    let bytes = max(1, min(1 << (isCPU ? 27 : 29), room) / step) * step
+    let itemBytes = peak.lanes * 4 * peak.span
+    let step = itemBytes * peak.group
+    let bytes = max(1, min(peak.largestBuffer, room) / step) * step
     let source = try pool.allocate(bytes)
     let target = try pool.allocate(bytes)
-    let items = bytes / (lanes * 4 * span)
-    func run(_ kernel: String, _ arguments: [Argument]) throws -> Double {
-      try seconds {
-        try launch(probe(kernel, lanes: lanes, chains: 4, span: span, items: items, arguments))
-      }
+    func run(_ kernel: some Kernel) throws -> Double {
+      try seconds(kernel, lanes: peak.lanes, chains: 4, span: peak.span, items: bytes / itemBytes)
     }
-    let copy: [Argument] = [.scratch(source), .scratch(target)]
+    let (copy, read) = (CopyPeakKernel(x: source, y: target), ReadPeakKernel(x: source, y: target))
     // Pages of fresh buffers come into being when they are first written.
-    _ = try run("copy_peak", [.scratch(target), .scratch(source)])
-    _ = try run("copy_peak", copy)
-    _ = try run("read_peak", copy)
+    _ = try run(CopyPeakKernel(x: target, y: source))
+    _ = try run(copy)
+    _ = try run(read)
     var fastestCopy = Double.infinity
     var fastestRead = Double.infinity
     var spent = 0.0
     while spent < OpenCLBackend.longestTransfer {
-      let (copied, read) = (try run("copy_peak", copy), try run("read_peak", copy))
-      fastestCopy = min(fastestCopy, copied)
-      fastestRead = min(fastestRead, read)
-      spent += copied + read
+      let times = (copied: try run(copy), read: try run(read))
+      fastestCopy = min(fastestCopy, times.copied)
+      fastestRead = min(fastestRead, times.read)
+      spent += times.copied + times.read
     }
     return max(2 * Double(bytes) / fastestCopy, Double(bytes) / fastestRead)
   }
 
-  private func probe(
-    _ kernel: String, lanes: Int, chains: Int, span: Int, items: Int, _ arguments: [Argument]
-  ) -> Launch {
-    let isCPU = family == .cpu
-    return Launch(
-      kernel, .probe,
-      [
-        "TYPE": lanes == 1 ? "float" : "float\(lanes)", "CHAINS": chains, "SPAN": span,
-        "BLOCKED": isCPU ? 1 : 0,
-      ], global: [items], local: [isCPU ? 1 : 256], arguments)
-  }
-
   /// Wall time from an empty queue to an empty queue.
-  private func seconds(_ body: () throws -> Void) throws -> Double {
+  private func seconds(_ kernel: some Kernel, lanes: Int, chains: Int, span: Int, items: Int) throws
+    -> Double
+  {
+    let peak = kernels.peak
+    let program = Program.peak(lanes: lanes, chains: chains, span: span, isBlocked: peak.isBlocked)
     let start = ContinuousClock.now
-    try guarded("the probe of its ceilings") {
-      try body()
-      try check(clFinish(context.queue), "clFinish")
+    try guarded("the probe of its ceilings") { queue in
+      try queue.launch(kernel, program, global: [items], local: [peak.group])
+      try queue.finish()
     }
     return (ContinuousClock.now - start) / .seconds(1)
   }

@@ -106,6 +106,6 @@ extension OpenCLBackend {
   /// Which of this device's kernels are known to be compiled.
   public var readyKernels: ReadyKernels {
     ReadyKernels(
-      description, family: family, sources: programs.sourcesHash, folder: OpenCLBackend.programCacheFolder)
+      description, family: family, sources: Programs.hash(text), folder: OpenCLBackend.programCacheFolder)
   }
 }

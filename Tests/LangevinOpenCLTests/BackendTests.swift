@@ -127,7 +127,7 @@ import Testing
   @Test func failingBuildShowsTheCompilersLog() throws {
     let backend = try OpenCLBackend(index: 0)
     #expect {
-      _ = try backend.programs.kernel("map", .elementwise, options: "-DT=no_such_type -DVW=16 -DCHUNK=16")
+      try backend.parameters(of: "map", .elementwise, options: "-DT=no_such_type -DVW=16 -DCHUNK=16")
     } throws: { error in
       guard case OpenCLError.build("elementwise", _, let log, _) = error else { return false }
       return log.contains("no_such_type")

@@ -17,12 +17,24 @@ import Testing
     let listed = OpenCLDevices.all(probe: true)[index]
     let backend = try OpenCLBackend(index: index, family: .gpu)
     #expect(backend.subgroups == listed.subgroups)
-    #expect(backend.teamOptions(.norm).contains("-DSUBGROUPS") == listed.subgroups)
-    #expect(backend.teamOptions(.tiledAttention) == backend.teamOptions(.norm))
-    #expect(try OpenCLBackend(index: index, family: .cpu).teamOptions(.norm) == "")
-    let local = try OpenCLBackend(index: index, family: .gpu, allowSubgroups: false)
-    #expect(!local.subgroups)
-    #expect(local.teamOptions(.norm) == "")
+    for operation in [LangevinTensor.Operation.softmax, .attention(Attention(heads: 2, scale: 1))] {
+      #expect(try Self.usesSubgroups(operation, backend) == listed.subgroups)
+      #expect(try !Self.usesSubgroups(operation, OpenCLBackend(index: index, family: .cpu)))
+      let local = try OpenCLBackend(index: index, family: .gpu, allowSubgroups: false)
+      #expect(!local.subgroups)
+      #expect(try !Self.usesSubgroups(operation, local))
+    }
+  }
+
+  /// Of an operation on up to three tensors of one shape.
+  private static func usesSubgroups(
+    _ operation: LangevinTensor.Operation, _ backend: OpenCLBackend
+  ) throws -> Bool {
+    let spec = TensorSpec([1, 8, 16])
+    let inputs = [TensorSpec](repeating: spec, count: operation == .softmax ? 1 : 3)
+    let kernels = try backend.listing(of: OperationCall(operation, inputs: inputs, output: spec)).kernels
+    #expect(!kernels.isEmpty)
+    return kernels.contains { $0.options.contains("-DSUBGROUPS") }
   }
 
   /// Both forms against float64; where a device has no subgroups, both are the local form.

@@ -255,7 +255,7 @@ struct BadInputTests {
     let index = try #require(Int(Tool.pocl().dropFirst("opencl:".count)))
     let backend = try OpenCLBackend(index: index, programCache: scratch.url("cache"))
     let error = #expect(throws: OpenCLError.self) {
-      _ = try backend.programs.kernel("any", .noise, options: "-Dget_global_id=no_such_function")
+      try backend.parameters(of: "any", .noise, options: "-Dget_global_id=no_such_function")
     }
     let text = try #require(error).description
     #expect(text.contains("'noise' does not build") && text.contains("no_such_function"), "\(text)")

@@ -171,9 +171,12 @@ public struct FlashAttentionParameters: NamedParameters {
     [("BQ", \.blockQueries), ("BK", \.blockKeys), ("MR", \.tileRows), ("MV", \.tileVectors)]
   }
 
+  /// A head's channels, filled up to whole vectors.
+  func paddedSize(_ size: Int) -> Int { (size + 15) / 16 * 16 }
+
   /// Bytes of private memory for heads of this size: queries, scores and sums.
   func privateBytes(size: Int) -> Int {
-    4 * blockQueries * (size + blockKeys + (size + 15) / 16 * 16)
+    4 * blockQueries * (size + blockKeys + paddedSize(size))
   }
 }
 

@@ -21,13 +21,12 @@ public struct KernelVariant: Sendable, Hashable, Codable {
   /// Whether there are 65,535 work-groups or more along an axis, for which PoCL compiles once more.
   public let isLargeGrid: Bool
 
-  init(_ launch: Launch, options: String) {
-    program = Programs.id(launch.source, options)
-    kernel = launch.kernel
-    local = launch.local
-    isLargeGrid = launch.global.indices.contains { axis in
-      let items = launch.local?[axis] ?? 1
-      return (launch.global[axis] + items - 1) / items >= 65_535
+  init(_ kernel: String, _ source: KernelSource, options: String, global: [Int], local: [Int]?) {
+    program = Programs.id(source, options)
+    (self.kernel, self.local) = (kernel, local)
+    isLargeGrid = global.indices.contains { axis in
+      let items = local?[axis] ?? 1
+      return (global[axis] + items - 1) / items >= 65_535
     }
   }
 }
@@ -66,17 +65,35 @@ public struct CompileJob: CompilationJob {
   }
 }
 
-/// Which launches reach the queue while kernels are listed or compiled. Guarded by the backend's lock.
-final class LaunchSelection {
+/// A kernel that a listing met, with the arguments that its launch sets.
+struct ListedKernel: Sendable, Hashable {
+  let kernel: String
+  let source: KernelSource
+  let options: String
+  let parameters: [KernelParameter]
+}
+
+/// Which launches reach the queue while kernels are listed or compiled.
+struct LaunchSelection: Sendable {
   /// None while kernels are only listed.
   private let wanted: Set<KernelVariant>
   private(set) var seen: Set<KernelVariant> = []
+  /// Filled by listings.
+  private(set) var kernels: Set<ListedKernel> = []
   var isListing: Bool { wanted.isEmpty }
 
   init(wanted: Set<KernelVariant> = []) { self.wanted = wanted }
 
-  func admits(_ variant: KernelVariant) -> Bool {
+  mutating func admits(
+    _ variant: KernelVariant, _ kernel: some Kernel, _ source: KernelSource, options: String
+  ) throws -> Bool {
     seen.insert(variant)
+    if isListing {
+      kernels.insert(
+        ListedKernel(
+          kernel: variant.kernel, source: source, options: options,
+          parameters: try ArgumentEncoder.list(kernel)))
+    }
     return wanted.contains(variant)
   }
 }
@@ -102,14 +119,18 @@ extension OpenCLBackend {
   }
 
   /// The kernels that a call launches. Nothing reaches the queue.
-  func variants(of call: OperationCall) throws -> Set<KernelVariant> {
-    // Its own kernel is no part of the list.
-    if family == .gpu { _ = subgroupSupport() }
-    return try selecting(LaunchSelection()) { selection in
-      let storage = try scratch(64)
+  func variants(of call: OperationCall) throws -> Set<KernelVariant> { try listing(of: call).seen }
+
+  /// The kernels that a call launches, with their arguments. Nothing reaches the queue.
+  func listing(of call: OperationCall) throws -> LaunchSelection {
+    try guarded(call.operation.name) { [kernels] queue in
+      kernels.prepare(&queue)
+      queue.selection = LaunchSelection()
+      defer { queue.selection = nil }
+      let storage = try queue.scratch(64)
       func view(_ spec: TensorSpec) -> TensorView { TensorView(storage: storage, offset: 0, spec: spec) }
-      try execute(call.operation, inputs: call.inputs.map(view), output: view(call.output))
-      return selection.seen
+      try queue.run(call.operation, call.inputs.map(view), view(call.output), by: kernels)
+      return queue.selection ?? LaunchSelection()
     }
   }
 
@@ -127,18 +148,12 @@ extension OpenCLBackend {
       }
       let inputs = try part.call.inputs.map(zeros)
       let output = try zeros(part.call.output)
-      try selecting(LaunchSelection(wanted: part.variants)) { _ in
-        try execute(part.call.operation, inputs: inputs, output: output)
+      try guarded(part.call.operation.name) { [kernels] queue in
+        queue.selection = LaunchSelection(wanted: part.variants)
+        defer { queue.selection = nil }
+        try queue.run(part.call.operation, inputs, output, by: kernels)
       }
       try synchronize()
-    }
-  }
-
-  private func selecting<R>(_ selection: LaunchSelection, _ body: (LaunchSelection) throws -> R) throws -> R {
-    try locked {
-      self.selection = selection
-      defer { self.selection = nil }
-      return try body(selection)
     }
   }
 }

@@ -2,8 +2,10 @@ import COpenCL
 import Synchronization
 
 /// A platform's handle. It is valid for the life of the process and may be used from any thread.
-struct PlatformHandle: @unchecked Sendable {
-  let id: cl_platform_id
+struct PlatformHandle: Sendable {
+  private let shared: OpenCLHandle
+
+  var id: cl_platform_id { shared.pointer }
 
   /// One thread at a time: drivers set themselves up when they are first asked, and PoCL 3.1 crashes or has no
   /// devices where a second thread asks meanwhile.
@@ -17,7 +19,7 @@ struct PlatformHandle: @unchecked Sendable {
     guard clGetPlatformIDs(0, nil, &count) == CL_SUCCESS, count > 0 else { return [] }
     var platforms = [cl_platform_id?](repeating: nil, count: Int(count))
     guard clGetPlatformIDs(count, &platforms, nil) == CL_SUCCESS else { return [] }
-    return platforms.compactMap { $0 }.map { PlatformHandle(id: $0) }
+    return platforms.compactMap { $0 }.map { PlatformHandle(shared: OpenCLHandle($0)) }
   }
 
   /// Throws `OpenCLError.call` where the driver finds none.

@@ -50,9 +50,15 @@ public struct DeviceDescription: Sendable, Codable, Hashable {
 }
 
 /// A device's handles. They are valid for the life of the process and may be used from any thread.
-struct DeviceHandle: @unchecked Sendable {
+struct DeviceHandle: Sendable {
   let platform: PlatformHandle
-  let id: cl_device_id
+  private let shared: OpenCLHandle
+
+  var id: cl_device_id { shared.pointer }
+
+  init(platform: PlatformHandle, id: cl_device_id) {
+    (self.platform, shared) = (platform, OpenCLHandle(id))
+  }
 
   func string(_ parameter: Int32) -> String {
     var size = 0

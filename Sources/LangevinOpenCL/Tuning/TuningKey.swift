@@ -81,24 +81,34 @@ extension TuningKey {
   /// the operation's.
   public init?(_ operation: Operation, inputs: [TensorSpec], output: TensorSpec, family: KernelFamily) {
     guard let first = inputs.first, output.shape.count > 0 else { return nil }
-    switch operation {
-    case .matmul(let matmul):
+    if case .matmul(let matmul) = operation {
       let size = ProductSize(matmul, left: first.shape, right: inputs[1].shape, output: output.shape)
       self = .product(family, first.dtype, rows: size.rows, columns: size.columns, inner: size.inner)
-    case .conv2d(let conv):
-      let channels = first.shape[3]
-      let taps = conv.kernel.height * conv.kernel.width
-      let (rows, columns) = (output.shape.count / output.shape[3], output.shape[3])
-      self =
-        conv.isPointwise
-        ? .product(family, first.dtype, rows: rows, columns: columns, inner: channels)
-        : .convolution(family, first.dtype, rows: rows, columns: columns, channels: channels, taps: taps)
-    case .attention(let attention):
+    } else if case .conv2d(let conv) = operation {
+      let size = ProductSize(conv, input: first.shape, output: output.shape)
+      let geometry = ConvolutionGeometry(conv, input: first.shape, output: output.shape)
+      self = .convolution(family, first.dtype, conv, size, geometry)
+    } else if case .attention(let attention) = operation {
       self = .attention(
         family, first.dtype, queries: first.shape[1], keys: inputs[1].shape[1],
         size: first.shape[2] / attention.heads)
-    default: return nil
+    } else {
+      return nil
     }
+  }
+}
+
+extension TuningKey {
+  /// Of a convolution that computes a product of this size.
+  static func convolution(
+    _ family: KernelFamily, _ dtype: DType, _ conv: Conv2D, _ size: ProductSize,
+    _ geometry: ConvolutionGeometry
+  ) -> TuningKey {
+    conv.isPointwise
+      ? .product(family, dtype, rows: size.rows, columns: size.columns, inner: size.inner)
+      : .convolution(
+        family, dtype, rows: size.rows, columns: size.columns, channels: geometry.channels,
+        taps: geometry.taps)
   }
 }
 
@@ -113,6 +123,14 @@ struct ProductSize {
     if case .panels = matmul.right { isBatched = false }
     rows = isBatched ? output[-2] : output.count / columns
     batch = isBatched ? output.count / (rows * columns) : 1
+  }
+
+  /// A row for each output pixel, an inner step for each tap and channel.
+  init(_ conv: Conv2D, input: Shape, output: Shape) {
+    rows = output[0] * output[1] * output[2]
+    columns = output[3]
+    inner = conv.kernel.height * conv.kernel.width * input[3]
+    batch = 1
   }
 }
 

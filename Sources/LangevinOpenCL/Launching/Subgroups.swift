@@ -2,46 +2,39 @@ import COpenCL
 import LangevinKernels
 
 /// Whether kernels may reduce over subgroups: tried on the device, never read from its name.
-enum Subgroups: Hashable {
-  /// The compiler options with which they work.
-  case usable(options: String)
+enum Subgroups: Sendable, Hashable {
+  case usable
   case unusable(reason: String)
 
   /// Work-items that share a row in the GPU kernels.
   static let items = 64
+
+  /// What programs that use them are compiled with: the newest dialect of OpenCL C that the device claims.
+  static func options(on device: DeviceHandle) -> String {
+    let version = device.openCLVersion
+    let dialect = version.major >= 3 ? " -cl-std=CL3.0" : version.major == 2 ? " -cl-std=CL2.0" : ""
+    return "-DSUBGROUPS" + dialect
+  }
 }
 
 extension OpenCLBackend {
   /// Whether the device's subgroups give right sums and maxima. The GPU kernels then reduce with them, else in
   /// local memory.
-  public var subgroups: Bool {
-    if case .usable = subgroupSupport() { true } else { false }
-  }
+  public var subgroups: Bool { locked { $0.subgroups() == .usable } }
+}
 
-  /// What a kernel family that reduces over work-groups is compiled with besides its own options.
-  func teamOptions(_ source: KernelSource) -> String {
-    guard family == .gpu, source == .norm || source == .tiledAttention,
-      case .usable(let options) = subgroupSupport()
-    else { return "" }
-    return " " + options
-  }
-
-  /// Compiles and runs `team_probe` in the newest dialect of OpenCL C that the device claims.
-  func probeSubgroups() -> Subgroups {
-    guard description.subgroups else { return .unusable(reason: "the device does not claim them") }
-    let version = context.handle.openCLVersion
-    let dialect = version.major >= 3 ? " -cl-std=CL3.0" : version.major == 2 ? " -cl-std=CL2.0" : ""
-    let options = "-DSUBGROUPS" + dialect
+extension LaunchQueue {
+  /// Compiles and runs `team_probe`.
+  mutating func probeSubgroups() -> Subgroups {
+    guard context.description.subgroups else { return .unusable(reason: "the device does not claim them") }
     let count = Subgroups.items
     do {
       var rows = [Float](repeating: -1, count: 8 * count)
       let storage = try pool.allocate(rows.count * 4)
-      let probe = Launch(
-        "team_probe", .teamProbe, ["LOCAL": count], global: [count], local: [count], [.scratch(storage)])
-      try launch(probe, extraOptions: " " + options)
-      try rows.withUnsafeMutableBytes { try download(storage, byteOffset: 0, into: $0) }
+      try launch(TeamProbeKernel(y: storage), .teamProbe(items: count), global: [count], local: [count])
+      try rows.withUnsafeMutableBytes { try context.read(storage.memory.pointer, byteOffset: 0, into: $0) }
       if let problem = Subgroups.problem(with: rows, items: count) { return .unusable(reason: problem) }
-      return .usable(options: options)
+      return .usable
     } catch {
       return .unusable(reason: "\(error)")
     }

@@ -4,12 +4,10 @@ import LangevinTensor
 // Foundation has an `Operation` too; the scoped import wins.
 import enum LangevinTensor.Operation
 
-/// Launches whose times the device has not told yet. Guarded by the backend's lock.
+/// Launches whose times the device has not told yet.
 final class LaunchRecorder {
-  /// What the launches that follow belong to.
-  private var operation: Operation = .nonFiniteCount
-  private var inputs: [TensorSpec] = []
-  private var output = TensorSpec([])
+  /// What the launches that follow belong to; nil for those of no operation.
+  private var current: (operation: Operation, inputs: [TensorSpec], output: TensorSpec)?
   private var sequence = 0
   private var pending: [(event: cl_event, record: KernelRecord)] = []
 
@@ -17,21 +15,20 @@ final class LaunchRecorder {
   var isFull: Bool { pending.count >= 8192 }
 
   func begin(_ operation: Operation, _ inputs: [TensorView], _ output: TensorView, _ sequence: Int?) {
-    self.operation = operation
-    self.inputs = inputs.map(\.spec)
-    self.output = output.spec
+    current = (operation, inputs.map(\.spec), output.spec)
     self.sequence = sequence ?? self.sequence
   }
 
   func add(_ event: cl_event, kernel: String, variant: String, start: UInt64, end: UInt64, memory: Int) {
-    pending.append(
-      (
-        event,
-        KernelRecord(
-          operation: operation, inputs: inputs, output: output, path: LayerPath.current, sequence: sequence,
-          kernel: kernel, variant: variant, queued: 0, submitted: 0, started: 0, ended: 0, hostStart: start,
-          hostEnd: end, memory: memory)
-      ))
+    guard let current else {
+      clReleaseEvent(event)
+      return
+    }
+    let record = KernelRecord(
+      operation: current.operation, inputs: current.inputs, output: current.output, path: LayerPath.current,
+      sequence: sequence, kernel: kernel, variant: variant, queued: 0, submitted: 0, started: 0, ended: 0,
+      hostStart: start, hostEnd: end, memory: memory)
+    pending.append((event, record))
   }
 
   /// Hands over everything that is pending, with the device's times. The queue has been finished.
@@ -69,11 +66,10 @@ final class LaunchRecorder {
 extension OpenCLBackend {
   /// Forgets earlier records and keeps one a kernel from now on, on a queue that measures.
   public func startRecording() throws {
-    // Its kernel is no part of what is recorded.
-    if family == .gpu { _ = subgroupSupport() }
-    try guarded("start of recording") {
+    try guarded("start of recording") { [context, kernels, log, pool] queue in
+      kernels.prepare(&queue)
       try context.useProfilingQueue(true)
-      recorder = LaunchRecorder()
+      queue.recorder = LaunchRecorder()
       _ = pool.takePeak()
       log.start()
     }
@@ -81,7 +77,7 @@ extension OpenCLBackend {
 
   /// Waits for the queue; the kernels since the last call.
   public func takeRecords() throws -> [KernelRecord] {
-    try guarded("recording") { try collect() }
+    try guarded("recording") { try $0.collect() }
     return log.takeKernels()
   }
 
@@ -90,17 +86,19 @@ extension OpenCLBackend {
 
   /// Goes back to the queue that does not measure.
   public func stopRecording() throws {
-    try guarded("end of recording") {
-      recorder = nil
+    try guarded("end of recording") { [context, log] queue in
+      queue.recorder = nil
       log.stop()
       try context.useProfilingQueue(false)
     }
   }
+}
 
+extension LaunchQueue {
   /// Waits, and moves what is pending to the log.
-  private func collect() throws {
+  func collect() throws {
     guard let recorder else { return }
-    try check(clFinish(context.queue), "clFinish")
+    try finish()
     for record in try recorder.take() { log.add(record) }
   }
 
@@ -119,11 +117,12 @@ extension OpenCLBackend {
     if recorder.isFull { try collect() }
   }
 
-  /// A copy that is done when `body` returns.
-  func recordedCopy(_ direction: TransferRecord.Direction, _ bytes: Int, _ body: () throws -> Void) throws {
-    guard recorder != nil else { return try body() }
-    let start = HostClock.now
-    try body()
+  /// When a launch or a copy begins, in `HostClock`'s nanoseconds; 0 while not recording.
+  var recordingTime: UInt64 { recorder == nil ? 0 : HostClock.now }
+
+  /// A copy that is done.
+  func recordCopy(_ direction: TransferRecord.Direction, _ bytes: Int, since start: UInt64) {
+    guard recorder != nil else { return }
     log.add(
       TransferRecord(
         direction: direction, bytes: bytes, path: LayerPath.current, hostStart: start, hostEnd: HostClock.now)

@@ -8,16 +8,16 @@ import Logging
 import enum LangevinTensor.Operation
 
 /// Which parameters a backend's kernels are launched with: those on trial, else what was found by a search on
-/// this device, else the shipped ones. Used under the backend's lock.
-final class Tuning {
+/// this device, else the shipped ones.
+struct Tuning: Sendable {
   private let device: DeviceDescription
   private let cache: TuningCache
   private let logger: Logger
   /// A kernel's source, as it is compiled.
-  private let text: (KernelSource) -> String
+  private let text: @Sendable (KernelSource) -> String
   private var hashes: [KernelSource: String] = [:]
-  /// Found by a search; read at the first use.
-  private lazy var found: [TuningKey: TuningEntry] = load()
+  /// Found by a search; nil until the first use.
+  private var found: [TuningKey: TuningEntry]?
   /// What each key that was met is launched with.
   private var chosen: [TuningKey: TuningParameters] = [:]
   /// Overrides everything else for kernels of its file.
@@ -27,7 +27,7 @@ final class Tuning {
 
   init(
     device: DeviceDescription, cache: TuningCache, logger: Logger,
-    text: @escaping (KernelSource) -> String = { $0.text }
+    text: @escaping @Sendable (KernelSource) -> String = { $0.text }
   ) {
     self.device = device
     self.cache = cache
@@ -36,12 +36,12 @@ final class Tuning {
   }
 
   /// One dictionary lookup, but for the first use of a key.
-  func parameters(_ key: TuningKey) -> TuningParameters {
+  mutating func parameters(_ key: TuningKey) -> TuningParameters {
     let parameters: TuningParameters
     if let known = chosen[key] {
       parameters = known
     } else {
-      parameters = found[key]?.parameters ?? TuningTable.parameters(key, on: device)
+      parameters = entries()[key]?.parameters ?? TuningTable.parameters(key, on: device)
       chosen[key] = parameters
     }
     if let trial, trial.source == parameters.source { return trial }
@@ -49,24 +49,28 @@ final class Tuning {
   }
 
   /// What searches found, by key.
-  var entries: [TuningKey: TuningEntry] { found }
-
-  /// Uses an entry from now on, in later processes too.
-  func keep(_ entry: TuningEntry) throws {
-    found[entry.key] = entry
-    chosen[entry.key] = entry.parameters
-    try cache.store([entry], hash: hash, logger: logger)
-  }
-
-  private func load() -> [TuningKey: TuningEntry] {
-    let entries = cache.load(hash: hash, logger: logger).filter { entry in
+  mutating func entries() -> [TuningKey: TuningEntry] {
+    if let found { return found }
+    let (cache, device, logger) = (cache, device, logger)
+    let entries = cache.load(hash: { hash($0) }, logger: logger).filter { entry in
       entry.parameters.source == TuningTable.parameters(entry.key, on: device).source
         && entry.parameters.fits(entry.key, device)
     }
-    return Dictionary(entries.map { ($0.key, $0) }) { $1 }
+    let found = Dictionary(entries.map { ($0.key, $0) }) { $1 }
+    self.found = found
+    return found
   }
 
-  private func hash(_ source: KernelSource) -> String {
+  /// Uses an entry from now on, in later processes too.
+  mutating func keep(_ entry: TuningEntry) throws {
+    var entries = entries()
+    entries[entry.key] = entry
+    (found, chosen[entry.key]) = (entries, entry.parameters)
+    let (cache, logger) = (cache, logger)
+    try cache.store([entry], hash: { hash($0) }, logger: logger)
+  }
+
+  private mutating func hash(_ source: KernelSource) -> String {
     if let hash = hashes[source] { return hash }
     let hash = FNV.name(text(source))
     hashes[source] = hash
@@ -91,14 +95,14 @@ extension OpenCLBackend {
   }
 
   /// What a key is launched with.
-  public func parameters(_ key: TuningKey) -> TuningParameters { locked { tuning.parameters(key) } }
+  public func parameters(_ key: TuningKey) -> TuningParameters { locked { $0.tuning.parameters(key) } }
 
   /// What searches found on this device for the kernels as they are now.
-  public var tunedEntries: [TuningKey: TuningEntry] { locked { tuning.entries } }
+  public var tunedEntries: [TuningKey: TuningEntry] { locked { $0.tuning.entries() } }
 
   /// Uses what a search found from now on, and stores it for later processes. Throws `OpenCLError.cache` where
   /// the file cannot be written; the entry is in use all the same.
-  public func keep(_ entry: TuningEntry) throws { try locked { try tuning.keep(entry) } }
+  public func keep(_ entry: TuningEntry) throws { try locked { try $0.tuning.keep(entry) } }
 
   /// Runs `body` with every launch of the parameters' kernel made with them, and says what the compiler made
   /// of the kernel: nil where `body` launched none. One trial at a time.
@@ -106,32 +110,35 @@ extension OpenCLBackend {
   /// Throws what `body` throws; `TensorError.deviceFailure` where the kernel does not build or its work-groups
   /// are larger than it can be launched with.
   public func trying(_ parameters: TuningParameters, _ body: () throws -> Void) throws -> KernelResources? {
-    locked { (tuning.trial, tuning.trialResources) = (parameters, nil) }
-    defer { locked { tuning.trial = nil } }
+    locked { ($0.tuning.trial, $0.tuning.trialResources) = (parameters, nil) }
+    defer { locked { $0.tuning.trial = nil } }
     try body()
-    return locked { tuning.trialResources }
+    return locked { $0.tuning.trialResources }
   }
+}
 
+extension LaunchQueue {
   /// Called before a kernel is enqueued: one on trial must be able to run as it is launched.
-  func examine(_ kernel: cl_kernel, _ launch: Launch) throws {
-    guard let trial = tuning.trial, trial.source == launch.source, tuning.trialResources == nil else {
+  mutating func examine(_ kernel: cl_kernel, _ name: String, _ program: Program, _ local: [Int]?) throws {
+    guard let trial = tuning.trial, trial.source == program.source, tuning.trialResources == nil else {
       return
     }
+    let device = context.handle.id
     func number<T: FixedWidthInteger>(_ parameter: Int32, _ type: T.Type) throws -> Int {
       var value: T = 0
       try check(
         clGetKernelWorkGroupInfo(
-          kernel, context.handle.id, cl_kernel_work_group_info(parameter), MemoryLayout<T>.size, &value, nil),
-        "clGetKernelWorkGroupInfo(\(launch.kernel))")
+          kernel, device, cl_kernel_work_group_info(parameter), MemoryLayout<T>.size, &value, nil),
+        "clGetKernelWorkGroupInfo(\(name))")
       return Int(clamping: value)
     }
     let resources = KernelResources(
       workGroupSize: try number(CL_KERNEL_WORK_GROUP_SIZE, Int.self),
       localMemory: try number(CL_KERNEL_LOCAL_MEM_SIZE, cl_ulong.self),
       privateMemory: try number(CL_KERNEL_PRIVATE_MEM_SIZE, cl_ulong.self))
-    let items = launch.local?.reduce(1, *) ?? 1
-    guard items <= resources.workGroupSize, resources.localMemory <= description.localMemory else {
-      throw OpenCLError.unfit(kernel: launch.kernel, parameters: "\(trial)", items: items, resources)
+    let items = local?.reduce(1, *) ?? 1
+    guard items <= resources.workGroupSize, resources.localMemory <= context.description.localMemory else {
+      throw OpenCLError.unfit(kernel: name, parameters: "\(trial)", items: items, resources)
     }
     tuning.trialResources = resources
   }

@@ -4,24 +4,34 @@ import LangevinKernels
 import LangevinTensor
 import Logging
 
-/// Builds kernel families on demand and keeps their kernels. Used under the backend's lock.
+/// What a launch looks its kernel up by.
+struct KernelKey: Hashable {
+  let program: Program
+  /// Of the kernel's type.
+  let kernel: ObjectIdentifier
+}
+
+/// Builds programs on demand and keeps their kernels.
 final class Programs {
+  /// Kernels that were launched: nothing is spelled out to find one again.
+  var handles: [KernelKey: cl_kernel] = [:]
   private let context: OpenCLContext
   /// Nil where the driver keeps programs by itself.
   private let cache: ProgramCache?
   private let logger: Logger
-  private let patch: (@Sendable (KernelSource, String) -> String)?
+  /// A source as it is compiled.
+  private let text: @Sendable (KernelSource) -> String
   private var programs: [String: cl_program] = [:]
   private var kernels: [String: cl_kernel] = [:]
 
   init(
     context: OpenCLContext, cache: ProgramCache?, logger: Logger,
-    patch: (@Sendable (KernelSource, String) -> String)? = nil
+    text: @escaping @Sendable (KernelSource) -> String
   ) {
     self.context = context
     self.cache = cache
     self.logger = logger
-    self.patch = patch
+    self.text = text
   }
 
   deinit {
@@ -44,9 +54,6 @@ final class Programs {
 
   /// What names a program in this process.
   static func id(_ source: KernelSource, _ options: String) -> String { "\(source.rawValue) \(options)" }
-
-  /// Of all sources as they are compiled.
-  var sourcesHash: String { Programs.hash { patch?($0, $0.text) ?? $0.text } }
 
   /// Of all sources in a form.
   static func hash(_ text: (KernelSource) -> String) -> String {
@@ -73,7 +80,7 @@ final class Programs {
 
   /// From the cache, else from the source.
   private func read(_ source: KernelSource, _ options: String) throws -> cl_program {
-    let text = patch?(source, source.text) ?? source.text
+    let text = text(source)
     let device = context.description
     let key = [
       source.rawValue, options, device.platform, device.platformVersion, device.name, device.driver,

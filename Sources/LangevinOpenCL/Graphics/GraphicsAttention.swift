@@ -1,0 +1,33 @@
+import LangevinTensor
+
+/// Attention by `tiled_attention.cl`.
+extension GraphicsKernels {
+  /// A block of a head's rows must fit into local memory.
+  func supports(_ attention: Attention, size: Int) -> Bool {
+    let smallest = TiledAttentionParameters().fitted(size: size, localMemory: device.localMemory)
+    return smallest.localBytes(size: size) <= device.localMemory
+  }
+
+  func attention(
+    _ attention: Attention, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue
+  ) throws {
+    let (q, k, v) = (x[0], x[1], x[2])
+    let (images, queries, keys) = (q.shape[0], q.shape[1], k.shape[1])
+    let size = q.shape[2] / attention.heads
+    guard size > 0 else { return }
+    let key = TuningKey.attention(.gpu, q.dtype, queries: queries, keys: keys, size: size)
+    let parameters = queue.tuning.parameters(key)
+    guard case .tiledAttention(let chosen) = parameters else {
+      throw OpenCLError.foreignParameters(key: "\(key)", parameters: "\(parameters)")
+    }
+    let tile = chosen.fitted(size: size, localMemory: device.localMemory)
+    let blocks = (queries + tile.blockQueries - 1) / tile.blockQueries
+    let subgroups = usesSubgroups(&queue)
+    try queue.launch(
+      TiledAttentionKernel(
+        q: q, keys: k, values: v, y: y, mask: AttentionMask(attention, mask: attention.mask ? x[3] : nil),
+        queries: queries, keyCount: keys, heads: attention.heads),
+      .tiledAttention(q.dtype, size: size, tile, subgroups: subgroups),
+      global: [blocks * tile.items, images * attention.heads], local: [tile.items, 1])
+  }
+}

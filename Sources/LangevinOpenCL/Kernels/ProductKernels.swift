@@ -1,0 +1,140 @@
+import LangevinTensor
+
+// The kernels of panels.cl and tiled.cl, which share epilogue.cl.
+
+/// What follows a product: the parameters that epilogue.cl gives both kernels.
+struct EpilogueArguments {
+  private var bias, perImage, residual: TensorView?
+  private var activation: Activation
+
+  /// `x` are the operation's inputs; the epilogue's come after the two of the product.
+  init(_ epilogue: Epilogue, _ x: [TensorView]) {
+    var rest = x.dropFirst(2)
+    bias = epilogue.bias ? rest.popFirst() : nil
+    perImage = epilogue.perImage ? rest.popFirst() : nil
+    residual = epilogue.residual ? rest.popFirst() : nil
+    activation = epilogue.activation
+  }
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("bias", bias)
+    try arguments.reads("per_image", perImage)
+    try arguments.reads("residual", residual)
+    try arguments.int(
+      "extras", (bias == nil ? 0 : 1) + (perImage == nil ? 0 : 2) + (residual == nil ? 0 : 4))
+    try arguments.int("activation", activation.kernelIndex)
+  }
+}
+
+/// A convolution's extents: [N, H, W, C] in, [N, H', W', columns] out.
+struct ConvolutionGeometry {
+  let channels, height, width, outHeight, outWidth: Int
+  let kernel: Extent2D
+  let stride: Int
+  let padding: Padding2D
+
+  var taps: Int { kernel.height * kernel.width }
+
+  init(_ conv: Conv2D, input: Shape, output: Shape) {
+    (height, width, channels) = (input[1], input[2], input[3])
+    (outHeight, outWidth) = (output[1], output[2])
+    (kernel, stride, padding) = (conv.kernel, conv.stride, conv.padding)
+  }
+}
+
+/// panels.cl.
+struct PanelProductKernel: Kernel {
+  static let name = "product"
+  var a, w, y: TensorView
+  var epilogue: EpilogueArguments
+  /// As many zeros as there are channels, or more.
+  var zeros: TensorView
+  var scale: Float
+  var batches, rows, columns, channels: Int
+  /// Elements between rows of A, and between the batches of each.
+  var aStride, aBatch, wBatch, yBatch: Int
+  /// Nil for a product of matrices; the program is another one then.
+  var convolution: ConvolutionGeometry?
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("a", a)
+    try arguments.reads("w", w)
+    try arguments.writes("y", y)
+    try epilogue.encode(to: &arguments)
+    try arguments.reads("zeros", zeros)
+    try arguments.float("scale", scale)
+    try arguments.int("batches", batches)
+    try arguments.int("rows", rows)
+    try arguments.int("columns", columns)
+    try arguments.int("channels", channels)
+    try arguments.ulong("a_stride", aStride)
+    try arguments.ulong("a_batch", aBatch)
+    try arguments.ulong("w_batch", wBatch)
+    try arguments.ulong("y_batch", yBatch)
+    guard let conv = convolution else { return }
+    try arguments.int("height", conv.height)
+    try arguments.int("width", conv.width)
+    try arguments.int("out_height", conv.outHeight)
+    try arguments.int("out_width", conv.outWidth)
+    try arguments.int("kernel_height", conv.kernel.height)
+    try arguments.int("kernel_width", conv.kernel.width)
+    try arguments.int("step", conv.stride)
+    try arguments.int("pad_top", conv.padding.top)
+    try arguments.int("pad_left", conv.padding.left)
+  }
+}
+
+/// tiled.cl.
+struct TiledProductKernel: Kernel {
+  static let name = "product"
+  var a, w, y: TensorView
+  var epilogue: EpilogueArguments
+  var scale: Float
+  var rows, columns, inner: Int
+  /// Elements between rows and between inner steps of A, and between inner steps and columns of W.
+  var aRow, aInner, wInner, wColumn: Int
+  var aBatch, wBatch, yBatch: Int
+  /// Nil for a product of matrices; the program is another one then.
+  var convolution: ConvolutionGeometry?
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("a", a)
+    try arguments.reads("w", w)
+    try arguments.writes("y", y)
+    try epilogue.encode(to: &arguments)
+    try arguments.float("scale", scale)
+    try arguments.int("rows", rows)
+    try arguments.int("columns", columns)
+    try arguments.int("inner", inner)
+    try arguments.ulong("a_row", aRow)
+    try arguments.ulong("a_inner", aInner)
+    try arguments.ulong("w_inner", wInner)
+    try arguments.ulong("w_column", wColumn)
+    try arguments.ulong("a_batch", aBatch)
+    try arguments.ulong("w_batch", wBatch)
+    try arguments.ulong("y_batch", yBatch)
+    guard let conv = convolution else { return }
+    try arguments.int("channels", conv.channels)
+    try arguments.int("height", conv.height)
+    try arguments.int("width", conv.width)
+    try arguments.int("out_height", conv.outHeight)
+    try arguments.int("out_width", conv.outWidth)
+    try arguments.int("kernel_width", conv.kernel.width)
+    try arguments.int("step", conv.stride)
+    try arguments.int("pad_top", conv.padding.top)
+    try arguments.int("pad_left", conv.padding.left)
+  }
+}
+
+extension Activation {
+  /// The prelude's number for `activate`.
+  var kernelIndex: Int {
+    switch self {
+    case .identity: 0
+    case .silu: 1
+    case .gelu: 2
+    case .geluTanh: 3
+    case .quickGelu: 4
+    }
+  }
+}

@@ -1,0 +1,148 @@
+import LangevinKernels
+import LangevinTensor
+
+/// A source with the macros that it is built with. Launches look kernels up by it, so it holds numbers and no
+/// text.
+enum Program: Sendable, Hashable {
+  case panels(DType, isConvolution: Bool, PanelParameters)
+  case tiled(DType, isConvolution: Bool, TiledParameters)
+  /// `size` is a head's.
+  case flashAttention(DType, size: Int, FlashAttentionParameters)
+  case tiledAttention(DType, size: Int, TiledAttentionParameters, subgroups: Bool)
+  case arrange(DType, to: DType, rows: Int)
+  /// `items` share a row.
+  case norm(DType, vector: Int, items: Int, subgroups: Bool)
+  case elementwise(DType, vector: Int, chunk: Int)
+  case cast(DType, to: DType, chunk: Int)
+  case move(DType)
+  case reduce(DType, Reduce.Kind, chunk: Int)
+  case noise
+  case peak(lanes: Int, chains: Int, span: Int, isBlocked: Bool)
+  case teamProbe(items: Int)
+
+  /// The file, with what stands before it.
+  var source: KernelSource {
+    switch self {
+    case .panels: .panels
+    case .tiled: .tiled
+    case .flashAttention: .flashAttention
+    case .tiledAttention: .tiledAttention
+    case .arrange: .arrange
+    case .norm: .norm
+    case .elementwise: .elementwise
+    case .cast: .cast
+    case .move: .move
+    case .reduce: .reduce
+    case .noise: .noise
+    case .peak: .probe
+    case .teamProbe: .teamProbe
+    }
+  }
+
+  /// Whether work-groups are reduced over subgroups, for which the compiler needs options of the device.
+  var usesSubgroups: Bool {
+    switch self {
+    case .tiledAttention(_, _, _, let subgroups), .norm(_, _, _, let subgroups): subgroups
+    case .teamProbe: true
+    default: false
+    }
+  }
+
+  /// The macros with their values, in a fixed order: the text is part of what caches go by.
+  var definitions: [(name: String, value: String)] {
+    func list(_ values: KeyValuePairs<String, any CustomStringConvertible>) -> [(String, String)] {
+      values.map { ($0.key, $0.value.description) }
+    }
+    switch self {
+    case .panels(let dtype, let isConvolution, let p):
+      return list([
+        "T": dtype.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 16, "MR": p.tileRows, "MV": p.tileVectors,
+        "MB": p.itemRows, "KC": p.innerBlock,
+      ])
+    case .tiled(let dtype, let isConvolution, let p):
+      return list([
+        "T": dtype.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 4, "TX": p.itemsX, "TY": p.itemsY,
+        "TM": p.tileRows, "TN": p.tileColumns, "TK": p.tileInner,
+      ])
+    case .flashAttention(let dtype, let size, let p):
+      return list([
+        "T": dtype.kernelName, "VW": 16, "D": size, "DP": p.paddedSize(size), "BQ": p.blockQueries,
+        "BK": p.blockKeys, "MR": p.tileRows, "MV": p.tileVectors,
+      ])
+    case .tiledAttention(let dtype, let size, let p, _):
+      return list([
+        "T": dtype.kernelName, "VW": 4, "D": size, "BQ": p.blockQueries, "BK": p.blockKeys, "LOCAL": p.items,
+      ])
+    case .arrange(let dtype, let target, let rows):
+      return list(["T": dtype.kernelName, "TARGET": target.kernelName, "ROWS": rows])
+    case .norm(let dtype, let vector, let items, _):
+      return list(["T": dtype.kernelName, "VW": vector, "LOCAL": items])
+    case .elementwise(let dtype, let vector, let chunk):
+      return list(["T": dtype.kernelName, "VW": vector, "CHUNK": chunk])
+    case .cast(let dtype, let target, let chunk):
+      let isWide = dtype.isFloatingPoint && target.isFloatingPoint
+      return list([
+        "T": dtype.kernelName, "TARGET": target.kernelName, "CHUNK": chunk, "WIDE": isWide ? 1 : 0,
+      ])
+    case .move(let dtype):
+      return list(["E": dtype.byteCount == 4 ? "uint" : "ushort", "NAN_BITS": dtype.notANumber])
+    case .reduce(let dtype, let kind, let chunk):
+      return list(["T": dtype.kernelName, "KIND": kind.kernelIndex, "CHUNK": chunk])
+    case .noise: return []
+    case .peak(let lanes, let chains, let span, let isBlocked):
+      return list([
+        "TYPE": lanes == 1 ? "float" : "float\(lanes)", "CHAINS": chains, "SPAN": span,
+        "BLOCKED": isBlocked ? 1 : 0,
+      ])
+    case .teamProbe(let items): return list(["LOCAL": items])
+    }
+  }
+
+  /// For the compiler, but for what a device adds.
+  var options: String {
+    // Contraction changes bits, which the noise must not.
+    let contraction = source == .noise ? [] : ["-cl-mad-enable"]
+    return (contraction + definitions.map { "-D\($0.name)=\($0.value)" }).joined(separator: " ")
+  }
+
+  /// `T=f32 VW=16 global=4,128 local=1,1`, for records.
+  func variant(global: [Int], local: [Int]?) -> String {
+    func list(_ sizes: [Int]) -> String { sizes.map(String.init).joined(separator: ",") }
+    var parts = definitions.map { "\($0.name)=\($0.value)" } + ["global=" + list(global)]
+    if let local { parts.append("local=" + list(local)) }
+    if usesSubgroups { parts.append("SUBGROUPS=1") }
+    return parts.joined(separator: " ")
+  }
+}
+
+extension DType {
+  /// The prelude's name of a storage.
+  var kernelName: String {
+    switch self {
+    case .float32: "f32"
+    case .float16: "f16"
+    case .bfloat16: "bf16"
+    case .int32: "i32"
+    }
+  }
+
+  /// The bits that mark what an index outside its table gives; a float32's for integers.
+  fileprivate var notANumber: String {
+    switch self {
+    case .float32, .int32: "0x7fc00000u"
+    case .float16: "0x7e00u"
+    case .bfloat16: "0x7fc0u"
+    }
+  }
+}
+
+extension Reduce.Kind {
+  /// `KIND` of reduce.cl.
+  fileprivate var kernelIndex: Int {
+    switch self {
+    case .sum, .mean: 0
+    case .minimum: 1
+    case .maximum: 2
+    }
+  }
+}

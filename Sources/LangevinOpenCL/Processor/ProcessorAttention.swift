@@ -1,0 +1,48 @@
+import LangevinTensor
+
+/// Attention by `flash_attention.cl`, on keys and values that are packed to float32 first.
+extension ProcessorKernels {
+  func attention(
+    _ attention: Attention, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue
+  ) throws {
+    let (q, k, v) = (x[0], x[1], x[2])
+    let (images, queries, keys, heads) = (q.shape[0], q.shape[1], k.shape[1], attention.heads)
+    let size = q.shape[2] / heads
+    guard size > 0 else { return }
+    let key = TuningKey.attention(.cpu, q.dtype, queries: queries, keys: keys, size: size)
+    let parameters = queue.tuning.parameters(key)
+    guard case .flashAttention(let tile) = parameters else {
+      throw OpenCLError.foreignParameters(key: "\(key)", parameters: "\(parameters)")
+    }
+    let (paddedKeys, paddedSize) = ((keys + 31) / 32 * 32, tile.paddedSize(size))
+    let width = heads * size
+    // A head after another in each: keys in panels of 32, a key's channels apart; values with padded rows.
+    let packedKeys = try pack(
+      k, [images * heads, paddedKeys / 32, size, 32],
+      Arrangement(
+        channels: size, rows: size, paddedRows: size, columns: keys, width: 32, channelStride: 1,
+        columnStride: width, batch: images * heads, inner: heads, outerStride: keys * width,
+        innerStride: size), on: &queue)
+    let packedValues = try pack(
+      v, [images * heads, paddedKeys, paddedSize],
+      Arrangement(
+        channels: keys, rows: keys, paddedRows: paddedKeys, columns: size, width: paddedSize,
+        channelStride: width, columnStride: 1, batch: images * heads, inner: heads,
+        outerStride: keys * width, innerStride: size), on: &queue)
+    try queue.launch(
+      FlashAttentionKernel(
+        q: q, keys: packedKeys, values: packedValues, y: y,
+        mask: AttentionMask(attention, mask: attention.mask ? x[3] : nil), queries: queries, keyCount: keys,
+        paddedKeys: paddedKeys, heads: heads), .flashAttention(q.dtype, size: size, tile),
+      global: [(queries + tile.blockQueries - 1) / tile.blockQueries, images * heads], local: [1, 1])
+  }
+
+  private func pack(
+    _ x: TensorView, _ shape: Shape, _ arrangement: Arrangement, on queue: inout LaunchQueue
+  ) throws -> OpenCLStorage {
+    let spec = TensorSpec(shape)
+    let storage = try queue.scratch(spec.byteCount)
+    try arrange(x, to: TensorView(storage: storage, offset: 0, spec: spec), arrangement, on: &queue)
+    return storage
+  }
+}

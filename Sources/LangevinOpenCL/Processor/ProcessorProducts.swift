@@ -1,0 +1,60 @@
+import LangevinTensor
+
+/// Matrix products and convolutions by `panels.cl`.
+extension ProcessorKernels {
+  func matmul(_ matmul: MatMul, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws {
+    let (a, b) = (x[0], x[1])
+    let size = ProductSize(matmul, left: a.shape, right: b.shape, output: y.shape)
+    var left = a
+    if matmul.transposeLeft {
+      let rank = a.shape.rank
+      let permutation = Array(0..<(rank - 2)) + [rank - 1, rank - 2]
+      left = try queue.temporary(TensorSpec(Shape(permutation.map { a.shape[$0] }), a.dtype))
+      try transpose(permutation, a, left, on: &queue)
+    }
+    let right = try panels(
+      b, matmul.right, rows: size.inner, columns: size.columns, batch: size.batch, on: &queue)
+    let key = TuningKey.product(.cpu, a.dtype, rows: size.rows, columns: size.columns, inner: size.inner)
+    try product(
+      size, left, right, y, EpilogueArguments(matmul.epilogue, x), scale: matmul.scale, channels: size.inner,
+      key: key, on: &queue)
+  }
+
+  func conv2d(_ conv: Conv2D, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws {
+    let size = ProductSize(conv, input: x[0].shape, output: y.shape)
+    let geometry = ConvolutionGeometry(conv, input: x[0].shape, output: y.shape)
+    let right = try panels(
+      x[1], conv.weight, rows: size.inner, columns: size.columns, batch: 1, on: &queue)
+    try product(
+      size, x[0], right, y, EpilogueArguments(conv.epilogue, x), scale: 1, channels: geometry.channels,
+      convolution: conv.isPointwise ? nil : geometry,
+      key: .convolution(.cpu, x[0].dtype, conv, size, geometry),
+      on: &queue)
+  }
+
+  private func product(
+    _ size: ProductSize, _ a: TensorView, _ w: TensorView, _ y: TensorView, _ epilogue: EpilogueArguments,
+    scale: Float, channels: Int, convolution: ConvolutionGeometry? = nil, key: TuningKey,
+    on queue: inout LaunchQueue
+  ) throws {
+    let parameters = queue.tuning.parameters(key)
+    guard case .panels(let tile) = parameters else {
+      throw OpenCLError.foreignParameters(key: "\(key)", parameters: "\(parameters)")
+    }
+    let width = OpenCLBackend.panelWidth
+    let panels = (size.columns + width - 1) / width
+    // Panels that stay in a core's cache while all rows pass.
+    let group = max(1, min(panels, (tile.groupKiB << 10) / max(1, size.inner * width * 4)))
+    let zeros = try queue.zeros(channels, a.dtype)
+    try queue.launch(
+      PanelProductKernel(
+        a: a, w: w, y: y, epilogue: epilogue, zeros: zeros, scale: scale,
+        batches: size.batch, rows: size.rows, columns: size.columns, channels: channels, aStride: channels,
+        aBatch: size.rows * size.inner, wBatch: panels * size.inner * width,
+        yBatch: size.rows * size.columns, convolution: convolution),
+      .panels(a.dtype, isConvolution: convolution != nil, tile),
+      global: [
+        group, (size.rows + tile.itemRows - 1) / tile.itemRows, (panels + group - 1) / group * size.batch,
+      ], local: [1, 1, 1])
+  }
+}
