@@ -38,7 +38,9 @@ floatV binary_of(int function, floatV a, floatV b) {
     case 3: return a / b;
     // A NaN on either side wins, unlike in fmin and fmax.
     case 4: return select(b, a, (a < b) | isnan(a));
-    default: return select(b, a, (a > b) | isnan(a));
+    case 5: return select(b, a, (a > b) | isnan(a));
+    case 6: return select((floatV)(0.0f), (floatV)(1.0f), a < b);
+    default: return select((floatV)(0.0f), (floatV)(1.0f), a == b);
   }
 }
 

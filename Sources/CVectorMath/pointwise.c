@@ -70,6 +70,8 @@ BINARY_LOOP(multiply_loop, u *v)
 BINARY_LOOP(divide_loop, u / v)
 BINARY_LOOP(minimum_loop, minimum_inline(u, v))
 BINARY_LOOP(maximum_loop, maximum_inline(u, v))
+BINARY_LOOP(less_loop, u < v ? 1.0f : 0.0f)
+BINARY_LOOP(equal_loop, u == v ? 1.0f : 0.0f)
 
 void vm_binary(
     vm_binary_function function, const float *a, size_t stepA, const float *b, size_t stepB, float *out, size_t n) {
@@ -80,6 +82,8 @@ void vm_binary(
     case VM_DIVIDE: divide_loop(a, stepA, b, stepB, out, n); return;
     case VM_MINIMUM: minimum_loop(a, stepA, b, stepB, out, n); return;
     case VM_MAXIMUM: maximum_loop(a, stepA, b, stepB, out, n); return;
+    case VM_LESS: less_loop(a, stepA, b, stepB, out, n); return;
+    case VM_EQUAL: equal_loop(a, stepA, b, stepB, out, n); return;
   }
 }
 

@@ -52,8 +52,14 @@ public final class CPUBackend: Backend {
   /// Returns at once: `execute` has computed everything.
   public func synchronize() throws {}
 
-  /// Always: the CPU is total.
-  public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { true }
+  /// Always: the CPU is total. What has no code of its own here runs as its decomposition.
+  public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool {
+    let decomposed: Set<Operation.Kind> = [
+      .conv2dWeightGradient, .attentionGradient, .groupNormGradient, .layerNormGradient, .rmsNormGradient,
+      .gegluGradient, .embeddingGradient, .adamW,
+    ]
+    return !decomposed.contains(operation.kind)
+  }
 
   /// Computes into `output` before it returns. Throws `TensorError`.
   public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
@@ -99,6 +105,10 @@ public final class CPUBackend: Backend {
     case .cast: try cast(x[0], y)
     case .normalNoise(let noise): normalNoise(noise, y)
     case .fill(let value, _): fill(value, y)
+    case .unaryGradient(let function): try arithmetic { unaryGradient(function, $0[0], $0[1], $1) }
+    case .conv2dWeightGradient, .attentionGradient, .groupNormGradient, .layerNormGradient, .rmsNormGradient,
+      .gegluGradient, .embeddingGradient, .adamW:
+      throw TensorError.unsupported(operation: operation.name, inputs: inputs.map(\.spec), device: name)
     case .arrangeWeight(let arrangement): arrangeWeight(arrangement, x[0], y)
     case .nonFiniteCount: try nonFiniteCount(x[0], y)
     }

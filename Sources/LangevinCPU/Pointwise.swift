@@ -10,6 +10,14 @@ extension CPUBackend {
     }
   }
 
+  func unaryGradient(_ function: Unary, _ x: FloatArray, _ g: FloatArray, _ y: MutableFloatArray) {
+    let function = function.vectorised
+    parallelFor(y.shape.count, grain: elementGrain) { _, range in
+      let start = range.lowerBound
+      vm_unary_gradient(function, x.pointer + start, g.pointer + start, y.pointer + start, range.count)
+    }
+  }
+
   func affine(_ scale: Float, _ offset: Float, _ x: FloatArray, _ y: MutableFloatArray) {
     parallelFor(y.shape.count, grain: elementGrain) { _, range in
       vm_affine(x.pointer + range.lowerBound, scale, offset, y.pointer + range.lowerBound, range.count)
@@ -109,6 +117,8 @@ extension Binary {
     case .divide: VM_DIVIDE
     case .minimum: VM_MINIMUM
     case .maximum: VM_MAXIMUM
+    case .less: VM_LESS
+    case .equal: VM_EQUAL
     }
   }
 }

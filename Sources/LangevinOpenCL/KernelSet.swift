@@ -104,6 +104,9 @@ extension KernelSet {
     case .cast(let dtype): try cast(x[0], y, to: dtype, on: &queue)
     case .normalNoise(let noise): try normalNoise(noise, y, on: &queue)
     case .fill(let value, let spec): try fill(value, spec, y, on: &queue)
+    case .conv2dWeightGradient, .attentionGradient, .groupNormGradient, .layerNormGradient, .rmsNormGradient,
+      .unaryGradient, .gegluGradient, .embeddingGradient, .adamW:
+      throw OpenCLError.unusable(device: device.name, reason: "\(operation.name) has no kernel")
     case .arrangeWeight(let arrangement): try arrangeWeight(arrangement, x[0], y, on: &queue)
     case .nonFiniteCount: try nonFiniteCount(x[0], y, on: &queue)
     }

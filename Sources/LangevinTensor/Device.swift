@@ -50,6 +50,11 @@ public final class Device: Sendable {
     }
     let specs = inputs.map(\.spec)
     let spec = try operation.output(of: specs)
+    let tape = try Tape.common(inputs, operation: operation.name)
+    if tape != nil, let (plain, function) = operation.withoutActivation {
+      // The function's rule reads what it is applied to.
+      return try apply(.unary(function), [apply(plain, inputs)])
+    }
     if spec.shape.count > 0, !backend.supports(operation, inputs: specs),
       let decomposed = try decompose(operation, inputs, output: spec)
     {
@@ -66,7 +71,7 @@ public final class Device: Sendable {
     let (audit, observer) = state.withLock { ($0.audit, $0.observer) }
     observer?(OperationEvent(operation: operation, inputs: specs, output: spec, path: LayerPath.current))
     if audit { try check(operation, output) }
-    return output
+    return try tape?.record(operation, inputs, output) ?? output
   }
 
   /// The operation by simpler ones, in float32 with one rounding at the end as all arithmetic is; nil for a primitive.

@@ -7,6 +7,8 @@ public struct Tensor: Sendable {
   public let device: Device
   let storage: any Storage
   let offset: Int
+  /// Where it stands on a tape; nil for constants.
+  var trace: Trace?
 
   /// Extents, outermost first.
   public var shape: Shape { spec.shape }
@@ -92,9 +94,9 @@ public struct Tensor: Sendable {
     return try withBytes { Array($0.bindMemory(to: Int32.self)) }
   }
 
-  /// The same numbers on another device.
+  /// The same numbers on another device, as a constant.
   public func copied(to other: Device) throws -> Tensor {
-    if other === device { return self }
+    if other === device { return untraced }
     return try withBytes { try Tensor(bytes: $0, spec, on: other) }
   }
 
@@ -112,7 +114,9 @@ public struct Tensor: Sendable {
       throw TensorError.invalidOperands(
         operation: "reshape", inputs: [spec], reason: "\(shape) does not hold \(self.shape.count) elements")
     }
-    return Tensor(spec: TensorSpec(result, dtype), device: device, storage: storage, offset: offset)
+    var view = Tensor(spec: TensorSpec(result, dtype), device: device, storage: storage, offset: offset)
+    view.trace = trace
+    return view
   }
 
   /// Rows `range` of the first axis, sharing memory.
@@ -122,8 +126,13 @@ public struct Tensor: Sendable {
         operation: "rows", inputs: [spec], reason: "rows \(range) of the first axis do not exist")
     }
     let rowCount = Shape(Array(shape.dimensions.dropFirst())).count
-    return Tensor(
-      spec: TensorSpec(shape.replacing(axis: 0, with: range.count), dtype), device: device, storage: storage,
+    let sizes = shape.replacing(axis: 0, with: range.count)
+    let view = Tensor(
+      spec: TensorSpec(sizes, dtype), device: device, storage: storage,
       offset: offset + range.lowerBound * rowCount)
+    guard let tape = try Tape.common([self], operation: "rows") else { return view }
+    var starts = [Int](repeating: 0, count: shape.rank)
+    starts[0] = range.lowerBound
+    return try tape.record(.slice(Slice(starts: starts, sizes: sizes.dimensions)), [self], view)
   }
 }

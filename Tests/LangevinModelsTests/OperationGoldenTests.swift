@@ -43,4 +43,32 @@ struct OperationFixture {
       #expect(error < 1e-5, "\(test.name) differs by \(error) on \(device.name)")
     }
   }
+
+  /// Where rounding of the inputs to the storage is not the point: gradients of the sum of output times cotangent.
+  @Test(arguments: devices) func everyGradientIsPyTorchs(device: Device) throws {
+    let fixture = try OperationFixture()
+    for test in fixture.cases where test.gradients.contains(true) {
+      let tape = Tape()
+      let inputs = try fixture.inputs(test, on: device)
+      let watched = zip(inputs, test.gradients).map { $1 ? tape.watch($0) : $0 }
+      let output = try Tensor.apply(test.operation, watched)
+      let cotangent = try fixture.file.load("\(test.name).cotangent", on: device)
+      let axes = Array(0..<output.shape.rank)
+      let loss = try (output * cotangent).reduced(.sum, axes: axes).reshaped([1])
+      let gradients = try tape.gradients(of: loss, at: watched)
+      let wanted = try test.gradients.indices.map { index in
+        test.gradients[index] ? try fixture.file.load("\(test.name).gradient.\(index)", on: device).floats() : []
+      }
+      let largest = wanted.joined().map(abs).max() ?? 0
+      for index in test.gradients.indices where test.gradients[index] {
+        let gradient = try #require(gradients[index], "\(test.name), input \(index)")
+        #expect(gradient.shape == inputs[index].shape, "\(test.name)")
+        // Where the exact gradient is zero, rounding is measured against the others.
+        let own = wanted[index].map(abs).max() ?? 0
+        let size = own > 0 ? own : largest
+        let error = try zip(gradient.floats(), wanted[index]).reduce(0) { max($0, abs($1.0 - $1.1)) } / size
+        #expect(error < 1e-4, "\(test.name), input \(index) differs by \(error) on \(device.name)")
+      }
+    }
+  }
 }

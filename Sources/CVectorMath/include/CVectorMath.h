@@ -11,7 +11,9 @@ typedef enum : int32_t {
   VM_SIN, VM_COS, VM_SQUARE, VM_ABS, VM_NEGATE, VM_RECIPROCAL
 } vm_unary_function;
 
-typedef enum : int32_t { VM_ADD, VM_SUBTRACT, VM_MULTIPLY, VM_DIVIDE, VM_MINIMUM, VM_MAXIMUM } vm_binary_function;
+typedef enum : int32_t {
+  VM_ADD, VM_SUBTRACT, VM_MULTIPLY, VM_DIVIDE, VM_MINIMUM, VM_MAXIMUM, VM_LESS, VM_EQUAL
+} vm_binary_function;
 
 // What the processor has, and how many of its cores are ours (features.c).
 int vm_has_avx2(void);
@@ -33,6 +35,9 @@ void vm_rotary(
 // out = c * x, or out += c * x.
 void vm_scale(const float *x, float c, float *out, size_t n);
 void vm_accumulate(const float *x, float c, float *out, size_t n);
+
+// Gradients (gradients.c): out = g * slope of the function at x.
+void vm_unary_gradient(vm_unary_function function, const float *x, const float *g, float *out, size_t n);
 
 // Rows (rows.c).
 void vm_softmax(const float *x, float *out, size_t n);

@@ -39,6 +39,8 @@ public struct CLIPModel: Sendable {
   public let vision: CLIPVisionModel
   /// What cosines are multiplied by before a softmax: the exponential of the checkpoint's `logit_scale`.
   public let logitScale: Float
+  /// The checkpoint's `logit_scale`, of shape [].
+  public let logScale: Tensor
   let textProjection: Linear
   let visualProjection: Linear
 
@@ -52,7 +54,8 @@ public struct CLIPModel: Sendable {
     visualProjection = try Linear(
       weights["visual_projection"], inputs: config.vision.hiddenSize, outputs: config.projectionSize,
       bias: false)
-    logitScale = try weights.tensor("logit_scale", []).map(.exp).floats()[0]
+    logScale = try weights.tensor("logit_scale", [])
+    logitScale = try logScale.untraced.map(.exp).floats()[0]
     try weights.finish(
       ignoring: ["text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"])
   }

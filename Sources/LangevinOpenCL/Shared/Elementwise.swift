@@ -144,6 +144,8 @@ extension Binary {
     case .divide: 3
     case .minimum: 4
     case .maximum: 5
+    case .less: 6
+    case .equal: 7
     }
   }
 }

@@ -17,12 +17,11 @@ struct Affine: OperationDefinition {
   var decomposition: Decomposition? {
     { inputs in
       let x = inputs[0]
-      func constant(_ value: Float) throws -> Tensor {
-        try .fill(value, [], dtype: x.dtype, on: x.device)
-      }
-      return try x * constant(scale) + constant(offset)
+      return try x * x.constant(scale) + x.constant(offset)
     }
   }
+
+  var gradient: GradientRule { .linear { g, _ in try g * scale } }
 
   func accuracy(of inputs: [TensorSpec]) -> Accuracy {
     .elements { inputs, i, _ in
@@ -54,10 +53,16 @@ struct Clamp: OperationDefinition {
   var decomposition: Decomposition? {
     { inputs in
       let x = inputs[0]
-      func constant(_ value: Float) throws -> Tensor {
-        try .fill(value, [], dtype: x.dtype, on: x.device)
-      }
-      return try x.maximum(constant(lower)).minimum(constant(upper))
+      return try x.maximum(x.constant(lower)).minimum(x.constant(upper))
+    }
+  }
+
+  /// Where nothing was cut off.
+  var gradient: GradientRule {
+    .rule(keeps: [0]) { call in
+      let x = call.input(0)
+      let outside = try x.isLess(than: x.constant(lower)) + x.constant(upper).isLess(than: x)
+      return [try call.gradient * (outside * -1 + 1)]
     }
   }
 
@@ -91,6 +96,12 @@ struct LinearCombination: OperationDefinition {
     { inputs in
       let terms = try zip(inputs, coefficients).map { try $0 * $1 }
       return try terms.dropFirst().reduce(terms[0]) { try $0 + $1 }
+    }
+  }
+
+  var gradient: GradientRule {
+    .rule(keeps: []) { call in
+      try coefficients.enumerated().map { index, c in try call.at(index) { try call.gradient * c } }
     }
   }
 
@@ -134,6 +145,10 @@ struct GEGLU: OperationDefinition {
       return try (rows.sliced(0..<width, axis: 1) * gate)
         .reshaped(x.shape.replacing(axis: -1, with: width))
     }
+  }
+
+  var gradient: GradientRule {
+    .rule(keeps: [0]) { [try Tensor.apply(.gegluGradient, [$0.input(0), $0.gradient])] }
   }
 
   func accuracy(of inputs: [TensorSpec]) -> Accuracy {

@@ -32,6 +32,37 @@ extension Attention {
   }
 }
 
+extension Attention {
+  /// [N, T, heads * D] -> [N, heads, T, D], with the axes in another order where one is given.
+  func split(_ x: Tensor, _ permutation: [Int] = [0, 2, 1, 3]) throws -> Tensor {
+    try x.reshaped([x.shape[0], x.shape[1], heads, x.shape[2] / heads]).transposed(permutation)
+  }
+
+  /// [N, heads, T, D] -> [N, T, heads * D].
+  func joined(_ x: Tensor) throws -> Tensor {
+    try x.transposed([0, 2, 1, 3]).reshaped([x.shape[0], x.shape[2], heads * x.shape[3]])
+  }
+
+  /// What each query gives to each key, [N, heads, T, S].
+  func weights(_ queries: Tensor, _ keys: Tensor, _ mask: Tensor?) throws -> Tensor {
+    let (q, k) = (queries.shape, keys.shape)
+    var scores = try split(queries).matmul(split(keys, [0, 2, 3, 1])) * scale
+    if let mask {
+      scores = try scores + (mask.shape.rank == 3 ? mask.reshaped([q[0], 1, q[1], k[1]]) : mask)
+    }
+    if causal {
+      let hidden = (0..<q[1] * k[1]).map { $0 % k[1] > $0 / k[1] ? -Float.infinity : 0 }
+      scores = try scores + Tensor(hidden, [q[1], k[1]], on: scores.device).cast(to: scores.dtype)
+    }
+    // A query that sees nothing gives zeros: its maximum is finite, and its sum is not zero.
+    let maximum = try scores.reduced(.maximum, axes: [3])
+      .maximum(scores.constant(-.greatestFiniteMagnitude))
+    let weights = try (scores - maximum).map(.exp)
+    return try weights
+      / weights.reduced(.sum, axes: [3]).maximum(scores.constant(.leastNormalMagnitude))
+  }
+}
+
 extension Attention: OperationDefinition {
   public var operationKind: Operation.Kind { .attention }
   public var label: String { causal ? "attention causal" : "attention" }
@@ -72,32 +103,32 @@ extension Attention: OperationDefinition {
   public var decomposition: Decomposition? {
     { inputs in
       let operands = operands(inputs)
-      let (q, k) = (operands.queries.shape, operands.keys.shape)
-      let size = q[2] / heads
-      func split(_ x: Tensor, _ permutation: [Int]) throws -> Tensor {
-        try x.reshaped([x.shape[0], x.shape[1], heads, size]).transposed(permutation)
-      }
-      var scores = try split(operands.queries, [0, 2, 1, 3]).matmul(split(operands.keys, [0, 2, 3, 1]))
-      scores = try scores * scale
-      if let mask = operands.mask {
-        scores = try scores + (mask.shape.rank == 3 ? mask.reshaped([q[0], 1, q[1], k[1]]) : mask)
-      }
-      if causal {
-        let hidden = (0..<q[1] * k[1]).map { $0 % k[1] > $0 / k[1] ? -Float.infinity : 0 }
-        scores = try scores + Tensor(hidden, [q[1], k[1]], on: scores.device).cast(to: scores.dtype)
-      }
-      // A query that sees nothing gives zeros: its maximum is finite, and its sum is not zero.
-      let device = scores.device
-      func constant(_ value: Float) throws -> Tensor {
-        try .fill(value, [1], dtype: scores.dtype, on: device)
-      }
-      let maximum = try scores.reduced(.maximum, axes: [3])
-        .maximum(constant(-.greatestFiniteMagnitude))
-      let weights = try (scores - maximum).map(.exp)
-      let sums = try weights.reduced(.sum, axes: [3]).maximum(constant(.leastNormalMagnitude))
-      return try (weights / sums).matmul(split(operands.values, [0, 2, 1, 3]))
-        .transposed([0, 2, 1, 3]).reshaped(q)
+      let weights = try weights(operands.queries, operands.keys, operands.mask)
+      return try joined(weights.matmul(split(operands.values)))
     }
+  }
+
+  /// By FlashAttention's backward pass, arXiv:2205.14135, appendix B. A mask is taken for a constant.
+  public var gradient: GradientRule {
+    .rule(
+      keeps: { _ in
+        var kept: GradientRule.Kept = mask ? [0, 1, 2, 3] : [0, 1, 2]
+        kept.output = true
+        return kept
+      },
+      pass: { call in
+        let inputs = (0..<3).map(call.input)
+        let all = try Tensor.apply(
+          .attentionGradient(self),
+          inputs + [call.output, call.gradient] + (mask ? [call.input(3)] : []))
+        var next = 0
+        let parts = try inputs.map { input in
+          let count = input.shape[0] * input.shape[1]
+          defer { next += count }
+          return try all.rows(next..<next + count).reshaped(input.shape)
+        }
+        return parts.map { Optional($0) } + (mask ? [nil] : [])
+      })
   }
 
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy { .attention(self) }

@@ -1,6 +1,8 @@
 /// NaN wins in `minimum` and `maximum`.
 public enum Binary: String, Sendable, Hashable, CaseIterable, Codable {
   case add, subtract, multiply, divide, minimum, maximum
+  /// 1 where it holds, else 0; with a NaN it does not.
+  case less, equal
 }
 
 extension Binary: OperationDefinition {
@@ -27,12 +29,61 @@ extension Binary: OperationDefinition {
 
   public var decomposition: Decomposition? { nil }
 
+  /// Equal operands of `minimum` and `maximum` share the gradient. Comparisons pass none.
+  public var gradient: GradientRule {
+    switch self {
+    case .add: .rule(keeps: []) { call in try passed(call) { ($0, $0) } }
+    case .subtract: .rule(keeps: []) { call in try passed(call) { ($0, try $0.map(.negate)) } }
+    case .multiply:
+      .rule(
+        keeps: { needed in
+          var kept: GradientRule.Kept = []
+          if needed[0] { kept.inputs.insert(1) }
+          if needed[1] { kept.inputs.insert(0) }
+          return kept
+        },
+        pass: { call in
+          [
+            try call.at(0) { try (call.gradient * call.input(1)).unbroadcast(to: call.specs[0].shape) },
+            try call.at(1) { try (call.gradient * call.input(0)).unbroadcast(to: call.specs[1].shape) },
+          ]
+        })
+    case .divide:
+      .rule(keeps: [0, 1]) { call in
+        let (a, b) = (call.input(0), call.input(1))
+        return try passed(call) { g in
+          let quotient = try g / b
+          return (quotient, try (quotient * (a / b)).map(.negate))
+        }
+      }
+    case .minimum, .maximum:
+      .rule(keeps: [0, 1]) { call in
+        let (a, b) = (call.input(0), call.input(1))
+        let ties = try a.isEqual(to: b) * 0.5
+        let isFirst = try (self == .minimum ? a.isLess(than: b) : b.isLess(than: a)) + ties
+        return try passed(call) { (try $0 * isFirst, try $0 * (isFirst * -1 + 1)) }
+      }
+    case .less, .equal: .none
+    }
+  }
+
+  /// Both gradients, summed over what was stretched.
+  private func passed(_ call: GradientCall, _ pair: (Tensor) throws -> (Tensor, Tensor)) throws
+    -> [Tensor?]
+  {
+    let (first, second) = try pair(call.gradient)
+    return [
+      try call.at(0) { try first.unbroadcast(to: call.specs[0].shape) },
+      try call.at(1) { try second.unbroadcast(to: call.specs[1].shape) },
+    ]
+  }
+
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy {
     switch self {
     case .add, .subtract, .multiply: .roundings(1)
     // OpenCL's division may be 2.5 ULP off.
     case .divide: .roundings(5)
-    case .minimum, .maximum: .exact
+    case .minimum, .maximum, .less, .equal: .exact
     }
   }
 

@@ -37,6 +37,9 @@ extension NormalNoise: OperationDefinition {
   }
 
   public var decomposition: Decomposition? { nil }
+
+  public var gradient: GradientRule { .none }
+
   /// The noise is a contract to the bit.
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
   public var locality: Locality { .whole }
@@ -72,6 +75,9 @@ struct Fill: OperationDefinition {
 
   func work(of inputs: [TensorSpec], output: TensorSpec) -> Work { Work(perElement: 0, inputs, output) }
   var decomposition: Decomposition? { nil }
+
+  var gradient: GradientRule { .none }
+
   func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
   var locality: Locality { .whole }
 
@@ -98,6 +104,11 @@ struct Cast: OperationDefinition {
 
   func work(of inputs: [TensorSpec], output: TensorSpec) -> Work { Work(perElement: 0, inputs, output) }
   var decomposition: Decomposition? { nil }
+
+  var gradient: GradientRule {
+    dtype.isFloatingPoint ? .linear { g, call in try g.cast(to: call.specs[0].dtype) } : .none
+  }
+
   func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
   var locality: Locality { .elements }
   func extents(of inputs: [TensorSpec]) -> Extents { .inputs(representative) }
@@ -121,6 +132,9 @@ struct NonFiniteCount: OperationDefinition {
   }
 
   var decomposition: Decomposition? { nil }
+
+  var gradient: GradientRule { .none }
+
   func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
   var locality: Locality { .whole }
   func extents(of inputs: [TensorSpec]) -> Extents { .inputs(.nonFiniteCount) }

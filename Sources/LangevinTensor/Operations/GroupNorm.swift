@@ -32,9 +32,22 @@ public struct NormOperands<Value> {
 extension Tensor {
   /// `(x - mean) / sqrt(variance + epsilon)`, with both moments over these axes.
   func standardized(axes: [Int], epsilon: Float) throws -> Tensor {
-    let deviation = try self - reduced(.mean, axes: axes)
+    try standardizing(axes: axes, epsilon: epsilon).standardized
+  }
+
+  /// As `standardized`, with the scale `1 / sqrt(variance + epsilon)`; the mean is left in where not `centred`.
+  func standardizing(axes: [Int], epsilon: Float, centred: Bool = true) throws -> (
+    standardized: Tensor, scale: Tensor
+  ) {
+    var deviation = self
+    if centred {
+      // A mean that is large beside the deviations is off by a part of them that shows; their own mean is that part.
+      let rough = try self - reduced(.mean, axes: axes)
+      deviation = try rough - rough.reduced(.mean, axes: axes)
+    }
     let variance = try deviation.map(.square).reduced(.mean, axes: axes)
-    return try deviation * (variance + epsilon).map(.rsqrt)
+    let scale = try (variance + epsilon).map(.rsqrt)
+    return (try deviation * scale, scale)
   }
 }
 
@@ -72,6 +85,12 @@ extension GroupNorm: OperationDefinition {
     }
   }
 
+  public var gradient: GradientRule {
+    .rule(keeps: [0, 1, 2]) { call in
+      try .normGradients(.groupNormGradient(self), (0..<3).map(call.input), call.gradient)
+    }
+  }
+
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy { .normalized(.groups(self)) }
   public var locality: Locality { .groups(self) }
 
@@ -88,4 +107,16 @@ extension GroupNorm: OperationDefinition {
   }
 
   public var representative: Operation { .groupNorm(self) }
+}
+
+extension [Tensor?] {
+  /// The gradients of a normalisation of `inputs`, x and what scales and shifts it: one operation gives them in rows,
+  /// those of x, then one for each of the others.
+  static func normGradients(_ operation: Operation, _ inputs: [Tensor], _ g: Tensor) throws -> [Tensor?] {
+    let (x, channels) = (inputs[0], inputs[0].shape[-1])
+    let all = try Tensor.apply(operation, inputs + [g])
+    let count = x.shape.count / channels
+    let rest = try (count..<all.shape[0]).map { try all.rows($0..<$0 + 1).reshaped([channels]) }
+    return [try all.rows(0..<count).reshaped(x.shape)] + rest
+  }
 }

@@ -147,6 +147,48 @@ extension MatMul: OperationDefinition {
     }
   }
 
+  /// dA = s g B^T, dB = s A^T g; the activation is recorded apart.
+  public var gradient: GradientRule {
+    .rule(
+      keeps: { needed in
+        var kept: GradientRule.Kept = []
+        if needed[0] { kept.inputs.insert(1) }
+        if needed[1] { kept.inputs.insert(0) }
+        return kept
+      },
+      pass: { call in
+        let (g, positions) = (call.gradient, epilogue.operands(Array(call.specs.indices)))
+        var gradients = [Tensor?](repeating: nil, count: call.specs.count)
+        gradients[0] = try call.at(0) { try leftGradient(g, call.input(1), like: call.specs[0].shape) }
+        gradients[1] = try call.at(1) { try rightGradient(g, call.input(0), like: call.specs[1].shape) }
+        if let bias = positions.bias { gradients[bias] = try call.at(bias) { try g.summedRows() } }
+        if let residual = positions.residual { gradients[residual] = g }
+        return gradients
+      })
+  }
+
+  /// `s g B^T`, as A is stored.
+  private func leftGradient(_ g: Tensor, _ b: Tensor, like a: Shape) throws -> Tensor {
+    if transposeLeft {
+      // B g^T, [K, N] x [N, M].
+      return try b.matmul(g, transposeLeft: right == .transposed, right: .transposed, scale: scale)
+    }
+    return try g.matmul(b, right: right == .transposed ? .rowMajor : .transposed, scale: scale)
+  }
+
+  /// `s A^T g`, as B is stored. One right operand for all rows has the sum over all of them.
+  private func rightGradient(_ g: Tensor, _ a: Tensor, like b: Shape) throws -> Tensor {
+    let isShared = b.rank == 2
+    func rows(_ x: Tensor) throws -> Tensor { isShared ? try x.flattened() : x }
+    let (a, g) = (try rows(a), try rows(g))
+    if right == .transposed {
+      // g^T A, [N, M] x [M, K].
+      return try g.matmul(
+        a, transposeLeft: true, right: transposeLeft ? .transposed : .rowMajor, scale: scale)
+    }
+    return try a.matmul(g, transposeLeft: !transposeLeft, scale: scale)
+  }
+
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy {
     var (squares, plain) = (self, self)
     squares.scale = scale * scale

@@ -57,6 +57,15 @@ struct Transpose: OperationDefinition {
 
   func work(of inputs: [TensorSpec], output: TensorSpec) -> Work { Work(perElement: 0, inputs, output) }
   var decomposition: Decomposition? { nil }
+
+  var gradient: GradientRule {
+    .linear { g, _ in
+      var inverse = permutation
+      for (axis, source) in permutation.enumerated() { inverse[source] = axis }
+      return try g.transposed(inverse)
+    }
+  }
+
   func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
 
   var locality: Locality {
@@ -90,6 +99,9 @@ struct Broadcast: OperationDefinition {
 
   func work(of inputs: [TensorSpec], output: TensorSpec) -> Work { Work(perElement: 0, inputs, output) }
   var decomposition: Decomposition? { nil }
+
+  var gradient: GradientRule { .linear { g, call in try g.unbroadcast(to: call.specs[0].shape) } }
+
   func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
 
   var locality: Locality {
@@ -133,6 +145,14 @@ extension Slice: OperationDefinition {
   }
 
   public var decomposition: Decomposition? { nil }
+
+  public var gradient: GradientRule {
+    .linear { g, call in
+      let x = call.specs[0].shape
+      return try g.padded(before: starts, after: (0..<x.rank).map { x[$0] - starts[$0] - sizes[$0] })
+    }
+  }
+
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
   public var locality: Locality { .moved(.index { index, _ in zip(index, starts).map { $0 + $1 } }) }
   public func extents(of inputs: [TensorSpec]) -> Extents { .inputs(.slice(self)) }
@@ -164,6 +184,18 @@ struct Concatenate: OperationDefinition {
 
   func work(of inputs: [TensorSpec], output: TensorSpec) -> Work { Work(perElement: 0, inputs, output) }
   var decomposition: Decomposition? { nil }
+
+  var gradient: GradientRule {
+    .rule(keeps: []) { call in
+      var start = 0
+      return try call.specs.enumerated().map { index, spec in
+        let range = start..<start + spec.shape[axis]
+        start = range.upperBound
+        return try call.at(index) { try call.gradient.sliced(range, axis: axis) }
+      }
+    }
+  }
+
   func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
 
   var locality: Locality {
@@ -207,6 +239,11 @@ extension Pad: OperationDefinition {
   }
 
   public var decomposition: Decomposition? { nil }
+
+  public var gradient: GradientRule {
+    .linear { g, call in try g.sliced(starts: before, sizes: call.specs[0].shape.dimensions) }
+  }
+
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
 
   public var locality: Locality {
@@ -249,6 +286,14 @@ struct UpsampleNearest: OperationDefinition {
     }
   }
 
+  var gradient: GradientRule {
+    .linear { g, call in
+      let x = call.specs[0].shape
+      return try g.reshaped([x[0], x[1], factor, x[2], factor, x[3]]).reduced(.sum, axes: [2, 4])
+        .reshaped(x)
+    }
+  }
+
   func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
   var locality: Locality {
     .moved(.index { index, _ in [index[0], index[1] / factor, index[2] / factor, index[3]] })
@@ -282,6 +327,14 @@ struct Embedding: OperationDefinition {
   }
 
   var decomposition: Decomposition? { nil }
+
+  var gradient: GradientRule {
+    .rule(keeps: [1]) { call in
+      let rows = call.specs[0].shape[0]
+      return [try Tensor.apply(.embeddingGradient(rows: rows), [call.input(1), call.gradient]), nil]
+    }
+  }
+
   func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
 
   var locality: Locality {

@@ -51,6 +51,29 @@ public enum Operation: Sendable, Hashable, Codable {
   case normalNoise(NormalNoise)
   /// A constant. No inputs.
   case fill(Float, TensorSpec)
+  /// The gradient of `conv2d` at its weight; inputs x, and g [N, H', W', O] at the output -> [taps * C, O], row-major.
+  case conv2dWeightGradient(Conv2D)
+  /// The gradients of `attention` at Q, K and V; inputs Q, K, V, the output, g at the output, mask? -> [N T + 2 N S, C], the
+  /// rows of dQ, then of dK, then of dV.
+  case attentionGradient(Attention)
+  /// The gradients of `groupNorm`; inputs x, gamma, beta, and g at the output -> [N P + 2, C], the rows of dx, then dgamma,
+  /// then dbeta.
+  case groupNormGradient(GroupNorm)
+  /// The gradients of `layerNorm`; inputs x, gamma when affine, and g at the output -> [rows + 2, C] when affine, the rows
+  /// of dx, then dgamma, then dbeta, else [rows, C].
+  case layerNormGradient(LayerNorm)
+  /// The gradients of `rmsNorm`; inputs x, gamma, and g at the output -> [rows + 1, C], the rows of dx, then dgamma.
+  case rmsNormGradient(epsilon: Float)
+  /// `g f'(x)`; inputs x, g.
+  case unaryGradient(Unary)
+  /// The gradient of `geglu`; inputs x [..., 2C], g [..., C] -> [..., 2C].
+  case gegluGradient
+  /// The gradient of `embedding` at its table: row v is the sum of g where ids is v; inputs int32 ids [...], g [..., C]
+  /// -> [rows, C].
+  case embeddingGradient(rows: Int)
+  /// One step of an optimizer on one parameter; inputs its state [4, ...], float32, the gradient [...] and what that is
+  /// multiplied by, float32 [1] -> the new state. arXiv:1711.05101.
+  case adamW(AdamW)
   /// Reorders a checkpoint's weight into the right operand of `matmul` and `conv2d`.
   case arrangeWeight(WeightArrangement)
   /// How many elements are NaN or infinite -> int32 [1].
@@ -69,6 +92,15 @@ public enum Operation: Sendable, Hashable, Codable {
     case cast
     case normalNoise = "normal_noise"
     case fill
+    case conv2dWeightGradient = "conv2d_weight_gradient"
+    case attentionGradient = "attention_gradient"
+    case groupNormGradient = "group_norm_gradient"
+    case layerNormGradient = "layer_norm_gradient"
+    case rmsNormGradient = "rms_norm_gradient"
+    case unaryGradient = "unary_gradient"
+    case gegluGradient = "geglu_gradient"
+    case embeddingGradient = "embedding_gradient"
+    case adamW = "adam_w"
     case arrangeWeight = "arrange_weight"
     case nonFiniteCount = "non_finite_count"
   }
@@ -101,6 +133,15 @@ public enum Operation: Sendable, Hashable, Codable {
     case .cast(let dtype): Cast(dtype: dtype)
     case .normalNoise(let noise): noise
     case .fill(let value, let spec): Fill(value: value, spec: spec)
+    case .conv2dWeightGradient(let conv): Conv2DWeightGradient(conv: conv)
+    case .attentionGradient(let attention): AttentionGradient(attention: attention)
+    case .groupNormGradient(let norm): GroupNormGradient(norm: norm)
+    case .layerNormGradient(let norm): LayerNormGradient(norm: norm)
+    case .rmsNormGradient(let epsilon): RMSNormGradient(epsilon: epsilon)
+    case .unaryGradient(let function): UnaryGradient(function: function)
+    case .gegluGradient: GEGLUGradient()
+    case .embeddingGradient(let rows): EmbeddingGradient(rows: rows)
+    case .adamW(let step): step
     case .arrangeWeight(let arrangement): arrangement
     case .nonFiniteCount: NonFiniteCount()
     }
@@ -128,6 +169,19 @@ public enum Operation: Sendable, Hashable, Codable {
     let output = try definition.output(of: OperandSpecs(operation: definition.name, inputs: inputs))
     try check(output, "the output's")
     return output
+  }
+
+  /// A product without its epilogue's activation, and that; nil where it has none.
+  var withoutActivation: (plain: Operation, function: Unary)? {
+    if case .matmul(var matmul) = self, let function = matmul.epilogue.activation.function {
+      matmul.epilogue.activation = .identity
+      return (.matmul(matmul), function)
+    }
+    if case .conv2d(var conv) = self, let function = conv.epilogue.activation.function {
+      conv.epilogue.activation = .identity
+      return (.conv2d(conv), function)
+    }
+    return nil
   }
 
   /// The work of one call with operands that have passed shape inference.

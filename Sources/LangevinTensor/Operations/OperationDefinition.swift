@@ -19,6 +19,8 @@ public protocol OperationDefinition: Sendable {
   func work(of inputs: [TensorSpec], output: TensorSpec) -> Work
   /// The same value by simpler operations, on the operands' device; nil for a primitive.
   var decomposition: Decomposition? { get }
+  /// How a gradient passes from the output to the inputs.
+  var gradient: GradientRule { get }
 
   // What validation derives its tolerances, samples and smaller cases from.
 
@@ -60,6 +62,8 @@ public struct OperandDefinition: Sendable, Hashable {
     case positive
     /// Row numbers of the first input, int32.
     case rows
+    /// Whole numbers below this, int32.
+    case index(below: Int)
   }
 
   /// As the operation's formula calls it.
@@ -98,11 +102,17 @@ public enum Accuracy: Sendable {
   case softmax
   /// A mean of the values, weighted by a softmax of scores.
   case attention(Attention)
+  /// What `normalized` is, differentiated, with sums over all rows at the end.
+  case normalizedGradient(Statistics)
+  /// What `attention` is, differentiated.
+  case attentionGradient(Attention)
 
   /// Which elements share a mean and a variance.
   public enum Statistics: Sendable {
     case groups(GroupNorm)
     case rows(LayerNorm)
+    /// The mean is left in.
+    case uncentredRows(epsilon: Float)
   }
 }
 

@@ -40,6 +40,29 @@ extension Reduce: OperationDefinition {
 
   public var decomposition: Decomposition? { nil }
 
+  /// Equal extremes share the gradient.
+  public var gradient: GradientRule {
+    switch kind {
+    case .sum: .linear { g, call in try g.broadcast(to: call.specs[0].shape) }
+    case .mean:
+      .linear { g, call in
+        let count = axes.reduce(1) { $0 * call.specs[0].shape[$1] }
+        return try (g / Float(count)).broadcast(to: call.specs[0].shape)
+      }
+    case .minimum, .maximum:
+      .rule(
+        keeps: { _ in
+          var kept: GradientRule.Kept = [0]
+          kept.output = true
+          return kept
+        },
+        pass: { call in
+          let chosen = try call.input(0).isEqual(to: call.output)
+          return [try chosen * (call.gradient / chosen.reduced(.sum, axes: axes))]
+        })
+    }
+  }
+
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy {
     switch kind {
     case .minimum, .maximum: return .exact

@@ -60,6 +60,14 @@ extension Rotary: OperationDefinition {
     }
   }
 
+  /// Turned back. The tables are taken for constants.
+  public var gradient: GradientRule {
+    .rule(keeps: [1, 2]) { call in
+      let sines = try call.input(2).map(.negate)
+      return [try Tensor.apply(.rotary(self), [call.gradient, call.input(1), sines]), nil, nil]
+    }
+  }
+
   /// Two products and their sum.
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy {
     let (x, count) = (inputs[0].shape, inputs[1].shape[1])

@@ -39,6 +39,14 @@ extension LayerNorm: OperationDefinition {
     }
   }
 
+  public var gradient: GradientRule {
+    .rule(keeps: affine ? [0, 1] : [0]) { call in
+      let gradients: [Tensor?] = try .normGradients(
+        .layerNormGradient(self), (0..<(affine ? 2 : 1)).map(call.input), call.gradient)
+      return gradients
+    }
+  }
+
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy { .normalized(.rows(self)) }
   public var locality: Locality { .rows }
   public func extents(of inputs: [TensorSpec]) -> Extents { .inputs(.layerNorm(self)) }
@@ -69,6 +77,12 @@ struct RMSNorm: OperationDefinition {
     }
   }
 
+  var gradient: GradientRule {
+    .rule(keeps: [0, 1]) { call in
+      try .normGradients(.rmsNormGradient(epsilon: epsilon), (0..<2).map(call.input), call.gradient)
+    }
+  }
+
   /// A mean of positive terms, a root, two products.
   func accuracy(of inputs: [TensorSpec]) -> Accuracy { .roundings(16) }
   var locality: Locality { .rows }
@@ -94,6 +108,14 @@ struct Softmax: OperationDefinition {
     { inputs in
       let weights = try (inputs[0] - inputs[0].reduced(.maximum, axes: [-1])).map(.exp)
       return try weights / weights.reduced(.sum, axes: [-1])
+    }
+  }
+
+  /// y (g - sum(g y)).
+  var gradient: GradientRule {
+    .rule(keeps: .output) { call in
+      let (g, y) = (call.gradient, call.output)
+      return [try y * (g - (g * y).reduced(.sum, axes: [-1]))]
     }
   }
 

@@ -61,6 +61,10 @@ extension Unary: OperationDefinition {
 
   public var decomposition: Decomposition? { nil }
 
+  public var gradient: GradientRule {
+    .rule(keeps: [0]) { [try Tensor.apply(.unaryGradient(self), [$0.input(0), $0.gradient])] }
+  }
+
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy {
     .elements { inputs, i, value in error(inputs[0][i], value) }
   }

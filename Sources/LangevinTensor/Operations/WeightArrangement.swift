@@ -59,6 +59,16 @@ extension WeightArrangement: OperationDefinition {
   }
 
   public var decomposition: Decomposition? { nil }
+
+  /// Of a checkpoint's own order, [columns, channels, taps], into rows or columns.
+  public var gradient: GradientRule {
+    if case .panels = layout { return .undefined }
+    return .linear { g, call in
+      try layout.rowMajor(g).reshaped([taps, channels, columns]).transposed([2, 1, 0])
+        .reshaped(call.specs[0].shape)
+    }
+  }
+
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy { .exact }
 
   public var locality: Locality {

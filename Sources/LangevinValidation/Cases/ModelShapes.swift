@@ -27,6 +27,7 @@ public struct ModelShape: Sendable, Hashable, Codable {
       case .any: .normal
       case .positive: .positive
       case .rows: .ids(inputs[0].shape[0])
+      case .index(let below): .ids(below)
       }
     }
   }

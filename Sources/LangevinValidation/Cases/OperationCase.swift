@@ -158,7 +158,7 @@ public enum OperationCases {
   public static let all = edge + model
   /// Small, odd, empty and long shapes, and inputs that find faults.
   public static let edge: [OperationCase] =
-    products + convolutions + attentions + norms + pointwise + movements + constants + faultFinding
+    products + convolutions + attentions + norms + pointwise + movements + constants + faultFinding + gradients
   /// What real models dispatch.
   public static let model: [OperationCase] = ModelShapes.recorded.map(\.test)
 
@@ -184,6 +184,7 @@ public enum OperationCases {
   public static let required: Set<String> = {
     let functions: [Operation.Kind: [String]] = [
       .unary: Unary.allCases.map { Operation.unary($0).name },
+      .unaryGradient: Unary.allCases.map { Operation.unaryGradient($0).name },
       .binary: Binary.allCases.map { Operation.binary($0).name },
       .reduce: Reduce.Kind.allCases.map { Operation.reduce(Reduce($0, axes: [])).name },
     ]

@@ -68,6 +68,20 @@ public enum Reference {
         let first = i / width * 2 * width + i % width
         return x[first] * unary(.gelu, x[first + width])
       }
+    case .conv2dWeightGradient(let conv):
+      values = conv2dWeightGradient(conv, inputs[0], inputs[1], spec.shape)
+    case .attentionGradient(let attention): values = attentionGradient(attention, inputs)
+    case .groupNormGradient(let norm):
+      values = normGradient(Normalization(.groups(norm), inputs), rows: spec.shape[0])
+    case .layerNormGradient(let norm):
+      values = normGradient(Normalization(.rows(norm), inputs), rows: spec.shape[0])
+    case .rmsNormGradient(let epsilon):
+      values = normGradient(Normalization(.uncentredRows(epsilon: epsilon), inputs), rows: spec.shape[0])
+    case .unaryGradient(let function):
+      values = parallelMap(x.count) { inputs[1].values[$0] * slope(function, x[$0]) }
+    case .gegluGradient: values = gegluGradient(inputs[0], inputs[1])
+    case .embeddingGradient(let rows): values = embeddingGradient(rows: rows, inputs[0], inputs[1])
+    case .adamW(let step): values = adamW(step, inputs)
     case .binary(let function):
       let places = inputs.map { broadcastPlace($0.shape, spec.shape) }
       values = parallelMap(spec.shape.count) { i in
@@ -127,6 +141,8 @@ public enum Reference {
     case .divide: a / b
     case .minimum: min(a, b)
     case .maximum: max(a, b)
+    case .less: a < b ? 1 : 0
+    case .equal: a == b ? 1 : 0
     }
   }
 
