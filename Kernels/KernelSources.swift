@@ -11,6 +11,7 @@ public enum KernelSource: String, Sendable, CaseIterable {
   case tiledAttentionGradient = "tiled_attention_gradient"
   case normGradient = "norm_gradient"
   case elementwiseGradient = "elementwise_gradient"
+  case embeddingGradient = "embedding_gradient"
 
   /// Prelude, epilogue where the family has one, and the family itself.
   public var text: String {
@@ -22,7 +23,11 @@ public enum KernelSource: String, Sendable, CaseIterable {
       case .flashAttention: [PackageResources.storage_cl, PackageResources.flash_attention_cl]
       case .tiledAttention:
         [PackageResources.storage_cl, PackageResources.team_cl, PackageResources.tiled_attention_cl]
-      case .norm: [PackageResources.storage_cl, PackageResources.team_cl, PackageResources.norm_cl]
+      case .norm:
+        [
+          PackageResources.storage_cl, PackageResources.team_cl, PackageResources.statistics_cl,
+          PackageResources.norm_cl,
+        ]
       case .elementwise: [PackageResources.storage_cl, PackageResources.elementwise_cl]
       case .cast: [PackageResources.storage_cl, PackageResources.cast_cl]
       case .move: [PackageResources.move_cl]
@@ -37,14 +42,11 @@ public enum KernelSource: String, Sendable, CaseIterable {
         [PackageResources.storage_cl, PackageResources.tiled_attention_gradient_cl]
       case .normGradient:
         [
-          PackageResources.storage_cl, PackageResources.team_cl, PackageResources.norm_cl,
+          PackageResources.storage_cl, PackageResources.team_cl, PackageResources.statistics_cl,
           PackageResources.norm_gradient_cl,
         ]
-      case .elementwiseGradient:
-        [
-          PackageResources.storage_cl, PackageResources.elementwise_cl,
-          PackageResources.elementwise_gradient_cl,
-        ]
+      case .elementwiseGradient: [PackageResources.storage_cl, PackageResources.elementwise_gradient_cl]
+      case .embeddingGradient: [PackageResources.storage_cl, PackageResources.embedding_gradient_cl]
       }
     return parts.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "\n")
   }

@@ -2,11 +2,6 @@
 //
 // Global size [ceil(count / CHUNK)]. The tail goes through the same vector function, padded with zeros.
 
-#define FOR_CHUNK(count)                                                                      \
-  for (ulong i = get_global_id(0) * (ulong)CHUNK, end_ = min(i + CHUNK, (ulong)(count)); i < end_; \
-       i += VW)
-#define LEFT ((int)min((ulong)VW, end_ - i))
-
 // LangevinTensor's Unary and Binary, in the order of their cases. Chosen at run time: the choice is the same for
 // all elements and costs nothing beside the memory traffic, and one build serves them all.
 floatV unary(int function, floatV x) {

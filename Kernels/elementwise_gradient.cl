@@ -1,5 +1,6 @@
-// Gradients of operations over contiguous elements, and AdamW. Built behind elementwise.cl, whose loop they
-// use: each work-item takes CHUNK elements (a multiple of VW); global size [ceil(count / CHUNK)].
+// Gradients of operations over contiguous elements, and AdamW: each work-item takes CHUNK elements (a
+// multiple of
+// VW); global size [ceil(count / CHUNK)].
 
 // e / (1 + e)^2 with e = exp(-|x|): the slope of the sigmoid, which 1 - s would lose for large x.
 floatV sigmoid_slope_v(floatV x) {
@@ -79,14 +80,14 @@ __kernel void geglu_gradient(
   }
 }
 
-// One step of AdamW (arXiv:1711.05101) and of the average of its values, all float32: state and y [4, count]
+// One step of AdamW (arXiv:1711.05101) and of the average of its values: state and y [4, count], in float32,
 // hold value p, mean m, square v and average e; d = scale[0] * gradient:
 //   m' = mean_kept m + mean_added d, v' = square_kept v + square_added d^2,
 //   p' = p - shrink p - rate m' / (sqrt(v') root + epsilon), e' = average_kept e + average_added p'
 // with rate = learning rate / (1 - beta1^t), root = 1 / sqrt(1 - beta2^t), shrink = learning rate * decay.
 // What is added is no difference from 1 taken here, which would round: 1 - 0.999f is off by 1e-5 of itself.
 __kernel void adam_w(
-    __global const float* state, const ulong state0, __global const float* gradient, const ulong gradient0,
+    __global const float* state, const ulong state0, __global const T_t* gradient, const ulong gradient0,
     __global const float* scale, const ulong scale0, __global float* y, const ulong y0, const ulong count,
     const float mean_kept, const float mean_added, const float square_kept, const float square_added,
     const float rate, const float root, const float epsilon, const float shrink, const float average_kept,
@@ -95,7 +96,7 @@ __kernel void adam_w(
   y += y0;
   const float factor = scale[scale0];
   FOR_CHUNK(count) {
-    const floatV d = load_part_f32(gradient, gradient0 + i, LEFT) * factor;
+    const floatV d = load_part(gradient, gradient0 + i, LEFT) * factor;
     const floatV m = mean_kept * load_part_f32(state, count + i, LEFT) + mean_added * d;
     const floatV v = square_kept * load_part_f32(state, 2 * count + i, LEFT) + square_added * d * d;
     floatV p = load_part_f32(state, i, LEFT);
@@ -106,34 +107,4 @@ __kernel void adam_w(
     store_part_f32(v, y, 2 * count + i, LEFT);
     store_part_f32(e, y, 3 * count + i, LEFT);
   }
-}
-
-// ids [count], g [count, width] -> y [rows, width]: row v is the sum of g over the places of v, in their
-// order; an id outside the table adds to none. A work-item owns ROWS rows of LANES * VW channels and walks
-// all ids, VW at a time; global size [ceil(width / (LANES * VW)), ceil(rows / ROWS)].
-__kernel void embedding_gradient(
-    __global const int* ids, const ulong ids0, __global const T_t* g, const ulong g0, __global T_t* y,
-    const ulong y0, const int count, const int rows, const int width) {
-  const int c = get_global_id(0) * LANES * VW, left = width - c;
-  const int first = get_global_id(1) * ROWS, height = min(ROWS, rows - first);
-  if (left <= 0 || height <= 0) return;
-  const int lanes = min(LANES, (left + VW - 1) / VW);
-  floatV sum[ROWS * LANES];
-  for (int i = 0; i < ROWS * LANES; ++i) sum[i] = (floatV)(0.0f);
-  ids += ids0;
-  g += g0 + c;
-  for (int i = 0; i < count; i += VW) {
-    const int some = min(VW, count - i);
-    if (some == VW && !any(as_uintV(vloadV(ids + i) - first) < (uintV)(height))) continue;
-    for (int j = 0; j < some; ++j) {
-      const uint row = ids[i + j] - first;
-      if (row >= (uint)height) continue;
-      for (int l = 0; l < lanes; ++l)
-        sum[row * LANES + l] += load_part(g, (ulong)(i + j) * width + l * VW, left - l * VW);
-    }
-  }
-  y += y0 + (ulong)first * width + c;
-  for (int r = 0; r < height; ++r)
-    for (int l = 0; l < lanes; ++l)
-      store_part(sum[r * LANES + l], y, (ulong)r * width + l * VW, left - l * VW);
 }

@@ -6,7 +6,8 @@
 //   group_apply     y = act((x - mean) * scale + shift)
 // Never E[x^2] - mean^2, which cancels where the mean is large. A mean is a float and the rest that its rounding
 // lost, the mean of the deviations from it: where the variance is small beside the mean, the rest is seen.
-// Row norms: one work-group of LOCAL items per row; LOCAL 1 on CPUs. Reductions are those of team.cl.
+// Row norms: one work-group of LOCAL items per row; LOCAL 1 on CPUs. Reductions are those of team.cl and
+// statistics.cl.
 // VW vector width, LOCAL work-group size (a power of two).
 
 // Global size [ceil(C / VW), chunks, N].
@@ -50,35 +51,6 @@ __kernel void group_partial(
       squares[j] = square - rest * rest * (float)count;
     }
   }
-}
-
-// Of the chunks of one group of `width` channels: the mean, the rest that it leaves, and 1 / deviation. Means
-// are taken relative to the first, so that nothing cancels. Called by a whole work-group.
-float3 group_statistics(
-    __global const float* partial, const int pixels, const int channels, const int width, const int chunks,
-    const int chunk_size, const float epsilon, __local float* scratch) {
-  const int parts = chunks * width;
-  const float n = (float)pixels * (float)width, first = partial[0];
-  float sum = 0.0f;
-  for (int i = get_local_id(0); i < parts; i += LOCAL) {
-    const int chunk = i / width, count = min(chunk_size, pixels - chunk * chunk_size);
-    sum += (partial[(ulong)chunk * 3 * channels + i % width] - first) * (float)count;
-  }
-  const float offset = group_sum(sum, scratch) / n;
-  float rest = 0.0f, square = 0.0f;
-  for (int i = get_local_id(0); i < parts; i += LOCAL) {
-    const int chunk = i / width, count = min(chunk_size, pixels - chunk * chunk_size);
-    __global const float* means = partial + (ulong)chunk * 3 * channels + i % width;
-    const float d = ((means[0] - first) - offset) + means[channels];
-    rest += d * (float)count;
-    square += means[2 * channels] + d * d * (float)count;
-  }
-  rest = group_sum(rest, scratch) / n;
-  const float variance = group_sum(square, scratch) / n - rest * rest;
-  // What the sum of both rounds away joins the rest (Knuth's two-sum).
-  const float mean = first + offset, back = mean - first;
-  rest += (first - (mean - back)) + (offset - back);
-  return (float3)(mean, rest, 1.0f / sqrt(variance + epsilon));
 }
 
 // One work-group per group and image; global size [groups * LOCAL, N]; coefficients [N, 3, C].
@@ -129,14 +101,6 @@ __kernel void group_apply(
   }
 }
 
-float lanes_sum(floatV v) {
-  float t[VW];
-  vstoreV(v, t);
-  float s = 0.0f;
-  for (int j = 0; j < VW; ++j) s += t[j];
-  return s;
-}
-
 float lanes_max(floatV v) {
   float t[VW];
   vstoreV(v, t);
@@ -144,9 +108,6 @@ float lanes_max(floatV v) {
   for (int j = 1; j < VW; ++j) s = s >= t[j] ? s : t[j];
   return s;
 }
-
-#define FOR_VECTORS(i) for (int i = get_local_id(0) * VW; i + VW <= width; i += LOCAL * VW)
-#define FOR_TAIL(i) for (int i = width / VW * VW + get_local_id(0); i < width; i += LOCAL)
 
 // Layer norm where `centred`, else RMS norm; gamma and, where centred, beta where `affine`.
 // Global size [rows * LOCAL].

@@ -1,5 +1,5 @@
-// The gradients of group norm with its activation, of layer norm and of RMS norm. Built behind norm.cl, whose
-// statistics they use: means and squared deviations by chunk, never E[x^2] - mean^2.
+// The gradients of group norm with its activation, of layer norm and of RMS norm. Statistics are those of the
+// norms (statistics.cl): means and squared deviations by chunk, never E[x^2] - mean^2.
 //
 // Group norm, channels last: with n = (x - mean) / deviation, z = gamma n + beta and h = g act'(z), over the
 // m elements of a group

@@ -3,7 +3,7 @@
 // The output index runs over axes of extents d and strides s of the input (the kept ones), the reduced index
 // over e and t. Stage 1: work-item (output, chunk) reduces CHUNK elements to a float; global size
 // [outputs, chunks]. Stage 2: `reduce_partials` combines the chunks and scales; global size [outputs].
-// Where the last axis is kept, `reduce_columns` and `combine_parts` do the same with vectors along it.
+// Where the last axis is kept, `reduce_columns` and `combine_parts` do the same with VW columns at a time.
 // KIND 0 sum (compensated, so that long sums do not drift), 1 minimum, 2 maximum.
 
 #define START (KIND == 0 ? 0.0f : KIND == 1 ? INFINITY : -INFINITY)
@@ -59,8 +59,6 @@ __kernel void reduce_partials(
   STORE(acc * scale, y, y0 + get_global_id(0));
 }
 
-// The rest needs VW, the vector width, LANES and ROWS.
-#ifdef VW
 #if KIND == 0
 #define COMBINE_V(acc, carry, value)                              \
   {                                                               \
@@ -142,4 +140,3 @@ __kernel void combine_parts(
   for (int i = 0; i < parts; ++i) COMBINE_V(acc, carry, load_part_f32(partial, i * count + first, left))
   store_part(acc * scale, y, y0 + first, left);
 }
-#endif

@@ -93,6 +93,12 @@ PARTS_OF(float, _f32, load_f32, LOADV_f32, store_f32, STOREV_f32)
 PARTS_OF(T_t, , LOAD, LOADV, STORE, STOREV)
 #endif
 
+// The loop of an element-wise work-item, over CHUNK elements, and how many of a vector exist.
+#define FOR_CHUNK(count)                                                                      \
+  for (ulong i = get_global_id(0) * (ulong)CHUNK, end_ = min(i + CHUNK, (ulong)(count)); i < end_; \
+       i += VW)
+#define LEFT ((int)min((ulong)VW, end_ - i))
+
 // 2^x for x <= 0, in softmax: the integer part is added to the polynomial's exponent bits. 0 below 2^-126.
 floatV exp2_falling_v(floatV x) {
   const floatV clamped = select(x, (floatV)(-126.0f), x < -126.0f);

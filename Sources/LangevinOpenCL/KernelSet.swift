@@ -48,6 +48,19 @@ protocol KernelSet: Sendable {
   func attention(
     _ attention: Attention, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws
   func move(_ movement: Movement, on queue: inout LaunchQueue) throws
+
+  /// The gradient of attention: whether heads of this size can be computed.
+  func supportsGradient(of attention: Attention, size: Int) -> Bool
+  func weightGradient(
+    _ geometry: ConvolutionGeometry, _ x: TensorView, _ g: TensorView, _ y: TensorView,
+    on queue: inout LaunchQueue) throws
+  func attentionGradient(
+    _ attention: Attention, _ x: AttentionGradientViews, on queue: inout LaunchQueue) throws
+}
+
+/// A work-item's share of a matrix: `lanes` vectors of `rows` rows.
+struct VectorTile: Sendable, Hashable {
+  let vector, lanes, rows: Int
 }
 
 /// The sizes by which two sets of kernels differ where their source is the same.
@@ -62,6 +75,10 @@ struct WorkShape: Sendable {
   let rowItems: Int
   /// Rows of a work-item that packs a matrix.
   let packRows: Int
+  /// Columns and rows of a work-item that reduces with vectors along the columns, and that sums an embedding's.
+  let columns, embedding: VectorTile
+  /// Pixels of a part of a group norm's sums, and rows of a part of a row norm's: they decide bits.
+  let gradientChunk, gradientRows: Int
   /// Whether a work-item is a work-group of its own, else the driver chooses.
   let isAlone: Bool
 

@@ -146,7 +146,8 @@ import Testing
     let storage = try backend.pool.allocate(64)
     let y = TensorView(storage: storage, offset: 0, spec: TensorSpec([1]))
     let right = ReducePartialsKernel(partial: storage, y: y, chunks: 1, scale: 1)
-    let program = Program.reduce(.float32, .sum, chunk: 256)
+    let tile = VectorTile(vector: 4, lanes: 1, rows: 64)
+    let program = Program.reduce(.float32, .sum, chunk: 256, tile)
     let built = try backend.parameters(of: right.kernelName, program.source, options: program.options)
     let differences = try KernelParameter.differences(
       launch: ArgumentEncoder.list(SwappedReduction(right: right)), kernel: built)

@@ -10,7 +10,9 @@ struct GraphicsKernels: KernelSet {
     self.device = device
     work = WorkShape(
       vector: 4, chunk: 4, group: min(256, device.maxWorkGroupSize), castChunk: 1, reduceChunk: 256,
-      rowItems: Subgroups.items, packRows: 1, isAlone: false)
+      rowItems: Subgroups.items, packRows: 1, columns: VectorTile(vector: 4, lanes: 1, rows: 64),
+      embedding: VectorTile(vector: 4, lanes: 1, rows: 1), gradientChunk: 32, gradientRows: 8,
+      isAlone: false)
   }
 
   var family: KernelFamily { .gpu }

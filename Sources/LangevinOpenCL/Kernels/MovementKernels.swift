@@ -120,3 +120,40 @@ struct ReducePartialsKernel: Kernel {
     try arguments.float("scale", scale)
   }
 }
+
+/// One part of a sum after another: partial [parts, count] in float32.
+struct CombinePartsKernel: Kernel {
+  static let name = "combine_parts"
+  var partial: OpenCLStorage
+  var y: TensorView
+  var count, parts: Int
+  var scale: Float
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("partial", scratch: partial)
+    try arguments.writes("y", y)
+    try arguments.ulong("count", count)
+    try arguments.int("parts", parts)
+    try arguments.float("scale", scale)
+  }
+}
+
+/// The last axis, of `columns`, is kept.
+struct ReduceColumnsKernel: Kernel {
+  static let name = "reduce_columns"
+  var x: TensorView
+  var partial: OpenCLStorage
+  var count, columns: Int
+  var kept, reduced: Walk
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("x", x)
+    try arguments.writes("partial", scratch: partial)
+    try arguments.ulong("count", count)
+    try arguments.int("columns", columns)
+    try arguments.ints("d", from: 1, kept.extents.dropFirst())
+    try arguments.ulongs("s", from: 0, kept.first)
+    try arguments.ints("e", from: 1, reduced.extents.dropFirst())
+    try arguments.ulongs("t", from: 0, reduced.first)
+  }
+}

@@ -15,7 +15,16 @@ enum Program: Sendable, Hashable {
   case elementwise(DType, vector: Int, chunk: Int)
   case cast(DType, to: DType, chunk: Int)
   case move(DType)
-  case reduce(DType, Reduce.Kind, chunk: Int)
+  case reduce(DType, Reduce.Kind, chunk: Int, VectorTile)
+  /// `inParts`: the sum's parts are written, in float32.
+  case weightGradient(DType, inParts: Bool, WeightGradientTile)
+  case tiledWeightGradient(DType, inParts: Bool, TiledParameters)
+  case attentionGradient(DType, size: Int, AttentionGradientTile)
+  case tiledAttentionGradient(DType, size: Int, TiledAttentionParameters)
+  /// `items` share a row, and take `rows` of them one after another.
+  case normGradient(DType, vector: Int, items: Int, rows: Int, subgroups: Bool)
+  case elementwiseGradient(DType, vector: Int, chunk: Int)
+  case embeddingGradient(DType, VectorTile)
   case noise
   case peak(lanes: Int, chains: Int, span: Int, isBlocked: Bool)
   case teamProbe(items: Int)
@@ -33,6 +42,13 @@ enum Program: Sendable, Hashable {
     case .cast: .cast
     case .move: .move
     case .reduce: .reduce
+    case .weightGradient: .weightGradient
+    case .tiledWeightGradient: .tiledWeightGradient
+    case .attentionGradient: .attentionGradient
+    case .tiledAttentionGradient: .tiledAttentionGradient
+    case .normGradient: .normGradient
+    case .elementwiseGradient: .elementwiseGradient
+    case .embeddingGradient: .embeddingGradient
     case .noise: .noise
     case .peak: .probe
     case .teamProbe: .teamProbe
@@ -42,7 +58,9 @@ enum Program: Sendable, Hashable {
   /// Whether work-groups are reduced over subgroups, for which the compiler needs options of the device.
   var usesSubgroups: Bool {
     switch self {
-    case .tiledAttention(_, _, _, let subgroups), .norm(_, _, _, let subgroups): subgroups
+    case .tiledAttention(_, _, _, let subgroups), .norm(_, _, _, let subgroups),
+      .normGradient(_, _, _, _, let subgroups):
+      subgroups
     case .teamProbe: true
     default: false
     }
@@ -86,8 +104,36 @@ enum Program: Sendable, Hashable {
       ])
     case .move(let dtype):
       return list(["E": dtype.byteCount == 4 ? "uint" : "ushort", "NAN_BITS": dtype.notANumber])
-    case .reduce(let dtype, let kind, let chunk):
-      return list(["T": dtype.kernelName, "KIND": kind.kernelIndex, "CHUNK": chunk])
+    case .reduce(let dtype, let kind, let chunk, let tile):
+      return list([
+        "T": dtype.kernelName, "KIND": kind.kernelIndex, "CHUNK": chunk, "VW": tile.vector,
+        "LANES": tile.lanes, "ROWS": tile.rows,
+      ])
+    case .weightGradient(let dtype, let inParts, let tile):
+      return list([
+        "T": dtype.kernelName, "VW": 16, "PARTS": inParts ? 1 : 0, "MR": tile.tileRows,
+        "MV": tile.tileVectors, "RB": tile.rows, "CB": tile.columns,
+      ])
+    case .tiledWeightGradient(let dtype, let inParts, let p):
+      return list([
+        "T": dtype.kernelName, "VW": 4, "PARTS": inParts ? 1 : 0, "TX": p.itemsX, "TY": p.itemsY,
+        "TM": p.tileRows, "TN": p.tileColumns, "TK": p.tileInner,
+      ])
+    case .attentionGradient(let dtype, let size, let tile):
+      return list([
+        "T": dtype.kernelName, "VW": 16, "D": size, "DP": (size + 15) / 16 * 16, "BQ": tile.queries,
+        "KB": tile.keys, "MR": tile.tileRows, "MV": tile.tileVectors,
+      ])
+    case .tiledAttentionGradient(let dtype, let size, let p):
+      return list([
+        "T": dtype.kernelName, "VW": 4, "D": size, "BQ": p.blockQueries, "BK": p.blockKeys, "LOCAL": p.items,
+      ])
+    case .normGradient(let dtype, let vector, let items, let rows, _):
+      return list(["T": dtype.kernelName, "VW": vector, "LOCAL": items, "ROWS": rows])
+    case .elementwiseGradient(let dtype, let vector, let chunk):
+      return list(["T": dtype.kernelName, "VW": vector, "CHUNK": chunk])
+    case .embeddingGradient(let dtype, let tile):
+      return list(["T": dtype.kernelName, "VW": tile.vector, "LANES": tile.lanes, "ROWS": tile.rows])
     case .noise: return []
     case .peak(let lanes, let chains, let span, let isBlocked):
       return list([

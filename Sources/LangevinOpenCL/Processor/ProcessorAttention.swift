@@ -16,13 +16,8 @@ extension ProcessorKernels {
     }
     let (paddedKeys, paddedSize) = ((keys + 31) / 32 * 32, tile.paddedSize(size))
     let width = heads * size
-    // A head after another in each: keys in panels of 32, a key's channels apart; values with padded rows.
-    let packedKeys = try pack(
-      k, [images * heads, paddedKeys / 32, size, 32],
-      Arrangement(
-        channels: size, rows: size, paddedRows: size, columns: keys, width: 32, channelStride: 1,
-        columnStride: width, batch: images * heads, inner: heads, outerStride: keys * width,
-        innerStride: size), on: &queue)
+    // Values with padded rows, a head after another.
+    let packedKeys = try packPanels(k, heads: heads, on: &queue)
     let packedValues = try pack(
       v, [images * heads, paddedKeys, paddedSize],
       Arrangement(
@@ -35,6 +30,19 @@ extension ProcessorKernels {
         mask: AttentionMask(attention, mask: attention.mask ? x[3] : nil), queries: queries, keyCount: keys,
         paddedKeys: paddedKeys, heads: heads), .flashAttention(q.dtype, size: size, tile),
       global: [(queries + tile.blockQueries - 1) / tile.blockQueries, images * heads], local: [1, 1])
+  }
+
+  /// Rows [N, keys, heads * size] in panels of 32 keys with a key's channels apart, a head after another, in
+  /// float32.
+  func packPanels(_ x: TensorView, heads: Int, on queue: inout LaunchQueue) throws -> OpenCLStorage {
+    let (images, keys, width) = (x.shape[0], x.shape[1], x.shape[2])
+    let size = width / heads
+    return try pack(
+      x, [images * heads, (keys + 31) / 32, size, 32],
+      Arrangement(
+        channels: size, rows: size, paddedRows: size, columns: keys, width: 32, channelStride: 1,
+        columnStride: width, batch: images * heads, inner: heads, outerStride: keys * width,
+        innerStride: size), on: &queue)
   }
 
   private func pack(

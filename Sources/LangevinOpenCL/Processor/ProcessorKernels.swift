@@ -9,6 +9,8 @@ struct ProcessorKernels: KernelSet {
 
   let work = WorkShape(
     vector: 16, chunk: 4096, group: 1, castChunk: 4096, reduceChunk: 4096, rowItems: 1, packRows: 64,
+    columns: VectorTile(vector: 16, lanes: 4, rows: 256),
+    embedding: VectorTile(vector: 16, lanes: 4, rows: 16), gradientChunk: 256, gradientRows: 32,
     isAlone: true)
 
   var peak: PeakProbe {

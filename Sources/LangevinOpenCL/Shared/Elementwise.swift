@@ -112,7 +112,7 @@ extension KernelSet {
 
 extension Unary {
   /// The number of `unary` in elementwise.cl.
-  fileprivate var kernelIndex: Int {
+  var kernelIndex: Int {
     switch self {
     case .silu: 0
     case .gelu: 1

@@ -2,7 +2,7 @@ import LangevinTensor
 
 /// Normalisation and softmax.
 extension KernelSet {
-  private func program(_ dtype: DType, _ queue: inout LaunchQueue) -> Program {
+  func normProgram(_ dtype: DType, _ queue: inout LaunchQueue) -> Program {
     .norm(dtype, vector: work.vector, items: work.rowItems, subgroups: usesSubgroups(&queue))
   }
 
@@ -16,7 +16,7 @@ extension KernelSet {
     let partial = try queue.scratch(images * chunks * 3 * channels * 4)
     let coefficients = try queue.scratch(images * 3 * channels * 4)
     let blocks = [(channels + work.vector - 1) / work.vector, chunks, images]
-    let program = program(x[0].dtype, &queue)
+    let program = normProgram(x[0].dtype, &queue)
     try queue.launch(
       GroupPartialKernel(
         x: x[0], partial: partial, pixels: pixels, channels: channels, chunkSize: chunkSize), program,
@@ -53,7 +53,7 @@ extension KernelSet {
 
   /// One work-group for each row of y.
   private func row(_ kernel: some Kernel, _ y: TensorView, on queue: inout LaunchQueue) throws {
-    let program = program(y.dtype, &queue)
+    let program = normProgram(y.dtype, &queue)
     try queue.launch(
       kernel, program, global: [y.shape.count / y.shape[-1] * work.rowItems],
       local: [work.rowItems])
