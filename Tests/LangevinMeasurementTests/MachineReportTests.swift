@@ -56,6 +56,23 @@ import Testing
     #expect(!text.contains("Partial"))
   }
 
+  @Test func whatADeviceSaysOfItselfIsAColumn() throws {
+    var report = try self.report()
+    var card = MachineReport.Probed(Device(CPUBackend()))
+    card.name = "opencl:0"
+    card.identity = BackendIdentity(
+      title: "A card", summary: "A card, driver 1.2", details: [.init("driver", "1.2"), .init("units", "8")])
+    report.devices.append(card)
+    let lines = report.markdown.split(separator: "\n").map(String.init)
+    func row(_ name: String) -> String? {
+      lines.first { $0.hasPrefix("| \(name) ") }?.filter { $0 != " " }
+    }
+    #expect(row("device") == "|device|what|driver|units|", "\(lines)")
+    #expect(row("opencl:0") == "|opencl:0|Acard|1.2|8|")
+    #expect(row("cpu")?.hasSuffix("|-|-|") == true)
+    #expect(row("opencl:7")?.contains("itisnotthere") == true)
+  }
+
   @Test func comesBackFromItsFile() throws {
     let report = try self.report()
     let url = FileManager.default.temporaryDirectory.appending(path: "report-\(UUID().uuidString).json")
