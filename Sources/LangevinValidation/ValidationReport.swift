@@ -13,11 +13,15 @@ public struct ValidationReport: Sendable, Codable {
   public var seed: UInt64
   /// The run was stopped, or a device failed, before everything was run.
   public var isPartial = false
+  /// One a kind of operation, where gradients were asked for.
+  public var rules: [GradientCheck.Verdict]?
   /// In the order in which they were named.
   public var devices: [DeviceReport] = []
 
-  /// No device had a failing case, and none was lost.
-  public var passes: Bool { devices.allSatisfy { $0.passes } }
+  /// No rule and no device had a failing case, and no device was lost.
+  public var passes: Bool {
+    devices.allSatisfy { $0.passes } && (rules ?? []).allSatisfy { $0.passes }
+  }
 
   /// What was found on the device of this name.
   public func device(_ name: String) -> DeviceReport? { devices.first { $0.name == name } }

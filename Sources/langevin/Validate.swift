@@ -13,6 +13,7 @@ struct Validate: ParsableCommand {
       Examples:
         langevin validate --device all
         langevin validate --device opencl:0 --shapes model --op conv2d
+        langevin validate --device all --gradients
         langevin validate --replay bisect.safetensors
 
       Each case runs three times between guard regions into a poisoned output; the tolerance is derived from \
@@ -65,6 +66,9 @@ struct Validate: ParsableCommand {
   var json: String?
   @Option(help: "Run one case again: what a failure printed, a file that has it, or what bisect saved.")
   var replay: String?
+  @Flag(
+    help: "Gradients alone: the rule of each operation against differences of float64, then their kernels.")
+  var gradients = false
   @Flag(help: "A line for each case too.")
   var verbose = false
 
@@ -92,6 +96,14 @@ struct Validate: ParsableCommand {
     let start = ContinuousClock.now
     let path = json
     let finish: @Sendable (ValidationReport) throws -> Void = { report in
+      if let rules = report.rules {
+        let failed = rules.filter { !$0.passes }.map(\.operation)
+        let cases = rules.reduce(0) { $0 + $1.cases }
+        Output.result(
+          "\(rules.count) rules, \(cases) cases: "
+            + (failed.isEmpty
+              ? "all agree with differences of float64" : "FAILED: \(failed.joined(separator: ", "))"))
+      }
       for device in report.devices { Output.result(Validate.summary(device)) }
       let seconds = (ContinuousClock.now - start) / .seconds(1)
       Output.note(String(format: "langevin: %.1f s in all", seconds))
@@ -105,9 +117,15 @@ struct Validate: ParsableCommand {
       try finish(report)
       return interrupted
     }
-    let report = try validator.run(
-      cases, on: subjects, shouldStop: { (try? Interrupt.check()) == nil },
+    let stops = { (try? Interrupt.check()) == nil }
+    let rules =
+      try gradients
+      ? GradientCheck.verdicts(
+        self.cases(), seed: validator.seed, shouldStop: stops, progress: Validate.show) : nil
+    var report = try validator.run(
+      gradients ? cases.filter { $0.operation(.float32).isGradient } : cases, on: subjects, shouldStop: stops,
       kept: { report in kept.withLock { $0 = report } }, progress: show)
+    report.rules = rules
     Interrupt.settle()
     try finish(report)
     if (try? Interrupt.check()) == nil { throw interrupted }
@@ -220,10 +238,20 @@ struct Validate: ParsableCommand {
     }
   }
 
+  private static func show(_ rule: GradientCheck.Verdict) {
+    let verdict = rule.passes ? "" : " FAILED in \(rule.worstCase)"
+    Output.result(
+      [
+        column("rule", 9), column(rule.operation, 18),
+        String(format: "%5d cases, worst %@ of the derivative", rule.cases, number(rule.worst)) + verdict,
+      ].joined(separator: " "))
+  }
+
+  private static func column(_ text: String, _ width: Int) -> String {
+    text.padding(toLength: max(width, text.count), withPad: " ", startingAt: 0)
+  }
+
   private static func line(_ verdict: OperationVerdict, _ device: String) -> String {
-    func column(_ text: String, _ width: Int) -> String {
-      text.padding(toLength: max(width, text.count), withPad: " ", startingAt: 0)
-    }
     let count = verdict.passed + verdict.failed + verdict.skipped
     var parts = [String(format: "%5d cases", count)]
     if verdict.failed > 0 { parts.append("\(verdict.failed) FAILED") }

@@ -7,28 +7,6 @@ import Testing
 
 @testable import LangevinModels
 
-/// A source whose tensors are watched by a tape as they are read, whatever dtype a model casts them to.
-final class WatchedSource: WeightSource {
-  private let source: any WeightSource
-  private let tape: Tape
-  private let read = Mutex<[String: Tensor]>([:])
-
-  init(_ source: any WeightSource, by tape: Tape) { (self.source, self.tape) = (source, tape) }
-
-  var names: [String] { source.names }
-  var description: String { source.description }
-  func spec(of name: String) -> TensorSpec? { source.spec(of: name) }
-
-  func load(_ name: String, on device: Device) throws -> Tensor {
-    let leaf = tape.watch(try source.load(name, on: device).cast(to: .float32))
-    read.withLock { $0[name] = leaf }
-    return leaf
-  }
-
-  /// What was read, by name.
-  var leaves: [String: Tensor] { read.withLock { $0 } }
-}
-
 /// Gradients of whole models against PyTorch in float64, by Tests/Golden/make_gradients.py.
 @Suite struct GoldenGradientTests {
   private struct Index: Decodable {
@@ -150,7 +128,7 @@ final class WatchedSource: WeightSource {
       Index.self, from: Data(contentsOf: folder.appending(path: "\(name).json")))
     let file = try SafetensorsFile(url: folder.appending(path: "\(name).safetensors"))
     let tape = Tape()
-    let source = WatchedSource(
+    let source = WatchedWeights(
       try SafetensorsFile(url: Fixture.root.appending(path: index.weights)), by: tape)
     let model = Model(
       file, config: try ConfigObject(json: Data(contentsOf: Fixture.root.appending(path: index.config))),
@@ -163,7 +141,7 @@ final class WatchedSource: WeightSource {
     // Gradients in float16 underflow unless they are scaled up.
     let scale: Float = setting.dtype == .float32 ? 1 : 1024
     let leaves = Dictionary(
-      uniqueKeysWithValues: source.leaves.map { ("gradient.\($0)", $1) }
+      uniqueKeysWithValues: source.parameters.map { ("gradient.\($0)", $1) }
         + model.leaves.withLock { $0 }.map { ("inputGradient.\($0)", $1) })
     let keys = leaves.keys.sorted()
     let gradients = try tape.gradients(of: loss, scale: scale, at: keys.compactMap { leaves[$0] })
@@ -172,7 +150,9 @@ final class WatchedSource: WeightSource {
     let names = file.names.filter { $0.hasPrefix("gradient.") || $0.hasPrefix("inputGradient.") }
     #expect(names.count > 10)
     var largest: Float = 0
-    for key in names { largest = try max(largest, file.load(key, on: setting.device).floats().map(abs).max() ?? 0) }
+    for key in names {
+      largest = try max(largest, file.load(key, on: setting.device).floats().map(abs).max() ?? 0)
+    }
     for key in names where !index.unreached.contains(String(key.dropFirst("gradient.".count))) {
       guard let gradient = found[key] ?? nil else {
         Issue.record("no gradient arrives at \(key)")
@@ -185,7 +165,8 @@ final class WatchedSource: WeightSource {
       let size = index.vanishing.contains(key) ? largest : wanted.map(abs).max() ?? 0
       let error = zip(got, wanted).reduce(0) { max($0, abs($1.0 - $1.1)) } / size
       #expect(
-        error < (setting.dtype == .float32 ? 1e-4 : 2e-2), "\(key) differs by \(error) on \(setting.device.name)")
+        error < (setting.dtype == .float32 ? 1e-4 : 2e-2),
+        "\(key) differs by \(error) on \(setting.device.name)")
     }
     for name in index.unreached { #expect((found["gradient.\(name)"] ?? nil) == nil, "\(name)") }
   }

@@ -57,7 +57,8 @@ struct OperationFixture {
       let loss = try (output * cotangent).reduced(.sum, axes: axes).reshaped([1])
       let gradients = try tape.gradients(of: loss, at: watched)
       let wanted = try test.gradients.indices.map { index in
-        test.gradients[index] ? try fixture.file.load("\(test.name).gradient.\(index)", on: device).floats() : []
+        test.gradients[index]
+          ? try fixture.file.load("\(test.name).gradient.\(index)", on: device).floats() : []
       }
       let largest = wanted.joined().map(abs).max() ?? 0
       for index in test.gradients.indices where test.gradients[index] {

@@ -24,7 +24,8 @@ public struct AdamW: Sendable, Hashable, Codable {
 
   /// The step with this number, counted from 1.
   public init(
-    step: Int, rate: Float, beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8, decay: Float = 0.01,
+    step: Int, rate: Float, beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8,
+    decay: Float = 0.01,
     averaging: Float = 0
   ) {
     (self.rate, self.beta1, self.beta2, self.epsilon) = (rate, beta1, beta2, epsilon)

@@ -148,7 +148,8 @@ extension Tensor {
   }
 
   /// The rows of the first tensors and then one for each of the others.
-  fileprivate static func stackedRows(_ blocks: [Tensor], _ channels: Int, _ rows: [Tensor]) throws -> Tensor {
+  fileprivate static func stackedRows(_ blocks: [Tensor], _ channels: Int, _ rows: [Tensor]) throws -> Tensor
+  {
     try concatenated((blocks + rows).map { try $0.reshaped([$0.shape.count / channels, channels]) }, axis: 0)
   }
 }

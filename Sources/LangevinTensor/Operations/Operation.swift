@@ -153,6 +153,10 @@ public enum Operation: Sendable, Hashable, Codable {
   public var name: String { definition.name }
   /// The name with what divides quick calls from slow ones, as in `conv2d 3x3 /2`.
   public var label: String { definition.label }
+  /// Whether it belongs to a backward pass: it has no gradient of its own.
+  public var isGradient: Bool {
+    if case .undefined = definition.gradient { true } else { false }
+  }
   /// What sort of work it is.
   public var family: OperationFamily { definition.family }
 

@@ -151,7 +151,8 @@ public enum Locality: Sendable {
 
     init(
       fill: Double = 0,
-      _ place: @escaping @Sendable (_ inputs: [Shape], _ output: Shape, _ read: @escaping Reader) -> (Int) ->
+      _ place:
+        @escaping @Sendable (_ inputs: [Shape], _ output: Shape, _ read: @escaping Reader) -> (Int) ->
         (input: Int, element: Int)?
     ) {
       (self.fill, self.place) = (fill, place)

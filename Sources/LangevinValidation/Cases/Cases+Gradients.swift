@@ -75,7 +75,8 @@ extension OperationCases {
     let narrow = InputKind.narrow(mean: 300, deviation: 0.03)
     for activation in [Activation.identity, .silu] {
       for (x, groups, kind): (Shape, Int, InputKind) in [
-        ([1, 2], 1, .normal), ([2, 5, 7, 32], 32, .normal), ([2, 5, 7, 64], 8, .normal), ([3, 11, 6], 3, .normal),
+        ([1, 2], 1, .normal), ([2, 5, 7, 32], 32, .normal), ([2, 5, 7, 64], 8, .normal),
+        ([3, 11, 6], 3, .normal),
         ([2, 300, 20], 4, .normal), ([2, 17, 17, 40], 4, .mean(100)), ([1, 33, 35, 64], 32, narrow),
       ] {
         cases.append(
@@ -87,13 +88,15 @@ extension OperationCases {
     }
     cases.append(
       OperationCase(
-        "group_norm_gradient sliced", .groupNormGradient(GroupNorm(groups: 3, epsilon: 1e-5, activation: .silu)),
+        "group_norm_gradient sliced",
+        .groupNormGradient(GroupNorm(groups: 3, epsilon: 1e-5, activation: .silu)),
         [[2, 9, 9, 24], [24], [24], [2, 9, 9, 24]], sliced: true))
     for x: Shape in [[2], [1, 2], [5, 7], [3, 4, 100], [2, 33], [70, 320], [2, 1030]] {
       for kind in [InputKind.normal, .mean(100)] {
         cases += [
           OperationCase(
-            name("layer_norm_gradient", x, kind), .layerNormGradient(LayerNorm(epsilon: 1e-5)), [x, [x[-1]], x],
+            name("layer_norm_gradient", x, kind), .layerNormGradient(LayerNorm(epsilon: 1e-5)),
+            [x, [x[-1]], x],
             kinds: [kind]),
           OperationCase(
             name("layer_norm_gradient plain", x, kind),
@@ -105,7 +108,8 @@ extension OperationCases {
     }
     cases += [
       OperationCase(
-        "layer_norm_gradient sliced", .layerNormGradient(LayerNorm(epsilon: 1e-5)), [[7, 37], [37], [7, 37]],
+        "layer_norm_gradient sliced", .layerNormGradient(LayerNorm(epsilon: 1e-5)),
+        [[7, 37], [37], [7, 37]],
         sliced: true),
       OperationCase(
         "rms_norm_gradient sliced", .rmsNormGradient(epsilon: 1e-5), [[7, 37], [37], [7, 37]], sliced: true),
@@ -124,7 +128,8 @@ extension OperationCases {
         cases.append(OperationCase(name(operation.name, x), operation, [x, x], kinds: [tails]))
       }
       cases.append(
-        OperationCase(name(operation.name, "sliced"), operation, [[5, 13], [5, 13]], kinds: [tails], sliced: true))
+        OperationCase(
+          name(operation.name, "sliced"), operation, [[5, 13], [5, 13]], kinds: [tails], sliced: true))
     }
     for (x, half): (Shape, Shape) in [
       ([2], [1]), ([3, 10], [3, 5]), ([0, 4], [0, 2]), ([2, 3, 66], [2, 3, 33]), ([5, 2560], [5, 1280]),

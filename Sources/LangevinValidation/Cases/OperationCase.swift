@@ -158,7 +158,8 @@ public enum OperationCases {
   public static let all = edge + model
   /// Small, odd, empty and long shapes, and inputs that find faults.
   public static let edge: [OperationCase] =
-    products + convolutions + attentions + norms + pointwise + movements + constants + faultFinding + gradients
+    products + convolutions + attentions + norms + pointwise + movements + constants + faultFinding
+    + gradients
   /// What real models dispatch.
   public static let model: [OperationCase] = ModelShapes.recorded.map(\.test)
 

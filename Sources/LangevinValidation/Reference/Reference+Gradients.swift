@@ -3,7 +3,8 @@ import LangevinTensor
 
 /// The gradient operations, each from its own formula.
 extension Reference {
-  static func conv2dWeightGradient(_ conv: Conv2D, _ x: HostArray, _ g: HostArray, _ shape: Shape) -> [Double] {
+  static func conv2dWeightGradient(_ conv: Conv2D, _ x: HostArray, _ g: HostArray, _ shape: Shape) -> [Double]
+  {
     let (height, width, channels) = (x.shape[1], x.shape[2], x.shape[3])
     let outputs = g.shape[3]
     let pixels: Shape = [g.shape[0], g.shape[1], g.shape[2]]
@@ -47,7 +48,8 @@ extension Reference {
             if attention.causal && key > query { return -.infinity }
             let score = scale * dot(q, row, k, place(key, of: keys), magnitudes: false)
             guard let mask else { return score }
-            return score + mask.values[(mask.shape.rank == 3 ? image * queries * keys : 0) + query * keys + key]
+            return score
+              + mask.values[(mask.shape.rank == 3 ? image * queries * keys : 0) + query * keys + key]
           }
           let maximum = weights.max() ?? 0
           guard maximum > -.infinity else { continue }
@@ -217,7 +219,8 @@ extension Reference {
       let g = inputs[1].values[i] * inputs[2].values[0]
       let mean = beta1 * state[count + i] + (1 - beta1) * g
       let square = beta2 * state[2 * count + i] + (1 - beta2) * g * g
-      let update = mean / Double(step.correction1)
+      let update =
+        mean / Double(step.correction1)
         / ((square / Double(step.correction2)).squareRoot() + Double(step.epsilon))
       let value = state[i] - Double(step.rate) * (update + Double(step.decay) * state[i])
       values[i] = value

@@ -98,9 +98,11 @@ enum Tolerance {
     func innerError(_ i: Int) -> Double {
       guard let function = norm.activation.function else { return 0 }
       let output = norm.output(i)
-      let before = abs(gamma(i)) * standardError(i) + u * (2 * abs(output) + 4 * abs(norm.beta?[i % channels] ?? 0))
+      let before =
+        abs(gamma(i)) * standardError(i) + u * (2 * abs(output) + 4 * abs(norm.beta?[i % channels] ?? 0))
       let slope = Reference.slope(function, output)
-      return abs(norm.g.values[i]) * (function.slopeError(output, slope) + 0.5 * before) + 2 * u * abs(norm.inner(i))
+      return abs(norm.g.values[i]) * (function.slopeError(output, slope) + 0.5 * before) + 2 * u
+        * abs(norm.inner(i))
     }
     func scaled(_ i: Int) -> Double { gamma(i) * norm.inner(i) }
     let means = norm.groupMeans(scaled)

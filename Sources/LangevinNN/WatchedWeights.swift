@@ -1,0 +1,37 @@
+import LangevinTensor
+import Synchronization
+
+/// A checkpoint whose parameters a tape watches as a model reads them: in float32 and in the checkpoint's own shapes,
+/// whatever the model stores them as.
+public final class WatchedWeights: WeightSource {
+  private let source: any WeightSource
+  private let tape: Tape
+  private let read = Mutex<[String: Tensor]>([:])
+
+  /// The parameters of a source as variables of a tape.
+  public init(_ source: any WeightSource, by tape: Tape) { (self.source, self.tape) = (source, tape) }
+
+  /// The source's.
+  public var names: [String] { source.names }
+  /// The source's.
+  public var description: String { source.description }
+  /// The source's.
+  public func spec(of name: String) -> TensorSpec? { source.spec(of: name) }
+  /// The source's.
+  public func spec(of name: String, expecting shape: Shape) -> TensorSpec? {
+    source.spec(of: name, expecting: shape)
+  }
+
+  /// The parameter as a variable; the same one each time.
+  public func load(_ name: String, on device: Device) throws -> Tensor {
+    if let known = read.withLock({ $0[name] }) { return known }
+    let parameter = tape.watch(try source.load(name, on: device).cast(to: .float32))
+    return read.withLock { read in
+      read[name] = read[name] ?? parameter
+      return read[name] ?? parameter
+    }
+  }
+
+  /// What was read so far, by name: where gradients are asked for.
+  public var parameters: [String: Tensor] { read.withLock { $0 } }
+}
