@@ -10,9 +10,14 @@ struct RunComponent: ParsableCommand {
     discussion: """
       Examples:
         langevin run unet --model DIR --inputs x.safetensors --output y.safetensors
+        langevin run unet --model DIR --inputs x.safetensors --gradients --cotangent c.safetensors \
+          --output g.safetensors
 
       The names and layouts of the tensors are those of the reference's forward signature in PyTorch: sample, \
       timestep, encoder_hidden_states, …, in the order [N, C, H, W]. Outputs are float32.
+
+      With --gradients the output is the gradient of the sum of the outputs times the cotangent's tensors of the same \
+      names: at every parameter under the checkpoint's name, and at every floating-point input under input.NAME.
       """)
 
   @Argument(
@@ -29,6 +34,10 @@ struct RunComponent: ParsableCommand {
   @Option(help: "Storage of weights and activations: f32 or f16.")
   var precision = Precision.f32
 
+  @Flag(help: "Write gradients instead of outputs.")
+  var gradients = false
+  @Option(help: "A safetensors file with what the outputs are multiplied by before they are summed.")
+  var cotangent: String?
   @Flag(help: "Fail where the device has no kernel, instead of using the CPU.")
   var noFallback = false
   @Option(help: "How often it is called, which is timed each.")
@@ -37,6 +46,10 @@ struct RunComponent: ParsableCommand {
   var json = false
 
   func validate() throws {
+    guard gradients == (cotangent != nil) else {
+      throw ValidationError("--gradients and --cotangent belong together")
+    }
+    guard !gradients || `repeat` == 1 else { throw ValidationError("--gradients takes no --repeat") }
     guard 1...1000 ~= `repeat` else { throw ValidationError("--repeat must be 1 to 1000, got \(`repeat`)") }
   }
 
@@ -64,14 +77,24 @@ struct RunComponent: ParsableCommand {
       defer { mark = ContinuousClock.now }
       return (ContinuousClock.now - mark) / .seconds(1)
     }
-    let call = try ComponentCall.load(
-      component, of: Checkpoint.locate(model), on: device, as: precision.dtype)
-    var seconds = Summary.Seconds(load: try lap())
+    let (folder, input) = (try Checkpoint.locate(model), URL(fileURLWithPath: inputs))
+    var seconds = Summary.Seconds(load: 0)
     var outputs: ComponentCall.Outputs = []
-    for _ in 0..<`repeat` {
-      outputs = []
-      outputs = try call(URL(fileURLWithPath: inputs))
-      seconds.calls.append(try lap())
+    if let cotangent {
+      // Loading is part of it: parameters are read as variables.
+      outputs = try ComponentCall.gradients(
+        component, of: folder, inputs: input, cotangents: URL(fileURLWithPath: cotangent), on: device,
+        as: precision.dtype, scale: precision.dtype == .float16 ? 1024 : 1
+      ).gradients
+      seconds.calls = [try lap()]
+    } else {
+      let call = try ComponentCall.load(component, of: folder, on: device, as: precision.dtype)
+      seconds = Summary.Seconds(load: try lap())
+      for _ in 0..<`repeat` {
+        outputs = []
+        outputs = try call(input)
+        seconds.calls.append(try lap())
+      }
     }
     try SafetensorsWriter.write(outputs, to: file)
     if json {

@@ -41,11 +41,78 @@ public struct ComponentCall: Sendable {
   public static func load(
     _ name: String, of url: URL, on device: Device, as dtype: DType = .float32
   ) throws -> (_ inputs: URL) throws -> Outputs {
-    let parts = name.split(separator: ".", maxSplits: 1).map(String.init)
-    guard let component = parts.first else {
-      throw CheckpointError.missingComponent(path: url.path, name: name)
+    let (row, opened) = try find(name, of: url)
+    let call = try row.load(
+      opened.configuration, Weights(opened.weights, on: device, as: dtype, component: component(name)))
+    return { file in
+      let inputs = ComponentInputs(try SafetensorsFile(url: file), on: device, as: dtype)
+      let outputs = try call(inputs)
+      try inputs.finish()
+      return try outputs.map { (name: $0.name, tensor: try $0.tensor.cast(to: .float32)) }
     }
-    let method = parts.count > 1 ? parts[1] : nil
+  }
+
+  /// The gradient of the sum of a component's outputs times cotangents, at every parameter under the checkpoint's name
+  /// and at every floating-point input under `input.` and its name, in the file's layouts. Those that no gradient
+  /// arrives at are left out.
+  ///
+  /// - Parameters:
+  ///   - cotangents: a file with a tensor for each output that counts, under its name and of its shape.
+  ///   - scale: what the sum is multiplied by and the gradients are divided by; float16 underflows without.
+  ///
+  /// Throws as `load` does, and `GradientError`.
+  public static func gradients(
+    _ name: String, of url: URL, inputs: URL, cotangents: URL, on device: Device, as dtype: DType = .float32,
+    scale: Float = 1
+  ) throws -> (outputs: Outputs, gradients: Outputs) {
+    let (row, opened) = try find(name, of: url)
+    let tape = Tape()
+    let parameters = WatchedWeights(opened.weights, by: tape)
+    let call = try row.load(
+      opened.configuration, Weights(parameters, on: device, as: dtype, component: component(name)))
+    let variables = ComponentInputs(
+      try SafetensorsFile(url: inputs), on: device, as: dtype, watchedBy: tape)
+    let outputs = try call(variables).map { (name: $0.name, tensor: try $0.tensor.cast(to: .float32)) }
+    try variables.finish()
+
+    let weights = try SafetensorsFile(url: cotangents)
+    let unknown = weights.names.filter { name in !outputs.contains { $0.name == name } }
+    guard unknown.isEmpty else {
+      throw CheckpointError.unknownTensors(path: cotangents.path, names: unknown.sorted())
+    }
+    var sum: Tensor?
+    for (name, output) in outputs where weights.names.contains(name) {
+      let cotangent = try weights.load(name, on: device).cast(to: .float32)
+      guard cotangent.shape == output.shape else {
+        throw CheckpointError.malformed(
+          path: cotangents.path,
+          reason: "the tensor '\(name)' is \(cotangent.shape), the output \(output.shape)")
+      }
+      let term = try (output * cotangent).reduced(.sum, axes: Array(0..<output.shape.rank)).reshaped([1])
+      sum = try sum.map { try $0 + term } ?? term
+    }
+    guard let sum else {
+      throw CheckpointError.malformed(
+        path: cotangents.path,
+        reason: "it has no tensor for an output: \(outputs.map(\.name).joined(separator: ", "))")
+    }
+    let leaves =
+      parameters.parameters.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+      + variables.watched.sorted { $0.key < $1.key }.map { ("input." + $0.key, $0.value) }
+    let gradients = try tape.gradients(of: sum, scale: scale, at: leaves.map(\.1))
+    let found = try zip(leaves, gradients).compactMap { leaf, gradient in
+      try gradient.map { (name: leaf.0, tensor: scale == 1 ? $0 : try $0 / scale) }
+    }
+    return (outputs.map { ($0.name, $0.tensor.untraced) }, found)
+  }
+
+  private static func component(_ name: String) -> String { String(name.prefix { $0 != "." }) }
+
+  /// The row of a component's class, and the component's files.
+  private static func find(_ name: String, of url: URL) throws -> (ComponentCall, Checkpoint.Component) {
+    let component = component(name)
+    let method = component == name ? nil : String(name.dropFirst(component.count + 1))
+    guard !component.isEmpty else { throw CheckpointError.missingComponent(path: url.path, name: name) }
     let opened = try open(component, of: url)
     let known = all.filter { $0.className == opened.className }
     guard !known.isEmpty else {
@@ -58,14 +125,7 @@ public struct ComponentCall: Sendable {
         path: url.path, found: "\(name) of a \(opened.className)",
         supported: known.map { component + ($0.method.map { ".\($0)" } ?? "") })
     }
-    let call = try row.load(
-      opened.configuration, Weights(opened.weights, on: device, as: dtype, component: component))
-    return { file in
-      let inputs = ComponentInputs(try SafetensorsFile(url: file), on: device, as: dtype)
-      let outputs = try call(inputs)
-      try inputs.finish()
-      return try outputs.map { (name: $0.name, tensor: try $0.tensor.cast(to: .float32)) }
-    }
+    return (row, opened)
   }
 
   /// A component of a model; where there is no model_index.json, what the folder itself holds.

@@ -11,10 +11,13 @@ public final class ComponentInputs {
   public let dtype: DType
   private let file: SafetensorsFile
   private var used: Set<String> = []
+  private let tape: Tape?
+  /// Floating-point inputs that the tape watches, in float32 and PyTorch's layouts.
+  private(set) var watched: [String: Tensor] = [:]
 
-  /// The tensors of a file.
-  init(_ file: SafetensorsFile, on device: Device, as dtype: DType) {
-    (self.file, self.device, self.dtype) = (file, device, dtype)
+  /// The tensors of a file, watched by a tape where there is one.
+  init(_ file: SafetensorsFile, on device: Device, as dtype: DType, watchedBy tape: Tape? = nil) {
+    (self.file, self.device, self.dtype, self.tape) = (file, device, dtype, tape)
   }
 
   /// Whether there is an input of this name.
@@ -32,7 +35,10 @@ public final class ComponentInputs {
     try require(name)
     let tensor = try file.load(name, on: device)
     guard tensor.dtype.isFloatingPoint else { throw malformed(name, "is not floating point") }
-    return try tensor.cast(to: dtype)
+    guard let tape else { return try tensor.cast(to: dtype) }
+    let variable = try watched[name] ?? tape.watch(tensor.cast(to: .float32))
+    watched[name] = variable
+    return try variable.cast(to: dtype)
   }
 
   /// As `tensor`; nil where there is none.
