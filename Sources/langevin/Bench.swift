@@ -22,13 +22,14 @@ struct Bench: ParsableCommand {
 
   @Option(help: "Devices by name, separated by commas, or all.")
   var devices = "all"
-  @Option(help: "ops, clip, unet, transformer, vae, step or image.")
+  @Option(help: "ops, clip, unet, transformer, vae, step, image or gradients.")
   var suite = BenchSuite.step.rawValue
   @Option(
     help: """
       A diffusers folder, a .safetensors file, or \(RandomModel.stableDiffusion15Name): Stable Diffusion 1.5 of \
       random weights, or \(RandomModel.wan21Name): WAN 2.1's transformer. (default: the emoji model that ships \
-      along) Of the suite ops: whose shapes, such as 'SD 1.5 UNet'. (default: all)
+      along) Of the suite ops: whose shapes, such as 'SD 1.5 UNet'. Of the suite gradients: \
+      \(BenchWorkload.gradientModels.joined(separator: " or ")). (default: all)
       """)
   var model: String?
   @Option(help: "Of the suite ops, only the operation of this name.")
@@ -99,6 +100,13 @@ struct Bench: ParsableCommand {
 
   private func workloads(_ suite: BenchSuite) throws -> (model: String?, [BenchWorkload]) {
     if let op, suite != .ops { throw ValidationError("--op \(op) needs --suite ops") }
+    if suite == .gradients {
+      if let model, !BenchWorkload.gradientModels.contains(model) {
+        let known = BenchWorkload.gradientModels.joined(separator: ", ")
+        throw ValidationError("the suite gradients has no model '\(model)'; there are: \(known)")
+      }
+      return (model, try BenchWorkload.gradients(model, dtype: precision.dtype))
+    }
     guard suite == .ops else {
       let (name, checkpoint) = try RandomModel.open(model)
       return (

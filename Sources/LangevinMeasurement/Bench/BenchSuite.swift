@@ -20,6 +20,8 @@ public enum BenchSuite: String, Sendable, CaseIterable, Codable {
   case step
   /// A picture from prompt to pixels, loading included.
   case image
+  /// A training step's loss and the gradients of all parameters, for two networks of random weights.
+  case gradients
 }
 
 /// Something to be timed, the same on every device.
@@ -75,7 +77,7 @@ public struct BenchWorkload: Sendable {
   ) throws -> [BenchWorkload] {
     func parts() throws -> ModelParts { try ModelParts(checkpoint, dtype: dtype) }
     return switch suite {
-    case .ops: []
+    case .ops, .gradients: []
     case .clip: [try parts().text]
     case .unet: [try parts().unet]
     case .transformer: [try transformer(checkpoint, dtype: dtype)]
@@ -84,6 +86,14 @@ public struct BenchWorkload: Sendable {
     case .image: [try parts().image(steps: steps)]
     }
   }
+
+  /// The networks of the suite `gradients`, or the one of that name.
+  public static func gradients(_ name: String?, dtype: DType) throws -> [BenchWorkload] {
+    try GradientStep.workloads(name, dtype: dtype)
+  }
+
+  /// What `gradients` knows.
+  public static var gradientModels: [String] { GradientStep.names }
 
   /// WAN's transformer: 5 latent frames of 32x32, and 512 tokens of text.
   private static func transformer(_ checkpoint: Checkpoint, dtype: DType) throws -> BenchWorkload {
