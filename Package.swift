@@ -114,7 +114,7 @@ let package = Package(
       name: "LangevinModelsTests",
       dependencies: [
         "Langevin", "LangevinCPU", "LangevinJSON", "LangevinOpenCL", "LangevinModels", "LangevinNN",
-        "LangevinTensor",
+        "LangevinTensor", "LangevinValidation",
       ]),
 
     .testTarget(

@@ -95,6 +95,24 @@ import Testing
     /// The fixture's name, then the reference's.
     let inputs, outputs: [String: String]
     var testDescription: String { "\(fixture) \(component)" }
+
+    /// Writes the component's folder, with its inputs in a file beside it.
+    func write(to folder: URL) throws -> (inputs: URL, io: SafetensorsFile) {
+      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+      let source = Fixture.root.appending(path: fixture)
+      var config =
+        try JSONSerialization.jsonObject(with: Data(contentsOf: source.appending(path: "config.json")))
+        as? [String: Any] ?? [:]
+      config["architectures"] = [className]
+      try JSONSerialization.data(withJSONObject: config).write(to: folder.appending(path: "config.json"))
+      try FileManager.default.createSymbolicLink(
+        at: folder.appending(path: "model.safetensors"),
+        withDestinationURL: source.appending(path: "weights.safetensors"))
+      let io = try SafetensorsFile(url: source.appending(path: "io.safetensors"))
+      let inputs = folder.appending(path: "inputs.safetensors")
+      try SafetensorsWriter.write(self.inputs.map { ($1, try io.load($0, on: devices[0])) }, to: inputs)
+      return (inputs, io)
+    }
   }
 
   static let borrowed = [
@@ -138,21 +156,8 @@ import Testing
   @Test(arguments: borrowed)
   func everyModelCanBeCalled(_ model: Borrowed) throws {
     let folder = FileManager.default.temporaryDirectory.appending(path: "component-\(UUID().uuidString)")
-    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
-    let source = Fixture.root.appending(path: model.fixture)
-    var config =
-      try JSONSerialization.jsonObject(with: Data(contentsOf: source.appending(path: "config.json")))
-      as? [String: Any] ?? [:]
-    config["architectures"] = [model.className]
-    try JSONSerialization.data(withJSONObject: config).write(to: folder.appending(path: "config.json"))
-    try FileManager.default.createSymbolicLink(
-      at: folder.appending(path: "model.safetensors"),
-      withDestinationURL: source.appending(path: "weights.safetensors"))
-    let io = try SafetensorsFile(url: source.appending(path: "io.safetensors"))
-    let inputs = folder.appending(path: "inputs.safetensors")
-    try SafetensorsWriter.write(
-      model.inputs.map { ($1, try io.load($0, on: devices[0])) }, to: inputs)
+    let (inputs, io) = try model.write(to: folder)
     for device in devices {
       let outputs = try ComponentCall.load(model.component, of: folder, on: device)(inputs)
       #expect(Set(outputs.map(\.name)) == Set(model.outputs.values))

@@ -1,6 +1,7 @@
 import Foundation
 import Langevin
 import LangevinTensor
+import LangevinValidation
 import Testing
 
 /// `langevin run --gradients`: the mean square error of a denoiser is a cotangent of 2 (y - noise) / count.
@@ -75,6 +76,58 @@ import Testing
           "unet", of: Fixture.root.appending(path: "tiny-ddpm/unet"), inputs: inputs, cotangents: cotangents,
           on: device)
       } throws: { "\($0)".contains(words) }
+    }
+  }
+
+  /// A component of a model's folder, and the file of its inputs.
+  private static let ofFolders = [
+    "tiny-xl/unet", "tiny-xl/text_encoder", "tiny-xl/text_encoder_2", "tiny-xl/vae.encode", "tiny-xl/vae.decode",
+    "tiny-unclip/prior", "tiny-unclip/prior.post_process_latents", "tiny-unclip/text_proj",
+    "tiny-unclip/decoder", "tiny-unclip/super_res_first", "tiny-stable-unclip/image_normalizer.scale",
+    "tiny-stable-unclip/image_normalizer.unscale",
+  ]
+
+  @Test(arguments: ofFolders) func everyComponentOfAFolder(path: String) throws {
+    let parts = path.split(separator: "/").map(String.init)
+    let folder = Fixture.root.appending(path: parts[0])
+    try compare(parts[1], of: folder, inputs: folder.appending(path: "components/\(parts[1]).inputs.safetensors"))
+  }
+
+  @Test(arguments: ComponentCallTests.borrowed) func everyOtherComponent(model: ComponentCallTests.Borrowed) throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "component-\(UUID().uuidString)")
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let (inputs, _) = try model.write(to: folder)
+    try compare(model.component, of: folder, inputs: inputs)
+  }
+
+  /// Gradients of each device against those of the float64 reference, for cotangents that are normal numbers.
+  private func compare(_ component: String, of folder: URL, inputs: URL) throws {
+    let scratch = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).safetensors")
+    defer { try? FileManager.default.removeItem(at: scratch) }
+    let cpu = try #require(devices.first { $0.name == "cpu" })
+    let outputs = try ComponentCall.load(component, of: folder, on: cpu)(inputs)
+    try SafetensorsWriter.write(
+      outputs.enumerated().map { index, output in
+        (output.name, try Tensor.normal(output.tensor.shape, seed: UInt64(index), on: cpu))
+      }, to: scratch)
+    func gradients(_ device: Device) throws -> [String: [Float]] {
+      let (_, gradients) = try ComponentCall.gradients(
+        component, of: folder, inputs: inputs, cotangents: scratch, on: device)
+      return Dictionary(uniqueKeysWithValues: try gradients.map { ($0.name, try $0.tensor.floats()) })
+    }
+    let exact = try gradients(Device(ReferenceBackend()))
+    let largest = exact.values.joined().map(abs).max() ?? 0
+    #expect(!exact.isEmpty && largest > 0)
+    for device in devices where device.name == "cpu" {
+      let found = try gradients(device)
+      #expect(Set(found.keys) == Set(exact.keys))
+      for (name, gradient) in found {
+        let wanted = exact[name] ?? []
+        // What vanishes but for rounding is measured against the largest.
+        let size = max(wanted.map(abs).max() ?? 0, 1e-3 * largest)
+        let error = zip(gradient, wanted).reduce(0) { max($0, abs($1.0 - $1.1)) } / size
+        #expect(error < 1e-3, "\(component) \(name) differs by \(error) on \(device.name)")
+      }
     }
   }
 }
