@@ -52,7 +52,7 @@ public enum GradientCheck {
   }
 
   /// Small enough for float64, and no row whose rounding is the point.
-  private static func isCheckable(_ test: OperationCase) -> Bool {
+  package static func isCheckable(_ test: OperationCase) -> Bool {
     let operation = test.operation(.float32)
     let isCast = if case .cast(let dtype) = operation { dtype != .float32 } else { false }
     let isPacked = test.name.contains("panels")
@@ -70,6 +70,14 @@ public enum GradientCheck {
   ///
   /// Nil where no input has a gradient. Throws what the rule throws.
   public static func error(_ test: OperationCase, seed: UInt64, directions: Int = 3) throws -> Double? {
+    try error(test, seed: seed, directions: directions) { $0.definition.gradient }
+  }
+
+  /// As above, by other rules.
+  package static func error(
+    _ test: OperationCase, seed: UInt64, directions: Int = 3,
+    rule: @escaping @Sendable (Operation) -> GradientRule
+  ) throws -> Double? {
     let device = Device(ReferenceBackend())
     let operation = test.operation(.float32)
     let inputs = try test.tensors(test.arrays(dtype: .float32, seed: seed), on: device)
@@ -82,7 +90,7 @@ public enum GradientCheck {
       return zip(y, cotangent).reduce(0) { $0 + $1.0 * $1.1 }
     }
 
-    let tape = Tape()
+    let tape = Tape(rule: rule)
     let watched = inputs.map { $0.dtype.isFloatingPoint ? tape.watch($0) : $0 }
     let y = try Tensor.apply(operation, watched, on: device)
     let weights = try HostArray(output, cotangent).tensor(on: device)

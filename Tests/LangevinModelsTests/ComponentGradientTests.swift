@@ -40,7 +40,9 @@ import Testing
     let expected = golden.names.filter { $0.hasPrefix("gradient.") }
     #expect(expected.count == found.keys.filter { !$0.hasPrefix("input.") }.count)
     var largest: Float = 0
-    for key in expected { largest = try max(largest, golden.load(key, on: device).floats().map(abs).max() ?? 0) }
+    for key in expected {
+      largest = try max(largest, golden.load(key, on: device).floats().map(abs).max() ?? 0)
+    }
     for key in expected {
       let gradient = try #require(found[String(key.dropFirst("gradient.".count))], "\(key)").floats()
       let wanted = try golden.load(key, on: device).floats()
@@ -81,7 +83,8 @@ import Testing
 
   /// A component of a model's folder, and the file of its inputs.
   private static let ofFolders = [
-    "tiny-xl/unet", "tiny-xl/text_encoder", "tiny-xl/text_encoder_2", "tiny-xl/vae.encode", "tiny-xl/vae.decode",
+    "tiny-xl/unet", "tiny-xl/text_encoder", "tiny-xl/text_encoder_2", "tiny-xl/vae.encode",
+    "tiny-xl/vae.decode",
     "tiny-unclip/prior", "tiny-unclip/prior.post_process_latents", "tiny-unclip/text_proj",
     "tiny-unclip/decoder", "tiny-unclip/super_res_first", "tiny-stable-unclip/image_normalizer.scale",
     "tiny-stable-unclip/image_normalizer.unscale",
@@ -90,10 +93,13 @@ import Testing
   @Test(arguments: ofFolders) func everyComponentOfAFolder(path: String) throws {
     let parts = path.split(separator: "/").map(String.init)
     let folder = Fixture.root.appending(path: parts[0])
-    try compare(parts[1], of: folder, inputs: folder.appending(path: "components/\(parts[1]).inputs.safetensors"))
+    try compare(
+      parts[1], of: folder, inputs: folder.appending(path: "components/\(parts[1]).inputs.safetensors"))
   }
 
-  @Test(arguments: ComponentCallTests.borrowed) func everyOtherComponent(model: ComponentCallTests.Borrowed) throws {
+  @Test(arguments: ComponentCallTests.borrowed) func everyOtherComponent(model: ComponentCallTests.Borrowed)
+    throws
+  {
     let folder = FileManager.default.temporaryDirectory.appending(path: "component-\(UUID().uuidString)")
     defer { try? FileManager.default.removeItem(at: folder) }
     let (inputs, _) = try model.write(to: folder)

@@ -23,6 +23,7 @@ final class CountingBackend: ForwardingBackend {
   init(_ base: any Backend) { self.base = base }
 
   var peak: Int { state.withLock { $0.peak } }
+  var inUse: Int { state.withLock { $0.inUse } }
 
   private func count(_ bytes: Int) {
     state.withLock { state in

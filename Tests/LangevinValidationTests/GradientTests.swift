@@ -53,4 +53,59 @@ import Testing
     }
     #expect(checked.count >= 17, "\(checked)")
   }
+
+  /// Faults of a gradient, each of which a check must find whatever the operation.
+  private static let faults: [String: @Sendable (Tensor) throws -> Tensor] = [
+    "the sign": { try $0.map(.negate) },
+    "a percent too much": { try $0 * 1.01 },
+    "nothing": { try $0 * 0 },
+    "moved by one": { gradient in
+      let flat = try gradient.reshaped([gradient.shape.count])
+      guard flat.shape.count > 1 else { return try gradient * 2 }
+      let parts = [try flat.rows(1..<flat.shape.count), try flat.rows(0..<1)]
+      return try Tensor.concatenated(parts, axis: 0).reshaped(gradient.shape)
+    },
+    "without its last number": { gradient in
+      let flat = try gradient.reshaped([gradient.shape.count])
+      return try flat.rows(0..<flat.shape.count - 1).padded(before: [0], after: [1]).reshaped(gradient.shape)
+    },
+  ]
+
+  @Test(arguments: faults.keys.sorted()) func aPlantedFaultIsFoundInEveryRule(fault: String) throws {
+    let tamper = try #require(Self.faults[fault])
+    let kinds = LangevinTensor.Operation.Kind.allCases
+    var planted = 0
+    for kind in kinds {
+      let cases = OperationCases.edge.filter {
+        $0.operation(.float32).kind == kind && GradientCheck.isCheckable($0)
+      }
+      guard cases.contains(where: { (try? GradientCheck.error($0, seed: 3)).flatMap { $0 } != nil }) else {
+        continue
+      }
+      // Each input's gradient by itself, on whichever case shows it.
+      for position in 0..<(cases.map(\.inputs.count).max() ?? 0) {
+        let hasGradient = cases.filter { test in
+          position < test.inputs.count && test.inputs[position].dtype.isFloatingPoint
+            && !test.operation(.float32).definition.operand(position).isAlwaysFloat32
+            && test.operation(.float32).definition.operand(position).name != "mask"
+        }
+        guard !hasGradient.isEmpty else { continue }
+        planted += 1
+        let isFound = try hasGradient.contains { test in
+          let error = try GradientCheck.error(test, seed: 3, directions: 8) { operation in
+            let rule = operation.definition.gradient
+            guard operation == test.operation(.float32) else { return rule }
+            return rule.tampered { gradients in
+              var gradients = gradients
+              gradients[position] = try gradients[position].map(tamper)
+              return gradients
+            }
+          }
+          return error.map { $0 > 1e-4 } ?? false
+        }
+        #expect(isFound, "\(kind.rawValue), input \(position): \(fault)")
+      }
+    }
+    #expect(planted >= 40, "\(planted)")
+  }
 }

@@ -28,6 +28,12 @@ public enum GradientRule: Sendable {
     }()
   }
 
+  /// The rule with its gradients changed, by which tests plant faults.
+  package func tampered(_ change: @escaping @Sendable ([Tensor?]) throws -> [Tensor?]) -> GradientRule {
+    guard case .rule(let keeps, let pass) = self else { return self }
+    return .rule(keeps: keeps, pass: { try change(pass($0)) })
+  }
+
   /// A rule that reads the same, whatever is needed.
   static func rule(keeps: Kept, _ pass: @escaping Pass) -> GradientRule {
     .rule(keeps: { _ in keeps }, pass: pass)
