@@ -34,3 +34,12 @@ enum Units {
     value >= 1e12 ? "\(number(value * 1e-12)) T\(unit)" : "\(number(value * 1e-9)) G\(unit)"
   }
 }
+
+/// Operations and how often they ran.
+package enum OperationNames {
+  /// `attention 12, softmax 3`: the most frequent first.
+  package static func text(_ counts: [String: Int]) -> String {
+    counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map { "\($0.key) \($0.value)" }
+      .joined(separator: ", ")
+  }
+}

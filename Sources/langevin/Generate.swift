@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinMeasurement
 import LangevinTensor
 
 /// `langevin generate`.
@@ -187,12 +188,17 @@ struct Generate: ParsableCommand {
   }
 
   private func warnOfFallbacks(_ device: Device) {
+    let decompositions = device.decompositions
+    if !decompositions.isEmpty {
+      Output.warning(
+        "\(decompositions.values.reduce(0, +)) operations ran as several simpler ones because \(device.name) has "
+          + "no kernel of their own (\(OperationNames.text(decompositions)))")
+    }
     let fallbacks = device.fallbacks
     guard fallbacks.operations > 0 else { return }
-    let names = fallbacks.byName.sorted { $0.value > $1.value }.map { "\($0.key) \($0.value)" }
     Output.warning(
       "\(fallbacks.operations) operations ran on the CPU because \(device.name) has no kernel for them "
-        + "(\(names.joined(separator: ", "))); \(Output.bytes(fallbacks.bytes)) were copied for it")
+        + "(\(OperationNames.text(fallbacks.byName))); \(Output.bytes(fallbacks.bytes)) were copied for it")
   }
 }
 

@@ -93,6 +93,11 @@ struct Report: Encodable {
     let operations, bytes: Int
     let byName: [String: Int]
   }
+  /// What ran as simpler operations.
+  struct Decompositions: Encodable {
+    let operations: Int
+    let byName: [String: Int]
+  }
   struct Settings: Encodable {
     let prompts: [String]
     let negative, promptSyntax, model, rng, precision: String
@@ -156,6 +161,7 @@ struct Report: Encodable {
   let seconds: Timings
   let memory: Memory
   let fallbacks: Fallbacks
+  let decompositions: Decompositions
   let settings: Settings
 
   init(
@@ -177,6 +183,8 @@ struct Report: Encodable {
       devicePeakBytes: use.highWater, deviceLimitBytes: use.limit, processPeakBytes: Run.peakResidentMemory)
     let counted = device.fallbacks
     fallbacks = Fallbacks(operations: counted.operations, bytes: counted.bytes, byName: counted.byName)
+    let decomposed = device.decompositions
+    decompositions = Decompositions(operations: decomposed.values.reduce(0, +), byName: decomposed)
     settings = Settings(record, recommended, width: run.width, height: run.height, model: model)
   }
 }

@@ -81,17 +81,24 @@ import Testing
     #expect(busy <= run.recording.seconds)
   }
 
-  @Test func fallbacksAreRecordedAndCounted() throws {
+  @Test func fallbacksAndDecompositionsAreRecordedAndCounted() throws {
     let device = Device(Partial(), fallback: CPUBackend())
+    // What ran before the recording is not in it.
+    _ = try Tensor([Float](repeating: 1, count: 4), [4], on: device).softmax()
     let (result, recording) = try Recording.make(on: device) {
       try Tensor([Float](repeating: 1, count: 4), [4], on: device).softmax().silu().floats()
     }
     #expect(try result.get().count == 4)
     let profile = Profile(recording, ceilings: RecordedRun.ceilings)
     #expect(profile.fallbacks.operations == 1)
-    #expect(profile.fallbacks.byName == ["softmax": 1])
+    #expect(profile.fallbacks.byName == ["silu": 1])
     #expect(profile.fallbacks.bytes == 32)
-    #expect(profile.operations.map { $0.name }.sorted() == ["silu", "softmax"])
+    #expect(profile.decompositions == ["softmax": 1])
+    let names = Set(profile.operations.map(\.name))
+    #expect(names.isSuperset(of: ["silu", "exp", "divide"]) && !names.contains("softmax"), "\(names)")
+    let text = profile.lines(width: 100)
+    #expect(text.contains { $0.hasPrefix("fallbacks: 1 operations (silu 1)") })
+    #expect(text.contains("decomposed: 1 operations (softmax 1) ran as simpler ones"))
   }
 
   @Test func whatCameBeforeAnErrorIsKept() throws {
@@ -119,11 +126,11 @@ import Testing
   }
 }
 
-/// The CPU backend under another name, without a softmax.
+/// The CPU backend under another name, without a softmax, which is no primitive, and without SiLU, which is one.
 private final class Partial: ForwardingBackend {
   let base: any Backend = CPUBackend()
   let name = "partial"
   func supports(_ operation: LangevinTensor.Operation, inputs: [TensorSpec]) -> Bool {
-    operation.kind != .softmax
+    operation != .softmax && operation != .unary(.silu)
   }
 }

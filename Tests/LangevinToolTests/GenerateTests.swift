@@ -18,7 +18,7 @@ struct GenerateTests {
     struct Seconds: Decodable { let steps: [Double] }
     let outputs: [Output]
     let device: String
-    let fallbacks: Fallbacks
+    let fallbacks, decompositions: Fallbacks
     let memory: Memory
     let seconds: Seconds
   }
@@ -91,7 +91,9 @@ struct GenerateTests {
     #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
     let report = try JSONDecoder().decode(Report.self, from: Data(outcome.output.utf8))
     #expect(report.outputs.map(\.path) == ["langevin-5.png"] && report.outputs.map(\.seed) == [5])
-    #expect(report.device == "cpu" && report.fallbacks.operations == 0 && report.seconds.steps.count == 2)
+    #expect(
+      report.device == "cpu" && report.fallbacks.operations == 0
+        && report.decompositions.operations == 0 && report.seconds.steps.count == 2)
     #expect(
       report.memory.devicePeakBytes > 1 << 20
         && report.memory.processPeakBytes > report.memory.devicePeakBytes)

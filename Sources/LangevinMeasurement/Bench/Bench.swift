@@ -143,13 +143,15 @@ public struct Bench: Sendable {
       works.withLock { $0.append(event.operation.work(inputs: event.inputs, output: event.output)) }
     }
     defer { device.observe(nil) }
-    let before = device.fallbacks.operations
+    func decompositions() -> Int { device.decompositions.values.reduce(0, +) }
+    let (before, decomposed) = (device.fallbacks.operations, decompositions())
     _ = lap()
     let read = try run()
     try device.backend.synchronize()
     row.cold = lap()
     device.observe(nil)
     row.fallbacks = device.fallbacks.operations - before
+    row.decompositions = decompositions() - decomposed
     let list = works.withLock { $0 }
     row.work = list.reduce(Work(), +)
     row.floor = ceilings.map { ceilings in list.reduce(0) { $0 + ceilings.seconds($1) } }

@@ -79,6 +79,8 @@ public struct BenchReport: Sendable, Codable {
     public var floor: Double?
     /// Operations that had no kernel and ran on the CPU backend, in a run.
     public var fallbacks = 0
+    /// Operations that had no kernel of their own and ran as simpler ones, in a run; nil in old reports.
+    public var decompositions: Int?
     /// Whether the result is right.
     public var verdict: Verdict
     /// Why there are no times.

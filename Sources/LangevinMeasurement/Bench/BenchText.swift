@@ -167,6 +167,9 @@ extension BenchReport.Row {
     var result = verdict.isValidated ? verdict.note : bad("not validated:", verdict.note)
     if let failure { result = bad("failed:", failure) }
     if fallbacks > 0 { result += "; \(fallbacks) operations ran on the CPU" }
+    if let decompositions, decompositions > 0 {
+      result += "; \(decompositions) operations ran as simpler ones"
+    }
     return result
   }
 }

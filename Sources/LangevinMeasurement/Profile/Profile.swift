@@ -124,6 +124,8 @@ public struct Profile: Sendable, Codable {
   public var downloads: Copies
   /// What the device had no kernel for.
   public var fallbacks: Fallbacks
+  /// How many operations ran as simpler ones for want of a kernel of their own, by name; the tables show those.
+  public var decompositions: [String: Int]
   /// How many denoising steps were recorded.
   public var steps: Int
   /// Denoising steps per second; nil where none was recorded.
@@ -180,6 +182,7 @@ public struct Profile: Sendable, Codable {
     uploads = Profile.copies(.upload, recording.transfers)
     downloads = Profile.copies(.download, recording.transfers)
     fallbacks = Profile.fallbacks(recording.kernels)
+    decompositions = recording.decompositions
     stepSeconds = recording.topStages.filter { Profile.group($0.name) == "steps" }
       .map { Double($0.duration) * 1e-9 }
     steps = stepSeconds.count

@@ -85,10 +85,14 @@ extension Profile {
     if fallbacks.operations == 0 {
       lines.append("fallbacks: none")
     } else {
-      let names = fallbacks.byName.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
       lines.append(
-        "fallbacks: \(fallbacks.operations) operations (\(names.map { "\($0.key) \($0.value)" }.joined(separator: ", "))), "
+        "fallbacks: \(fallbacks.operations) operations (\(OperationNames.text(fallbacks.byName))), "
           + "\(Units.seconds(fallbacks.seconds)) on the CPU, \(Units.bytes(fallbacks.bytes)) copied")
+    }
+    let decomposed = decompositions.values.reduce(0, +)
+    if decomposed > 0 {
+      lines.append(
+        "decomposed: \(decomposed) operations (\(OperationNames.text(decompositions))) ran as simpler ones")
     }
     if let stepsPerSecond, let median = Sample(stepSeconds)?.median {
       lines.append(

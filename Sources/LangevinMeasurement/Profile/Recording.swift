@@ -29,6 +29,8 @@ public struct Recording: Sendable {
   public var transfers: [TransferRecord]
   /// Stages and layers, in the order in which they began; the first encloses all others.
   public var spans: [HostSpan]
+  /// How many operations ran as simpler ones, by name: their kernels are among `kernels`.
+  public var decompositions: [String: Int] = [:]
 
   /// Runs `body` and records what it does on the device.
   ///
@@ -41,6 +43,7 @@ public struct Recording: Sendable {
   {
     let log = SpanLog()
     let fallback = device.fallback
+    let before = device.decompositions
     try device.backend.startRecording()
     try fallback?.startRecording()
     let result = Result { try SpanLog.$current.withValue(log) { try stage(name, body) } }
@@ -51,9 +54,11 @@ public struct Recording: Sendable {
       let transfers = try device.backend.takeTransfers()
       try fallback?.stopRecording()
       try device.backend.stopRecording()
-      return (
-        result, Recording(device: device.name, kernels: kernels, transfers: transfers, spans: log.spans)
-      )
+      let decompositions = device.decompositions.merging(before) { $0 - $1 }.filter { $0.value > 0 }
+      let recording = Recording(
+        device: device.name, kernels: kernels, transfers: transfers, spans: log.spans,
+        decompositions: decompositions)
+      return (result, recording)
     } catch {
       // Of a device that failed, the first error says the most.
       try? fallback?.stopRecording()
