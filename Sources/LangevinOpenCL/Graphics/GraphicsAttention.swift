@@ -11,7 +11,8 @@ extension GraphicsKernels {
   func attention(
     _ attention: Attention, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue
   ) throws {
-    let (q, k, v) = (x[0], x[1], x[2])
+    let operands = attention.operands(x)
+    let (q, k, v) = (operands.queries, operands.keys, operands.values)
     let (images, queries, keys) = (q.shape[0], q.shape[1], k.shape[1])
     let size = q.shape[2] / attention.heads
     guard size > 0 else { return }
@@ -25,7 +26,7 @@ extension GraphicsKernels {
     let subgroups = usesSubgroups(&queue)
     try queue.launch(
       TiledAttentionKernel(
-        q: q, keys: k, values: v, y: y, mask: AttentionMask(attention, mask: attention.mask ? x[3] : nil),
+        q: q, keys: k, values: v, y: y, mask: AttentionMask(attention, mask: operands.mask),
         queries: queries, keyCount: keys, heads: attention.heads),
       .tiledAttention(q.dtype, size: size, tile, subgroups: subgroups),
       global: [blocks * tile.items, images * attention.heads], local: [tile.items, 1])

@@ -20,7 +20,7 @@ struct GroupPartialKernel: Kernel {
 struct GroupCombineKernel: Kernel {
   static let name = "group_combine"
   var partial: OpenCLStorage
-  var gamma, beta: TensorView
+  var gamma, beta: TensorView?
   var coefficients: OpenCLStorage
   var pixels, channels, chunks, chunkSize: Int
   var epsilon: Float

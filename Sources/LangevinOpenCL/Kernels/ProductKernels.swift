@@ -7,12 +7,8 @@ struct EpilogueArguments {
   private var bias, perImage, residual: TensorView?
   private var activation: Activation
 
-  /// `x` are the operation's inputs; the epilogue's come after the two of the product.
-  init(_ epilogue: Epilogue, _ x: [TensorView]) {
-    var rest = x.dropFirst(2)
-    bias = epilogue.bias ? rest.popFirst() : nil
-    perImage = epilogue.perImage ? rest.popFirst() : nil
-    residual = epilogue.residual ? rest.popFirst() : nil
+  init(_ epilogue: Epilogue, _ operands: ProductOperands<TensorView>) {
+    (bias, perImage, residual) = (operands.bias, operands.perImage, operands.residual)
     activation = epilogue.activation
   }
 
@@ -33,12 +29,18 @@ struct ConvolutionGeometry {
   let stride: Int
   let padding: Padding2D
 
-  var taps: Int { kernel.height * kernel.width }
-
   init(_ conv: Conv2D, input: Shape, output: Shape) {
     (height, width, channels) = (input[1], input[2], input[3])
     (outHeight, outWidth) = (output[1], output[2])
     (kernel, stride, padding) = (conv.kernel, conv.stride, conv.padding)
+  }
+}
+
+extension Conv2D {
+  /// Nil where the pixels as they lie in memory are a product's left operand. What is added for each image needs
+  /// to know the images.
+  func geometry(input: Shape, output: Shape) -> ConvolutionGeometry? {
+    isPointwise && !epilogue.perImage ? nil : ConvolutionGeometry(self, input: input, output: output)
   }
 }
 

@@ -5,7 +5,8 @@ extension ProcessorKernels {
   func attention(
     _ attention: Attention, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue
   ) throws {
-    let (q, k, v) = (x[0], x[1], x[2])
+    let operands = attention.operands(x)
+    let (q, k, v) = (operands.queries, operands.keys, operands.values)
     let (images, queries, keys, heads) = (q.shape[0], q.shape[1], k.shape[1], attention.heads)
     let size = q.shape[2] / heads
     guard size > 0 else { return }
@@ -27,7 +28,7 @@ extension ProcessorKernels {
     try queue.launch(
       FlashAttentionKernel(
         q: q, keys: packedKeys, values: packedValues, y: y,
-        mask: AttentionMask(attention, mask: attention.mask ? x[3] : nil), queries: queries, keyCount: keys,
+        mask: AttentionMask(attention, mask: operands.mask), queries: queries, keyCount: keys,
         paddedKeys: paddedKeys, heads: heads), .flashAttention(q.dtype, size: size, tile),
       global: [(queries + tile.blockQueries - 1) / tile.blockQueries, images * heads], local: [1, 1])
   }

@@ -3,8 +3,9 @@ import LangevinTensor
 /// Matrix products and convolutions by `panels.cl`.
 extension ProcessorKernels {
   func matmul(_ matmul: MatMul, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws {
-    let (a, b) = (x[0], x[1])
-    let size = ProductSize(matmul, left: a.shape, right: b.shape, output: y.shape)
+    let operands = matmul.epilogue.operands(x)
+    let (a, b) = (operands.left, operands.right)
+    let size = matmul.size(left: a.shape, right: b.shape)
     var left = a
     if matmul.transposeLeft {
       let rank = a.shape.rank
@@ -16,31 +17,31 @@ extension ProcessorKernels {
       b, matmul.right, rows: size.inner, columns: size.columns, batch: size.batch, on: &queue)
     let key = TuningKey.product(.cpu, a.dtype, rows: size.rows, columns: size.columns, inner: size.inner)
     try product(
-      size, left, right, y, EpilogueArguments(matmul.epilogue, x), scale: matmul.scale, channels: size.inner,
-      key: key, on: &queue)
+      size, left, right, y, EpilogueArguments(matmul.epilogue, operands), scale: matmul.scale, key: key,
+      on: &queue)
   }
 
   func conv2d(_ conv: Conv2D, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws {
-    let size = ProductSize(conv, input: x[0].shape, output: y.shape)
-    let geometry = ConvolutionGeometry(conv, input: x[0].shape, output: y.shape)
+    let operands = conv.epilogue.operands(x)
+    let pixels = operands.left
+    let size = conv.size(input: pixels.shape, output: y.shape)
+    let geometry = conv.geometry(input: pixels.shape, output: y.shape)
     let right = try panels(
-      x[1], conv.weight, rows: size.inner, columns: size.columns, batch: 1, on: &queue)
+      operands.right, conv.weight, rows: size.inner, columns: size.columns, batch: 1, on: &queue)
     try product(
-      size, x[0], right, y, EpilogueArguments(conv.epilogue, x), scale: 1, channels: geometry.channels,
-      convolution: conv.isPointwise ? nil : geometry,
-      key: .convolution(.cpu, x[0].dtype, conv, size, geometry),
-      on: &queue)
+      size, pixels, right, y, EpilogueArguments(conv.epilogue, operands), scale: 1, convolution: geometry,
+      key: .convolution(.cpu, pixels.dtype, conv, size, geometry), on: &queue)
   }
 
   private func product(
     _ size: ProductSize, _ a: TensorView, _ w: TensorView, _ y: TensorView, _ epilogue: EpilogueArguments,
-    scale: Float, channels: Int, convolution: ConvolutionGeometry? = nil, key: TuningKey,
-    on queue: inout LaunchQueue
+    scale: Float, convolution: ConvolutionGeometry? = nil, key: TuningKey, on queue: inout LaunchQueue
   ) throws {
     let parameters = queue.tuning.parameters(key)
     guard case .panels(let tile) = parameters else {
       throw OpenCLError.foreignParameters(key: "\(key)", parameters: "\(parameters)")
     }
+    let channels = convolution?.channels ?? size.inner
     let width = OpenCLBackend.panelWidth
     let panels = (size.columns + width - 1) / width
     // Panels that stay in a core's cache while all rows pass.

@@ -45,7 +45,7 @@ extension KernelSet {
       return try elementwise(kernel, y.dtype, count: count, on: &queue)
     }
     let walk = Walk(
-      y.shape.dimensions, stretchedStrides(a.shape, to: y.shape), stretchedStrides(b.shape, to: y.shape))
+      y.shape.dimensions, a.shape.broadcastStrides(to: y.shape), b.shape.broadcastStrides(to: y.shape))
     let kernel = StridedBinaryKernel(
       a: a, b: b, y: y, count: count, function: function.kernelIndex, walk: walk)
     try elementwise(kernel, y.dtype, count: count, on: &queue)

@@ -28,7 +28,7 @@ extension KernelSet {
   }
 
   func broadcast(_ x: TensorView, to shape: Shape, _ y: TensorView, on queue: inout LaunchQueue) throws {
-    let strides = stretchedStrides(x.shape, to: shape)
+    let strides = x.shape.broadcastStrides(to: shape)
     let movement = Movement(x, y, extents: shape.dimensions, xStrides: strides, yStrides: shape.strides)
     try move(movement, on: &queue)
   }

@@ -7,43 +7,48 @@ extension KernelSet {
   }
 
   func groupNorm(_ norm: GroupNorm, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws {
-    let images = x[0].shape[0]
-    let channels = x[0].shape[-1]
-    let pixels = x[0].shape.count / (images * channels)
+    let operands = NormOperands(x)
+    let x = operands.x
+    let (images, channels) = (x.shape[0], x.shape[-1])
+    let pixels = x.shape.count / (images * channels)
     // Chunks small enough to share the work among the units, large enough to pay for a work-item.
     let chunkSize = max(16, min(512, pixels * images / (max(1, device.computeUnits) * 8)))
     let chunks = (pixels + chunkSize - 1) / chunkSize
     let partial = try queue.scratch(images * chunks * 3 * channels * 4)
     let coefficients = try queue.scratch(images * 3 * channels * 4)
     let blocks = [(channels + work.vector - 1) / work.vector, chunks, images]
-    let program = normProgram(x[0].dtype, &queue)
+    let program = normProgram(x.dtype, &queue)
     try queue.launch(
       GroupPartialKernel(
-        x: x[0], partial: partial, pixels: pixels, channels: channels, chunkSize: chunkSize), program,
+        x: x, partial: partial, pixels: pixels, channels: channels, chunkSize: chunkSize), program,
       global: blocks, local: work.local(rank: 3))
     try queue.launch(
       GroupCombineKernel(
-        partial: partial, gamma: x[1], beta: x[2], coefficients: coefficients, pixels: pixels,
-        channels: channels, chunks: chunks, chunkSize: chunkSize, epsilon: norm.epsilon), program,
+        partial: partial, gamma: operands.gamma, beta: operands.beta, coefficients: coefficients,
+        pixels: pixels, channels: channels, chunks: chunks, chunkSize: chunkSize, epsilon: norm.epsilon),
+      program,
       global: [norm.groups * work.rowItems, images], local: [work.rowItems, 1])
     try queue.launch(
       GroupApplyKernel(
-        x: x[0], coefficients: coefficients, y: y, pixels: pixels, channels: channels, chunkSize: chunkSize,
+        x: x, coefficients: coefficients, y: y, pixels: pixels, channels: channels, chunkSize: chunkSize,
         activation: norm.activation), program, global: blocks, local: work.local(rank: 3))
   }
 
   func layerNorm(_ norm: LayerNorm, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws {
-    let (gamma, beta) = norm.affine ? (x[1], x[2]) : (nil, nil)
-    let kernel = RowNormKernel(
-      x: x[0], gamma: gamma, beta: beta, y: y, width: y.shape[-1], epsilon: norm.epsilon, centred: true,
-      affine: norm.affine)
-    try row(kernel, y, on: &queue)
+    try rowNorm(NormOperands(x), y, epsilon: norm.epsilon, centred: true, on: &queue)
   }
 
   func rmsNorm(_ epsilon: Float, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws {
+    try rowNorm(NormOperands(x), y, epsilon: epsilon, centred: false, on: &queue)
+  }
+
+  private func rowNorm(
+    _ operands: NormOperands<TensorView>, _ y: TensorView, epsilon: Float, centred: Bool,
+    on queue: inout LaunchQueue
+  ) throws {
     let kernel = RowNormKernel(
-      x: x[0], gamma: x[1], beta: nil, y: y, width: y.shape[-1], epsilon: epsilon, centred: false,
-      affine: true)
+      x: operands.x, gamma: operands.gamma, beta: operands.beta, y: y, width: y.shape[-1], epsilon: epsilon,
+      centred: centred, affine: operands.gamma != nil)
     try row(kernel, y, on: &queue)
   }
 

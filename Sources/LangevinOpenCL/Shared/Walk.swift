@@ -1,13 +1,3 @@
-import LangevinTensor
-
-/// Strides of `shape` along the axes of a broadcast result; 0 where an axis is stretched.
-func stretchedStrides(_ shape: Shape, to result: Shape) -> [Int] {
-  let missing = result.rank - shape.rank
-  return (0..<result.rank).map { axis in
-    axis < missing || (shape[axis - missing] == 1 && result[axis] != 1) ? 0 : shape.strides[axis - missing]
-  }
-}
-
 /// A walk over up to six axes with two sets of strides: extents of 1 are dropped, axes that are contiguous in
 /// both are merged, and the front is filled with ones.
 struct Walk {

@@ -82,11 +82,11 @@ extension TuningKey {
   public init?(_ operation: Operation, inputs: [TensorSpec], output: TensorSpec, family: KernelFamily) {
     guard let first = inputs.first, output.shape.count > 0 else { return nil }
     if case .matmul(let matmul) = operation {
-      let size = ProductSize(matmul, left: first.shape, right: inputs[1].shape, output: output.shape)
+      let size = matmul.size(left: first.shape, right: inputs[1].shape)
       self = .product(family, first.dtype, rows: size.rows, columns: size.columns, inner: size.inner)
     } else if case .conv2d(let conv) = operation {
-      let size = ProductSize(conv, input: first.shape, output: output.shape)
-      let geometry = ConvolutionGeometry(conv, input: first.shape, output: output.shape)
+      let size = conv.size(input: first.shape, output: output.shape)
+      let geometry = conv.geometry(input: first.shape, output: output.shape)
       self = .convolution(family, first.dtype, conv, size, geometry)
     } else if case .attention(let attention) = operation {
       self = .attention(
@@ -99,44 +99,23 @@ extension TuningKey {
 }
 
 extension TuningKey {
-  /// Of a convolution that computes a product of this size.
+  /// A convolution that is a product of matrices in memory is tuned as one.
   static func convolution(
     _ family: KernelFamily, _ dtype: DType, _ conv: Conv2D, _ size: ProductSize,
-    _ geometry: ConvolutionGeometry
+    _ geometry: ConvolutionGeometry?
   ) -> TuningKey {
-    conv.isPointwise
-      ? .product(family, dtype, rows: size.rows, columns: size.columns, inner: size.inner)
-      : .convolution(
-        family, dtype, rows: size.rows, columns: size.columns, channels: geometry.channels,
-        taps: geometry.taps)
-  }
-}
-
-/// The extents of a matrix product: `batch` times [rows, inner] x [inner, columns].
-struct ProductSize {
-  let rows, columns, inner, batch: Int
-
-  init(_ matmul: MatMul, left: Shape, right: Shape, output: Shape) {
-    columns = output[-1]
-    inner = matmul.transposeLeft ? left[-2] : left[-1]
-    var isBatched = right.rank > 2
-    if case .panels = matmul.right { isBatched = false }
-    rows = isBatched ? output[-2] : output.count / columns
-    batch = isBatched ? output.count / (rows * columns) : 1
-  }
-
-  /// A row for each output pixel, an inner step for each tap and channel.
-  init(_ conv: Conv2D, input: Shape, output: Shape) {
-    rows = output[0] * output[1] * output[2]
-    columns = output[3]
-    inner = conv.kernel.height * conv.kernel.width * input[3]
-    batch = 1
+    guard let geometry else {
+      return .product(family, dtype, rows: size.rows, columns: size.columns, inner: size.inner)
+    }
+    return .convolution(
+      family, dtype, rows: size.rows, columns: size.columns, channels: geometry.channels, taps: conv.taps)
   }
 }
 
 extension Conv2D {
-  /// Whether it is a matrix product of the pixels as they lie in memory.
-  var isPointwise: Bool {
-    kernel.height * kernel.width == 1 && stride == 1 && padding == Padding2D(0) && !epilogue.perImage
+  /// Of the product that computes it: a row for each output pixel, an inner step for each tap and channel.
+  func size(input: Shape, output: Shape) -> ProductSize {
+    let (rows, inner) = (output[0] * output[1] * output[2], taps * input[3])
+    return MatMul().size(left: [rows, inner], right: [inner, output[3]])
   }
 }
