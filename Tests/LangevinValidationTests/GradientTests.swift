@@ -34,6 +34,22 @@ import Testing
     }
   }
 
+  @Test func gradientsThroughDecompositionsAreDerivativesToo() throws {
+    var checked: Set<LangevinTensor.Operation.Kind> = []
+    for test in OperationCases.edge where GradientCheck.isCheckable(test) {
+      let operation = test.operation(.float32)
+      guard operation.definition.decomposition != nil, !operation.isGradient else { continue }
+      let error = try GradientCheck.error(test, seed: 4) { operation in
+        operation.definition.decomposition == nil ? operation.definition.gradient : .decomposed
+      }
+      guard let error else { continue }
+      // Constants of the decompositions are float32 numbers.
+      #expect(error < 1e-5, "\(test.name): \(error)")
+      checked.insert(operation.kind)
+    }
+    #expect(checked.count >= 12, "\(checked)")
+  }
+
   @Test func decompositionsAreTheOperations() throws {
     var checked: Set<LangevinTensor.Operation.Kind> = []
     let device = Device(ReferenceBackend())
