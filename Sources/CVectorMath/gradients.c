@@ -37,6 +37,7 @@ INLINE float gelu_tanh_slope(float x) {
   static void name(const float *x, const float *g, float *out, size_t n) {     \
     for (size_t i = 0; i < n; i++) {                                           \
       float v = x[i];                                                          \
+      (void)v;                                                                 \
       out[i] = g[i] * (slope);                                                 \
     }                                                                          \
   }
@@ -55,7 +56,7 @@ LOOP(sin_loop, cosf(v))
 LOOP(cos_loop, -sinf(v))
 LOOP(square_loop, 2.0f * v)
 // 0 at 0, and a NaN stays.
-LOOP(abs_loop, (v == 0.0f) | (v != v) ? v : copysignf(1.0f, v))
+LOOP(abs_loop, ((v == 0.0f) | (v != v)) ? v : copysignf(1.0f, v))
 LOOP(negate_loop, -1.0f)
 LOOP(reciprocal_loop, -(1.0f / v) * (1.0f / v))
 
@@ -77,5 +78,50 @@ void vm_unary_gradient(vm_unary_function function, const float *x, const float *
     case VM_ABS: abs_loop(x, g, out, n); return;
     case VM_NEGATE: negate_loop(x, g, out, n); return;
     case VM_RECIPROCAL: reciprocal_loop(x, g, out, n); return;
+  }
+}
+
+VECTORISED
+void vm_geglu_gradient(
+    const float *first, const float *second, const float *g, float *outFirst, float *outSecond, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    float a = first[i], b = second[i];
+    outFirst[i] = g[i] * gelu_inline(b);
+    outSecond[i] = g[i] * a * gelu_slope(b);
+  }
+}
+
+VECTORISED
+float vm_dot(const float *a, const float *b, size_t n) {
+  enum { COLUMNS = 16 };
+  double lane[COLUMNS] = {0};
+  size_t i = 0;
+  for (; i + COLUMNS <= n; i += COLUMNS)
+    for (int j = 0; j < COLUMNS; j++) lane[j] += a[i + j] * b[i + j];
+  for (int j = 0; i + j < n; j++) lane[j] += a[i + j] * b[i + j];
+  double sum = 0;
+  for (int j = 0; j < COLUMNS; j++) sum += lane[j];
+  return (float)sum;
+}
+
+VECTORISED
+void vm_softmax_gradient(const float *weights, float total, float scale, float *g, size_t n) {
+  for (size_t i = 0; i < n; i++) g[i] = weights[i] * (g[i] - total) * scale;
+}
+
+VECTORISED
+void vm_adamw(
+    const float *state, const float *gradient, float scale, vm_adamw_constants c, size_t stride, float *out, size_t n) {
+  const float *values = state, *means = state + stride, *squares = state + 2 * stride, *averages = state + 3 * stride;
+  for (size_t i = 0; i < n; i++) {
+    float g = gradient[i] * scale;
+    float mean = c.kept1 * means[i] + c.added1 * g;
+    float square = c.kept2 * squares[i] + c.added2 * (g * g);
+    float step = c.rate * mean / (sqrtf(square / c.correction2) + c.epsilon);
+    float value = c.shrinkage * values[i] - step;
+    out[i] = value;
+    out[stride + i] = mean;
+    out[2 * stride + i] = square;
+    out[3 * stride + i] = c.averaged * averages[i] + c.added * value;
   }
 }

@@ -140,18 +140,28 @@ static void normalise(
 
 // The second pass sums the deviations from the rounded mean too, which give what the rounding lost (Chan, Golub,
 // LeVeque 1983).
-void vm_layer_norm(const float *x, const float *gamma, const float *beta, float epsilon, float *out, size_t n) {
-  float mean = (float)(vm_sum(x, n) / (double)n);
-  deviations d = deviations_from(x, mean, n);
+void vm_layer_statistics(const float *x, float epsilon, float *mean, float *scale, float *offset, size_t n) {
+  *mean = (float)(vm_sum(x, n) / (double)n);
+  deviations d = deviations_from(x, *mean, n);
   double rest = d.sum / (double)n;
   double variance = d.square / (double)n - rest * rest;
-  double scale = 1.0 / sqrt((variance > 0 ? variance : 0 * variance) + (double)epsilon);
-  normalise(x, mean, (float)scale, (float)(-rest * scale), gamma, beta, out, n);
+  double inverse = 1.0 / sqrt((variance > 0 ? variance : 0 * variance) + (double)epsilon);
+  *scale = (float)inverse;
+  *offset = (float)(-rest * inverse);
+}
+
+float vm_rms_scale(const float *x, float epsilon, size_t n) {
+  return (float)(1.0 / sqrt(sum_of_squares(x, n) / (double)n + (double)epsilon));
+}
+
+void vm_layer_norm(const float *x, const float *gamma, const float *beta, float epsilon, float *out, size_t n) {
+  float mean, scale, offset;
+  vm_layer_statistics(x, epsilon, &mean, &scale, &offset, n);
+  normalise(x, mean, scale, offset, gamma, beta, out, n);
 }
 
 void vm_rms_norm(const float *x, const float *gamma, float epsilon, float *out, size_t n) {
-  double square = sum_of_squares(x, n) / (double)n;
-  normalise(x, 0, (float)(1.0 / sqrt(square + (double)epsilon)), 0, gamma, 0, out, n);
+  normalise(x, 0, vm_rms_scale(x, epsilon, n), 0, gamma, 0, out, n);
 }
 
 // Sums run down the columns, contiguous whatever the group's width; groups are gathered from them at the end.

@@ -52,14 +52,8 @@ public final class CPUBackend: Backend {
   /// Returns at once: `execute` has computed everything.
   public func synchronize() throws {}
 
-  /// Always: the CPU is total. What has no code of its own here runs as its decomposition.
-  public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool {
-    let decomposed: Set<Operation.Kind> = [
-      .conv2dWeightGradient, .attentionGradient, .groupNormGradient, .layerNormGradient, .rmsNormGradient,
-      .gegluGradient, .embeddingGradient, .adamW,
-    ]
-    return !decomposed.contains(operation.kind)
-  }
+  /// Always: the CPU is total.
+  public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { true }
 
   /// Computes into `output` before it returns. Throws `TensorError`.
   public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
@@ -106,9 +100,15 @@ public final class CPUBackend: Backend {
     case .normalNoise(let noise): normalNoise(noise, y)
     case .fill(let value, _): fill(value, y)
     case .unaryGradient(let function): try arithmetic { unaryGradient(function, $0[0], $0[1], $1) }
-    case .conv2dWeightGradient, .attentionGradient, .groupNormGradient, .layerNormGradient, .rmsNormGradient,
-      .gegluGradient, .embeddingGradient, .adamW:
-      throw TensorError.unsupported(operation: operation.name, inputs: inputs.map(\.spec), device: name)
+    case .conv2dWeightGradient(let conv): try products { try conv2dWeightGradient(conv, $0, $1) }
+    case .attentionGradient(let attention): try products { try attentionGradient(attention, $0, $1) }
+    case .groupNormGradient(let norm): try arithmetic { try groupNormGradient(norm, $0, $1) }
+    case .layerNormGradient(let norm): try arithmetic { try layerNormGradient(norm, $0, $1) }
+    case .rmsNormGradient(let epsilon): try arithmetic { try rmsNormGradient(epsilon, $0, $1) }
+    case .gegluGradient: try arithmetic { gegluGradient($0[0], $0[1], $1) }
+    case .embeddingGradient(let rows):
+      try asFloats(operation, [inputs[1]], output) { try embeddingGradient(rows: rows, ids: x[0], $0[0], $1) }
+    case .adamW(let step): try arithmetic { adamW(step, $0, $1) }
     case .arrangeWeight(let arrangement): arrangeWeight(arrangement, x[0], y)
     case .nonFiniteCount: try nonFiniteCount(x[0], y)
     }

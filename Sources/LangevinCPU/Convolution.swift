@@ -63,8 +63,10 @@ struct Unfold {
     self.width = width
   }
 
-  func rows(_ rows: Range<Int>, into matrix: UnsafeMutablePointer<Float>) {
+  /// Of all rows of the kernel, or of some.
+  func rows(_ rows: Range<Int>, kernelRows: Range<Int>? = nil, into matrix: UnsafeMutablePointer<Float>) {
     var out = matrix
+    let kernelRows = kernelRows ?? 0..<conv.kernel.height
     let lineCount = conv.kernel.width * channels
     for pixel in rows {
       let (image, place) = (pixel / (height * width), pixel % (height * width))
@@ -73,7 +75,7 @@ struct Unfold {
       // The taps of one kernel row that fall on the picture are neighbours in memory.
       let first = min(max(0, -left), conv.kernel.width)
       let last = max(first, min(conv.kernel.width, inWidth - left))
-      for line in top..<top + conv.kernel.height {
+      for line in top + kernelRows.lowerBound..<top + kernelRows.upperBound {
         if (0..<inHeight).contains(line), first < last {
           out.update(repeating: 0, count: first * channels)
           let source = x + ((image * inHeight + line) * inWidth + left + first) * channels

@@ -29,44 +29,19 @@ extension CPUBackend {
     }
   }
 
-  /// Each chunk of pixels gives its groups' means and sums of squared deviations while it is in cache; these
-  /// are then merged (Chan, Golub, LeVeque 1979), so that x is read from memory twice and not three times.
   func groupNorm(_ norm: GroupNorm, _ x: [FloatArray], _ y: MutableFloatArray) throws {
     let (images, channels, groups) = (y.shape[0], y.shape[-1], norm.groups)
     let pixels = y.shape.count / (images * channels)
-    let chunk = min(pixels, max(32768 / channels / 8 * 8, 8))
-    let chunks = (pixels + chunk - 1) / chunk
-    let workers = workerCount(images * chunks, grain: 1)
-    let moments = try pool.allocate(byteCount: images * chunks * groups * 2 * 8)
-    let sums = try pool.allocate(byteCount: workers * 3 * channels * 8)
+    let statistics = try GroupStatistics(norm, x[0], pool: pool)
+    let (chunk, chunks) = (statistics.chunk, statistics.chunks)
     let coefficients = try pool.scratch(images * 3 * channels)
-    let scratch = sums.pointer.assumingMemoryBound(to: Double.self)
-    let means = moments.pointer.assumingMemoryBound(to: Double.self)
-    let squares = means + images * chunks * groups
-
-    parallelFor(images * chunks, grain: 1) { worker, range in
-      for task in range {
-        let (image, start) = (task / chunks, task % chunks * chunk)
-        vm_group_moments(
-          x[0].pointer + (image * pixels + start) * channels, min(chunk, pixels - start), channels, groups,
-          scratch + worker * 3 * channels, means + task * groups, squares + task * groups)
-      }
-    }
     let width = channels / groups
     let (gamma, beta) = (x[1].pointer, x[2].pointer)
     for image in 0..<images {
       let mean = coefficients.floats + image * 3 * channels
       let (scale, shift) = (mean + channels, mean + 2 * channels)
       for group in 0..<groups {
-        func weight(_ i: Int) -> Double { Double(min(chunk, pixels - i * chunk)) / Double(pixels) }
-        func place(_ i: Int) -> Int { (image * chunks + i) * groups + group }
-        let average = (0..<chunks).reduce(0) { $0 + weight($1) * means[place($1)] }
-        let within = (0..<chunks).reduce(0) { $0 + squares[place($1)] } / Double(pixels * width)
-        let between = (0..<chunks).reduce(0) { sum, i in
-          let deviation = means[place(i)] - average
-          return sum + weight(i) * deviation * deviation
-        }
-        let factor = 1 / (within + between + Double(norm.epsilon)).squareRoot()
+        let (average, factor) = statistics.moments(image: image, group: group)
         for channel in group * width..<(group + 1) * width {
           let gain = factor * Double(gamma[channel])
           mean[channel] = Float(average)
@@ -85,6 +60,57 @@ extension CPUBackend {
           mean + 2 * channels, norm.activation == .silu ? 1 : 0, y.pointer + offset)
       }
     }
-    withExtendedLifetime((moments, sums, coefficients)) {}
+    withExtendedLifetime(coefficients) {}
   }
+}
+
+/// Each chunk of pixels gives its groups' means and sums of squared deviations while it is in cache; these are then
+/// merged (Chan, Golub, LeVeque 1979), so that x is read from memory twice and not three times.
+struct GroupStatistics {
+  /// Pixels of a chunk, but for an image's last; only the shape decides.
+  let chunk: Int
+  /// Of an image.
+  let chunks: Int
+  private let values: [(mean: Double, factor: Double)]
+  private let groups: Int
+
+  init(_ norm: GroupNorm, _ x: FloatArray, pool: MemoryPool) throws {
+    let (images, channels, groups) = (x.shape[0], x.shape[-1], norm.groups)
+    let pixels = x.shape.count / (images * channels)
+    let chunk = min(pixels, max(32768 / channels / 8 * 8, 8))
+    let chunks = (pixels + chunk - 1) / chunk
+    let workers = workerCount(images * chunks, grain: 1)
+    let moments = try pool.allocate(byteCount: images * chunks * groups * 2 * 8)
+    let sums = try pool.allocate(byteCount: workers * 3 * channels * 8)
+    let scratch = sums.pointer.assumingMemoryBound(to: Double.self)
+    let means = moments.pointer.assumingMemoryBound(to: Double.self)
+    let squares = means + images * chunks * groups
+
+    parallelFor(images * chunks, grain: 1) { worker, range in
+      for task in range {
+        let (image, start) = (task / chunks, task % chunks * chunk)
+        vm_group_moments(
+          x.pointer + (image * pixels + start) * channels, min(chunk, pixels - start), channels, groups,
+          scratch + worker * 3 * channels, means + task * groups, squares + task * groups)
+      }
+    }
+    let width = channels / groups
+    func weight(_ i: Int) -> Double { Double(min(chunk, pixels - i * chunk)) / Double(pixels) }
+    values = (0..<images * groups).map { index in
+      let (image, group) = (index / groups, index % groups)
+      func place(_ i: Int) -> Int { (image * chunks + i) * groups + group }
+      let average = (0..<chunks).reduce(0) { $0 + weight($1) * means[place($1)] }
+      let within = (0..<chunks).reduce(0) { $0 + squares[place($1)] } / Double(pixels * width)
+      let between = (0..<chunks).reduce(0) { sum, i in
+        let deviation = means[place(i)] - average
+        return sum + weight(i) * deviation * deviation
+      }
+      return (average, 1 / (within + between + Double(norm.epsilon)).squareRoot())
+    }
+    (self.chunk, self.chunks, self.groups) = (chunk, chunks, groups)
+    withExtendedLifetime((moments, sums)) {}
+  }
+
+  /// A group's mean, and one over its deviation.
+  func moments(image: Int, group: Int) -> (mean: Double, factor: Double) { values[image * groups + group] }
 }

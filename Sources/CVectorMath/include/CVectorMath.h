@@ -38,11 +38,32 @@ void vm_accumulate(const float *x, float c, float *out, size_t n);
 
 // Gradients (gradients.c): out = g * slope of the function at x.
 void vm_unary_gradient(vm_unary_function function, const float *x, const float *g, float *out, size_t n);
+// At both halves of vm_geglu's operand.
+void vm_geglu_gradient(
+    const float *first, const float *second, const float *g, float *outFirst, float *outSecond, size_t n);
+float vm_dot(const float *a, const float *b, size_t n);
+// g = weights (g - total) scale, in place.
+void vm_softmax_gradient(const float *weights, float total, float scale, float *g, size_t n);
+typedef struct {
+  // Of the mean of gradients, of the mean of squares, and of the average of values: what stays, and of what is added.
+  float kept1, added1, kept2, added2, averaged, added;
+  float correction2, epsilon, rate;
+  // What the value is multiplied by first.
+  float shrinkage;
+} vm_adamw_constants;
+// One step on n elements of a state of four rows, `stride` apart.
+void vm_adamw(
+    const float *state, const float *gradient, float scale, vm_adamw_constants constants, size_t stride, float *out,
+    size_t n);
 
 // Rows (rows.c).
 void vm_softmax(const float *x, float *out, size_t n);
 void vm_layer_norm(const float *x, const float *gamma, const float *beta, float epsilon, float *out, size_t n);
 void vm_rms_norm(const float *x, const float *gamma, float epsilon, float *out, size_t n);
+// x is standardised by (x - mean) * scale + offset, where the offset is what rounding took from the mean.
+void vm_layer_statistics(const float *x, float epsilon, float *mean, float *scale, float *offset, size_t n);
+// As above with a mean and an offset of 0.
+float vm_rms_scale(const float *x, float epsilon, size_t n);
 double vm_sum(const float *x, size_t n);
 float vm_minimum(const float *x, size_t n);
 float vm_maximum(const float *x, size_t n);
@@ -57,6 +78,21 @@ void vm_group_moments(
 void vm_group_apply(
     const float *x, size_t pixels, size_t channels, const float *mean, const float *scale, const float *shift,
     int silu, float *out);
+
+// Gradients of the norms (norm_gradients.c); y is the standardised x, h what the activation passes on of g.
+// Sums of h and of h y over `pixels` rows, for each channel.
+void vm_group_gradient_sums(
+    const float *x, const float *g, size_t pixels, size_t channels, const float *mean, const float *scale,
+    const float *offset, const float *gamma, const float *beta, int silu, double *sums, double *slopes);
+// out = gain[c] h + tilt[c] y + shift[c].
+void vm_group_gradient(
+    const float *x, const float *g, size_t pixels, size_t channels, const float *mean, const float *scale,
+    const float *offset, const float *gamma, const float *beta, int silu, const float *gain, const float *tilt,
+    const float *shift, float *out);
+// The gradient at a row of x; adds g y and g to the sums for gamma and beta, which may be null, as gamma may.
+void vm_row_norm_gradient(
+    const float *x, const float *g, const float *gamma, float mean, float scale, float offset, int centred, float *out,
+    double *sumsOfSlopes, double *sums, size_t n);
 
 // Conversions (convert.c), to nearest even.
 void vm_half_to_float(const uint16_t *x, float *out, size_t n);
