@@ -3,7 +3,8 @@
     python peers.py --model DIR --langevin PATH [--devices cpu,opencl:0] [--steps 3] [--rounds 2] [--python PYTHON]
                     [--micro] [--json FILE]
     python peers.py --step [--torch-device cuda]
-    python peers.py --train unet2d|emoji [--ours "COMMAND"]... [--steps 3] [--rounds 2] [--python PYTHON] [--json FILE]
+    python peers.py --train unet2d|emoji [--langevin PATH [--devices cpu,opencl:0]] [--ours "COMMAND"]... [--steps 3]
+                    [--rounds 2] [--python PYTHON] [--json FILE]
 
 A run is a whole process: it loads the model, encodes the prompt, takes guided DDIM steps (batch 2, float32) and
 decodes the picture. Every process's times are taken by this one, from just before it is started, and its memory is
@@ -17,8 +18,9 @@ random weights at 512x512, in float32 and, on a card, float16. It is what `lange
 
 The third form times one forward and backward pass (gradients of all parameters of the mean square of output - noise, in
 float32, batch 64) of the networks in TRAINED below, and AdamW's step on them by itself. PyTorch takes its two layouts in
-turn, and ratios are to the faster one. A COMMAND of --ours is a shell's; it takes its turn in every round, must do the
-same, and prints a line of JSON among others:
+turn, and ratios are to the faster one. With --langevin the suite `gradients` of its bench takes its turn on each device;
+only its whole process's memory is known, with that of the probe and the check. A COMMAND of --ours is a shell's; it takes
+its turn too, must do the same, and prints a line of JSON among others:
 
     {"name": "cpu", "seconds": [2.1, 2.2], "update": [0.02, 0.02], "peak": 1200000000}
 
@@ -144,10 +146,12 @@ TRAINED = {
         up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D")), None),
     "emoji": ("UNet2DConditionModel", dict(
         sample_size=16, in_channels=8, out_channels=8, layers_per_block=1, block_out_channels=(96, 192, 192),
-        cross_attention_dim=256, attention_head_dim=4,
+        cross_attention_dim=256,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")), (16, 256)),
 }
+# Their names in langevin's bench.
+BENCH = {"unet2d": "unet2d", "emoji": "latent-unet"}
 BATCH = 64
 
 
@@ -194,24 +198,37 @@ def last_report(text):
     sys.exit(f"no line of JSON with seconds in:\n{text}")
 
 
+def bench_report(text):
+    """What langevin's bench wrote of one row."""
+    row = json.loads(text)["rows"][0]
+    if not row["verdict"]["isValidated"]:
+        sys.exit(f"{row['name']} on {row['device']}: {row.get('failure') or row['verdict']['note']}")
+    return {"name": row["device"], "seconds": row["wall"]["values"]}
+
+
 def train(arguments):
     child = [arguments.python, __file__, "--train", arguments.train, "--steps", str(arguments.steps), "--child-layout"]
-    commands = [child + [layout] for layout in ("contiguous_format", "channels_last")]
-    commands += [["sh", "-c", f"exec {command}"] for command in arguments.ours]
+    # Each with what reads its report, which a bench writes to a file.
+    commands = [(child + [layout], last_report) for layout in ("contiguous_format", "channels_last")]
+    if arguments.langevin:
+        commands += [([arguments.langevin, "bench", "--suite", "gradients", "--model", BENCH[arguments.train], "--devices",
+                       device, "--rounds", str(arguments.steps - 1), "--quiet", "--json"], bench_report)
+                     for device in arguments.devices.split(",")]
+    commands += [(["sh", "-c", f"exec {command}"], last_report) for command in arguments.ours]
     results = {}
     for turn in range(arguments.rounds):
-        for index, command in enumerate(commands):
-            with tempfile.TemporaryFile("w+") as output:
-                process = subprocess.Popen(command, stdout=output)
+        for index, (command, read) in enumerate(commands):
+            with tempfile.NamedTemporaryFile("w+", suffix=".json") as output:
+                benched = read is bench_report
+                process = subprocess.Popen(command + [output.name] * benched,
+                                           stdout=subprocess.DEVNULL if benched else output)
                 _, status, usage = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
                 if process.returncode:
                     sys.exit(f"{' '.join(command)} failed with status {process.returncode}")
-                output.seek(0)
-                report = last_report(output.read())
+                report = read(pathlib.Path(output.name).read_text())
             report["whole"] = usage.ru_maxrss * 1024
-            results.setdefault((index, report.get("name", arguments.ours[index - 2] if index > 1 else "")), []).append(
-                report)
+            results.setdefault((index, report.get("name", f"ours {index - 1}")), []).append(report)
             print(f"round {turn + 1}, {report.get('name')}: {statistics.median(report['seconds']):.3f} s",
                   file=sys.stderr, flush=True)
     results = {name: reports for (_, name), reports in results.items()}
