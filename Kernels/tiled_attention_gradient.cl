@@ -9,17 +9,21 @@
 // Layouts: q, o, g, dq [N, queries, heads * D]; k, v, dk, dv [N, keys, heads * D]; statistics [N * heads, 3,
 // queries]: max in base 2, 1 / total (0 where no key is seen), d. D head size; `masked`, `causal` 0 | 1; VW
 // must be 4.
-// Local memory: (2 * BQ * D + BK * (D + 1) + 2 * BQ * (BK + 1) + 3 * max(BQ, BK)) floats.
+// Local memory: (2 * BQ * D + BK * (WIDTH + 1) + 2 * BQ * (BK + 1) + 3 * max(BQ, BK)) floats.
 
 #define LOWEST (-3.0e38f)
 #define LANES (LOCAL / BQ)
 #define COLUMNS ((D + LANES - 1) / LANES)
+// Of a staged row. The channels past D are zeros, so that no condition differs between lanes in a loop with
+// barriers: PoCL 3.1 gave wrong sums for heads of one channel where one did.
+#define WIDTH (COLUMNS * LANES)
 
-// `rows` rows of a head from `first`, of `count` there are; the rest is zero.
-#define STAGE(to, p, first, rows, count)                                                  \
-  for (int e_ = item; e_ < (rows) * D; e_ += LOCAL) {                                     \
-    const int r_ = e_ / D, d_ = e_ % D;                                                   \
-    to[r_][d_] = (first) + r_ < (count) ? LOAD(p, (ulong)((first) + r_) * width + d_) : 0.0f; \
+// `rows` rows of a head from `first`, of `count` there are, `columns` wide; the rest is zero.
+#define STAGE(to, p, first, rows, columns, count)                                           \
+  for (int e_ = item; e_ < (rows) * (columns); e_ += LOCAL) {                               \
+    const int r_ = e_ / (columns), d_ = e_ % (columns);                                     \
+    const int is_there_ = (first) + r_ < (count) && d_ < D;                                 \
+    to[r_][d_] = is_there_ ? LOAD(p, (ulong)((first) + r_) * width + d_) : 0.0f;            \
   }
 
 // A score in base 2 with its mask; -INFINITY where the key is hidden or one of the two does not exist.
@@ -42,7 +46,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
     const ulong mask0, const ulong mask_image, const int masked, const int causal, const float scale,
     const int queries, const int key_count, const int heads) {
   __local float query[BQ][D], from[BQ][D];
-  __local float staged[BK][D + 1];
+  __local float staged[BK][WIDTH + 1];
   __local float scores[BQ][BK + 1], slopes[BQ][BK + 1];
   __local float maxima[BQ], corrections[BQ], totals[BQ];
   const int item = get_local_id(0), row = item / LANES, lane = item % LANES;
@@ -60,8 +64,8 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
   mask += mask0 + image * mask_image;
   statistics += (ulong)get_group_id(1) * 3 * queries;
 
-  STAGE(query, q, first, BQ, queries)
-  STAGE(from, g, first, BQ, queries)
+  STAGE(query, q, first, BQ, D, queries)
+  STAGE(from, g, first, BQ, D, queries)
   barrier(CLK_LOCAL_MEM_FENCE);
   float sum[COLUMNS];
   for (int j = 0; j < COLUMNS; ++j) sum[j] = 0.0f;
@@ -77,7 +81,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
   const int end = causal ? min(key_count, first + BQ) : key_count;
   for (int block = 0; block < end; block += BK) {
     barrier(CLK_LOCAL_MEM_FENCE);
-    STAGE(staged, v, block, BK, key_count)
+    STAGE(staged, v, block, BK, WIDTH, key_count)
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int j = lane; j < BK; j += LANES) {
       float s = 0.0f;
@@ -85,7 +89,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
       slopes[row][j] = s - dot;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    STAGE(staged, k, block, BK, key_count)
+    STAGE(staged, k, block, BK, WIDTH, key_count)
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int j = lane; j < BK; j += LANES) {
       float s = 0.0f;
@@ -109,12 +113,9 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int c = 0; c < COLUMNS; ++c) {
-      const int d = lane + c * LANES;
-      if (d < D) {
-        float s = sum[c] * corrections[row];
-        for (int j = 0; j < BK; ++j) s += slopes[row][j] * staged[j][d];
-        sum[c] = s;
-      }
+      float s = sum[c] * corrections[row];
+      for (int j = 0; j < BK; ++j) s += slopes[row][j] * staged[j][lane + c * LANES];
+      sum[c] = s;
     }
   }
   if (first + row < queries) {
@@ -139,7 +140,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
     const ulong mask0, const ulong mask_image, const int masked, const int causal, const float scale,
     const int queries, const int key_count, const int heads) {
   __local float keys[BQ][D], values[BQ][D];
-  __local float staged[BK][D + 1];
+  __local float staged[BK][WIDTH + 1];
   __local float weights[BQ][BK + 1], slopes[BQ][BK + 1];
   __local float rows[3][BK];
   const int item = get_local_id(0), row = item / LANES, lane = item % LANES;
@@ -157,14 +158,14 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
   mask += mask0 + image * mask_image;
   statistics += (ulong)get_group_id(1) * 3 * queries;
 
-  STAGE(keys, k, first, BQ, key_count)
-  STAGE(values, v, first, BQ, key_count)
+  STAGE(keys, k, first, BQ, D, key_count)
+  STAGE(values, v, first, BQ, D, key_count)
   float key_sum[COLUMNS], value_sum[COLUMNS];
   for (int c = 0; c < COLUMNS; ++c) key_sum[c] = value_sum[c] = 0.0f;
 
   for (int block = causal ? first / BK * BK : 0; block < queries; block += BK) {
     barrier(CLK_LOCAL_MEM_FENCE);
-    STAGE(staged, q, block, BK, queries)
+    STAGE(staged, q, block, BK, WIDTH, queries)
     for (int e = item; e < 3 * BK; e += LOCAL)
       rows[e / BK][e % BK] =
           block + e % BK < queries ? statistics[(ulong)(e / BK) * queries + block + e % BK] : 0.0f;
@@ -176,7 +177,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
       weights[row][i] = exp2(s - rows[0][i]) * rows[1][i];
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    STAGE(staged, g, block, BK, queries)
+    STAGE(staged, g, block, BK, WIDTH, queries)
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int i = lane; i < BK; i += LANES) {
       float s = 0.0f;
@@ -184,17 +185,13 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
       slopes[row][i] = weights[row][i] * (s - rows[2][i]);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int c = 0; c < COLUMNS; ++c) {
-      const int d = lane + c * LANES;
-      for (int i = 0; d < D && i < BK; ++i) value_sum[c] += weights[row][i] * staged[i][d];
-    }
+    for (int c = 0; c < COLUMNS; ++c)
+      for (int i = 0; i < BK; ++i) value_sum[c] += weights[row][i] * staged[i][lane + c * LANES];
     barrier(CLK_LOCAL_MEM_FENCE);
-    STAGE(staged, q, block, BK, queries)
+    STAGE(staged, q, block, BK, WIDTH, queries)
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int c = 0; c < COLUMNS; ++c) {
-      const int d = lane + c * LANES;
-      for (int i = 0; d < D && i < BK; ++i) key_sum[c] += slopes[row][i] * staged[i][d];
-    }
+    for (int c = 0; c < COLUMNS; ++c)
+      for (int i = 0; i < BK; ++i) key_sum[c] += slopes[row][i] * staged[i][lane + c * LANES];
   }
   for (int c = 0; c < COLUMNS; ++c) {
     const int d = lane + c * LANES;

@@ -121,9 +121,20 @@ extension KernelSet {
     case .cast(let dtype): try cast(x[0], y, to: dtype, on: &queue)
     case .normalNoise(let noise): try normalNoise(noise, y, on: &queue)
     case .fill(let value, let spec): try fill(value, spec, y, on: &queue)
-    case .conv2dWeightGradient, .attentionGradient, .groupNormGradient, .layerNormGradient, .rmsNormGradient,
-      .unaryGradient, .gegluGradient, .embeddingGradient, .adamW:
-      throw OpenCLError.unusable(device: device.name, reason: "\(operation.name) has no kernel")
+    case .conv2dWeightGradient(let conv): try conv2dWeightGradient(conv, x[0], x[1], y, on: &queue)
+    case .attentionGradient(let attention): try attentionGradient(attention, x, y, on: &queue)
+    case .groupNormGradient(let norm):
+      try groupNormGradient(norm, x[0], gamma: x[1], beta: x[2], x[3], y, on: &queue)
+    case .layerNormGradient(let norm):
+      try rowNormGradient(
+        x[0], gamma: norm.affine ? x[1] : nil, x[norm.affine ? 2 : 1], y, epsilon: norm.epsilon,
+        centred: true, on: &queue)
+    case .rmsNormGradient(let epsilon):
+      try rowNormGradient(x[0], gamma: x[1], x[2], y, epsilon: epsilon, centred: false, on: &queue)
+    case .unaryGradient(let function): try unaryGradient(function, x[0], x[1], y, on: &queue)
+    case .gegluGradient: try gegluGradient(x[0], x[1], y, on: &queue)
+    case .embeddingGradient: try embeddingGradient(ids: x[0], x[1], y, on: &queue)
+    case .adamW(let step): try adamW(step, state: x[0], gradient: x[1], scale: x[2], y, on: &queue)
     case .arrangeWeight(let arrangement): try arrangeWeight(arrangement, x[0], y, on: &queue)
     case .nonFiniteCount: try nonFiniteCount(x[0], y, on: &queue)
     }

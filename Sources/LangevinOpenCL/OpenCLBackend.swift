@@ -116,11 +116,9 @@ public final class OpenCLBackend: Backend {
     if case .attention(let attention) = operation {
       return kernels.supports(attention, size: inputs[0].shape[2] / attention.heads)
     }
-    let decomposed: Set<Operation.Kind> = [
-      .conv2dWeightGradient, .attentionGradient, .groupNormGradient, .layerNormGradient, .rmsNormGradient,
-      .unaryGradient, .gegluGradient, .embeddingGradient, .adamW,
-    ]
-    if decomposed.contains(operation.kind) { return false }
+    if case .attentionGradient(let attention) = operation {
+      return kernels.supportsGradient(of: attention, size: inputs[0].shape[2] / attention.heads)
+    }
     let walked: Set<Operation.Kind> = [.reduce, .binary, .concatenate]
     return !walked.contains(operation.kind) || inputs.allSatisfy { $0.shape.rank <= 6 }
   }

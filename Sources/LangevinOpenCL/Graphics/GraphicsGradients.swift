@@ -66,6 +66,8 @@ extension GraphicsKernels {
   /// What the kernels declare.
   private func gradientBytes(_ tile: TiledAttentionParameters, size: Int) -> Int {
     let (owned, walked) = (tile.blockQueries, tile.blockKeys)
-    return 4 * (2 * owned * size + walked * (size + 1) + 2 * owned * (walked + 1) + 3 * max(owned, walked))
+    let lanes = tile.items / owned
+    let width = (size + lanes - 1) / lanes * lanes
+    return 4 * (2 * owned * size + walked * (width + 1) + 2 * owned * (walked + 1) + 3 * max(owned, walked))
   }
 }

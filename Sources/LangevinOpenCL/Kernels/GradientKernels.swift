@@ -177,3 +177,31 @@ struct EmbeddingGradientKernel: Kernel {
     try arguments.int("width", width)
   }
 }
+
+struct AdamWKernel: Kernel {
+  static let name = "adam_w"
+  /// State and y are float32, four times `count`.
+  var state, gradient, scale, y: TensorView
+  var count: Int
+  var step: AdamW
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    // In double precision: 1 - 0.999 in float32 is off by 1e-5 of itself.
+    func rest(_ kept: Float) -> Float { Float(1 - Double(kept)) }
+    try arguments.reads("state", state)
+    try arguments.reads("gradient", gradient)
+    try arguments.reads("scale", scale)
+    try arguments.writes("y", y)
+    try arguments.ulong("count", count)
+    try arguments.float("mean_kept", step.beta1)
+    try arguments.float("mean_added", rest(step.beta1))
+    try arguments.float("square_kept", step.beta2)
+    try arguments.float("square_added", rest(step.beta2))
+    try arguments.float("rate", Float(Double(step.rate) / Double(step.correction1)))
+    try arguments.float("root", Float(1 / Double(step.correction2).squareRoot()))
+    try arguments.float("epsilon", step.epsilon)
+    try arguments.float("shrink", Float(Double(step.rate) * Double(step.decay)))
+    try arguments.float("average_kept", step.averaging)
+    try arguments.float("average_added", rest(step.averaging))
+  }
+}

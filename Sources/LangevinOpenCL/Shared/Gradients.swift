@@ -107,6 +107,17 @@ extension KernelSet {
       elementwiseGradient(y.dtype), global: [rows * chunks], local: [work.group])
   }
 
+  func adamW(
+    _ step: AdamW, state: TensorView, gradient: TensorView, scale: TensorView, _ y: TensorView,
+    on queue: inout LaunchQueue
+  ) throws {
+    let count = gradient.shape.count
+    try queue.launch(
+      AdamWKernel(state: state, gradient: gradient, scale: scale, y: y, count: count, step: step),
+      elementwiseGradient(gradient.dtype), global: [(count + work.chunk - 1) / work.chunk],
+      local: [work.group])
+  }
+
   func embeddingGradient(
     ids: TensorView, _ g: TensorView, _ y: TensorView, on queue: inout LaunchQueue
   ) throws {
