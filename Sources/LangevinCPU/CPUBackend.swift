@@ -17,9 +17,6 @@ public final class CPUBackend: Backend {
     pool = MemoryPool(device: name, limit: memoryLimit ?? physical)
   }
 
-  /// BLAS packs either form, so a Linear weight stays as it lies in the file, and a convolution's is only
-  /// reordered within each output's run.
-  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .transposed }
   /// Bytes in use, kept for reuse and at most; the limit is the physical memory or what was given.
   public var memory: MemoryUse { pool.use }
 
@@ -109,7 +106,6 @@ public final class CPUBackend: Backend {
     case .embeddingGradient(let rows):
       try asFloats(operation, [inputs[1]], output) { try embeddingGradient(rows: rows, ids: x[0], $0[0], $1) }
     case .adamW(let step): try arithmetic { adamW(step, $0, $1) }
-    case .arrangeWeight(let arrangement): arrangeWeight(arrangement, x[0], y)
     case .nonFiniteCount: try nonFiniteCount(x[0], y)
     }
   }
@@ -121,9 +117,12 @@ public final class CPUBackend: Backend {
     _ body: ([FloatArray], MutableFloatArray) throws -> Void
   ) throws {
     var scratch: [CPUStorage] = []
-    let arrays = try inputs.map { input in
+    let packed = operation.packedInput
+    let arrays = try inputs.enumerated().map { index, input in
       let array = try raw(input, operation)
-      if input.dtype == .float32 { return FloatArray(pointer: array.floats, shape: input.shape) }
+      if input.dtype == .float32 || index == packed {
+        return FloatArray(pointer: array.floats, shape: input.shape)
+      }
       let wide = try pool.scratch(input.shape.count)
       scratch.append(wide)
       widen(array, wide.floats)
@@ -141,7 +140,7 @@ public final class CPUBackend: Backend {
     withExtendedLifetime(scratch) {}
   }
 
-  private func memory(of storage: any Storage, _ what: String) throws -> UnsafeMutableRawPointer {
+  func memory(of storage: any Storage, _ what: String) throws -> UnsafeMutableRawPointer {
     guard let storage = storage as? CPUStorage else {
       throw TensorError.deviceFailure(device: name, operation: what, reason: "the memory is another device's")
     }
@@ -149,8 +148,11 @@ public final class CPUBackend: Backend {
   }
 
   private func raw(_ view: TensorView, _ operation: Operation) throws -> RawArray {
-    RawArray(
-      pointer: try memory(of: view.storage, operation.name).advanced(by: view.byteOffset), spec: view.spec)
+    try raw(view, operation.name)
+  }
+
+  func raw(_ view: TensorView, _ what: String) throws -> RawArray {
+    RawArray(pointer: try memory(of: view.storage, what).advanced(by: view.byteOffset), spec: view.spec)
   }
 }
 

@@ -10,10 +10,8 @@ extension CPUBackend {
     let rowsPerImage = y.shape[1] * y.shape[2]
     let m = y.shape[0] * rowsPerImage
     let epilogue = EpilogueOperands(conv.epilogue, x, columns: n, rowsPerImage: rowsPerImage)
-    let unpacked = try rowMajor(x[1], conv.weight, rows: k, columns: n)
-    defer { withExtendedLifetime(unpacked) {} }
-    let weight = unpacked.map { UnsafePointer($0.floats) } ?? x[1].pointer
-    let isTransposed = conv.weight == .transposed
+    let weight = x[1].pointer
+    let isTransposed = conv.weight != .rowMajor
     let product = Product(m: m, n: n, k: k, transposeRight: isTransposed)
     if conv.isPointwise { return product.computeInParallel(x[0].pointer, weight, y.pointer, epilogue) }
 

@@ -90,62 +90,6 @@ extension CPUBackend {
     }
   }
 
-  func arrangeWeight(_ arrangement: WeightArrangement, _ x: RawArray, _ y: RawArray) {
-    if y.spec.dtype.byteCount == 2 {
-      arrange(arrangement, x.shorts, y.shorts)
-    } else {
-      arrange(arrangement, x.words, y.words)
-    }
-  }
-
-  /// By blocks of channels: what is read of a column is a run (for a convolution all its taps), and 16 columns at
-  /// a time fill whole cache lines of the output.
-  private func arrange<Element: FixedWidthInteger & Sendable>(
-    _ arrangement: WeightArrangement, _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>
-  ) {
-    let (taps, channels, columns) = (arrangement.taps, arrangement.channels, arrangement.columns)
-    var width = columns
-    if case .panels(let panelWidth, _) = arrangement.layout { width = panelWidth }
-    if arrangement.layout == .transposed { return arrangeRuns(arrangement, x, y) }
-    let channelBlock = 32
-    let blocks = (channels + channelBlock - 1) / channelBlock
-    let panelSize = taps * channels * width
-    if columns % width != 0 { y.update(repeating: 0, count: (columns + width - 1) / width * panelSize) }
-    parallelFor(blocks, grain: 1) { _, range in
-      for block in range {
-        let inner = block * channelBlock..<min((block + 1) * channelBlock, channels)
-        for first in stride(from: 0, to: columns, by: 16) {
-          for tap in 0..<taps {
-            for channel in inner {
-              let source = x + tap * arrangement.tapStride + channel * arrangement.channelStride
-              let row = (tap * channels + channel) * width
-              for column in first..<min(first + 16, columns) {
-                y[column / width * panelSize + row + column % width] =
-                  source[column * arrangement.columnStride]
-              }
-            }
-          }
-        }
-      }
-    }
-  }
-
-  /// `.transposed`: each column is a run of the output, and for PyTorch's weights one of the source too.
-  private func arrangeRuns<Element: FixedWidthInteger & Sendable>(
-    _ arrangement: WeightArrangement, _ x: UnsafePointer<Element>, _ y: UnsafeMutablePointer<Element>
-  ) {
-    let (taps, channels, step) = (arrangement.taps, arrangement.channels, arrangement.channelStride)
-    parallelFor(arrangement.columns, grain: max(elementGrain / max(taps * channels, 1), 1)) { _, columns in
-      for column in columns {
-        for tap in 0..<taps {
-          let source = x + column * arrangement.columnStride + tap * arrangement.tapStride
-          let out = y + (column * taps + tap) * channels
-          for channel in 0..<channels { out[channel] = source[channel * step] }
-        }
-      }
-    }
-  }
-
   /// y's element at an index is x's at offset + index . strides.
   private func copyStrided(_ x: RawArray, strides: [Int], offset: Int, _ y: RawArray) {
     if y.spec.dtype.byteCount == 2 {

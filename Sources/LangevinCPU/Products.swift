@@ -8,12 +8,10 @@ extension CPUBackend {
     let size = matmul.size(left: a.shape, right: b.shape)
     let (batch, m, n, k) = (size.batch, size.rows, size.columns, size.inner)
     let epilogue = EpilogueOperands(matmul.epilogue, x, columns: n, rowsPerImage: 0)
-    let unpacked = try rowMajor(b, matmul.right, rows: k, columns: n)
-    defer { withExtendedLifetime(unpacked) {} }
-    let right = unpacked.map { UnsafePointer($0.floats) } ?? b.pointer
+    let right = b.pointer
     let product = Product(
       m: m, n: n, k: k, scale: matmul.scale, transposeLeft: matmul.transposeLeft,
-      transposeRight: matmul.right == .transposed)
+      transposeRight: matmul.right != .rowMajor)
     if batch >= 2 * coreCount || product.isSmall {
       parallelFor(batch, grain: product.isSmall ? max(65536 / max(m * n * k, 1), 1) : 1) { _, range in
         for i in range {
@@ -28,22 +26,6 @@ extension CPUBackend {
           a.pointer + i * m * k, right + i * k * n, y.pointer + i * m * n, epilogue.advanced(i * m))
       }
     }
-  }
-
-  /// A row-major copy of a right operand in panels; nil where it needs none.
-  func rowMajor(_ b: FloatArray, _ layout: MatrixLayout, rows: Int, columns: Int) throws -> CPUStorage? {
-    guard case .panels(let width, _) = layout else { return nil }
-    let copy = try pool.scratch(rows * columns)
-    let out = copy.floats
-    parallelFor(rows, grain: max(elementGrain / columns, 1)) { _, range in
-      for row in range {
-        for (panel, column) in stride(from: 0, to: columns, by: width).enumerated() {
-          (out + row * columns + column).update(
-            from: b.pointer + (panel * rows + row) * width, count: min(width, columns - column))
-        }
-      }
-    }
-    return copy
   }
 }
 

@@ -14,8 +14,9 @@ extension CPUBackend {
   /// Keeps nothing from now on.
   public func stopRecording() throws { log.stop() }
 
+  /// `operation` is nil for the packing of weights.
   func record(
-    _ operation: Operation, _ inputs: [TensorView], _ output: TensorView, _ body: () throws -> Void
+    _ operation: Operation?, _ inputs: [TensorView], _ output: TensorView, _ body: () throws -> Void
   ) throws {
     guard let sequence = log.nextOperation() else { return try body() }
     let start = HostClock.now
@@ -24,7 +25,7 @@ extension CPUBackend {
     log.add(
       KernelRecord(
         operation: operation, inputs: inputs.map(\.spec), output: output.spec, path: LayerPath.current,
-        sequence: sequence, kernel: operation.name, variant: output.dtype.rawValue, queued: start,
+        sequence: sequence, kernel: operation?.name ?? "pack", variant: output.dtype.rawValue, queued: start,
         submitted: start, started: start, ended: end, hostStart: start, hostEnd: end, memory: pool.takePeak())
     )
   }

@@ -2,7 +2,7 @@ import LangevinTensor
 
 /// A two-dimensional convolution over [N, H, W, C].
 public struct Convolution: Sendable {
-  let weight: Matrix
+  let weight: Weight
   let bias: Tensor?
   let kernel: Extent2D
   let stride: Int

@@ -37,7 +37,7 @@ extension Tensor {
 /// Frames are the batch axis of two-dimensional convolutions, one for each step in time, whose results are summed.
 public struct Convolution3D: Sendable {
   /// One a frame that is seen, the oldest first.
-  let taps: [Matrix]
+  let taps: [Weight]
   let bias: Tensor
   let kernel: Extent2D
   /// Of the layer, under which a history keeps its frames.
@@ -93,7 +93,7 @@ public struct Convolution3D: Sendable {
     }
   }
 
-  private func product(_ x: Tensor, _ tap: Matrix, bias: Tensor?, residual: Tensor?) throws -> Tensor {
+  private func product(_ x: Tensor, _ tap: Weight, bias: Tensor?, residual: Tensor?) throws -> Tensor {
     if kernel == Extent2D(height: 1, width: 1) {
       return try x.matmul(tap, bias: bias, residual: residual)
     }

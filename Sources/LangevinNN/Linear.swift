@@ -2,7 +2,7 @@ import LangevinTensor
 
 /// `x W + b` along the last axis.
 public struct Linear: Sendable {
-  let weight: Matrix
+  let weight: Weight
   let bias: Tensor?
   let path: String
 

@@ -3,7 +3,7 @@ import LangevinTensor
 /// Cuts a picture into square patches and projects each: a convolution whose stride is its kernel, computed as one
 /// product. arXiv:2010.11929, eq. 1.
 public struct PatchEmbedding: Sendable {
-  let weight: Matrix
+  let weight: Weight
   let bias: Tensor?
   let patch: Int
   let channels: Int

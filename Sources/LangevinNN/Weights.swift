@@ -76,21 +76,21 @@ public struct Weights: Sendable {
   /// Loads PyTorch's Linear weight [outputs, inputs], or the same as a 1x1 convolution [outputs, inputs, 1, 1].
   ///
   /// Throws as `tensor` does.
-  public func linear(_ name: String = "weight", inputs: Int, outputs: Int) throws -> Matrix {
+  public func linear(_ name: String = "weight", inputs: Int, outputs: Int) throws -> Weight {
     let weight = try tensor(name, anyOf: [[outputs, inputs], [outputs, inputs, 1, 1]])
-    return try layer(layerPath) { try Matrix(linear: weight.reshaped([outputs, inputs])) }
+    return try layer(layerPath) { try Weight(linear: weight.reshaped([outputs, inputs])) }
   }
 
   /// Loads PyTorch's Conv2d weight [outputs, inputs, height, width], for a 1x1 kernel also [outputs, inputs].
   ///
   /// Throws as `tensor` does.
   public func convolution(_ name: String = "weight", inputs: Int, outputs: Int, kernel: Extent2D) throws
-    -> Matrix
+    -> Weight
   {
     let shape: Shape = [outputs, inputs, kernel.height, kernel.width]
     let isPointwise = kernel == Extent2D(height: 1, width: 1)
     let weight = try tensor(name, anyOf: isPointwise ? [shape, [outputs, inputs]] : [shape])
-    return try layer(layerPath) { try Matrix(convolution: weight.reshaped(shape)) }
+    return try layer(layerPath) { try Weight(convolution: weight.reshaped(shape)) }
   }
 
   /// Loads PyTorch's Conv3d weight [outputs, inputs, frames, height, width] as one matrix a frame.
@@ -98,13 +98,13 @@ public struct Weights: Sendable {
   /// Throws as `tensor` does.
   public func convolution3D(
     _ name: String = "weight", inputs: Int, outputs: Int, frames: Int, kernel: Extent2D
-  ) throws -> [Matrix] {
+  ) throws -> [Weight] {
     let weight = try tensor(name, [outputs, inputs, frames, kernel.height, kernel.width])
     return try layer(layerPath) {
       let rows = try weight.reshaped([outputs * inputs, frames, kernel.height * kernel.width])
       return try (0..<frames).map {
         let tap = frames == 1 ? rows : try rows.sliced($0..<$0 + 1, axis: 1)
-        return try Matrix(convolution: tap.reshaped([outputs, inputs, kernel.height, kernel.width]))
+        return try Weight(convolution: tap.reshaped([outputs, inputs, kernel.height, kernel.width]))
       }
     }
   }

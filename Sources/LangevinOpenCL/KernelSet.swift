@@ -38,8 +38,10 @@ protocol KernelSet: Sendable {
   /// Whether norms and attention reduce over subgroups.
   func usesSubgroups(_ queue: inout LaunchQueue) -> Bool
 
-  /// The form in which constant weights are fastest.
-  func weightLayout(columns: Int) -> MatrixLayout
+  /// Columns of a panel of packed weights; nil where rows serve as they are.
+  var panelWidth: Int? { get }
+  /// Writes a packed weight to a row-major output.
+  func unpack(_ weight: TensorView, into output: TensorView, on queue: inout LaunchQueue) throws
   /// Whether heads of this size can be computed.
   func supports(_ attention: Attention, size: Int) -> Bool
 
@@ -135,7 +137,6 @@ extension KernelSet {
     case .gegluGradient: try gegluGradient(x[0], x[1], y, on: &queue)
     case .embeddingGradient: try embeddingGradient(ids: x[0], x[1], y, on: &queue)
     case .adamW(let step): try adamW(step, state: x[0], gradient: x[1], scale: x[2], y, on: &queue)
-    case .arrangeWeight(let arrangement): try arrangeWeight(arrangement, x[0], y, on: &queue)
     case .nonFiniteCount: try nonFiniteCount(x[0], y, on: &queue)
     }
   }

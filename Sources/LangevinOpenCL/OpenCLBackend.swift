@@ -75,11 +75,6 @@ public final class OpenCLBackend: Backend {
   /// Bytes in buffers that are in use and that are kept for reuse, the most so far, and the limit.
   public var memory: MemoryUse { pool.use }
 
-  /// Panels for CPU kernels, rows for GPU kernels.
-  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
-    kernels.weightLayout(columns: columns)
-  }
-
   /// A buffer of `byteCount` bytes, from the pool where one fits. Throws `TensorError.outOfMemory`.
   public func allocate(byteCount: Int) throws -> any Storage { try pool.allocate(byteCount) }
 

@@ -48,14 +48,6 @@ public struct MemoryUse: Sendable, Hashable {
   }
 }
 
-/// What a constant right operand is for.
-public enum WeightUse: Sendable, Hashable {
-  /// `matmul`, from PyTorch's Linear weight, which is `.transposed` as it lies in the file.
-  case linear
-  /// `conv2d`, from PyTorch's weight [outputs, inputs, taps...].
-  case convolution
-}
-
 /// A device that computes. Calls take effect in the order in which they are made; `execute` and `upload` may
 /// return before the work is done, and an error of theirs may surface at `download` or `synchronize`.
 ///
@@ -65,8 +57,6 @@ public protocol Backend: AnyObject, Sendable {
   var name: String { get }
   /// What it computes on.
   var identity: BackendIdentity { get }
-  /// The form in which a constant right operand of `matmul` and `conv2d` is fastest.
-  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout
   /// What it holds and may hold, in bytes.
   var memory: MemoryUse { get }
 
@@ -79,6 +69,14 @@ public protocol Backend: AnyObject, Sendable {
   func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws
   /// Waits for the work that the bytes depend on.
   func download(_ storage: any Storage, byteOffset: Int, into bytes: UnsafeMutableRawBufferPointer) throws
+
+  /// Bytes of a weight as `pack` makes it; nil where it is the source's own memory.
+  func packedByteCount(_ shape: WeightShape, _ dtype: DType) -> Int?
+  /// A weight [rows, columns] in the form in which this backend's products are fastest, of the source's dtype. The source
+  /// is contiguous, [columns, channels, taps...], and has elements. Only this backend reads the result.
+  func pack(_ source: TensorView, _ shape: WeightShape) throws -> TensorView
+  /// Writes a packed weight [rows, columns] to `output`, row-major. The law: what was packed comes back, bit by bit.
+  func unpack(_ weight: TensorView, into output: TensorView) throws
 
   /// Shapes and dtypes have passed shape inference.
   func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool

@@ -2,8 +2,8 @@ import Synchronization
 
 /// One kernel that ran while its backend was recording. An operation may launch several.
 public struct KernelRecord: Sendable {
-  /// What it computed, or a part of.
-  public var operation: Operation
+  /// What it computed, or a part of; nil for one that packed a weight.
+  public var operation: Operation?
   /// The operands' shapes and dtypes.
   public var inputs: [TensorSpec]
   /// The output's shape and dtype.
@@ -31,12 +31,17 @@ public struct KernelRecord: Sendable {
   /// The most bytes of the backend's memory in use since the record before.
   public var memory: Int
 
+  /// What it is called in profiles: the operation's label, or `pack`.
+  public var label: String { operation?.label ?? "pack" }
+  /// What sort of work it is.
+  public var family: OperationFamily { operation?.family ?? .movement }
+
   /// Nanoseconds on the device.
   public var duration: UInt64 { ended - started }
 
   /// A record of these values; see the properties.
   public init(
-    operation: Operation, inputs: [TensorSpec], output: TensorSpec, path: String, sequence: Int,
+    operation: Operation?, inputs: [TensorSpec], output: TensorSpec, path: String, sequence: Int,
     kernel: String, variant: String, queued: UInt64, submitted: UInt64, started: UInt64, ended: UInt64,
     hostStart: UInt64, hostEnd: UInt64, memory: Int
   ) {

@@ -181,24 +181,26 @@ extension Tensor {
     return try device.apply(.matmul(operation), [self, b] + [bias, residual].compactMap { $0 })
   }
 
-  /// `act(self W + bias + residual)`.
+  /// `act(scale * self W + bias + residual)`.
   public func matmul(
-    _ weight: Matrix, bias: Tensor? = nil, residual: Tensor? = nil, activation: Activation = .identity
+    _ weight: Weight, scale: Float = 1, bias: Tensor? = nil, residual: Tensor? = nil,
+    activation: Activation = .identity
   ) throws -> Tensor {
-    try matmul(weight.tensor, right: weight.layout, bias: bias, residual: residual, activation: activation)
+    try matmul(
+      weight.packed, right: .packed, scale: scale, bias: bias, residual: residual, activation: activation)
   }
 
   /// self [N, H, W, C]; `perImage` [N, outputChannels] is added to every pixel of its image.
   public func conv2d(
-    _ weight: Matrix, kernel: Extent2D, stride: Int = 1, padding: Padding2D = Padding2D(0),
+    _ weight: Weight, kernel: Extent2D, stride: Int = 1, padding: Padding2D = Padding2D(0),
     bias: Tensor? = nil, perImage: Tensor? = nil, residual: Tensor? = nil, activation: Activation = .identity
   ) throws -> Tensor {
     let epilogue = Epilogue(
       bias: bias != nil, perImage: perImage != nil, residual: residual != nil, activation: activation)
     let operation = Conv2D(
-      kernel: kernel, stride: stride, padding: padding, weight: weight.layout, epilogue: epilogue)
+      kernel: kernel, stride: stride, padding: padding, weight: .packed, epilogue: epilogue)
     return try device.apply(
-      .conv2d(operation), [self, weight.tensor] + [bias, perImage, residual].compactMap { $0 })
+      .conv2d(operation), [self, weight.packed] + [bias, perImage, residual].compactMap { $0 })
   }
 
   /// self is Q [N, T, heads * D]; scale defaults to 1 / sqrt(D). arXiv:1706.03762, eq. 1.

@@ -26,7 +26,7 @@ struct Expectation {
     let tensors = try inputs.map(\.widened).map { operand in
       try operand.bytes.withUnsafeBytes { try Tensor(bytes: $0, operand.spec, on: reference) }
     }
-    let result = try Tensor.apply(operation, tensors, on: reference)
+    let result = try Tensor.apply(operation, operation.packing(tensors), on: reference)
     // The trusted device has an error of its own, and the largest bound of all elements is within twice the
     // largest of the sample, since the inputs end at 4.3 deviations.
     whole = (

@@ -45,6 +45,8 @@ struct GuardedBuffer {
   private static let pattern: [UInt8] = [0xA5, 0xFF]
   let name: String
   let view: TensorView
+  /// Whether the backend packed it: then nothing is known of what is around it.
+  private let isPacked: Bool
   private let backend: any Backend
   private let before: Int
   private let after: Int
@@ -55,11 +57,21 @@ struct GuardedBuffer {
   init(_ name: String, _ spec: TensorSpec, before: Int, after: Int, on backend: any Backend) throws {
     self.name = name
     self.backend = backend
+    isPacked = false
     (self.before, self.after) = (before * spec.dtype.byteCount, after * spec.dtype.byteCount)
     let storage = try backend.allocate(byteCount: self.before + spec.byteCount + self.after)
     view = TensorView(storage: storage, offset: before, spec: spec)
     try put(GuardedBuffer.filler(self.before), at: 0)
     try put(GuardedBuffer.filler(self.after), at: self.before + spec.byteCount)
+  }
+
+  /// A weight in the backend's form, from its row-major bytes.
+  init(packed name: String, _ operand: Operand, on backend: any Backend) throws {
+    let device = Device(backend)
+    let matrix = try operand.bytes.withUnsafeBytes { try Tensor(bytes: $0, operand.spec, on: device) }
+    let packing = Operation.matmul(MatMul(right: .packed))
+    view = try packing.packing([matrix, matrix])[1].view
+    (self.name, self.backend, isPacked, before, after) = (name, backend, true, 0, 0)
   }
 
   private static func filler(_ count: Int) -> [UInt8] { (0..<count).map { pattern[$0 % 2] } }
@@ -90,7 +102,12 @@ struct GuardedBuffer {
   }
 
   /// What the view holds.
-  func read() throws -> [UInt8] { try get(view.spec.byteCount, at: before) }
+  func read() throws -> [UInt8] {
+    guard isPacked else { return try get(view.spec.byteCount, at: before) }
+    let rowMajor = try GuardedBuffer(name, view.spec, before: 0, after: 0, on: backend)
+    if view.spec.shape.count > 0 { try backend.unpack(view, into: rowMajor.view) }
+    return try rowMajor.read()
+  }
 
   /// The stray write that is nearest to the view, if there is one.
   func strayWrite() throws -> Fault? {
@@ -143,6 +160,9 @@ struct GuardedRun {
     let result = try GuardedBuffer(
       "output", spec, before: 256 + (sliced ? 5 : 0), after: GuardedRun.reach(spec), on: backend)
     let operands = try inputs.enumerated().map { index, operand in
+      if index == operation.packedInput {
+        return try GuardedBuffer(packed: "input \(index)", operand, on: backend)
+      }
       let buffer = try GuardedBuffer(
         "input \(index)", operand.spec, before: 256 + (sliced ? 3 : 0), after: 256, on: backend)
       try buffer.write(operand.bytes)

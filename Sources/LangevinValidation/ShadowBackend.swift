@@ -42,10 +42,13 @@ public final class ShadowBackend: ForwardingBackend {
   public func execute(_ operation: Operation, inputs: [TensorView], output: TensorView) throws {
     try base.execute(operation, inputs: inputs, output: output)
     let kernels = try base.takeRecords()
-    _ = try base.takeTransfers()
-    let operands = try inputs.map(read)
+    let operands = try inputs.enumerated().map { index, view in
+      try read(index == operation.packedInput ? unpacked(view) : view)
+    }
     let got = try read(output)
-    let finding = try compare(operation, operands, got)
+    // Kernels that unpacked.
+    _ = (try base.takeRecords(), try base.takeTransfers())
+    let finding = try compare(operation.onRowMajor, operands, got)
     record.withLock { $0.add(operation, path: LayerPath.current, ratio: finding.ratio) }
     if let error = finding.referenceError, error > 1 {
       let fault = ReferenceFault(
@@ -58,6 +61,13 @@ public final class ShadowBackend: ForwardingBackend {
       operation: operation, inputs: operands, output: got, path: LayerPath.current, device: base.name,
       reference: reference.name, kernels: kernels.map { "\($0.kernel) \($0.variant)" }, ratio: finding.ratio,
       referenceRatio: finding.referenceError, problem: problem)
+  }
+
+  private func unpacked(_ view: TensorView) throws -> TensorView {
+    let storage = try base.allocate(byteCount: view.spec.byteCount)
+    let rowMajor = TensorView(storage: storage, offset: 0, spec: view.spec)
+    try base.unpack(view, into: rowMajor)
+    return rowMajor
   }
 
   private func read(_ view: TensorView) throws -> Operand {

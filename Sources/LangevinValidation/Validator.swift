@@ -46,6 +46,8 @@ public struct Validator: Sendable {
   public var modelDTypes: [DType] = [.float32]
   /// How often a case runs on the same buffers.
   public var repeats = 3
+  /// Whether the law of weights is checked too, as a row of its own.
+  public var checksPacking = false
   /// Whether failing cases are made smaller.
   public var shrinks = true
   /// A device that is itself validated against float64, for what is too large for that: the CPU backend.
@@ -96,21 +98,18 @@ public struct Validator: Sendable {
       var verdicts = subjects.map { _ in OperationVerdict(operation: name) }
       rows: for test in cases where test.operation(.float32).name == name {
         for dtype in dtypes(of: test) {
-          var known: [OperationCase: (inputs: [Operand], expectation: Expectation)] = [:]
+          var known: (inputs: [Operand], expectation: Expectation)?
           for (index, subject) in subjects.enumerated() where report.devices[index].failure == nil {
             if shouldStop() {
               report.isPartial = true
               break rows
             }
-            let adapted = test.adapted(to: subject.device.backend)
-            let prepared = try known[adapted] ?? prepare(adapted, dtype)
-            // Layouts differ between few devices, and a model's operands are large.
-            if subjects.count > 1, test.size == .edge || index + 1 < subjects.count {
-              known = [adapted: prepared]
-            }
-            var result = try run(adapted, dtype, prepared.inputs, prepared.expectation, on: subject)
+            let prepared = try known ?? prepare(test, dtype)
+            // A model's operands are large.
+            if index + 1 < subjects.count { known = prepared }
+            var result = try run(test, dtype, prepared.inputs, prepared.expectation, on: subject)
             if result.outcome == .failed {
-              try explain(&result, adapted, dtype, on: subject, shouldStop: shouldStop)
+              try explain(&result, test, dtype, on: subject, shouldStop: shouldStop)
             }
             verdicts[index].add(result)
             report.devices[index].cases.append(result)
@@ -130,6 +129,20 @@ public struct Validator: Sendable {
         progress(.verdict(verdict, device: subjects[index].device.name))
       }
       if report.isPartial, shouldStop() { break }
+    }
+    if checksPacking {
+      for (index, subject) in subjects.enumerated()
+      where report.devices[index].failure == nil && !report.isPartial {
+        var verdict = OperationVerdict(operation: Validator.packing)
+        checkPacking(on: subject) { result in
+          verdict.add(result)
+          report.devices[index].cases.append(result)
+          report.devices[index].planned += 1
+          progress(.result(result, device: subject.device.name))
+        }
+        report.devices[index].operations.append(verdict)
+        progress(.verdict(verdict, device: subject.device.name))
+      }
     }
     return report
   }

@@ -34,7 +34,7 @@ struct Bench: ParsableCommand {
   var model: String?
   @Option(help: "Of the suite ops, only the operation of this name.")
   var op: String?
-  @Option(help: "Storage of weights and activations: f32 or f16.")
+  @Option(help: "Storage of weights and activations: f32, f16 or bf16.")
   var precision = Precision.f32
   @Option(parsing: .unconditional, help: "Warm runs of each row on each device.")
   var rounds = 5

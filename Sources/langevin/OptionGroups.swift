@@ -14,7 +14,7 @@ struct ModelOptions: ParsableArguments {
   var model: String?
   @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
   var device = "auto"
-  @Option(help: "Storage of weights and activations: f32 or f16. (default: f32)")
+  @Option(help: "Storage of weights and activations: f32, f16 or bf16. (default: f32)")
   var precision: Precision?
 }
 

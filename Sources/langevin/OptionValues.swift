@@ -4,8 +4,14 @@ import Langevin
 
 /// Storage of weights and activations.
 enum Precision: String, CaseIterable, ExpressibleByArgument {
-  case f32, f16
-  var dtype: DType { self == .f32 ? .float32 : .float16 }
+  case f32, f16, bf16
+  var dtype: DType {
+    switch self {
+    case .f32: .float32
+    case .f16: .float16
+    case .bf16: .bfloat16
+    }
+  }
 }
 
 extension ImageFit: ExpressibleByArgument {}

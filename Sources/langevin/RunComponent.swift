@@ -31,7 +31,7 @@ struct RunComponent: ParsableCommand {
   var output: String
   @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
   var device = "auto"
-  @Option(help: "Storage of weights and activations: f32 or f16.")
+  @Option(help: "Storage of weights and activations: f32, f16 or bf16.")
   var precision = Precision.f32
 
   @Flag(help: "Write gradients instead of outputs.")

@@ -31,7 +31,7 @@ struct Tune: ParsableCommand {
   var budget = 300.0
   @Option(parsing: .unconditional, help: "Sampling steps of the picture that shapes are weighted by.")
   var steps = 30
-  @Option(help: "Storage of weights and activations: f32 or f16.")
+  @Option(help: "Storage of weights and activations: f32, f16 or bf16.")
   var precision = Precision.f32
   @Flag(help: "List what was kept of all searches, and search nothing.")
   var list = false

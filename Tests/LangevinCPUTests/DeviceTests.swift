@@ -28,7 +28,8 @@ private final class Plain: ForwardingBackend {
     let plain = Plain(cpu)
     let device = Device(plain)
     #expect(plain.name == "cpu" && plain.supports(.geglu, inputs: []))
-    #expect(plain.weightLayout(.linear, columns: 4) == cpu.weightLayout(.linear, columns: 4))
+    let shape = WeightShape(taps: 9, channels: 3, columns: 4)
+    #expect(plain.packedByteCount(shape, .float16) == 9 * 3 * 4 * 4)
     let owner = [Float](repeating: 1, count: 16).withUnsafeBytes { bytes in plain.adopt(bytes, owner: cpu) }
     #expect(owner?.byteCount == 64)
     try plain.startRecording()

@@ -38,7 +38,7 @@ private struct Refusal: Sendable, CustomTestStringConvertible {
     Refusal(.matmul(MatMul()), [[2, 3, 4], [3, 4, 5]], "leading axes differ"),
     Refusal(.matmul(MatMul(transposeLeft: true)), [[2, 4, 3], [4, 5]], "transposed batch"),
     Refusal(
-      .matmul(MatMul(right: .panels(width: 8, columns: 9))), [[2, 3], [1, 3, 8]], "must be [2, K, 8]"),
+      .matmul(MatMul(right: .packed)), [[1, 2, 3], [1, 3, 8]], "must be [K, N]"),
     Refusal(.matmul(MatMul(epilogue: Epilogue(bias: true))), [[2, 3], [3, 5]], "takes 3 inputs, got 2"),
     Refusal(.matmul(MatMul(epilogue: Epilogue(bias: true))), [[2, 3], [3, 5], [4]], "bias must be [5]"),
     Refusal(
@@ -104,8 +104,6 @@ private struct Refusal: Sendable, CustomTestStringConvertible {
     Refusal(.cast(.float16), [[1], [1]], "takes 1 inputs"),
     Refusal(.fill(0, TensorSpec([-1])), [], "cannot be negative"),
     Refusal(.normalNoise(NormalNoise(seed: 0, stream: 0, step: 0, shape: [-1])), [], "cannot be negative"),
-    Refusal(.arrangeWeight(.linear(2, 3, layout: .rowMajor)), [[5]], "does not hold"),
-    Refusal(.arrangeWeight(.linear(2, 3, layout: .panels(width: 4, columns: 3))), [[6]], "do not fit"),
     Refusal(.nonFiniteCount, specs: [int], "floating-point"),
   ]
 

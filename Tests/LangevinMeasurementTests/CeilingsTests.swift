@@ -16,7 +16,7 @@ import enum LangevinTensor.Operation
     let clock = ContinuousClock()
     let size = 768
     let x = try Tensor([Float](repeating: 0.5, count: size * size), [size, size], on: device)
-    let weight = try Matrix(linear: x)
+    let weight = try Weight(linear: x)
     var ceilings = try Ceilings.measure(on: device)
     var fastest = Double.infinity
     // A machine that others use too slows down one or the other: the best of each, in turns.

@@ -50,7 +50,7 @@ private let devices = openDevices()
     let after = HostClock.now
     #expect(!records.isEmpty)
     for record in records {
-      #expect(record.operation.kind == .matmul)
+      #expect(record.operation?.kind == .matmul)
       #expect(record.inputs == [a.spec, a.spec])
       #expect(record.output == b.spec)
       #expect(record.path == "here")
@@ -102,7 +102,7 @@ private let devices = openDevices()
     // The same operations as the observer saw, in the same order.
     var operations: [(Int, String)] = []
     for record in records where operations.last?.0 != record.sequence {
-      operations.append((record.sequence, "\(record.operation.name) \(record.path)"))
+      operations.append((record.sequence, "\(record.operation?.name ?? record.label) \(record.path)"))
     }
     #expect(operations.map(\.1) == events.withLock { $0.map { "\($0.operation.name) \($0.path)" } })
   }

@@ -93,8 +93,8 @@ extension Mutant {
       "padding on the left is not padding", .tiled, .gpu, .conv2d,
       ("in_x >= 0 && in_x < width", "in_x < width")),
     Mutant(
-      "panels are not filled up with zeros", .arrange, .cpu, .arrangeWeight,
-      ("for (; j < width; ++j) PASTE(store_, TARGET)(0.0f, out, j);", "")),
+      "each panel begins one column after the other", .arrange, .cpu, .matmul,
+      ("(ulong)panel * width * column_stride", "(ulong)panel * column_stride")),
   ]
 
   static let attentions: [Mutant] = [

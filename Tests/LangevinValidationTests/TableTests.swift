@@ -34,7 +34,7 @@ import enum LangevinTensor.Operation
     #expect(
       kinds.isSuperset(of: [
         .matmul, .conv2d, .attention, .groupNorm, .layerNorm, .geglu, .binary, .unary, .linearCombination,
-        .embedding, .concatenate, .upsampleNearest, .normalNoise, .arrangeWeight, .nonFiniteCount,
+        .embedding, .concatenate, .upsampleNearest, .normalNoise, .nonFiniteCount,
       ]))
     let models = Set(rows.flatMap(\.shape.models))
     #expect(models.count == 10, "\(models)")
@@ -56,21 +56,6 @@ import enum LangevinTensor.Operation
     #expect(collector.shapes.map(\.inputs) == [[x], [x, x], [x]])
   }
 
-  /// The weights of a model's rows take the layout of the device's own models.
-  @Test func modelRowsTakeTheDevicesLayout() throws {
-    let row = try #require(
-      ModelShapes.recorded.first {
-        if case .matmul(let matmul) = $0.shape.operation { matmul.right == .rowMajor } else { false }
-      }
-    ).test
-    let adapted = row.adapted(to: CPUBackend())
-    let (n, k) = (row.inputs[1].shape[1], row.inputs[1].shape[0])
-    #expect(adapted.inputs[1].shape == [n, k] && adapted.name == row.name)
-    #expect(
-      try adapted.operation(.float32).output(of: adapted.inputs)
-        == row.operation(.float32).output(of: row.inputs))
-  }
-
   @Test(arguments: [
     ("{}", "format"), ("not json", "replay"), (#"{"format": 2, "version": "1"}"#, "seed"),
   ])
@@ -87,11 +72,6 @@ import enum LangevinTensor.Operation
   private static let impossible: [(Operation, [[Int]])] = {
     func conv(_ height: Int, _ width: Int, padding: Int = 0) -> Operation {
       .conv2d(Conv2D(kernel: Extent2D(height: height, width: width), padding: Padding2D(padding)))
-    }
-    func arrange(tapStride: Int) -> Operation {
-      var arrangement = WeightArrangement.convolution(2, 2, taps: 2, layout: .rowMajor)
-      arrangement.tapStride = tapStride
-      return .arrangeWeight(arrangement)
     }
     let noise = NormalNoise(seed: 1, stream: 0, step: 0, shape: [1 << 30])
     let shapes: [[Int]] = [
@@ -110,8 +90,6 @@ import enum LangevinTensor.Operation
     result.append((conv(1 << 28, 1 << 28), [[1, 1, 1, 1 << 20], [1 << 10, 1]]))
     result.append((conv(.max, 2), [[1, 1, 1, 1], [1, 1]]))
     result.append((conv(1, 1, padding: 1 << 31), [[1, 1, 1, 1], [1, 1]]))
-    result.append((arrange(tapStride: 100), [[2, 2, 2]]))
-    result.append((arrange(tapStride: -4), [[2, 2, 2]]))
     result.append((.normalNoise(noise), []))
     result.append((.fill(1, TensorSpec([1 << 62, 4])), []))
     return result

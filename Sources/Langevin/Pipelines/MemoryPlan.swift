@@ -94,7 +94,7 @@ private final class PlanningBackend: IdleBackend {
     var calls: Set<OperationCall> = []
   }
 
-  /// With another backend's layouts of weights.
+  /// With another backend's packed weights.
   init(like model: any Backend) { self.model = model }
 
   var inUse: Int { state.withLock { $0.inUse } }
@@ -116,8 +116,13 @@ private final class PlanningBackend: IdleBackend {
   }
 
   var memory: MemoryUse { MemoryUse(inUse: inUse) }
-  func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
-    model.weightLayout(use, columns: columns)
+  func packedByteCount(_ shape: WeightShape, _ dtype: DType) -> Int? { model.packedByteCount(shape, dtype) }
+  func pack(_ source: TensorView, _ shape: WeightShape) throws -> TensorView {
+    let spec = TensorSpec([shape.rows, shape.columns], source.dtype)
+    guard let byteCount = packedByteCount(shape, source.dtype) else {
+      return TensorView(storage: source.storage, offset: source.offset, spec: spec)
+    }
+    return TensorView(storage: Block(byteCount, self), offset: 0, spec: spec)
   }
   func allocate(byteCount: Int) throws -> any Storage { Block(byteCount, self) }
   func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {

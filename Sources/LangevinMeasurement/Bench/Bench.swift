@@ -166,7 +166,7 @@ public struct Bench: Sendable {
       for position in turns.indices where !shouldStop() {
         let subject = subjects[turns[position].index]
         let found = try validator.run(
-          test.adapted(to: subject.device.backend), dtype: workload.dtype, on: subject)
+          test, dtype: workload.dtype, on: subject)
         turns[position].row.verdict = .init(found)
       }
     case .reference(let tolerance):

@@ -56,13 +56,12 @@ public struct BenchWorkload: Sendable {
   /// One row of the table of operations.
   public init(_ test: OperationCase, dtype: DType) {
     self.init(test.name, dtype: dtype, check: .operation(test)) { device in
-      let adapted = test.adapted(to: device.backend)
-      let operation = adapted.operation(dtype)
-      guard device.backend.supports(operation, inputs: adapted.specs(dtype)) else {
+      let operation = test.operation(dtype)
+      guard device.backend.supports(operation, inputs: test.specs(dtype)) else {
         throw TensorError.unsupported(
-          operation: operation.name, inputs: adapted.specs(dtype), device: device.name)
+          operation: operation.name, inputs: test.specs(dtype), device: device.name)
       }
-      let inputs = try adapted.make(on: device, dtype: dtype, seed: 1)
+      let inputs = try test.make(on: device, dtype: dtype, seed: 1)
       return {
         let result = try Tensor.apply(operation, inputs, on: device)
         return { try result.floats() }

@@ -157,9 +157,9 @@ public struct Profile: Sendable, Codable {
     let tops = StageIndex(recording.topStages)
     let shown = recording.kernels.filter { !Profile.isLoading(tops.stage(at: $0.record.hostStart)?.name) }
     deviceSeconds = shown.reduce(0) { $0 + $1.seconds }
-    operations = Profile.rows(shown, ceilings) { $0.record.operation.label }
+    operations = Profile.rows(shown, ceilings) { $0.record.label }
     let families = Dictionary(
-      shown.map { ($0.record.operation.label, $0.record.operation.family) },
+      shown.map { ($0.record.label, $0.record.family) },
       uniquingKeysWith: { first, _ in first })
     for index in operations.indices { operations[index].family = families[operations[index].name] }
     let stageSpans = recording.spans.filter { $0.kind == .stage }
@@ -212,7 +212,7 @@ public struct Profile: Sendable, Codable {
       fallbacks.operations += 1
       fallbacks.seconds += kernel.seconds
       fallbacks.bytes += record.inputs.reduce(record.output.byteCount) { $0 + $1.byteCount }
-      fallbacks.byName[record.operation.name, default: 0] += 1
+      fallbacks.byName[record.operation?.name ?? record.label, default: 0] += 1
     }
   }
 
@@ -230,7 +230,9 @@ public struct Profile: Sendable, Codable {
       row.launches += 1
       if last?.sequence != record.sequence || last?.isFallback != kernel.isFallback {
         row.operations += 1
-        row.work += record.operation.work(inputs: record.inputs, output: record.output)
+        if let operation = record.operation {
+          row.work += operation.work(inputs: record.inputs, output: record.output)
+        }
         last = (record.sequence, kernel.isFallback)
       }
       rows[name] = row

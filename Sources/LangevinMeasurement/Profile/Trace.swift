@@ -41,7 +41,7 @@ public struct Trace: Sendable {
           name: record.kernel, category: "kernel", process: kernel.isFallback ? Trace.fallback : Trace.device,
           thread: 1, start: kernel.start, end: kernel.end,
           arguments: [
-            ("operation", record.operation.label), ("layer", record.path), ("variant", record.variant),
+            ("operation", record.label), ("layer", record.path), ("variant", record.variant),
             ("inputs", record.inputs.map(\.description).joined(separator: " ")),
             ("output", record.output.description),
           ]))
@@ -67,7 +67,7 @@ public struct Trace: Sendable {
       last = (record.sequence, kernel.isFallback)
       events.append(
         Event(
-          name: record.operation.label, category: "operation", process: Trace.host, thread: 1,
+          name: record.label, category: "operation", process: Trace.host, thread: 1,
           start: record.hostStart, end: record.hostEnd,
           arguments: [
             ("layer", record.path), ("inputs", record.inputs.map(\.description).joined(separator: " ")),

@@ -173,7 +173,7 @@ public final class Tuner<Backend: TunableBackend> {
           tried: tried, of: space.count - 1, best: best, shipped: shipped.best,
           left: max(0, settings.budget - elapsed)))
       tried += 1
-      if let reason = try isolated?(target.test.adapted(to: backend), target.dtype, parameters) {
+      if let reason = try isolated?(target.test, target.dtype, parameters) {
         try reject(parameters, reason)
         continue
       }
@@ -294,7 +294,7 @@ public final class Tuner<Backend: TunableBackend> {
         try firstFault(parameters, Tuner.edgeCases(family.operation, family.headSize), target))
     }
     if let fault = edges[key] ?? nil { return fault }
-    return try firstFault(parameters, [target.test.adapted(to: backend)], target)
+    return try firstFault(parameters, [target.test], target)
   }
 
   private func firstFault(

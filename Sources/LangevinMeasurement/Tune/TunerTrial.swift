@@ -23,16 +23,18 @@ struct TunerTrial<Backend: TunableBackend> {
     self.target = target
     self.device = device
     self.backend = backend
-    let test = target.test.adapted(to: backend)
+    let test = target.test
     operation = test.operation(target.dtype)
     let specs = test.specs(target.dtype)
     let bytes = specs.reduce(0) { $0 + $1.byteCount }
+    let packing = operation
     operands = try (0..<max(1, min(4, (64 << 20) / max(bytes, 1)))).map { set in
-      try specs.enumerated().map { index, spec in
+      let rowMajor = try specs.enumerated().map { index, spec in
         try Tensor.normal(
           spec.shape, seed: 0x7E57, stream: UInt32(index), step: UInt32(set), on: device
         ).cast(to: spec.dtype)
       }
+      return try packing.packing(rowMajor)
     }
     let (launched, first) = (operation, operands[0])
     var expected: [Float] = []

@@ -226,9 +226,9 @@ struct T5Attention: Sendable {
 
 /// Two products with a nonlinearity between them, which a third may gate.
 struct T5Perceptron: Sendable {
-  let expand: Matrix
-  let gate: Matrix?
-  let contract: Matrix
+  let expand: Weight
+  let gate: Weight?
+  let contract: Weight
   let nonlinearity: T5EncoderConfig.Nonlinearity
   /// Of what is stored in float16 on the way to the residual, which is float32.
   let scale: Float
@@ -241,7 +241,7 @@ struct T5Perceptron: Sendable {
     scale = dtype == .float16 ? 1 / 64 : 1
     nonlinearity = config.nonlinearity
     let (channels, inner) = (config.hiddenSize, config.intermediateSize)
-    func linear(_ name: String) throws -> Matrix {
+    func linear(_ name: String) throws -> Weight {
       try weights[name].linear(inputs: channels, outputs: inner)
     }
     expand = try linear(config.isGated ? "wi_0" : "wi")
@@ -258,8 +258,8 @@ struct T5Perceptron: Sendable {
       case .relu: hidden = try x.matmul(expand).clamped(0, .greatestFiniteMagnitude)
       case .activation(let function): hidden = try x.matmul(expand, activation: function)
       }
-      if let gate { hidden = try hidden * x.matmul(gate.tensor, right: gate.layout, scale: scale) }
-      let sum = try hidden.matmul(contract.tensor, right: contract.layout, scale: gate == nil ? scale : 1)
+      if let gate { hidden = try hidden * x.matmul(gate, scale: scale) }
+      let sum = try hidden.matmul(contract, scale: gate == nil ? scale : 1)
       return try Tensor.combination([(1, residual), (1 / scale, sum.cast(to: .float32))])
     }
   }

@@ -58,7 +58,7 @@ struct WanResnetBlock: Sendable {
 struct WanAttention: Sendable {
   let norm: WanNormalization
   /// Query, key and value.
-  let inputs: [(weight: Matrix, bias: Tensor)]
+  let inputs: [(weight: Weight, bias: Tensor)]
   let output: Linear
   let path: String
 
@@ -74,7 +74,7 @@ struct WanAttention: Sendable {
     inputs = try layer(joined.layerPath) {
       try (0..<3).map {
         let rows = $0 * channels..<($0 + 1) * channels
-        return (try Matrix(linear: weight.rows(rows)), try bias.rows(rows))
+        return (try Weight(linear: weight.rows(rows)), try bias.rows(rows))
       }
     }
     output = try Linear(weights["proj"], inputs: channels, outputs: channels)

@@ -19,7 +19,7 @@ struct WanGrid: Sendable, Hashable {
 /// Cuts a latent into patches, projects each to a token, and puts patches together again: a convolution whose stride
 /// is its kernel is one product.
 struct WanPatches: Sendable {
-  let weight: Matrix
+  let weight: Weight
   let bias: Tensor
   let patch: WanTransformer3DConfig.Patch
   let path: String
@@ -32,7 +32,7 @@ struct WanPatches: Sendable {
     let kernel = try weights.tensor(
       "weight", [outputs, inputs, patch.frames, patch.height, patch.width])
     weight = try layer(weights.layerPath) {
-      try Matrix(
+      try Weight(
         convolution: kernel.reshaped([
           outputs, inputs, config.patch.frames * config.patch.height, config.patch.width,
         ]))

@@ -73,7 +73,7 @@ public struct FamilyChoice: Sendable, Hashable, Codable {
     }
     let x = try filled([2, side, side, channels])
     let weight = try filled([outputs, channels, 3, 3])
-    let matrix = try Matrix(convolution: weight)
+    let matrix = try Weight(convolution: weight)
     let tokens = try x.reshaped([2, side * side, channels])
     func run() throws -> Tensor {
       let y = try x.conv2d(matrix, kernel: Extent2D(height: 3, width: 3), padding: Padding2D(1))

@@ -9,9 +9,9 @@ extension GraphicsKernels {
     let (rows, inner, columns) = (size.rows, size.inner, size.columns)
     let (aRow, aInner) = matmul.transposeLeft ? (1, rows) : (inner, 1)
     let (wInner, wColumn) = matmul.right == .transposed ? (1, inner) : (columns, 1)
-    let w = try strided(operands.right, matmul.right, columns: columns, on: &queue)
     let kernel = TiledProductKernel(
-      a: a, w: w, y: y, epilogue: EpilogueArguments(matmul.epilogue, operands), scale: matmul.scale,
+      a: a, w: operands.right, y: y, epilogue: EpilogueArguments(matmul.epilogue, operands),
+      scale: matmul.scale,
       rows: rows, columns: columns, inner: inner, aRow: aRow, aInner: aInner, wInner: wInner,
       wColumn: wColumn, aBatch: rows * inner, wBatch: inner * columns, yBatch: rows * columns)
     let key = TuningKey.product(.gpu, a.dtype, rows: rows, columns: columns, inner: inner)
@@ -25,9 +25,9 @@ extension GraphicsKernels {
     let geometry = conv.geometry(input: pixels.shape, output: y.shape)
     let (rows, inner, columns) = (size.rows, size.inner, size.columns)
     let (wInner, wColumn) = conv.weight == .transposed ? (1, inner) : (columns, 1)
-    let w = try strided(operands.right, conv.weight, columns: columns, on: &queue)
     let kernel = TiledProductKernel(
-      a: pixels, w: w, y: y, epilogue: EpilogueArguments(conv.epilogue, operands), scale: 1, rows: rows,
+      a: pixels, w: operands.right, y: y, epilogue: EpilogueArguments(conv.epilogue, operands), scale: 1,
+      rows: rows,
       columns: columns, inner: inner, aRow: inner, aInner: 1, wInner: wInner, wColumn: wColumn,
       aBatch: rows * inner, wBatch: inner * columns, yBatch: rows * columns, convolution: geometry)
     try launch(kernel, batch: 1, key: .convolution(.gpu, pixels.dtype, conv, size, geometry), on: &queue)

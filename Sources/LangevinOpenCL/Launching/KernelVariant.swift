@@ -146,7 +146,13 @@ extension OpenCLBackend {
         }
         return TensorView(storage: storage, offset: 0, spec: spec)
       }
-      let inputs = try part.call.inputs.map(zeros)
+      let inputs = try part.call.inputs.enumerated().map { index, spec in
+        guard index == part.call.operation.packedInput else { return try zeros(spec) }
+        let shape = WeightShape(channels: spec.shape[0], columns: spec.shape[1])
+        let bytes = packedByteCount(shape, spec.dtype) ?? spec.byteCount
+        let packed = try zeros(TensorSpec([bytes / spec.dtype.byteCount], spec.dtype))
+        return TensorView(storage: packed.storage, offset: 0, spec: spec)
+      }
       let output = try zeros(part.call.output)
       try guarded(part.call.operation.name) { [kernels] queue in
         queue.selection = LaunchSelection(wanted: part.variants)

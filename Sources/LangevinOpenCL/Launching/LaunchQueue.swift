@@ -34,15 +34,20 @@ struct LaunchQueue: ~Copyable {
     if !allowSubgroups { knownSubgroups = .unusable(reason: "they are turned off") }
   }
 
-  var lastOperationName: String { lastOperation?.name ?? "nothing" }
+  var lastOperationName: String { lastOperation?.name ?? "no operation" }
 
   /// Puts an operation's kernels on the queue.
   mutating func run(
     _ operation: Operation, _ inputs: [TensorView], _ output: TensorView, by kernels: any KernelSet
   ) throws {
+    begin(operation, inputs, output)
+    try kernels.launch(operation, inputs, output, on: &self)
+  }
+
+  /// What the launches belong to that follow; nil for the packing of weights.
+  mutating func begin(_ operation: Operation?, _ inputs: [TensorView], _ output: TensorView) {
     lastOperation = operation
     recorder?.begin(operation, inputs, output, log.nextOperation())
-    try kernels.launch(operation, inputs, output, on: &self)
   }
 
   /// Puts a kernel on the queue. `global` is rounded up to whole work-groups of `local`; without `local` the

@@ -7,14 +7,14 @@ import enum LangevinTensor.Operation
 /// Launches whose times the device has not told yet.
 final class LaunchRecorder {
   /// What the launches that follow belong to; nil for those of no operation.
-  private var current: (operation: Operation, inputs: [TensorSpec], output: TensorSpec)?
+  private var current: (operation: Operation?, inputs: [TensorSpec], output: TensorSpec)?
   private var sequence = 0
   private var pending: [(event: cl_event, record: KernelRecord)] = []
 
   /// Events are looked at in batches, so that a long recording does not keep all of them.
   var isFull: Bool { pending.count >= 8192 }
 
-  func begin(_ operation: Operation, _ inputs: [TensorView], _ output: TensorView, _ sequence: Int?) {
+  func begin(_ operation: Operation?, _ inputs: [TensorView], _ output: TensorView, _ sequence: Int?) {
     current = (operation, inputs.map(\.spec), output.spec)
     self.sequence = sequence ?? self.sequence
   }

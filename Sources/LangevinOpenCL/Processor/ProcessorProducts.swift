@@ -13,8 +13,7 @@ extension ProcessorKernels {
       left = try queue.temporary(TensorSpec(Shape(permutation.map { a.shape[$0] }), a.dtype))
       try transpose(permutation, a, left, on: &queue)
     }
-    let right = try panels(
-      b, matmul.right, rows: size.inner, columns: size.columns, batch: size.batch, on: &queue)
+    let right = try panels(b, matmul.right, size, on: &queue)
     let key = TuningKey.product(.cpu, a.dtype, rows: size.rows, columns: size.columns, inner: size.inner)
     try product(
       size, left, right, y, EpilogueArguments(matmul.epilogue, operands), scale: matmul.scale, key: key,
@@ -26,8 +25,7 @@ extension ProcessorKernels {
     let pixels = operands.left
     let size = conv.size(input: pixels.shape, output: y.shape)
     let geometry = conv.geometry(input: pixels.shape, output: y.shape)
-    let right = try panels(
-      operands.right, conv.weight, rows: size.inner, columns: size.columns, batch: 1, on: &queue)
+    let right = try panels(operands.right, conv.weight, size, on: &queue)
     try product(
       size, pixels, right, y, EpilogueArguments(conv.epilogue, operands), scale: 1, convolution: geometry,
       key: .convolution(.cpu, pixels.dtype, conv, size, geometry), on: &queue)
@@ -42,7 +40,7 @@ extension ProcessorKernels {
       throw OpenCLError.foreignParameters(key: "\(key)", parameters: "\(parameters)")
     }
     let channels = convolution?.channels ?? size.inner
-    let width = OpenCLBackend.panelWidth
+    let width = ProcessorKernels.panelWidth
     let panels = (size.columns + width - 1) / width
     // Panels that stay in a core's cache while all rows pass.
     let group = max(1, min(panels, (tile.groupKiB << 10) / max(1, size.inner * width * 4)))

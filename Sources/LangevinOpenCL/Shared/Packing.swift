@@ -1,51 +1,77 @@
 import LangevinTensor
 
-// All that this room knows of packed matrices: their layouts, the way there and the way back.
+// All that this room knows of packed weights. Processors have them in panels of 32 columns, [panels, rows, 32] with zeros
+// past the last column, which `panels.cl` reads in sequence; graphics cards stage tiles from plain rows.
 
 extension OpenCLBackend {
-  /// Width of a panel of `panels.cl`.
-  static let panelWidth = 32
+  /// Panels are filled up with zeros.
+  public func packedByteCount(_ shape: WeightShape, _ dtype: DType) -> Int? {
+    let width = kernels.panelWidth ?? 1
+    return (shape.columns + width - 1) / width * width * shape.rows * dtype.byteCount
+  }
+
+  /// Puts the packing on the queue. Throws `TensorError`.
+  public func pack(_ source: TensorView, _ shape: WeightShape) throws -> TensorView {
+    let spec = TensorSpec([shape.rows, shape.columns], source.dtype)
+    let storage = try pool.allocate(packedByteCount(shape, source.dtype) ?? spec.byteCount)
+    let packed = TensorView(storage: storage, offset: 0, spec: spec)
+    try guarded("pack", requested: storage.byteCount) { [kernels] queue in
+      queue.begin(nil, [source], packed)
+      try kernels.arrange(source, to: packed, Arrangement(shape, width: kernels.panelWidth), on: &queue)
+    }
+    return packed
+  }
+
+  /// Puts the unpacking on the queue. Throws `TensorError`.
+  public func unpack(_ weight: TensorView, into output: TensorView) throws {
+    try guarded("unpack", requested: output.spec.byteCount) { [kernels] queue in
+      queue.begin(nil, [weight], output)
+      try kernels.unpack(weight, into: output, on: &queue)
+    }
+  }
 }
 
 extension ProcessorKernels {
-  /// What `panels.cl` reads in sequence.
-  func weightLayout(columns: Int) -> MatrixLayout {
-    .panels(width: OpenCLBackend.panelWidth, columns: columns)
-  }
+  /// Width of a panel of `panels.cl`.
+  static let panelWidth = 32
 
-  /// The right operand in panels of this set's width: as it is, or packed into a temporary.
+  var panelWidth: Int? { ProcessorKernels.panelWidth }
+
+  /// The right operand of a product in panels: as it is, or packed into a temporary.
   func panels(
-    _ b: TensorView, _ layout: MatrixLayout, rows: Int, columns: Int, batch: Int, on queue: inout LaunchQueue
+    _ b: TensorView, _ layout: MatrixLayout, _ size: ProductSize, on queue: inout LaunchQueue
   ) throws -> TensorView {
-    let width = OpenCLBackend.panelWidth
-    if case .panels(width, _) = layout { return b }
-    if case .panels = layout {
-      let matrix = try self.rows(fromPanels: b, columns: columns, on: &queue)
-      return try panels(matrix, .rowMajor, rows: rows, columns: columns, batch: 1, on: &queue)
-    }
-    let packed = try queue.temporary(
-      TensorSpec([batch, (columns + width - 1) / width, rows, width], b.dtype))
+    if layout == .packed { return b }
+    let (rows, columns, width) = (size.inner, size.columns, ProcessorKernels.panelWidth)
+    let panels = (columns + width - 1) / width
+    let packed = try queue.temporary(TensorSpec([size.batch, panels, rows, width], b.dtype))
     let isTransposed = layout == .transposed
     let arrangement = Arrangement(
       channels: rows, rows: rows, paddedRows: rows, columns: columns, width: width,
-      channelStride: isTransposed ? 1 : columns, columnStride: isTransposed ? rows : 1, batch: batch,
+      channelStride: isTransposed ? 1 : columns, columnStride: isTransposed ? rows : 1, batch: size.batch,
       outerStride: rows * columns)
     try arrange(b, to: packed, arrangement, on: &queue)
     return packed
   }
+
+  func unpack(_ weight: TensorView, into output: TensorView, on queue: inout LaunchQueue) throws {
+    let (rows, columns, width) = (weight.shape[0], weight.shape[1], ProcessorKernels.panelWidth)
+    let panels = (columns + width - 1) / width
+    let packed = TensorView(
+      storage: weight.storage, offset: weight.offset, spec: TensorSpec([panels, rows, width], weight.dtype))
+    let wide = try queue.temporary(TensorSpec([rows, panels, width], weight.dtype))
+    try transpose([1, 0, 2], packed, wide, on: &queue)
+    let flat = TensorView(
+      storage: wide.storage, offset: 0, spec: TensorSpec([rows, panels * width], weight.dtype))
+    try slice(Slice(starts: [0, 0], sizes: [rows, columns]), flat, output, on: &queue)
+  }
 }
 
 extension GraphicsKernels {
-  /// Tiles are staged from rows.
-  func weightLayout(columns: Int) -> MatrixLayout { .rowMajor }
+  var panelWidth: Int? { nil }
 
-  /// A right operand as strides can describe it. Panels only reach graphics cards where a caller packed for
-  /// another device; their rows are put back first.
-  func strided(
-    _ b: TensorView, _ layout: MatrixLayout, columns: Int, on queue: inout LaunchQueue
-  ) throws -> TensorView {
-    guard case .panels = layout else { return b }
-    return try rows(fromPanels: b, columns: columns, on: &queue)
+  func unpack(_ weight: TensorView, into output: TensorView, on queue: inout LaunchQueue) throws {
+    try queue.copy(weight, to: output)
   }
 }
 
@@ -66,6 +92,15 @@ struct Arrangement {
   var innerStride = 0
 }
 
+extension Arrangement {
+  /// A weight from [columns, channels, taps]; without a width all columns are one panel, which is plain rows.
+  init(_ weight: WeightShape, width: Int?) {
+    self.init(
+      channels: weight.channels, rows: weight.rows, paddedRows: weight.rows, columns: weight.columns,
+      width: width ?? weight.columns, tapStride: 1, channelStride: weight.taps, columnStride: weight.rows)
+  }
+}
+
 extension KernelSet {
   func arrange(
     _ x: TensorView, to y: TensorView, _ arrangement: Arrangement, on queue: inout LaunchQueue
@@ -78,33 +113,5 @@ extension KernelSet {
         (a.paddedRows + work.packRows - 1) / work.packRows, (a.columns + a.width - 1) / a.width, a.batch,
       ],
       local: work.local(rank: 3))
-  }
-
-  func arrangeWeight(
-    _ w: WeightArrangement, _ x: TensorView, _ y: TensorView, on queue: inout LaunchQueue
-  ) throws {
-    // A column after another is a panel after another, one column wide.
-    let width =
-      switch w.layout {
-      case .rowMajor: w.columns
-      case .transposed: 1
-      case .panels(let width, _): width
-      }
-    let arrangement = Arrangement(
-      channels: w.channels, rows: w.taps * w.channels, paddedRows: w.taps * w.channels, columns: w.columns,
-      width: width, tapStride: w.tapStride, channelStride: w.channelStride, columnStride: w.columnStride)
-    try arrange(x, to: y, arrangement, on: &queue)
-  }
-
-  /// [panels, K, width] back to [K, columns].
-  func rows(fromPanels w: TensorView, columns: Int, on queue: inout LaunchQueue) throws -> TensorView {
-    let (panels, inner, width) = (w.shape[0], w.shape[1], w.shape[2])
-    let wide = try queue.temporary(TensorSpec([inner, panels, width], w.dtype))
-    try transpose([1, 0, 2], w, wide, on: &queue)
-    let flat = TensorView(
-      storage: wide.storage, offset: 0, spec: TensorSpec([inner, panels * width], w.dtype))
-    let result = try queue.temporary(TensorSpec([inner, columns], w.dtype))
-    try slice(Slice(starts: [0, 0], sizes: [inner, columns]), flat, result, on: &queue)
-    return result
   }
 }

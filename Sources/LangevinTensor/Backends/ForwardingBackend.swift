@@ -18,8 +18,18 @@ extension ForwardingBackend {
   public var memory: MemoryUse { base.memory }
 
   /// The base's.
-  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout {
-    base.weightLayout(use, columns: columns)
+  public func packedByteCount(_ shape: WeightShape, _ dtype: DType) -> Int? {
+    base.packedByteCount(shape, dtype)
+  }
+
+  /// Asks the base.
+  public func pack(_ source: TensorView, _ shape: WeightShape) throws -> TensorView {
+    try base.pack(source, shape)
+  }
+
+  /// Passed on to the base.
+  public func unpack(_ weight: TensorView, into output: TensorView) throws {
+    try base.unpack(weight, into: output)
   }
 
   /// Asks the base.

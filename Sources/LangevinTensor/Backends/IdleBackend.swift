@@ -13,8 +13,16 @@ extension IdleBackend {
   public var identity: BackendIdentity { BackendIdentity(title: "computes nothing") }
   /// Nothing in use, no limit.
   public var memory: MemoryUse { MemoryUse() }
-  /// Row-major: no layout is faster here.
-  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
+  /// The source's memory.
+  public func packedByteCount(_ shape: WeightShape, _ dtype: DType) -> Int? { nil }
+  /// The source's memory.
+  public func pack(_ source: TensorView, _ shape: WeightShape) throws -> TensorView {
+    TensorView(
+      storage: source.storage, offset: source.offset,
+      spec: TensorSpec([shape.rows, shape.columns], source.dtype))
+  }
+  /// Nothing happens.
+  public func unpack(_ weight: TensorView, into output: TensorView) throws {}
 
   /// A storage without memory.
   public func allocate(byteCount: Int) throws -> any Storage { EmptyStorage(byteCount) }

@@ -15,6 +15,8 @@ public final class Tape: Sendable {
     case watched
     case operation(Call)
     case recomputed(Recomputation)
+    /// The entry of a weight's source.
+    case packed(source: Int, WeightShape, Shape)
   }
 
   private struct Call: Sendable {
@@ -103,6 +105,14 @@ public final class Tape: Sendable {
     return traced
   }
 
+  /// A packed weight with its place on the tape.
+  func packed(_ source: Tensor, _ shape: WeightShape, _ packed: Tensor) -> Tensor {
+    guard let entry = source.trace?.entry else { return packed }
+    var traced = packed
+    traced.trace = append(.packed(source: entry, shape, source.shape), packed.spec)
+    return traced
+  }
+
   func recomputed(_ input: Tensor, _ source: Int, _ body: @escaping @Sendable (Tensor) throws -> Tensor)
     throws -> Tensor
   {
@@ -147,6 +157,10 @@ public final class Tape: Sendable {
   private func pass(_ gradient: Tensor, through entry: Entry, _ slots: inout [Int: Tensor]) throws {
     switch entry.step {
     case .watched: break
+    case .packed(let source, let shape, let checkpointShape):
+      // Products give a weight's gradient row by row.
+      let back = try gradient.reshaped([shape.taps, shape.channels, shape.columns]).transposed([2, 1, 0])
+      try add(back.reshaped(checkpointShape), to: source, &slots)
     case .recomputed(let recomputation):
       // Its steps go to the end of the tape, where the backward pass meets them next.
       var input = recomputation.input

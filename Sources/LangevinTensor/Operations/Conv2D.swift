@@ -1,5 +1,5 @@
 /// x [N, H, W, C] with W of logical shape [kernelHeight * kernelWidth * C, outputChannels], taps outermost;
-/// layout `.rowMajor` or `.panels`. Output [N, H', W', outputChannels].
+/// in any layout. Output [N, H', W', outputChannels].
 public struct Conv2D: Sendable, Hashable, Codable {
   /// Taps along each side.
   public var kernel: Extent2D
@@ -229,11 +229,9 @@ extension Conv2D: OperationDefinition {
     let columns = weight.extents(inputs[1].shape).columns
     return .own(inputs[0].shape.dimensions + [columns]) { values in
       let x = Shape(Array(values.dropLast()))
-      var smaller = self
-      let matrix: Shape
-      (smaller.weight, matrix) = weight.storing(rows: taps * x[3], columns: values[4])
+      let matrix = weight.storing(rows: taps * x[3], columns: values[4])
       let output = outputShape(x, columns: values[4])
-      return (.conv2d(smaller), [x, matrix] + epilogue.shapes(output: output))
+      return (.conv2d(self), [x, matrix] + epilogue.shapes(output: output))
     }
   }
 

@@ -4,11 +4,11 @@ public enum MatrixLayout: Sendable, Hashable, Codable {
   case rowMajor
   /// [N, K], as PyTorch's Linear keeps it.
   case transposed
-  /// [ceil(N / width), K, width] with zeros past the last column: a kernel reads one panel in sequence.
-  case panels(width: Int, columns: Int)
+  /// [K, N] in the form of the backend that packed it, which alone can read it.
+  case packed
 }
 
-/// A [..., M, K] (or [..., K, M] when transposed) times B. B of rank 2 (or panels) serves all of A's rows;
+/// A [..., M, K] (or [..., K, M] when transposed) times B. B of rank 2 serves all of A's rows;
 /// B with A's leading axes is a batched product. Output [..., M, N].
 public struct MatMul: Sendable, Hashable, Codable {
   /// A is stored as its transpose.
@@ -56,40 +56,28 @@ extension MatMul {
       : ProductSize(batch: 1, rows: lead * rows, inner: inner, columns: columns)
   }
 
-  private func isBatched(_ right: Shape) -> Bool {
-    if case .panels = self.right { false } else { right.rank > 2 }
-  }
+  private func isBatched(_ right: Shape) -> Bool { right.rank > 2 }
 }
 
 extension MatrixLayout {
   /// (K, N) of a right operand of this layout.
   public func extents(_ shape: Shape) -> (rows: Int, columns: Int) {
     switch self {
-    case .rowMajor: (shape[-2], shape[-1])
+    case .rowMajor, .packed: (shape[-2], shape[-1])
     case .transposed: (shape[-1], shape[-2])
-    case .panels(_, let columns): (shape[1], columns)
     }
   }
 
-  /// The layout and the shape of a matrix [K, N] that is stored as this one is.
-  func storing(rows: Int, columns: Int) -> (MatrixLayout, Shape) {
-    switch self {
-    case .rowMajor: (self, [rows, columns])
-    case .transposed: (self, [columns, rows])
-    case .panels(let width, _):
-      (.panels(width: width, columns: columns), [(columns + width - 1) / width, rows, width])
-    }
+  /// The shape of a matrix [K, N] of this layout.
+  public func storing(rows: Int, columns: Int) -> Shape {
+    self == .transposed ? [columns, rows] : [rows, columns]
   }
 
   /// As `extents`, of a shape that may not fit.
   func checkedExtents(_ index: Int, _ inputs: OperandSpecs) throws -> (rows: Int, columns: Int) {
     let shape = inputs[index]
     try inputs.require(shape.rank >= 2, "the right operand needs two axes")
-    if case .panels(let width, let columns) = self {
-      try inputs.require(
-        shape.rank == 3 && shape[2] == width && width > 0 && shape[0] == (columns + width - 1) / width,
-        "the right operand must be [\((columns + width - 1) / max(width, 1)), K, \(width)]")
-    }
+    try inputs.require(self != .packed || shape.rank == 2, "a packed right operand must be [K, N]")
     return extents(shape)
   }
 
@@ -98,10 +86,7 @@ extension MatrixLayout {
     switch self {
     case .rowMajor: return matrix
     case .transposed: return try matrix.transposingLastAxes()
-    case .panels(let width, let columns):
-      let (panels, rows) = (matrix.shape[0], matrix.shape[1])
-      return try matrix.transposed([1, 0, 2]).reshaped([rows, panels * width])
-        .sliced(starts: [0, 0], sizes: [rows, columns])
+    case .packed: return try matrix.device.unpack(matrix)
     }
   }
 }
@@ -169,6 +154,7 @@ extension MatMul: OperationDefinition {
 
   /// `s g B^T`, as A is stored.
   private func leftGradient(_ g: Tensor, _ b: Tensor, like a: Shape) throws -> Tensor {
+    let b = right == .packed ? try right.rowMajor(b) : b
     if transposeLeft {
       // B g^T, [K, N] x [N, M].
       return try b.matmul(g, transposeLeft: right == .transposed, right: .transposed, scale: scale)
@@ -208,12 +194,10 @@ extension MatMul: OperationDefinition {
     return .own(a.dimensions.dropLast(2) + [rows, right.extents(b).columns, inner]) { values in
       let batch = Array(values.dropLast(3))
       let (m, n, k) = (values[values.count - 3], values[values.count - 2], values[values.count - 1])
-      var smaller = self
-      let matrix: Shape
-      (smaller.right, matrix) = right.storing(rows: k, columns: n)
+      let matrix = right.storing(rows: k, columns: n)
       let left = Shape(batch + (transposeLeft ? [k, m] : [m, k]))
       let shapes = [left, hasOwnRight ? Shape(batch + matrix.dimensions) : matrix]
-      return (.matmul(smaller), shapes + epilogue.shapes(output: Shape(batch + [m, n])))
+      return (.matmul(self), shapes + epilogue.shapes(output: Shape(batch + [m, n])))
     }
   }
 

@@ -74,8 +74,6 @@ public enum Operation: Sendable, Hashable, Codable {
   /// One step of an optimizer on one parameter; inputs its state [4, ...], float32, the gradient [...] and what that is
   /// multiplied by, float32 [1] -> the new state. arXiv:1711.05101.
   case adamW(AdamW)
-  /// Reorders a checkpoint's weight into the right operand of `matmul` and `conv2d`.
-  case arrangeWeight(WeightArrangement)
   /// How many elements are NaN or infinite -> int32 [1].
   case nonFiniteCount
 
@@ -101,7 +99,6 @@ public enum Operation: Sendable, Hashable, Codable {
     case gegluGradient = "geglu_gradient"
     case embeddingGradient = "embedding_gradient"
     case adamW = "adam_w"
-    case arrangeWeight = "arrange_weight"
     case nonFiniteCount = "non_finite_count"
   }
 
@@ -142,7 +139,6 @@ public enum Operation: Sendable, Hashable, Codable {
     case .gegluGradient: GEGLUGradient()
     case .embeddingGradient(let rows): EmbeddingGradient(rows: rows)
     case .adamW(let step): step
-    case .arrangeWeight(let arrangement): arrangement
     case .nonFiniteCount: NonFiniteCount()
     }
   }
@@ -190,8 +186,7 @@ public enum Operation: Sendable, Hashable, Codable {
 
   /// The work of one call with operands that have passed shape inference.
   ///
-  /// A convolution's taps on padding count, a causal attention's hidden keys do not. Weights in panels count with
-  /// the zeros that fill the last panel.
+  /// A convolution's taps on padding count, a causal attention's hidden keys do not.
   public func work(inputs: [TensorSpec], output: TensorSpec) -> Work {
     definition.work(of: inputs, output: output)
   }

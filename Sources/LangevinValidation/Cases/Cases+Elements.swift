@@ -207,20 +207,6 @@ extension OperationCases {
           name("embedding", table, ids), .embedding, [table, ids], kinds: [.normal, .ids(table[0])],
           dtypes: [.float32, .int32]))
     }
-    let panels = [8, 32].map { MatrixLayout.panels(width: $0, columns: 13) }
-    for layout in [MatrixLayout.rowMajor, .transposed] + panels {
-      cases += [
-        OperationCase(
-          name("arrange_weight linear", layout), .arrangeWeight(.linear(13, 7, layout: layout)), [[13, 7]]),
-        OperationCase(
-          name("arrange_weight convolution", layout),
-          .arrangeWeight(.convolution(13, 5, taps: 9, layout: layout)), [[13, 5, 3, 3]]),
-        OperationCase(
-          name("arrange_weight sliced", layout), .arrangeWeight(.convolution(13, 5, taps: 9, layout: layout)),
-          [[13, 5, 3, 3]],
-          sliced: true),
-      ]
-    }
     cases += [
       OperationCase("transpose sliced", .transpose([0, 2, 1]), [[3, 5, 7]], sliced: true),
       OperationCase("broadcast sliced", .broadcast([4, 3, 5]), [[3, 1]], sliced: true),

@@ -112,16 +112,12 @@ extension OperationCases {
       (7, 31, 15), (8, 32, 16), (9, 33, 17), (63, 95, 31), (64, 96, 32), (65, 97, 33), (127, 63, 511),
       (128, 64, 512), (129, 65, 513), (71, 129, 1025),
     ] {
-      let panels = MatrixLayout.panels(width: 32, columns: n)
-      let rights: [(MatrixLayout, Shape)] = [
-        (.rowMajor, [k, n]), (.transposed, [n, k]), (panels, [(n + 31) / 32, k, 32]),
-      ]
-      for (right, shape) in rights {
+      for right in [MatrixLayout.rowMajor, .transposed, .packed] {
         let epilogue = Epilogue(bias: true, residual: true, activation: .gelu)
         cases.append(
           OperationCase(
             name("matmul tile", m, n, k, right), .matmul(MatMul(right: right, epilogue: epilogue)),
-            [[m, k], shape, [n], [m, n]]))
+            [[m, k], right.storing(rows: k, columns: n), [n], [m, n]]))
       }
     }
     for (x, n): (Shape, Int) in [
@@ -130,16 +126,14 @@ extension OperationCases {
       ([1, 16, 8, 57], 65),
     ] {
       let k = 9 * x[3]
-      let panels = MatrixLayout.panels(width: 32, columns: n)
-      let layouts: [(MatrixLayout, Shape)] = [(.rowMajor, [k, n]), (panels, [(n + 31) / 32, k, 32])]
-      for (layout, shape) in layouts {
+      for layout in [MatrixLayout.rowMajor, .packed] {
         let conv = Conv2D(
           kernel: Extent2D(height: 3, width: 3), padding: Padding2D(1), weight: layout,
           epilogue: Epilogue(bias: true, perImage: true, residual: true, activation: .silu))
         cases.append(
           OperationCase(
             name("conv2d tile", x, n, layout), .conv2d(conv),
-            [x, shape, [n], [x[0], n], [x[0], x[1], x[2], n]]))
+            [x, [k, n], [n], [x[0], n], [x[0], x[1], x[2], n]]))
       }
     }
     for (queries, keys, size) in [

@@ -24,12 +24,7 @@ extension OperationCases {
     right: MatrixLayout = .rowMajor, scale: Float = 1, epilogue: Epilogue = Epilogue(),
     sliced: Bool = false
   ) -> OperationCase {
-    let b: Shape =
-      switch right {
-      case .rowMajor: Shape((sharedRight ? [] : batch) + [k, n])
-      case .transposed: Shape((sharedRight ? [] : batch) + [n, k])
-      case .panels(let width, _): [(n + width - 1) / width, k, width]
-      }
+    let b = Shape((sharedRight ? [] : batch) + right.storing(rows: k, columns: n).dimensions)
     var shapes = [Shape(batch + (transposeLeft ? [k, m] : [m, k])), b]
     if epilogue.bias { shapes.append([n]) }
     if epilogue.residual { shapes.append(Shape(batch + [m, n])) }
@@ -51,11 +46,11 @@ extension OperationCases {
       cases.append(product(m, n, k, right: .transposed, scale: 0.25))
       cases.append(product(m, n, k, transposeLeft: true))
       cases.append(product(m, n, k, transposeLeft: true, right: .transposed))
-      for width in [4, 8, 16, 32] { cases.append(product(m, n, k, right: .panels(width: width, columns: n))) }
+      cases.append(product(m, n, k, right: .packed))
     }
     for epilogue in epilogues(perImage: false) {
       cases.append(product(19, 37, 23, scale: 0.5, epilogue: epilogue))
-      cases.append(product(19, 37, 23, right: .panels(width: 16, columns: 37), epilogue: epilogue))
+      cases.append(product(19, 37, 23, right: .packed, epilogue: epilogue))
       cases.append(product(150, 140, 130, epilogue: epilogue))
     }
     for transposeLeft in [false, true] {
@@ -73,7 +68,7 @@ extension OperationCases {
       product(4, 0, 3, epilogue: Epilogue(bias: true)), product(4, 3, 0, epilogue: Epilogue(bias: true)),
       product(33, 18, 21, epilogue: Epilogue(bias: true, residual: true), sliced: true),
       product(33, 18, 21, right: .transposed, sliced: true),
-      product(33, 18, 21, right: .panels(width: 8, columns: 18), sliced: true),
+      product(33, 18, 21, right: .packed, sliced: true),
       product(9, 11, 13, batch: [3], sharedRight: false, sliced: true),
     ]
     return cases
@@ -85,13 +80,7 @@ extension OperationCases {
     weight: MatrixLayout = .rowMajor, epilogue: Epilogue = Epilogue(), sliced: Bool = false
   ) -> OperationCase {
     let k = kernel.0 * kernel.1 * x[3]
-    let b: Shape =
-      switch weight {
-      case .rowMajor: [k, columns]
-      case .transposed: [columns, k]
-      case .panels(let width, _): [(columns + width - 1) / width, k, width]
-      }
-    var shapes = [x, b]
+    var shapes = [x, weight.storing(rows: k, columns: columns)]
     if epilogue.bias { shapes.append([columns]) }
     if epilogue.perImage { shapes.append([x[0], columns]) }
     if epilogue.residual {
@@ -126,7 +115,7 @@ extension OperationCases {
       convolution([1, 31, 33, 16], 24), convolution([2, 40, 40, 8], 12, epilogue: Epilogue(bias: true)),
       // Long loops in few work-items, as in the narrow middle of a UNet.
       convolution([2, 8, 8, 256], 128, epilogue: Epilogue(bias: true, perImage: true)),
-      convolution([1, 16, 16, 37], 35, weight: .panels(width: 16, columns: 35)),
+      convolution([1, 16, 16, 37], 35, weight: .packed),
       convolution([1, 16, 16, 37], 35, weight: .transposed),
       convolution([2, 3, 3, 40], 33, weight: .transposed),
       convolution(
@@ -138,7 +127,7 @@ extension OperationCases {
       cases.append(
         convolution([3, 4, 5, 6], 10, kernel: (1, 1), padding: Padding2D(0), epilogue: epilogue))
       cases.append(
-        convolution([2, 6, 7, 5], 20, stride: 2, weight: .panels(width: 8, columns: 20), epilogue: epilogue))
+        convolution([2, 6, 7, 5], 20, stride: 2, weight: .packed, epilogue: epilogue))
     }
     return cases
   }

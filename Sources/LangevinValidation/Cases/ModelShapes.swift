@@ -6,7 +6,7 @@ import enum LangevinTensor.Operation
 /// An operation that real models dispatch, with the shapes it has there. Recorded by `langevin harvest`, which
 /// runs the models on a backend that only looks at shapes.
 public struct ModelShape: Sendable, Hashable, Codable {
-  /// With row-major weights; parameters that differ from step to step are representative ones.
+  /// With packed weights; parameters that differ from step to step are representative ones.
   public var operation: Operation
   /// In float32, or int32 where the operation takes ids.
   public var inputs: [TensorSpec]
@@ -99,8 +99,7 @@ public struct ModelShapeCollector: Sendable {
   }
 }
 
-/// Computes nothing and holds nothing: every number is zero. It lets a model of any size run for its shapes. Cases
-/// are adapted to a device's layout when they run.
+/// Computes nothing and holds nothing: every number is zero. It lets a model of any size run for its shapes.
 public final class ShapeBackend: IdleBackend {
   public let name = "shapes"
 

@@ -74,37 +74,6 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
       size: size, sliced: sliced, models: models)
   }
 
-  /// This row with constant weights in the layout that a backend's models have them in; the table has rows.
-  public func adapted(to backend: any Backend) -> OperationCase {
-    guard size == .model else { return self }
-    var shapes = inputs.map(\.shape)
-    func panels(_ layout: MatrixLayout) -> Shape? {
-      switch layout {
-      case .rowMajor: nil
-      case .transposed: [shapes[1][1], shapes[1][0]]
-      case .panels(let width, let columns): [(columns + width - 1) / width, shapes[1][0], width]
-      }
-    }
-    switch operation {
-    case .matmul(var matmul) where matmul.right == .rowMajor && shapes[1].rank == 2:
-      matmul.right = backend.weightLayout(.linear, columns: shapes[1][1])
-      shapes[1] = panels(matmul.right) ?? shapes[1]
-      return replacing(.matmul(matmul), shapes)
-    case .conv2d(var conv) where conv.weight == .rowMajor:
-      conv.weight = backend.weightLayout(.convolution, columns: shapes[1][1])
-      shapes[1] = panels(conv.weight) ?? shapes[1]
-      return replacing(.conv2d(conv), shapes)
-    case .arrangeWeight(var arrangement):
-      let use: WeightUse = arrangement.taps > 1 ? .convolution : .linear
-      let layout = backend.weightLayout(use, columns: arrangement.columns)
-      // Linear weights are in that form already.
-      guard use == .convolution || layout != .transposed else { return self }
-      arrangement.layout = layout
-      return replacing(.arrangeWeight(arrangement), shapes)
-    default: return self
-    }
-  }
-
   /// The operation with float32 in it replaced by a floating-point dtype.
   public func operation(_ dtype: DType) -> Operation {
     if case .fill(let value, let spec) = operation, spec.dtype == .float32 {
@@ -134,9 +103,9 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
     operands(dtype: dtype, seed: seed).map(\.array)
   }
 
-  /// These inputs on a device; where the case is sliced, at an offset in a larger tensor.
+  /// These inputs on a device, a weight packed for it; where the case is sliced, at an offset in a larger tensor.
   public func tensors(_ arrays: [HostArray], on device: Device) throws -> [Tensor] {
-    try arrays.map { array in
+    let rowMajor = try arrays.map { array in
       guard sliced, array.shape.rank > 0 else { return try array.tensor(on: device) }
       let row = array.values.count / max(array.shape[0], 1)
       let larger = HostArray(
@@ -144,6 +113,7 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
         [Double](repeating: 7, count: row) + array.values + [Double](repeating: 9, count: row))
       return try larger.tensor(on: device).rows(1..<array.shape[0] + 1)
     }
+    return try operation.packing(rowMajor)
   }
 
   /// The inputs on a device.

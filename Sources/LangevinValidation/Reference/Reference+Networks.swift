@@ -113,9 +113,8 @@ extension Reference {
     return parallelMap(rows * columns) { i in
       let (row, column) = (i / columns, i % columns)
       switch layout {
-      case .rowMajor: return b.values[start + i]
+      case .rowMajor, .packed: return b.values[start + i]
       case .transposed: return b.values[start + column * rows + row]
-      case .panels(let width, _): return b.values[(column / width * rows + row) * width + column % width]
       }
     }
   }

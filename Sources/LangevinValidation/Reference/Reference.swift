@@ -102,7 +102,7 @@ public enum Reference {
     case .fill(let value, _):
       values = [Double](repeating: spec.dtype.round(Double(value)), count: spec.shape.count)
     case .nonFiniteCount: values = [Double(x.count { !$0.isFinite })]
-    case .embedding, .transpose, .broadcast, .slice, .concatenate, .pad, .upsampleNearest, .arrangeWeight:
+    case .embedding, .transpose, .broadcast, .slice, .concatenate, .pad, .upsampleNearest:
       values = moved(operation, inputs, spec)
     }
     return HostArray(spec, values)

@@ -32,7 +32,6 @@ public final class ReferenceBackend: Backend {
   // MARK: Backend
 
   public var memory: MemoryUse { MemoryUse() }
-  public func weightLayout(_ use: WeightUse, columns: Int) -> MatrixLayout { .rowMajor }
   public func allocate(byteCount: Int) throws -> any Storage { ReferenceStorage(byteCount: byteCount) }
 
   public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
@@ -47,6 +46,28 @@ public final class ReferenceBackend: Backend {
     throws
   {
     try Self.storage(storage).read(into: bytes, at: byteOffset)
+  }
+
+  public func packedByteCount(_ shape: WeightShape, _ dtype: DType) -> Int? {
+    shape.rows * shape.columns * dtype.byteCount
+  }
+
+  /// Row-major.
+  public func pack(_ source: TensorView, _ shape: WeightShape) throws -> TensorView {
+    let values = try Self.array(source).values
+    let spec = TensorSpec([shape.rows, shape.columns], source.dtype)
+    let matrix = (0..<spec.shape.count).map { element in
+      let (row, column) = (element / shape.columns, element % shape.columns)
+      let (tap, channel) = (row / shape.channels, row % shape.channels)
+      return values[(column * shape.channels + channel) * shape.taps + tap]
+    }
+    let storage = ReferenceStorage(byteCount: spec.byteCount)
+    try storage.set(HostArray(spec, matrix), at: 0)
+    return TensorView(storage: storage, offset: 0, spec: spec)
+  }
+
+  public func unpack(_ weight: TensorView, into output: TensorView) throws {
+    try Self.storage(output.storage).set(Self.array(weight), at: output.offset)
   }
 
   public func supports(_ operation: Operation, inputs: [TensorSpec]) -> Bool { true }

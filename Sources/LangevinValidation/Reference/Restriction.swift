@@ -52,9 +52,8 @@ struct Restriction {
     _ layout: MatrixLayout, _ row: Int, _ column: Int, rows: Int, columns: Int
   ) -> Int {
     switch layout {
-    case .rowMajor: row * columns + column
+    case .rowMajor, .packed: row * columns + column
     case .transposed: column * rows + row
-    case .panels(let width, _): (column / width * rows + row) * width + column % width
     }
   }
 
