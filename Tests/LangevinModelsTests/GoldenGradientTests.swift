@@ -120,8 +120,7 @@ import Testing
     },
   ]
 
-  // Packed weights pass no gradient yet, so OpenCL's processors wait.
-  @Test(arguments: losses.keys.sorted(), Setting.all.filter { $0.device.name == "cpu" })
+  @Test(arguments: losses.keys.sorted(), Setting.all)
   func everyParameterAndInput(name: String, setting: Setting) throws {
     let folder = Fixture.root.appending(path: "gradients")
     let index = try JSONDecoder().decode(

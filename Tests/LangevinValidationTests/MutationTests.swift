@@ -130,11 +130,14 @@ extension Mutant {
           )),
         Mutant(
           "the mean is rounded before it is subtracted", .norm, family, .groupNorm,
-          ("LOAD(beta, beta0 + c) - rest * scale;", "LOAD(beta, beta0 + c);")),
+          ("LOAD(beta, beta0 + c) - statistics.y * scale;", "LOAD(beta, beta0 + c);")),
         Mutant(
           "the mean is in the shift", .norm, family, .groupNorm,
-          ("coefficients[c] = mean;", "coefficients[c] = 0.0f;"),
-          ("LOAD(beta, beta0 + c) - rest * scale;", "LOAD(beta, beta0 + c) - (mean + rest) * scale;")),
+          ("coefficients[c] = statistics.x;", "coefficients[c] = 0.0f;"),
+          (
+            "LOAD(beta, beta0 + c) - statistics.y * scale;",
+            "LOAD(beta, beta0 + c) - (statistics.x + statistics.y) * scale;"
+          )),
         Mutant(
           "the means of chunks are rounded", .norm, family, .groupNorm,
           ("vstoreV(rest, rests);", "vstoreV(0.0f * rest, rests);")),
@@ -178,8 +181,8 @@ extension Mutant {
     Mutant(
       "the halves are exchanged", .elementwise, .cpu, .geglu,
       (
-        "load_some(x, i, LEFT) * gelu_v(load_some(x, width + i, LEFT))",
-        "load_some(x, width + i, LEFT) * gelu_v(load_some(x, i, LEFT))"
+        "load_part(x, i, LEFT) * gelu_v(load_part(x, width + i, LEFT))",
+        "load_part(x, width + i, LEFT) * gelu_v(load_part(x, i, LEFT))"
       )),
     Mutant(
       "the second of a pair is turned the other way", .elementwise, .cpu, .rotary,
@@ -194,8 +197,8 @@ extension Mutant {
     Mutant(
       "a tail is one element too long", .elementwise, .cpu, .unary,
       (
-        "for (int j = 0; j < left; ++j) STORE(t[j], p, i + j);",
-        "for (int j = 0; j <= left; ++j) STORE(t[j], p, i + j);"
+        "for (int j = 0; j < left; ++j) store(t[j], p, i + j);",
+        "for (int j = 0; j <= left; ++j) store(t[j], p, i + j);"
       )),
     Mutant(
       "half precision is cut off, not rounded", .cast, .cpu, .cast, ("vstore_half16_rte", "vstore_half16_rtz")
