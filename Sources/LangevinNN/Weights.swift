@@ -66,6 +66,15 @@ public struct Weights: Sendable {
     return origin.names.contains(full) || origin.names.contains { $0.hasPrefix(full + ".") }
   }
 
+  /// The extent of a tensor along an axis. Throws `WeightError.missing` where there is no tensor or no axis.
+  func extent(of name: String, axis: Int) throws -> Int {
+    let full = fullName(name)
+    guard let shape = origin.source.spec(of: full)?.shape, axis < shape.rank else {
+      throw WeightError.missing(name: full, source: origin.source.description)
+    }
+    return shape[axis]
+  }
+
   // MARK: Loading
 
   /// A parameter of exactly this shape. Throws `WeightError`, and what reading and allocating throw.

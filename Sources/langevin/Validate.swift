@@ -143,9 +143,11 @@ struct Validate: ParsableCommand {
       return operation.name == op || operation.kind.rawValue == op
     }
     guard chosen.isEmpty else { return chosen }
-    let names = Set(cases.map { $0.operation(.float32).name }).sorted().joined(separator: ", ")
+    let operations = cases.map { $0.operation(.float32) }
+    let names = Set(operations.filter { !$0.isGradient }.map(\.name)).sorted().joined(separator: ", ")
+    let gradients = operations.contains(where: \.isGradient) ? ", and gradients such as silu_gradient" : ""
     throw ValidationError(
-      "there is no operation '\(op)' in the shapes '\(shapes.rawValue)'; there are: \(names)")
+      "there is no operation '\(op)' in the shapes '\(shapes.rawValue)'; there are: \(names)\(gradients)")
   }
 
   /// Text of a replay or a file's.

@@ -12,6 +12,8 @@ import Testing
   private struct Index: Decodable {
     let config: String
     let weights: String
+    /// Of adapters, what they are added to.
+    let base: String?
     let loss: Double
     let unreached: [String]
     let vanishing: [String]
@@ -75,6 +77,12 @@ import Testing
         model.picture("sample"), timesteps: model.floats("timesteps"), context: model("context"))
       return try meanSquare(output, model.picture("noise"))
     },
+    "lora": { model in
+      let unet = try UNet2DConditionModel(UNet2DConditionConfig(model.config), model.weights)
+      let output = try unet(
+        model.picture("sample"), timesteps: model.floats("timesteps"), context: model("context"))
+      return try meanSquare(output, model.picture("noise"))
+    },
     "unet_scale_shift": { model in
       let unet = try UNet2DConditionModel(UNet2DConditionConfig(model.config), model.weights)
       let conditioning = UNetConditioning(
@@ -127,8 +135,15 @@ import Testing
       Index.self, from: Data(contentsOf: folder.appending(path: "\(name).json")))
     let file = try SafetensorsFile(url: folder.appending(path: "\(name).safetensors"))
     let tape = Tape()
-    let source = WatchedWeights(
+    let watched = WatchedWeights(
       try SafetensorsFile(url: Fixture.root.appending(path: index.weights)), by: tape)
+    // The base of adapters is frozen.
+    let source: any WeightSource =
+      try index.base.map { base in
+        AdaptedWeights(
+          try SafetensorsFile(url: Fixture.root.appending(path: base)), adapters: watched, prefix: "unet.",
+          alpha: 8)
+      } ?? watched
     let model = Model(
       file, config: try ConfigObject(json: Data(contentsOf: Fixture.root.appending(path: index.config))),
       weights: Weights(source, on: setting.device, as: setting.dtype), tape: tape, setting)
@@ -140,7 +155,7 @@ import Testing
     // Gradients in float16 underflow unless they are scaled up.
     let scale: Float = setting.dtype == .float32 ? 1 : 1024
     let leaves = Dictionary(
-      uniqueKeysWithValues: source.parameters.map { ("gradient.\($0)", $1) }
+      uniqueKeysWithValues: watched.parameters.map { ("gradient.\($0)", $1) }
         + model.leaves.withLock { $0 }.map { ("inputGradient.\($0)", $1) })
     let keys = leaves.keys.sorted()
     let gradients = try tape.gradients(of: loss, scale: scale, at: keys.compactMap { leaves[$0] })
