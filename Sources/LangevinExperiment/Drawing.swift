@@ -11,7 +11,7 @@ enum Color: String {
   case ink = "#222222"
 }
 
-/// An SVG picture that is put together from panels.
+/// An SVG picture that is put together from parts.
 struct Drawing {
   let width, height: Double
   private var elements: [String] = []

@@ -10,6 +10,11 @@ public struct Weights: Sendable {
   /// Dotted, without a dot at its end; empty at the root.
   public let path: String
 
+  private struct Loaded: Sendable {
+    var entries: [String: Parameters.Entry] = [:]
+    var names: [String] = []
+  }
+
   private final class Origin: Sendable {
     let source: any WeightSource
     let names: Set<String>
@@ -17,6 +22,7 @@ public struct Weights: Sendable {
     let dtype: DType
     let component: String
     let used = Mutex<Set<String>>([])
+    let loaded = Mutex(Loaded())
 
     init(_ source: any WeightSource, on device: Device, as dtype: DType, component: String) {
       self.source = source
@@ -87,7 +93,9 @@ public struct Weights: Sendable {
   /// Throws as `tensor` does.
   public func linear(_ name: String = "weight", inputs: Int, outputs: Int) throws -> Weight {
     let weight = try tensor(name, anyOf: [[outputs, inputs], [outputs, inputs, 1, 1]])
-    return try layer(layerPath) { try Weight(linear: weight.reshaped([outputs, inputs])) }
+    let packed = try layer(layerPath) { try Weight(linear: weight.reshaped([outputs, inputs])) }
+    hold(name, .weight(packed))
+    return packed
   }
 
   /// Loads PyTorch's Conv2d weight [outputs, inputs, height, width], for a 1x1 kernel also [outputs, inputs].
@@ -99,7 +107,9 @@ public struct Weights: Sendable {
     let shape: Shape = [outputs, inputs, kernel.height, kernel.width]
     let isPointwise = kernel == Extent2D(height: 1, width: 1)
     let weight = try tensor(name, anyOf: isPointwise ? [shape, [outputs, inputs]] : [shape])
-    return try layer(layerPath) { try Weight(convolution: weight.reshaped(shape)) }
+    let packed = try layer(layerPath) { try Weight(convolution: weight.reshaped(shape)) }
+    hold(name, .weight(packed))
+    return packed
   }
 
   /// Loads PyTorch's Conv3d weight [outputs, inputs, frames, height, width] as one matrix a frame.
@@ -109,13 +119,15 @@ public struct Weights: Sendable {
     _ name: String = "weight", inputs: Int, outputs: Int, frames: Int, kernel: Extent2D
   ) throws -> [Weight] {
     let weight = try tensor(name, [outputs, inputs, frames, kernel.height, kernel.width])
-    return try layer(layerPath) {
+    let packed = try layer(layerPath) {
       let rows = try weight.reshaped([outputs * inputs, frames, kernel.height * kernel.width])
       return try (0..<frames).map {
         let tap = frames == 1 ? rows : try rows.sliced($0..<$0 + 1, axis: 1)
         return try Weight(convolution: tap.reshaped([outputs, inputs, kernel.height, kernel.width]))
       }
     }
+    hold(name, .frames(packed))
+    return packed
   }
 
   private func tensor(_ name: String, anyOf shapes: [Shape]) throws -> Tensor {
@@ -135,9 +147,28 @@ public struct Weights: Sendable {
         name: full, expected: shapes[0], got: spec.shape, source: source.description)
     }
     origin.used.withLock { _ = $0.insert(full) }
-    return try layer(layerPath) {
+    let tensor = try layer(layerPath) {
       try source.load(full, on: origin.device).cast(to: origin.dtype)
     }
+    origin.loaded.withLock { loaded in
+      if loaded.entries[full] == nil { loaded.names.append(full) }
+      loaded.entries[full] = Parameters.Entry(spec: tensor.spec, held: .tensor(tensor))
+    }
+    return tensor
+  }
+
+  /// A parameter that is held in another form than it was read in, which would take memory of its own.
+  private func hold(_ name: String, _ held: Parameters.Held) {
+    let full = fullName(name)
+    origin.loaded.withLock { $0.entries[full]?.held = held }
+  }
+
+  /// What was loaded so far at and below this path, under its full names.
+  public var parameters: Parameters {
+    let loaded = origin.loaded.withLock { $0 }
+    let names = loaded.names.filter { isBelow($0) }
+    return Parameters(
+      loaded.entries.filter { isBelow($0.key) }, names: names, of: origin.source.description)
   }
 
   // MARK: Completeness
