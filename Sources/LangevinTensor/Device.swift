@@ -65,7 +65,7 @@ public final class Device: Sendable {
       if backend.supports(operation, inputs: specs) {
         try backend.execute(operation, inputs: inputs.map(\.view), output: output.view)
       } else {
-        try fallBack(operation.onRowMajor, inputs: operation.unpacking(inputs), output: output)
+        try fallBack(operation, inputs: inputs, output: output)
       }
     }
     let (audit, observer) = state.withLock { ($0.audit, $0.observer) }
@@ -76,12 +76,12 @@ public final class Device: Sendable {
 
   /// The operation by simpler ones, in float32 with one rounding at the end as all arithmetic is; nil for a primitive.
   private func decompose(_ operation: Operation, _ inputs: [Tensor], output: TensorSpec) throws -> Tensor? {
-    let rowMajor = operation.onRowMajor
-    guard let decomposition = rowMajor.definition.decomposition else { return nil }
-    state.withLock { $0.decompositions[operation.name, default: 0] += 1 }
-    let wide = try operation.unpacking(inputs).map {
-      $0.dtype.isFloatingPoint ? try $0.cast(to: .float32) : $0
+    if operation.packedInput != nil {
+      return try apply(operation.onRowMajor, operation.unpacking(inputs))
     }
+    guard let decomposition = operation.definition.decomposition else { return nil }
+    state.withLock { $0.decompositions[operation.name, default: 0] += 1 }
+    let wide = try inputs.map { $0.dtype.isFloatingPoint ? try $0.cast(to: .float32) : $0 }
     return try decomposition(wide).cast(to: output.dtype)
   }
 

@@ -81,10 +81,11 @@ extension Device {
     return tape.packed(source, shape, packed)
   }
 
-  /// Row-major, a constant.
+  /// Row-major. On a tape it is the same variable: a packed weight's gradient is row-major.
   func unpack(_ packed: Tensor) throws -> Tensor {
-    let output = try Tensor(uninitialized: packed.spec, on: self)
+    var output = try Tensor(uninitialized: packed.spec, on: self)
     if packed.shape.count > 0 { try backend.unpack(packed.view, into: output.view) }
+    output.trace = packed.trace
     return output
   }
 }

@@ -109,7 +109,7 @@ import Testing
   @Test func theFullSizeModelIsDescribedInFull() throws {
     let (name, checkpoint) = try RandomModel.open("sd15-random")
     #expect(name == "sd15-random")
-    for suite in BenchSuite.allCases where ![.ops, .transformer].contains(suite) {
+    for suite in BenchSuite.allCases where ![.ops, .transformer, .gradients].contains(suite) {
       #expect(try !BenchWorkload.model(suite, checkpoint, dtype: .float16).isEmpty)
     }
     #expect(throws: CheckpointError.self) { try RandomModel.open("/nowhere") }

@@ -37,6 +37,15 @@ final class CountingBackend: ForwardingBackend {
     TensorView(storage: unwrapped(view.storage), offset: view.offset, spec: view.spec)
   }
 
+  func pack(_ source: TensorView, _ shape: WeightShape) throws -> TensorView {
+    let packed = try base.pack(unwrapped(source), shape)
+    // What shares the source's memory is no memory of its own.
+    let storage = packedByteCount(shape, source.dtype) == nil ? source.storage : Counted(packed.storage, self)
+    return TensorView(storage: storage, offset: packed.offset, spec: packed.spec)
+  }
+  func unpack(_ weight: TensorView, into output: TensorView) throws {
+    try base.unpack(unwrapped(weight), into: unwrapped(output))
+  }
   func allocate(byteCount: Int) throws -> any Storage {
     Counted(try base.allocate(byteCount: byteCount), self)
   }
