@@ -4,7 +4,9 @@ import LangevinTensor
 ///
 /// A checkpoint has it beside the layer's `weight`: `lora_A.weight` [rank, inputs], `lora_B.weight` [outputs, rank] as PEFT names
 /// them, and `lora_alpha` [], which divided by the rank is the scale; without it the scale is 1.
-struct Adapter: Sendable {
+///
+/// A class, since most layers have none and should stay small.
+final class Adapter: Sendable {
   /// A.
   private let down: Weight
   /// B.
