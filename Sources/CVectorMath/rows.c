@@ -98,6 +98,20 @@ void vm_add_to_doubles(const float *x, double *sums, size_t n) {
   for (size_t i = 0; i < n; i++) sums[i] += x[i];
 }
 
+// Eight rows are summed in float and these sums in double.
+VECTORISED
+void vm_add_rows_to_doubles(const float *x, size_t stride, size_t rows, double *sums, size_t n) {
+  size_t r = 0;
+  for (; r + 8 <= rows; r += 8, x += 8 * stride)
+    for (size_t i = 0; i < n; i++) {
+#define VALUE(k) x[(k) * stride + i]
+      sums[i] += SUM8(VALUE);
+#undef VALUE
+    }
+  for (; r < rows; r++, x += stride)
+    for (size_t i = 0; i < n; i++) sums[i] += x[i];
+}
+
 // out = exp(x - maximum); returns the sum.
 VECTORISED
 static float exp_and_sum(const float *x, float maximum, float *out, size_t n) {

@@ -85,7 +85,7 @@ public final class CPUBackend: Backend {
     case .geglu: try arithmetic { geglu($0[0], $1) }
     case .binary(let function): try arithmetic { binary(function, $0[0], $0[1], $1) }
     case .linearCombination(let coefficients): try arithmetic { linearCombination(coefficients, $0, $1) }
-    case .reduce(let reduce): try arithmetic { self.reduce(reduce, $0[0], $1) }
+    case .reduce(let reduce): try arithmetic { try self.reduce(reduce, $0[0], $1) }
     case .embedding: try embedding(x[0], x[1], y)
     case .transpose(let permutation): transpose(permutation, x[0], y)
     case .broadcast: broadcast(x[0], y)

@@ -3,7 +3,7 @@ import LangevinTensor
 
 extension CPUBackend {
   /// Sums and means accumulate in double precision.
-  func reduce(_ reduce: Reduce, _ x: FloatArray, _ y: MutableFloatArray) {
+  func reduce(_ reduce: Reduce, _ x: FloatArray, _ y: MutableFloatArray) throws {
     let rank = x.shape.rank
     let reduced = Set(reduce.axes)
     let strides = x.shape.strides
@@ -16,6 +16,12 @@ extension CPUBackend {
     let outer = offsets(kept.map { x.shape[$0] }, kept.map { strides[$0] })
     let total = Double(reduce.axes.reduce(1) { $0 * x.shape[$1] })
     let divisor = reduce.kind == .mean ? total : 1
+    let step = inner.count > 1 ? inner[1] : 0
+    if reduce.kind == .sum || reduce.kind == .mean, !isInner, inner.count >= 32,
+      inner.indices.allSatisfy({ inner[$0] == $0 * step })
+    {
+      return try sumRows(x.pointer, outer, rows: inner.count, step: step, run, divisor, y.pointer)
+    }
 
     parallelFor(outer.count, grain: max(elementGrain / max(run * inner.count, 1), 1)) { _, range in
       withUnsafeTemporaryAllocation(of: Double.self, capacity: run) { sums in
@@ -42,6 +48,36 @@ extension CPUBackend {
         }
       }
     }
+  }
+
+  /// Sums of many rows, `step` apart, for each place of `outer`: chunks of rows, whose size only the shape decides, are
+  /// summed on all cores and added in their order.
+  private func sumRows(
+    _ x: UnsafePointer<Float>, _ outer: [Int], rows: Int, step: Int, _ width: Int, _ divisor: Double,
+    _ y: UnsafeMutablePointer<Float>
+  ) throws {
+    let chunk = max((rows + 63) / 64, min(rows, max(elementGrain / max(width, 1) / 8 * 8, 8)))
+    let chunks = (rows + chunk - 1) / chunk
+    let storage = try pool.allocate(byteCount: outer.count * chunks * width * 8)
+    let sums = storage.pointer.assumingMemoryBound(to: Double.self)
+    parallelFor(outer.count * chunks, grain: max(elementGrain / max(chunk * width, 1), 1)) { _, range in
+      for task in range {
+        let (place, first) = (task / chunks, task % chunks * chunk)
+        let sum = sums + task * width
+        sum.update(repeating: 0, count: width)
+        vm_add_rows_to_doubles(x + outer[place] + first * step, step, min(chunk, rows - first), sum, width)
+      }
+    }
+    parallelFor(outer.count, grain: max(elementGrain / max(chunks * width, 1), 1)) { _, range in
+      for place in range {
+        let first = sums + place * chunks * width
+        for j in 0..<width {
+          let sum = (1..<chunks).reduce(first[j]) { $0 + first[$1 * width + j] }
+          y[place * width + j] = Float(sum / divisor)
+        }
+      }
+    }
+    withExtendedLifetime(storage) {}
   }
 
   /// Where the elements of an index space lie, in row-major order.

@@ -68,6 +68,8 @@ double vm_sum(const float *x, size_t n);
 float vm_minimum(const float *x, size_t n);
 float vm_maximum(const float *x, size_t n);
 void vm_add_to_doubles(const float *x, double *sums, size_t n);
+// As that for `rows` rows.
+void vm_add_rows_to_doubles(const float *x, size_t stride, size_t rows, double *sums, size_t n);
 
 // Group norm over `pixels` rows of `channels` (rows.c). Writes each group's mean and sum of squared
 // deviations; `scratch` holds 3 * channels doubles. Quickest where `pixels` is a multiple of 8.
