@@ -120,13 +120,13 @@ extension Reference {
         activation = .identity
         group = { $0 / shape[-1] }
         moments = (0..<x.values.count / max(shape[-1], 1)).map { row in
-          let line = x_row(inputs[0], row)
+          let line = rowOf(inputs[0], row)
           let square = line.reduce(0) { $0 + $1 * $1 } / Double(line.count)
           return (0, 1 / (square + Double(epsilon)).squareRoot())
         }
         isCentred = false
       }
-      func x_row(_ x: HostArray, _ row: Int) -> ArraySlice<Double> {
+      func rowOf(_ x: HostArray, _ row: Int) -> ArraySlice<Double> {
         x.values[row * x.shape[-1]..<(row + 1) * x.shape[-1]]
       }
     }

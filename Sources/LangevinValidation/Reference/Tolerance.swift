@@ -118,9 +118,10 @@ enum Tolerance {
       }
     }
     let meansError = meanErrors(scaled) { abs(gamma($0)) * innerError($0) + u * abs(scaled($0)) }
-    let slopesError = meanErrors({ scaled($0) * norm.standardized($0) }) { i in
+    func slope(_ i: Int) -> Double { scaled(i) * norm.standardized(i) }
+    let slopesError = meanErrors(slope) { i in
       abs(gamma(i) * norm.standardized(i)) * innerError(i) + abs(scaled(i)) * standardError(i)
-        + 2 * u * abs(scaled(i) * norm.standardized(i))
+        + 2 * u * abs(slope(i))
     }
     var bounds = parallelMap(norm.x.values.count) { i in
       let (group, y) = (norm.group(i), norm.standardized(i))
@@ -142,7 +143,8 @@ enum Tolerance {
       }
     }
     let shared = norm.channelSums { abs(norm.inner($0)) * (norm.isCentred ? meanError * u : 0) }
-    let gammas = channelBounds({ norm.inner($0) * norm.standardized($0) }) { i in
+    func ofGamma(_ i: Int) -> Double { norm.inner(i) * norm.standardized(i) }
+    let gammas = channelBounds(ofGamma) { i in
       abs(norm.standardized(i)) * innerError(i) + abs(norm.inner(i)) * standardError(i)
     }
     let betas = channelBounds(norm.inner, innerError)
