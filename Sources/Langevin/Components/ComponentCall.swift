@@ -57,7 +57,12 @@ public struct ComponentCall: Sendable {
   /// arrives at are left out.
   ///
   /// - Parameters:
+  ///   - name: as `load` takes it.
+  ///   - url: a model, or the folder of one component.
+  ///   - inputs: a file with the component's inputs.
   ///   - cotangents: a file with a tensor for each output that counts, under its name and of its shape.
+  ///   - device: where it computes.
+  ///   - dtype: in which weights and activations are stored; gradients are float32.
   ///   - scale: what the sum is multiplied by and the gradients are divided by; float16 underflows without.
   ///
   /// Throws as `load` does, and `GradientError`.
