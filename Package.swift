@@ -68,12 +68,15 @@ let package = Package(
       name: "LangevinModels", dependencies: ["LangevinNN", "LangevinJSON"],
       resources: [.embedInCode("T5/html-entities.txt")]),
 
-    // Where backends, models and samplers meet.
+    // Optimizers and the loop that trains; knows no model, no file and no device.
+    .target(name: "LangevinTraining", dependencies: ["LangevinTensor", "LangevinNN"]),
+
+    // Where backends, models, samplers and training meet.
     .target(
       name: "Langevin",
       dependencies: [
         "LangevinTensor", "LangevinCPU", "LangevinOpenCL", "LangevinNN", "LangevinDiffusion",
-        "LangevinModels", "LangevinJSON", "CSPNG", "CTurboJPEG", "CWebP",
+        "LangevinModels", "LangevinTraining", "LangevinJSON", "CSPNG", "CTurboJPEG", "CWebP",
         .product(name: "Logging", package: "swift-log"),
       ],
       resources: [.copy("Resources")]),
@@ -117,6 +120,12 @@ let package = Package(
         "LangevinTensor", "LangevinValidation",
       ]),
 
+    .testTarget(
+      name: "LangevinTrainingTests",
+      dependencies: [
+        "Langevin", "LangevinCPU", "LangevinJSON", "LangevinModels", "LangevinNN", "LangevinOpenCL",
+        "LangevinTensor", "LangevinTraining",
+      ]),
     .testTarget(
       name: "LangevinCPUTests", dependencies: ["LangevinTensor", "LangevinCPU", "LangevinValidation"]),
     .testTarget(

@@ -5,3 +5,4 @@
 @_exported import LangevinNN
 @_exported import LangevinOpenCL
 @_exported import LangevinTensor
+@_exported import LangevinTraining
