@@ -6,10 +6,14 @@ import Synchronization
 public final class WatchedWeights: WeightSource {
   private let source: any WeightSource
   private let tape: Tape
+  private let isWatched: @Sendable (String) -> Bool
   private let read = Mutex<[String: Tensor]>([:])
 
-  /// The parameters of a source as variables of a tape.
-  public init(_ source: any WeightSource, by tape: Tape) { (self.source, self.tape) = (source, tape) }
+  /// The parameters of a source, or some of them, as variables of a tape.
+  public init(
+    _ source: any WeightSource, by tape: Tape,
+    where isWatched: @escaping @Sendable (String) -> Bool = { _ in true }
+  ) { (self.source, self.tape, self.isWatched) = (source, tape, isWatched) }
 
   /// The source's.
   public var names: [String] { source.names }
@@ -22,8 +26,9 @@ public final class WatchedWeights: WeightSource {
     source.spec(of: name, expecting: shape)
   }
 
-  /// The parameter as a variable; the same one each time.
+  /// The parameter as a variable, the same one each time; what is not watched comes as the source has it.
   public func load(_ name: String, on device: Device) throws -> Tensor {
+    guard isWatched(name) else { return try source.load(name, on: device) }
     if let known = read.withLock({ $0[name] }) { return known }
     let parameter = tape.watch(try source.load(name, on: device).cast(to: .float32))
     return read.withLock { read in
