@@ -75,6 +75,9 @@ public enum OutputFile {
     return try body()
   }
 
+  /// Makes a folder and those around it, where they are missing. Throws `ImageError.unwritable`.
+  static func makeFolder(_ url: URL) throws { try makeFolder(url.path, url) }
+
   static func unwritable(_ url: URL, _ code: Int32 = errno) -> ImageError {
     .unwritable(path: url.path, reason: String(cString: strerror(code)))
   }
