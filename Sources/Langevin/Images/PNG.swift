@@ -86,13 +86,22 @@ extension Picture {
   /// Texts that Latin-1 can hold become tEXt chunks, the others iTXt, as other writers do. Throws
   /// `ImageError.unwritable`.
   public func writePNG(to url: URL, texts: [(keyword: String, text: String)] = []) throws {
+    try withPNG(for: url.path, texts: texts) { try OutputFile.write($0, to: url) }
+  }
+
+  /// Lends the bytes of a PNG file to `body`. Throws `ImageError.unwritable`, with the path that they are for, and what
+  /// `body` throws.
+  func withPNG<Result>(
+    for path: String, texts: [(keyword: String, text: String)],
+    _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) throws -> Result {
     guard let context = spng_ctx_new(Int32(SPNG_CTX_ENCODER.rawValue)) else {
-      throw ImageError.unwritable(path: url.path, reason: "out of memory")
+      throw ImageError.unwritable(path: path, reason: "out of memory")
     }
     defer { spng_ctx_free(context) }
     func check(_ code: Int32) throws {
       if code != 0 {
-        throw ImageError.unwritable(path: url.path, reason: String(cString: spng_strerror(code)))
+        throw ImageError.unwritable(path: path, reason: String(cString: spng_strerror(code)))
       }
     }
     try check(spng_set_option(context, SPNG_ENCODE_TO_BUFFER, 1))
@@ -115,10 +124,10 @@ extension Picture {
     var code: Int32 = 0
     guard let buffer = spng_get_png_buffer(context, &size, &code) else {
       try check(code)
-      throw ImageError.unwritable(path: url.path, reason: "the encoder gave no data")
+      throw ImageError.unwritable(path: path, reason: "the encoder gave no data")
     }
     defer { Foundation.free(buffer) }
-    try OutputFile.write(UnsafeRawBufferPointer(start: buffer, count: size), to: url)
+    return try body(UnsafeRawBufferPointer(start: buffer, count: size))
   }
 }
 
