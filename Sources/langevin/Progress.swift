@@ -48,7 +48,7 @@ struct ProgressDisplay {
     let pace = steady.reduce(0, +) / Double(steady.count)
     let left = pace * Double(total - step + (count - image - 1) * total)
     let title = count > 1 ? "picture \(image + 1) of \(count), step" : "step"
-    let figures = String(format: "%.2f s/step, %@ left", pace, ProgressDisplay.duration(left))
+    let figures = String(format: "%.2f s/step, %@ left", pace, TrainingProgress.duration(left))
     if isTerminal {
       let width = 24
       let done = step * width / max(total, 1)
@@ -65,12 +65,5 @@ struct ProgressDisplay {
   mutating func close() {
     if barIsOpen { Output.endBar() }
     barIsOpen = false
-  }
-
-  private static func duration(_ seconds: Double) -> String {
-    let whole = Int(seconds.rounded(.up))
-    return whole >= 3600
-      ? String(format: "%d:%02d:%02d", whole / 3600, whole / 60 % 60, whole % 60)
-      : String(format: "%d:%02d", whole / 60, whole % 60)
   }
 }
