@@ -1,0 +1,126 @@
+"""Draws the pictures and captions that the emoji model is trained on.
+
+usage: make_data.py OUT [--size 128]
+
+OUT/emoji/ and OUT/held-out/ are folders of PNG files with metadata.jsonl, as Hugging Face's imagefolder has it:
+`file_name`, `text` (a list of {"text", "weight"}) and `weight`, the picture's share of what is drawn.
+Nothing is random: the checksum printed at the end depends on the packages in README.md alone."""
+import argparse
+import hashlib
+import json
+import pathlib
+import re
+
+from PIL import Image
+
+import accessories
+import captions
+import noto
+
+HERE = pathlib.Path(__file__).parent
+WHITE = (255, 255, 255)
+# What is drawn how often. A tone's share of its group keeps near-duplicates from using up the training.
+PLAIN, TONES, LISTED, COMPOSED, COLOURED = 0.75, 5, 2.0, 0.8, 0.8
+
+
+def read(name):
+    return json.loads((HERE / name).read_text())
+
+
+def on_white(picture, size):
+    flat = Image.new("RGBA", picture.size, WHITE + (255,))
+    flat.alpha_composite(picture)
+    flat = flat.convert("RGB")
+    return flat if flat.width == size else flat.resize((size, size), Image.LANCZOS)
+
+
+def emoji_rows(emoji, attributes):
+    """A row for each emoji of the font. A group is an emoji and its skin tones."""
+    writer = captions.Writer(emoji, attributes)
+    listed = set(read("favourites.json"))
+    tones = {}
+    for e in emoji.values():
+        tones[e.group] = tones.get(e.group, 0) + (e.tone is not None)
+    for e in emoji.values():
+        share = LISTED if e.group in listed else 1.0
+        if tones[e.group]:
+            share *= PLAIN if e.tone is None else (1 - PLAIN) / tones[e.group]
+        yield e.name, e.picture, writer.texts(e), share
+
+
+def combination_rows(emoji, compose):
+    """Things with an accessory, then things in another colour: (thing, part), picture, texts, weight."""
+    things = dict(compose["things"])
+    for heart in compose["hearts"]:
+        things[heart] = things["red heart"]
+    worn = accessories.wardrobe(emoji, compose["accessories"])
+    for thing, place in things.items():
+        for key, accessory in compose["accessories"].items():
+            if thing in compose["hearts"] and key not in compose["heart accessories"]:
+                continue
+            if accessory["where"] == "eyes" and place[3] is None:
+                continue
+            picture = accessories.wear(emoji[thing].picture, place, worn[key], accessory)
+            texts = captions.wearing(thing, compose["short"].get(thing), accessory["text"], key)
+            yield (thing, key), picture, texts, COMPOSED
+    for thing, own in compose["coloured"].items():
+        for colour, target in compose["colours"].items():
+            noun = compose["short"].get(thing, thing)
+            if colour == own or f"{colour} {noun}" in emoji:
+                continue
+            picture = accessories.recolour(emoji[thing].picture, target, grey=own in ("grey", "white"))
+            yield (thing, colour), picture, captions.coloured(noun, colour), COLOURED
+
+
+def write(folder, rows, size):
+    """Writes pictures and metadata. The checksum is of pixels and texts, so compression does not change it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    digest = hashlib.sha256()
+    with open(folder / "metadata.jsonl", "w") as metadata:
+        for number, (name, picture, texts, weight) in enumerate(rows):
+            file_name = f"{number:05d}-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.png"
+            flat = on_white(picture, size)
+            flat.save(folder / file_name, compress_level=3)
+            row = {"file_name": file_name, "text": texts, "weight": round(weight, 6)}
+            line = json.dumps(row, ensure_ascii=False)
+            metadata.write(line + "\n")
+            digest.update(line.encode() + flat.tobytes())
+    return digest.hexdigest()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--size", type=int, default=128)
+    arguments = parser.parse_args()
+    emoji = noto.emoji()
+    compose = read("compose.json")
+    held = read("held_out.json")
+    apart = {(h["thing"], h["part"]) for h in held["combinations"] + held["hats"]}
+    rows, kept_out = list(emoji_rows(emoji, read("attributes.json"))), []
+    known = len(rows)
+    for key, picture, texts, weight in combination_rows(emoji, compose):
+        row = (texts[0]["text"], picture, texts, weight)
+        if key in apart:
+            apart.remove(key)
+            kept_out.append(row)
+        else:
+            rows.append(row)
+    if apart:
+        raise SystemExit(f"held_out.json names combinations that compose.json does not have: {sorted(apart)}")
+    shown = {t["text"] for row in rows for t in row[2]}
+    leaked = [row[0] for row in kept_out if row[0] in shown]
+    if leaked:
+        raise SystemExit(f"captions of held-out combinations are in the training set: {leaked}")
+    sums = [write(arguments.out / "emoji", rows, arguments.size),
+            write(arguments.out / "held-out", kept_out, arguments.size)]
+    total, base = sum(r[3] for r in rows), sum(r[3] for r in rows[:known])
+    print(f"{known} emoji ({base / total:.0%} of what is drawn), {len(rows) - known} combinations, "
+          f"{len(kept_out)} held out, {len(shown)} captions")
+    print("checksum", hashlib.sha256("".join(sums).encode()).hexdigest()[:16])
+
+
+if __name__ == "__main__":
+    main()
