@@ -54,19 +54,18 @@ public struct Trainer<Task: TrainingTask> {
   /// What a float16 loss is multiplied by, so that small gradients do not vanish. arXiv:1710.03740, section 3.2.
   public private(set) var lossScale: Float
 
+  /// Takes the place of the task's own batches where they are prepared ahead.
+  public var batches: @Sendable (Range<UInt64>) throws -> Task.Batch
+
   private let device: Device
   private let collective: any Collective
-  private let batches: @Sendable (Range<UInt64>) throws -> Task.Batch
 
   /// After each so many steps the loss's scale is tried twice as large.
   private static var growthInterval: Int { 1000 }
 
-  /// `batches` takes the place of the task's own where batches are prepared ahead.
-  ///
   /// Throws `TrainingError.batch`, `.indivisibleLoss`, `.nothingToTrain`, and what loading the networks throws.
   public init(
-    _ task: Task, _ settings: TrainerSettings, on device: Device, collective: any Collective = Alone(),
-    batches: (@Sendable (Range<UInt64>) throws -> Task.Batch)? = nil
+    _ task: Task, _ settings: TrainerSettings, on device: Device, collective: any Collective = Alone()
   ) throws {
     let parts = settings.accumulation * collective.count
     guard settings.batch > 0, parts > 0, settings.batch % parts == 0 else {
@@ -75,7 +74,7 @@ public struct Trainer<Task: TrainingTask> {
     }
     guard task.isMeanOfSamples || parts == 1 else { throw TrainingError.indivisibleLoss }
     (self.task, self.settings, self.device, self.collective) = (task, settings, device, collective)
-    self.batches = batches ?? { try task.batch($0) }
+    batches = { try task.batch($0) }
     parameters = try TrainedParameters(task.networks, on: device)
     lossScale = settings.precision == .float16 ? 0x1p15 : 1
   }

@@ -16,7 +16,9 @@ import Logging
         langevin doctor
       """,
     version: "0.1.0",
-    subcommands: [Generate.self, Samplers.self, Devices.self, Doctor.self, Harvest.self, Probe.self],
+    subcommands: [
+      Generate.self, Train.self, Samplers.self, Devices.self, Doctor.self, Harvest.self, Probe.self,
+    ],
     groupedSubcommands: [
       CommandGroup(
         name: "Measuring", subcommands: [Bench.self, ProfileCommand.self, Tune.self, MakeReport.self]),

@@ -94,6 +94,20 @@ public struct Checkpoint: Sendable {
       : try SingleFileCheckpoint(url: url, prediction: prediction).checkpoint
   }
 
+  /// The same with other networks in the place of some.
+  public func replacing(_ components: [String: Component]) -> Checkpoint {
+    Checkpoint(
+      url: url, pipeline: pipeline, parts: parts.replacing(components), index: index, recommended: recommended
+    )
+  }
+
+  private init(
+    url: URL, pipeline: String, parts: Parts, index: StrictJSON, recommended: RecommendedSettings
+  ) {
+    (self.url, self.pipeline, self.index, self.recommended) = (url, pipeline, index, recommended)
+    self.parts = parts
+  }
+
   static let predictions = ["epsilon", "v_prediction", "sample"]
 
   // MARK: Parts by name
@@ -153,6 +167,16 @@ private final class Parts: Sendable {
     (self.folder, self.classes, self.prediction) = (folder, classes, prediction)
     components = Mutex([:])
     (schedulers, tokenizers) = ([:], [:])
+  }
+
+  private init(_ other: Parts, _ components: [String: Checkpoint.Component]) {
+    (folder, classes, prediction) = (other.folder, other.classes, other.prediction)
+    (schedulers, tokenizers) = (other.schedulers, other.tokenizers)
+    self.components = Mutex(components)
+  }
+
+  func replacing(_ components: [String: Checkpoint.Component]) -> Parts {
+    Parts(self, self.components.withLock { $0 }.merging(components) { $1 })
   }
 
   func contains(_ name: String) -> Bool {

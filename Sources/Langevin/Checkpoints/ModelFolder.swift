@@ -38,10 +38,12 @@ enum ModelFolder {
   }
 
   /// One network's folder. Without a class's name it is what config.json says: diffusers' `_class_name` or
-  /// transformers' first of `architectures`.
+  /// transformers' first of `architectures`. `initial` makes the weights of a folder that has none.
   ///
   /// Throws `CheckpointError`.
-  static func component(_ folder: URL, className: String? = nil) throws -> Checkpoint.Component {
+  static func component(
+    _ folder: URL, className: String? = nil, initial: (() -> any WeightSource)? = nil
+  ) throws -> Checkpoint.Component {
     let file = folder.appendingPathComponent("config.json")
     let config = try JSONFile.read(file)
     guard case .object = config else {
@@ -53,7 +55,17 @@ enum ModelFolder {
       throw CheckpointError.malformed(
         path: file.path, reason: "it names no class: it has neither _class_name nor architectures")
     }
+    if let initial, !hasWeights(folder) {
+      return Checkpoint.Component(name, config: config, weights: initial())
+    }
     return Checkpoint.Component(name, config: config, weights: try weights(in: folder))
+  }
+
+  private static func hasWeights(_ folder: URL) -> Bool {
+    let files = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+    return files.contains { name in
+      name.contains(".safetensors") || (PickleCheck.suffixes.contains { name.hasSuffix("." + $0) })
+    }
   }
 
   /// The weights under the names in use, full precision before float16.

@@ -4,23 +4,26 @@ import LangevinTensor
 
 /// Writes tensors and metadata as one safetensors file.
 public enum SafetensorsWriter {
-  /// Writes tensors in the order given; the file appears under its name only when it is complete.
+  /// Writes tensors in the order given; the file appears under its name only when it is complete. With a dtype, each
+  /// is converted as it is written.
   ///
   /// Tensors of wide elements come first in other writers, for alignment's sake; here the caller's order is
   /// kept, and the header is padded so that the first tensor is aligned to 8 bytes. Throws
   /// `CheckpointError.unwritable`, `.duplicateKey`, or what reading a tensor back throws.
   public static func write(
-    _ tensors: [(name: String, tensor: Tensor)], metadata: [String: String] = [:], to url: URL
+    _ tensors: [(name: String, tensor: Tensor)], as dtype: DType? = nil, metadata: [String: String] = [:],
+    to url: URL
   ) throws {
     let header = try header(
-      tensors.map {
-        ($0.name, ElementType($0.tensor.dtype), $0.tensor.shape.dimensions, $0.tensor.spec.byteCount)
+      tensors.map { name, tensor in
+        let spec = TensorSpec(tensor.shape, dtype ?? tensor.dtype)
+        return (name, ElementType(spec.dtype), spec.shape.dimensions, spec.byteCount)
       },
       metadata: metadata, path: url.path)
     do {
       try OutputFile.write(to: url) { put in
         try header.withUnsafeBytes(put)
-        for (_, tensor) in tensors { try tensor.withBytes(put) }
+        for (_, tensor) in tensors { try tensor.cast(to: dtype ?? tensor.dtype).withBytes(put) }
       }
     } catch ImageError.unwritable(let path, let reason) {
       throw CheckpointError.unwritable(path: path, reason: reason)

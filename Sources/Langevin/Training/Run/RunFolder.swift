@@ -67,8 +67,17 @@ public final class RunFolder: Sendable {
   private var states: URL { url.appendingPathComponent("checkpoints") }
 
   /// The settings of the run: the object of train.json. Throws `RunError`.
-  public func settings() throws -> StrictJSON {
-    let file = url.appendingPathComponent(Self.settingsName)
+  public func settings() throws -> StrictJSON { try Self.settings(of: url) }
+
+  /// The settings of a run that is not opened. Throws `RunError`.
+  public static func settings(of url: URL) throws -> StrictJSON {
+    let file = url.appendingPathComponent(settingsName)
+    guard access(file.path, F_OK) == 0 else { throw RunError.noRun(path: url.path) }
+    return try readSettings(file)
+  }
+
+  /// The object of a file of settings. Throws `RunError`.
+  public static func readSettings(_ file: URL) throws -> StrictJSON {
     let settings = try RunError.reading(file, JSONFile.read)
     guard case .object = settings else {
       throw RunError.malformed(path: file.path, reason: "it is no object")

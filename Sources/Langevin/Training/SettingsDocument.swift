@@ -1,0 +1,80 @@
+import Foundation
+import LangevinJSON
+
+/// Settings of a run as one flat JSON object: those that every task has, and those of one task.
+public struct SettingsDocument: Sendable, Equatable {
+  /// By key, in the order of the settings.
+  public private(set) var members: [StrictJSON.Member]
+
+  /// All defaults of a task. Throws what encoding throws.
+  public init(task: String, _ defaults: some Codable) throws {
+    var common = TrainingSettings()
+    common.task = task
+    members = try Self.members(of: common) + Self.members(of: defaults)
+  }
+
+  /// As train.json has it.
+  public var json: StrictJSON { .object(members) }
+
+  /// Takes over values from a file or from options.
+  ///
+  /// Throws `SettingsError.unknown` for a key that neither the task nor all tasks have.
+  public mutating func merge(_ values: [StrictJSON.Member], from path: String) throws {
+    for value in values {
+      guard let place = members.firstIndex(where: { $0.key == value.key }) else {
+        throw SettingsError.unknown(key: value.key, path: path, known: members.map(\.key))
+      }
+      members[place].value = value.value
+    }
+  }
+
+  /// The settings as a type has them, keys of other types left out. Throws `SettingsError.value` where a value has
+  /// another type.
+  public func decoded<Settings: Codable>(as type: Settings.Type) throws -> Settings {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    do {
+      return try decoder.decode(type, from: Data(json.text.utf8))
+    } catch let error as DecodingError {
+      let (context, expected): (DecodingError.Context, String) =
+        switch error {
+        case .typeMismatch(let type, let context): (context, Self.name(of: type))
+        case .valueNotFound(let type, let context): (context, Self.name(of: type))
+        case .keyNotFound(let key, let context): (context, "there: \(key.stringValue)")
+        case .dataCorrupted(let context): (context, context.debugDescription)
+        @unknown default: throw error
+        }
+      let key = context.codingPath.first.map { Self.snakeCase($0.stringValue) } ?? "settings"
+      throw SettingsError.value(key: key, expected: expected)
+    }
+  }
+
+  /// Every key of a type with its value, null where it has none.
+  private static func members(of settings: some Codable) throws -> [StrictJSON.Member] {
+    let encoder = JSONEncoder()
+    encoder.keyEncodingStrategy = .convertToSnakeCase
+    let json = try StrictJSON(parsing: [UInt8](encoder.encode(settings)))
+    return Mirror(reflecting: settings).children.compactMap(\.label).map { label in
+      let key = snakeCase(label)
+      return StrictJSON.Member(key, json[key] ?? .null)
+    }
+  }
+
+  /// As JSONEncoder does it for our names: beta1 stays beta1.
+  private static func snakeCase(_ name: String) -> String {
+    name.reduce(into: "") { result, letter in
+      if letter.isUppercase { result += "_" }
+      result += letter.lowercased()
+    }
+  }
+
+  private static func name(of type: Any.Type) -> String {
+    switch type {
+    case is String.Type: "a text"
+    case is Bool.Type: "true or false"
+    case is any BinaryInteger.Type: "a whole number"
+    case is any BinaryFloatingPoint.Type: "a number"
+    default: type is any Collection.Type ? "a list" : "a \(type)"
+    }
+  }
+}

@@ -1,0 +1,44 @@
+import LangevinModels
+import LangevinNN
+import LangevinTensor
+import LangevinTraining
+
+extension DiffusionTask {
+  public func model(_ weights: NetworkWeights) throws -> ModelFolderWriter {
+    var writer = try ModelFolderWriter(copying: context.model)
+    writer.set("unet", try part(unet, weights("unet")))
+    if settings.trainTextEncoder, let text {
+      writer.set("text_encoder", try part(text.component, weights("text_encoder")))
+    }
+    return writer
+  }
+
+  private func part(_ component: Checkpoint.Component, _ weights: any WeightSource) throws
+    -> ModelFolderWriter.Part
+  {
+    .network(
+      config: component.config,
+      tensors: try weights.names.map { ($0, try weights.load($0, on: context.device)) })
+  }
+
+  /// One picture of each prompt, of a model without text four, by the model's own pipeline; all of seed 1.
+  public func samples(_ weights: NetworkWeights) throws -> Picture? {
+    guard text == nil || !settings.prompts.isEmpty else { return nil }
+    var networks = [
+      "unet": Checkpoint.Component(unet.className, config: unet.config, weights: try weights("unet"))
+    ]
+    if settings.trainTextEncoder, let text {
+      networks["text_encoder"] = Checkpoint.Component(
+        text.component.className, config: text.component.config, weights: try weights("text_encoder"))
+    }
+    let pipeline = try Pipelines.open(checkpoint.replacing(networks), on: context.device)
+    var request = GenerationRequest(prompts: settings.prompts, recommended: checkpoint.recommended)
+    if text == nil { (request.prompts, request.count) = ([], 4) }
+    request.guidance = text == nil ? nil : settings.guidance ?? request.guidance
+    request.steps = settings.sampleSteps ?? request.steps
+    (request.width, request.height) = (context.settings.width, context.settings.height)
+    (request.seed, request.sharesSeed) = (1, text != nil)
+    let pictures = try pipeline.generate(request) { _ in }.pictures
+    return try .grid(pictures, columns: max(1, Int(Double(pictures.count).squareRoot().rounded(.up))))
+  }
+}

@@ -1,0 +1,195 @@
+import Foundation
+import LangevinJSON
+import LangevinTensor
+import LangevinTraining
+import Synchronization
+
+/// What happens in a run, for whoever shows it.
+public enum TrainingEvent: Sendable {
+  /// A line to be shown.
+  case notice(String)
+  /// A step is done; `flops` are its floating-point operations.
+  case step(LogEntry, seconds: Double, flops: Double)
+  /// Pictures of what the model can do were written.
+  case samples(URL)
+  /// The task measured its model.
+  case figures([(name: String, value: Double)], step: Int)
+  /// A state was written, from which the run can go on.
+  case saved(step: Int)
+  /// The model was written.
+  case model(URL)
+}
+
+/// One task, trained in its folder.
+public struct TrainingRun<Task: ModelTask> {
+  /// Where the run leaves everything.
+  public let folder: RunFolder
+  /// What all tasks can be told.
+  public let settings: TrainingSettings
+  /// What is trained.
+  public let task: Task
+  /// How far it came.
+  public private(set) var trainer: Trainer<Task>
+
+  private let fingerprint: RunFingerprint
+  private let recorder: RunRecorder
+  private let notices: [String]
+  private let device: Device
+  private var seconds: Double
+  private var savedStep: Int?
+  private var sampledStep: Int?
+
+  /// Settings that a run may change when it goes on.
+  public static var changeable: Set<String> {
+    [
+      "steps", "sample_every", "checkpoint_minutes", "prompts", "guidance", "sample_steps", "cache_bytes",
+      "data",
+      "model",
+    ]
+  }
+
+  /// Begins a run in a new folder, or with `resuming` goes on with the one that is there.
+  ///
+  /// Throws `SettingsError`, `RunError`, `DataError`, `TrainingError`, and what opening the model throws. Nothing is
+  /// written before all of these are known to be good.
+  public init(
+    _ document: SettingsDocument, in url: URL, resuming: Bool, on device: Device,
+    collective: any Collective = Alone(), notice: @escaping @Sendable (String) -> Void
+  ) throws {
+    settings = try document.decoded(as: TrainingSettings.self)
+    let own = try document.decoded(as: Task.Settings.self)
+    guard let model = settings.model else { throw SettingsError.missing(key: "model") }
+    guard !settings.data.isEmpty else { throw SettingsError.missing(key: "data") }
+    let trainerSettings = try settings.trainer()
+    var options = CaptionOptions()
+    options.column = settings.captionColumn
+    options.areNeeded = Task.needsCaptions
+    let paths = settings.data.map { URL(fileURLWithPath: $0) }
+    let (data, broken) = try TrainingFiles.open(paths, options).checked(skippingBroken: settings.skipBroken)
+    if let first = broken.first {
+      notice("\(broken.count) broken pictures are left out, as \(first.reason)")
+    }
+    let context = TaskContext(
+      settings: settings, model: URL(fileURLWithPath: model), data: data, device: device, notice: notice)
+    task = try Task(context, own)
+    trainer = try Trainer(task, trainerSettings, on: device, collective: collective)
+    self.device = device
+
+    let fixed = document.members.filter { !Self.changeable.contains($0.key) }
+    fingerprint = RunFingerprint(
+      parameters: trainer.parameters.entries.map { ($0.fullName, $0.shape) }, data: data.hash,
+      settings: FNV.name(StrictJSON.object(fixed).text))
+    folder = try resuming ? .resume(url) : .create(url, settings: document.json)
+    let restored = resuming ? try folder.latestState(fitting: fingerprint, on: device) : nil
+    notices = restored?.notices ?? []
+    seconds = restored?.state.extra["seconds"].flatMap(Double.init) ?? 0
+    savedStep = restored?.state.step
+    if let state = restored?.state {
+      try trainer.restore(
+        Dictionary(uniqueKeysWithValues: state.tensors.map { ($0.name, $0.tensor) }),
+        completedSteps: state.step,
+        lossScale: state.lossScale)
+    }
+    if resuming { try folder.write(settings: document.json) }
+    recorder = try RunRecorder(folder, after: restored?.state.step)
+    prefetch()
+  }
+
+  /// Batches are prepared on another thread while steps are computed.
+  private mutating func prefetch() {
+    let (task, trainer) = (task, trainer)
+    let ranges = (trainer.completedSteps..<settings.steps).flatMap { trainer.parts(ofStep: $0) }
+    let ahead = Prefetcher(ranges, ahead: 2 * max(settings.accumulation, 1)) { try task.batch($0) }
+    self.trainer.batches = { range in
+      guard let next = try ahead.next() else { return try task.batch(range) }
+      return next
+    }
+  }
+
+  /// The averaged weights of each network, or the weights themselves where nothing is averaged.
+  private var averaged: NetworkWeights {
+    let parameters = trainer.parameters
+    return { try parameters.source(of: $0, averaged: true) }
+  }
+
+  /// Trains to the last step, or until `shouldStop` says so after a step; then writes state and model. Returns whether
+  /// the last step was reached.
+  ///
+  /// Throws `TrainingError`, `RunError`, and what the data and the device throw; the last state is intact then.
+  public mutating func run(
+    shouldStop: () -> Bool, _ report: (TrainingEvent) throws -> Void
+  ) throws -> Bool {
+    for line in notices { try report(.notice(line)) }
+    let flops = Mutex(0.0)
+    device.observe { event in
+      let work = event.operation.definition.work(of: event.inputs, output: event.output)
+      flops.withLock { $0 += work.flops }
+    }
+    defer { device.observe(nil) }
+    var lastSave = ContinuousClock.now
+    var isStopped = false
+    while trainer.completedSteps < settings.steps, !isStopped {
+      let start = ContinuousClock.now
+      flops.withLock { $0 = 0 }
+      let done = try trainer.step()
+      let elapsed = (ContinuousClock.now - start) / .seconds(1)
+      seconds += elapsed
+      let count = flops.withLock { $0 }
+      let entry = LogEntry(
+        step: done.step, samples: UInt64(done.step) * UInt64(settings.batch), loss: Double(done.loss),
+        rate: Double(done.rate), gradientNorm: Double(done.gradientNorm), seconds: seconds,
+        samplesPerSecond: Double(settings.batch) / elapsed, gflops: count / elapsed / 1e9,
+        memoryPeak: Self.peakMemory,
+        lossScale: trainer.settings.precision == .float16 ? Double(trainer.lossScale) : nil)
+      try recorder.note(entry)
+      try report(.step(entry, seconds: elapsed, flops: count))
+      isStopped = shouldStop()
+      if settings.sampleEvery > 0, done.step % settings.sampleEvery == 0, !isStopped { try sample(report) }
+      if (ContinuousClock.now - lastSave) / .seconds(60) >= settings.checkpointMinutes {
+        try save(report)
+        lastSave = .now
+      }
+    }
+    if savedStep != trainer.completedSteps {
+      try save(report)
+      try task.model(averaged).write(to: folder.model)
+      try report(.model(folder.model))
+      if !isStopped, settings.sampleEvery > 0 { try sample(report) }
+    }
+    return trainer.completedSteps >= settings.steps
+  }
+
+  private mutating func sample(_ report: (TrainingEvent) throws -> Void) throws {
+    let step = trainer.completedSteps
+    guard sampledStep != step else { return }
+    sampledStep = step
+    if let picture = try task.samples(averaged) {
+      try recorder.samples(picture, step: step)
+      try report(.samples(folder.samples(step: step)))
+    }
+    let figures = try task.figures(averaged)
+    if !figures.isEmpty {
+      try recorder.note(figures.map { (tag: "model/" + $0.name, value: $0.value) }, step: step)
+      try report(.figures(figures, step: step))
+    }
+  }
+
+  private mutating func save(_ report: (TrainingEvent) throws -> Void) throws {
+    let step = trainer.completedSteps
+    try folder.save(
+      RunState(
+        step: step, samples: UInt64(step) * UInt64(settings.batch), seed: settings.seed,
+        lossScale: trainer.settings.precision == .float16 ? trainer.lossScale : nil, data: fingerprint.data,
+        settings: fingerprint.settings, extra: ["seconds": "\(seconds)"],
+        tensors: trainer.parameters.entries.map { ($0.fullName, $0.state) }))
+    savedStep = step
+    try report(.saved(step: step))
+  }
+
+  /// The most bytes that the process has had in memory.
+  private static var peakMemory: Int {
+    var usage = rusage()
+    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+    return usage.ru_maxrss * 1024
+  }
+}

@@ -1,0 +1,143 @@
+import ArgumentParser
+import Foundation
+import Langevin
+import LangevinTensor
+import LangevinTraining
+
+/// `langevin train`.
+struct Train: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Trains a model, or goes on with a run.",
+    discussion: """
+      Examples:
+        langevin train diffusion -m model --data pictures --output run --steps 5000 --batch 32
+        langevin train resume run --max-minutes 60
+
+      A network's folder that has a config.json and no weights starts from nothing. Ctrl-C finishes the step, writes the \
+      state, and says how to go on.
+      """,
+    subcommands: [TrainDiffusion.self, TrainResume.self])
+}
+
+/// `langevin train resume`.
+struct TrainResume: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "resume", abstract: "Goes on with a run from its last state, to the same bits.")
+
+  @Argument(help: "The folder of the run; its train.json says how.")
+  var folder: String
+  @Option(parsing: .unconditional, help: "Other steps in all than the run was made for.")
+  var steps: Int?
+  @OptionGroup var session: SessionOptions
+
+  mutating func run() throws {
+    let url = URL(fileURLWithPath: folder)
+    guard case .object(let members) = try RunFolder.settings(of: url),
+      let task = members.first(where: { $0.key == "task" })?.value.string
+    else { throw RunError.malformed(path: url.path, reason: "its train.json names no task") }
+    guard let type = TrainingTasks.type(named: task) else {
+      throw SettingsError.value(key: "task", expected: TrainingTasks.names.joined(separator: ", "))
+    }
+    try resume(type, members, in: url)
+  }
+
+  private func resume<Task: ModelTask>(_ type: Task.Type, _ members: [StrictJSON.Member], in url: URL) throws
+  {
+    var document = try SettingsDocument(task: Task.name, Task.defaults)
+    try document.merge(members, from: url.appendingPathComponent("train.json").path)
+    if let steps { try document.merge([.init("steps", .integer(steps))], from: "--steps") }
+    try session.run(type, document, in: url, resuming: true)
+  }
+}
+
+/// How long a run goes on this time, and where.
+struct SessionOptions: ParsableArguments {
+  @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
+  var device = "auto"
+  @Option(parsing: .unconditional, help: "Stop after so many minutes, with the state written.")
+  var maxMinutes: Double?
+  @Flag(help: "No progress; warnings and errors only.")
+  var quiet = false
+
+  func run<Task: ModelTask>(
+    _ type: Task.Type, _ document: SettingsDocument, in url: URL, resuming: Bool
+  ) throws {
+    if let maxMinutes, !(maxMinutes > 0) { throw ValidationError("--max-minutes must be above 0") }
+    Interrupt.install()
+    let start = ContinuousClock.now
+    let device = try DeviceChoice.parse(device).open(notice: { Output.warning($0) })
+    var run = try TrainingRun<Task>(document, in: url, resuming: resuming, on: device) { Output.warning($0) }
+    let (total, batch) = (run.settings.steps, run.settings.batch)
+    let secondsAllowed = maxMinutes.map { $0 * 60 - (ContinuousClock.now - start) / .seconds(1) }
+    var display = TrainingDisplay(
+      isShown: !quiet,
+      TrainingProgress(total: total, step: run.trainer.completedSteps, secondsAllowed: secondsAllowed))
+    display.line(
+      "\(Task.name): \(run.trainer.parameters.count) parameters, \(device.label), \(Output.path(url))")
+    let isDone: Bool
+    do {
+      isDone = try run.run(
+        shouldStop: {
+          if Interrupt.isRequested || StandardStreams.outputFailure != nil { return true }
+          return maxMinutes.map { (ContinuousClock.now - start) / .seconds(60) >= $0 } ?? false
+        }, { display.show($0, batch: batch) })
+    } catch {
+      display.close()
+      throw error
+    }
+    display.close()
+    if isDone { return Output.result(Output.path(run.folder.model)) }
+    let line = "langevin train resume \(Output.path(url))"
+    if Interrupt.isRequested {
+      throw Interrupted(reason: "step \(run.trainer.completedSteps) of \(total) is kept; go on with: \(line)")
+    }
+    display.line("step \(run.trainer.completedSteps) of \(total) is kept; go on with: \(line)")
+  }
+}
+
+/// Shows where a run is: a bar on a terminal, a line now and then elsewhere.
+struct TrainingDisplay {
+  private let isShown: Bool
+  private var progress: TrainingProgress
+  private let isTerminal = isatty(STDERR_FILENO) == 1
+  private var barIsOpen = false
+  private var lastLine: ContinuousClock.Instant?
+
+  init(isShown: Bool, _ progress: TrainingProgress) { (self.isShown, self.progress) = (isShown, progress) }
+
+  mutating func show(_ event: TrainingEvent, batch: Int) {
+    switch event {
+    case .notice(let text):
+      close()
+      Output.warning(text)
+    case .step(let entry, let seconds, let flops):
+      progress.record(
+        step: entry.step, loss: entry.loss, rate: entry.rate, samples: batch, seconds: seconds, flops: flops)
+      guard isShown else { return }
+      if isTerminal {
+        Output.bar(progress.line(barWidth: 20))
+        barIsOpen = true
+      } else if lastLine.map({ ContinuousClock.now - $0 >= .seconds(10) }) ?? true {
+        Output.note(progress.line())
+        lastLine = .now
+      }
+    case .samples(let url): line("samples: \(Output.path(url))")
+    case .figures(let figures, let step):
+      line(
+        "step \(step): "
+          + figures.map { "\($0.name) \(String(format: "%.4g", $0.value))" }.joined(separator: ", "))
+    case .saved, .model: break
+    }
+  }
+
+  mutating func line(_ text: String) {
+    guard isShown else { return }
+    close()
+    Output.note(text)
+  }
+
+  mutating func close() {
+    if barIsOpen { Output.endBar() }
+    barIsOpen = false
+  }
+}
