@@ -56,8 +56,28 @@ struct SessionOptions: ParsableArguments {
   var device = "auto"
   @Option(parsing: .unconditional, help: "Stop after so many minutes, with the state written.")
   var maxMinutes: Double?
+  @Flag(help: "Say how much memory and time the run needs, and train nothing.")
+  var plan = false
+  @Option(
+    help: """
+      Write NETWORK/PARAMETER.value, .mean, .square and .average of every parameter there when this session ends.
+      """)
+  var dumpState: String?
   @Flag(help: "No progress; warnings and errors only.")
   var quiet = false
+
+  private func show(_ needs: TrainingPlan, steps: Int, _ device: Device) throws {
+    Output.result("parameters \(needs.parameters)")
+    let offer = needs.limit > 0 ? " of \(Output.bytes(needs.limit)) that \(device.name) offers" : ""
+    Output.result("memory     \(Output.bytes(needs.peak))\(offer)")
+    Output.result(
+      String(format: "a step     %.3g GFLOP, %.3g GB moved", needs.work.flops / 1e9, needs.work.bytes / 1e9))
+    guard let backend = device.backend as? any PeakMeasuring else { return }
+    let seconds = needs.secondsAtLeast(try backend.measurePeak())
+    let all = TrainingProgress.duration(seconds * Double(steps))
+    Output.result(
+      String(format: "time       at least %.3g s a step, ", seconds) + "\(all) for \(steps) steps")
+  }
 
   func run<Task: ModelTask>(
     _ type: Task.Type, _ document: SettingsDocument, in url: URL, resuming: Bool
@@ -65,8 +85,18 @@ struct SessionOptions: ParsableArguments {
     if let maxMinutes, !(maxMinutes > 0) { throw ValidationError("--max-minutes must be above 0") }
     Interrupt.install()
     let start = ContinuousClock.now
+    let setup = try TrainingSetup<Task>(document) { Output.warning($0) }
     let device = try DeviceChoice.parse(device).open(notice: { Output.warning($0) })
-    var run = try TrainingRun<Task>(document, in: url, resuming: resuming, on: device) { Output.warning($0) }
+    let needs = try setup.plan(on: device)
+    if plan { return try show(needs, steps: setup.settings.steps, device) }
+    if needs.limit > 0, needs.peak > needs.limit {
+      Output.warning(
+        "a step needs \(Output.bytes(needs.peak)), and \(device.name) offers \(Output.bytes(needs.limit)); try "
+          + "--accumulation, --recompute or --precision f16")
+    }
+    var compiling = ProgressDisplay(isShown: !quiet, count: 1)
+    try KernelPreparation.run(needs.calls, on: device, &compiling)
+    var run = try TrainingRun(setup, in: url, resuming: resuming, on: device) { Output.warning($0) }
     let (total, batch) = (run.settings.steps, run.settings.batch)
     let secondsAllowed = maxMinutes.map { $0 * 60 - (ContinuousClock.now - start) / .seconds(1) }
     var display = TrainingDisplay(
@@ -86,6 +116,7 @@ struct SessionOptions: ParsableArguments {
       throw error
     }
     display.close()
+    if let dumpState { try run.dumpState(to: URL(fileURLWithPath: dumpState)) }
     if isDone { return Output.result(Output.path(run.folder.model)) }
     let line = "langevin train resume \(Output.path(url))"
     if Interrupt.isRequested {

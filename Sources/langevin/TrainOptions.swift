@@ -60,6 +60,10 @@ struct TrainOptions: ParsableArguments {
   @Option(parsing: .unconditional, help: "Minutes between states. (default: 10)")
   var checkpointMinutes: Double?
 
+  @Option(
+    help: "A safetensors file of pictures, captions, timesteps and noise to take instead of drawing them.")
+  var replay: String?
+
   private var members: [StrictJSON.Member] {
     Members {
       $0.add("model", model)
@@ -89,6 +93,7 @@ struct TrainOptions: ParsableArguments {
       $0.add("mirror", mirror)
       $0.add("sample_every", sampleEvery)
       $0.add("checkpoint_minutes", checkpointMinutes)
+      $0.add("replay", replay)
     }.list
   }
 

@@ -46,16 +46,18 @@ public struct TaskContext: Sendable {
   public var data: any TrainingData
   /// Where everything is computed.
   public var device: Device
+  /// What takes the place of what is drawn by lot.
+  public var replay: TrainingReplay?
   /// Shows a line to the user.
   public var notice: @Sendable (String) -> Void
 
   /// What a task is made from.
   public init(
     settings: TrainingSettings, model: URL, data: any TrainingData, device: Device,
-    notice: @escaping @Sendable (String) -> Void
+    replay: TrainingReplay? = nil, notice: @escaping @Sendable (String) -> Void
   ) {
     (self.settings, self.model, self.data) = (settings, model, data)
-    (self.device, self.notice) = (device, notice)
+    (self.device, self.replay, self.notice) = (device, replay, notice)
   }
 
   /// A network of the model's folder: what it is, and where it starts. Without a file of weights it starts from nothing, by

@@ -20,6 +20,53 @@ public enum TrainingEvent: Sendable {
   case model(URL)
 }
 
+/// The settings of a run, read and checked, and the data that it learns from.
+public struct TrainingSetup<Task: ModelTask>: Sendable {
+  /// What all tasks can be told.
+  public let settings: TrainingSettings
+  /// As train.json has them.
+  public let document: SettingsDocument
+  let trainer: TrainerSettings
+  let data: any TrainingData
+  private let own: Task.Settings
+  private let model: URL
+  private let replay: TrainingReplay?
+
+  /// Throws `SettingsError`, `DataError`.
+  public init(_ document: SettingsDocument, notice: @escaping @Sendable (String) -> Void) throws {
+    self.document = document
+    settings = try document.decoded(as: TrainingSettings.self)
+    own = try document.decoded(as: Task.Settings.self)
+    guard let model = settings.model else { throw SettingsError.missing(key: "model") }
+    guard !settings.data.isEmpty else { throw SettingsError.missing(key: "data") }
+    self.model = URL(fileURLWithPath: model)
+    trainer = try settings.trainer()
+    var options = CaptionOptions()
+    options.column = settings.captionColumn
+    options.areNeeded = Task.needsCaptions
+    let paths = settings.data.map { URL(fileURLWithPath: $0) }
+    let (data, broken) = try TrainingFiles.open(paths, options).checked(
+      skippingBroken: settings.skipBroken)
+    if let first = broken.first {
+      notice("\(broken.count) broken pictures are left out, as \(first.reason)")
+    }
+    self.data = data
+    replay = try settings.replay.map { URL(fileURLWithPath: $0) }.map(TrainingReplay.init)
+  }
+
+  /// The task on a device. Throws what the task throws.
+  func task(on device: Device, notice: @escaping @Sendable (String) -> Void) throws -> Task {
+    try Task(
+      TaskContext(
+        settings: settings, model: model, data: data, device: device, replay: replay, notice: notice), own)
+  }
+
+  /// What the run will need of a device. Throws what the task throws.
+  public func plan(on device: Device) throws -> TrainingPlan {
+    try TrainingPlan(trainer, on: device) { try task(on: $0) { _ in } }
+  }
+}
+
 /// One task, trained in its folder.
 public struct TrainingRun<Task: ModelTask> {
   /// Where the run leaves everything.
@@ -50,29 +97,16 @@ public struct TrainingRun<Task: ModelTask> {
 
   /// Begins a run in a new folder, or with `resuming` goes on with the one that is there.
   ///
-  /// Throws `SettingsError`, `RunError`, `DataError`, `TrainingError`, and what opening the model throws. Nothing is
-  /// written before all of these are known to be good.
+  /// Throws `SettingsError`, `RunError`, `TrainingError`, and what opening the model throws. Nothing is written before all
+  /// of these are known to be good.
   public init(
-    _ document: SettingsDocument, in url: URL, resuming: Bool, on device: Device,
+    _ setup: TrainingSetup<Task>, in url: URL, resuming: Bool, on device: Device,
     collective: any Collective = Alone(), notice: @escaping @Sendable (String) -> Void
   ) throws {
-    settings = try document.decoded(as: TrainingSettings.self)
-    let own = try document.decoded(as: Task.Settings.self)
-    guard let model = settings.model else { throw SettingsError.missing(key: "model") }
-    guard !settings.data.isEmpty else { throw SettingsError.missing(key: "data") }
-    let trainerSettings = try settings.trainer()
-    var options = CaptionOptions()
-    options.column = settings.captionColumn
-    options.areNeeded = Task.needsCaptions
-    let paths = settings.data.map { URL(fileURLWithPath: $0) }
-    let (data, broken) = try TrainingFiles.open(paths, options).checked(skippingBroken: settings.skipBroken)
-    if let first = broken.first {
-      notice("\(broken.count) broken pictures are left out, as \(first.reason)")
-    }
-    let context = TaskContext(
-      settings: settings, model: URL(fileURLWithPath: model), data: data, device: device, notice: notice)
-    task = try Task(context, own)
-    trainer = try Trainer(task, trainerSettings, on: device, collective: collective)
+    settings = setup.settings
+    let (document, data) = (setup.document, setup.data)
+    task = try setup.task(on: device, notice: notice)
+    trainer = try Trainer(task, setup.trainer, on: device, collective: collective)
     self.device = device
 
     let fixed = document.members.filter { !Self.changeable.contains($0.key) }
@@ -184,6 +218,17 @@ public struct TrainingRun<Task: ModelTask> {
         tensors: trainer.parameters.entries.map { ($0.fullName, $0.state) }))
     savedStep = step
     try report(.saved(step: step))
+  }
+
+  /// Writes what was learnt under the checkpoints' names: NETWORK/PARAMETER.value, .mean, .square and .average in each
+  /// parameter's own shape. Throws `CheckpointError.unwritable`.
+  public func dumpState(to url: URL) throws {
+    let tensors = try trainer.parameters.entries.flatMap { entry in
+      try ["value", "mean", "square", "average"].enumerated().map { row, part in
+        ("\(entry.fullName).\(part)", try entry.state.rows(row..<row + 1).reshaped(entry.shape))
+      }
+    }
+    try SafetensorsWriter.write(tensors.map { (name: $0.0, tensor: $0.1) }, to: url)
   }
 
   /// The most bytes that the process has had in memory.

@@ -61,6 +61,9 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
   public var mirror = false
   /// Steps between pictures of what the model can do; 0 draws none.
   public var sampleEvery = 500
+  /// A safetensors file whose pictures, captions, timesteps and noise are taken instead of any that are drawn; see
+  /// `TrainingReplay`.
+  public var replay: String?
   /// Minutes between states.
   public var checkpointMinutes = 10.0
 

@@ -96,6 +96,19 @@ extension NoiseSchedule {
       }
     }
 
+    /// Of a timestep that comes from elsewhere; a flow's may lie between two. Throws `DiffusionError.configuration`.
+    public func level(checking timestep: Float) throws -> NoiseLevel {
+      let count = schedule.trainTimesteps
+      let isWhole = timestep.rounded() == timestep && timestep < Float(count)
+      guard timestep >= 0, schedule.path == .flow ? timestep <= Float(count) : isWhole else {
+        throw DiffusionError.configuration(
+          field: "timestep", reason: "\(timestep) is none of the schedule's \(count)")
+      }
+      return schedule.path == .flow
+        ? NoiseLevel(timestep: timestep, flowSigma: Double(timestep) / Double(count))
+        : level(ofTimestep: Int(timestep))
+    }
+
     /// Of a chain's timestep.
     public func level(ofTimestep timestep: Int) -> NoiseLevel {
       NoiseLevel(timestep: Float(timestep), alphaCumprod: alphasCumprod[timestep])

@@ -125,8 +125,11 @@ public struct DiffusionTask: ModelTask {
     }
   }
 
-  public func batch(_ samples: Range<UInt64>) -> Batch {
-    let choices = samples.map(batches.order.choice)
+  public func batch(_ samples: Range<UInt64>) throws -> Batch {
+    let choices = try samples.map { sample in
+      let choice = batches.order.choice(sample)
+      return try context.replay?.choice(sample, choice, of: context.data) ?? choice
+    }
     return Batch(
       samples: samples, views: choices.map(batches.framing.view),
       captions: choices.map { choice in
@@ -138,13 +141,16 @@ public struct DiffusionTask: ModelTask {
     let device = context.device
     let (samples, seed) = (batch.samples, context.settings.seed)
     let noisiness = BatchLevels(
-      samples.map { sample in
-        levels.level(at: sampling.place(ofSample: sample, seed: seed, batch: context.settings.batch))
+      try samples.map { sample in
+        try context.replay?.timestep(sample).map { try levels.level(checking: $0) }
+          ?? levels.level(at: sampling.place(ofSample: sample, seed: seed, batch: context.settings.batch))
       })
     let clean =
       try latents?.latents(of: batch.views, samples, seed: seed) ?? pixels(of: batch.views, on: device)
     let shape = Shape(Array(clean.shape.dimensions.dropFirst()))
-    let noise = try TrainingNoise.noise(samples, shape, seed: seed, on: device)
+    let noise =
+      try context.replay?.noise(samples, shape, on: device)
+      ?? TrainingNoise.noise(samples, shape, seed: seed, on: device)
     let unet = weights["unet"]
     let input = try noisiness.noisy(clean, noise).cast(to: unet.dtype)
     let config = try self.unet.configuration
