@@ -7,11 +7,12 @@ struct CaptionEntry: Equatable {
 }
 
 extension CaptionEntry {
-  /// Reads an object with captions in one of the `usual` columns, or in the one that the options name, and perhaps a
-  /// `weight`; a caption's column holds a string, a list of strings, or a list of objects {"text", "weight"}.
+  /// Reads an object with captions in one of the `usual` columns, or in the one that the options name, and
+  /// perhaps a `weight`; a caption's column holds a string, a list of strings, or a list of objects {"text",
+  /// "weight"}.
   ///
-  /// A caption that is null, blank or an empty list is none. `others` are the keys that the caller reads. Throws
-  /// `DataError.malformed` and `.unknownColumns`.
+  /// A caption that is null, blank or an empty list is none. `others` are the keys that the caller reads.
+  /// Throws `DataError.malformed` and `.unknownColumns`.
   init(
     _ json: StrictJSON, usual: [String], others: Set<String> = [], _ options: CaptionOptions,
     at place: DataPlace
@@ -90,7 +91,8 @@ extension CaptionEntry {
 }
 
 extension CaptionEntry {
-  /// One caption a line, without white space at its ends and without blank lines; a byte order mark is passed over.
+  /// One caption a line, without white space at its ends and without blank lines; a byte order mark is passed
+  /// over.
   ///
   /// Throws `DataError.malformed` unless the bytes are UTF-8.
   init(text bytes: UnsafeRawBufferPointer, at place: DataPlace) throws {

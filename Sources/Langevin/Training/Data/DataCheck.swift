@@ -34,8 +34,8 @@ extension TrainingData {
     return broken
   }
 
-  /// These data without the pictures that cannot be decoded, and those; or, unless they are to be skipped, an error where
-  /// there is one.
+  /// These data without the pictures that cannot be decoded, and those; or, unless they are to be skipped, an
+  /// error where there is one.
   ///
   /// Throws `DataError.broken`, also where every picture is, and what `progress` throws.
   public func checked(

@@ -34,7 +34,8 @@ public enum DataError: Error, Sendable, Equatable, CustomStringConvertible {
   case unknownColumns(DataPlace, names: [String])
   /// `count` of `total` pictures have no caption; `first` is the name of the first.
   case withoutCaption(path: String, count: Int, total: Int, first: String)
-  /// `count` captions are of pictures that are not there; `first` is the first caption's place, `name` its picture.
+  /// `count` captions are of pictures that are not there; `first` is the first caption's place, `name` its
+  /// picture.
   case withoutPicture(count: Int, first: DataPlace, name: String)
   /// Two entries for one picture; `earlier` describes the first.
   case duplicate(DataPlace, name: String, earlier: String)

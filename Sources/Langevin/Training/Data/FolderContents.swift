@@ -11,8 +11,8 @@ struct FolderContents {
   /// The paths of what should be pictures by the ending of their names, sorted.
   private(set) var pictures: [String] = []
 
-  /// Follows symbolic links, other than those that lead back to a folder that holds them. Names that begin with a dot are
-  /// passed over.
+  /// Follows symbolic links, other than those that lead back to a folder that holds them. Names that begin
+  /// with a dot are passed over.
   ///
   /// Throws `DataError.missing`, `.unreadable`, and `.malformed` for such a link.
   init(_ root: String) throws {

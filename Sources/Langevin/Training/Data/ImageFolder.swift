@@ -3,9 +3,9 @@ import LangevinJSON
 
 /// A folder of pictures with their captions, as Hugging Face's datasets know it under the name `imagefolder`.
 ///
-/// Captions stand in `metadata.jsonl`, one object a line with `file_name`, `text` and perhaps `weight`; or, where
-/// there is no such file, in a text file beside each picture, `a.txt` for `a.png`, one caption a line. Pictures may
-/// lie in folders within; names that begin with a dot are passed over.
+/// Captions stand in `metadata.jsonl`, one object a line with `file_name`, `text` and perhaps `weight`; or,
+/// where there is no such file, in a text file beside each picture, `a.txt` for `a.png`, one caption a line.
+/// Pictures may lie in folders within; names that begin with a dot are passed over.
 public struct ImageFolder: TrainingData {
   /// In the order of metadata.jsonl, else by name; those that metadata.jsonl leaves out come last, by name.
   public let pictures: [CaptionedPicture]

@@ -5,8 +5,8 @@ private let block = 512
 
 /// Where each file of a tar archive lies in it.
 ///
-/// POSIX.1-2024 `pax` (ustar, and extended headers with `path` and `size`), GNU tar's long names and large sizes, and the
-/// format of 1979. Only files and folders: links, devices and sparse files are refused.
+/// POSIX.1-2024 `pax` (ustar, and extended headers with `path` and `size`), GNU tar's long names and large
+/// sizes, and the format of 1979. Only files and folders: links, devices and sparse files are refused.
 struct TarIndex: Equatable {
   /// A file in the archive.
   struct Member: Equatable {
@@ -21,7 +21,8 @@ struct TarIndex: Equatable {
 
   /// Reads all headers, and no contents.
   ///
-  /// Throws `DataError.truncated`, also for an archive without its end mark, `.badChecksum`, and `.malformed`.
+  /// Throws `DataError.truncated`, also for an archive without its end mark, `.badChecksum`, and
+  /// `.malformed`.
   init(_ bytes: UnsafeRawBufferPointer, path: String) throws {
     var reader = Reader(bytes: bytes, path: path)
     guard !bytes.starts(with: [0x1F, 0x8B]), !bytes.starts(with: [0x28, 0xB5, 0x2F, 0xFD]) else {
@@ -163,7 +164,8 @@ private struct TarHeader {
   /// Before ustar a folder was a file whose name ends in a slash.
   func isFile(_ name: String) -> Bool { kind == .file && !name.hasSuffix("/") }
 
-  /// Nil where it is not UTF-8 or there is none. Only ustar's form has the beginning of a long path in a field of its own.
+  /// Nil where it is not UTF-8 or there is none. Only ustar's form has the beginning of a long path in a
+  /// field of its own.
   var name: String? {
     guard let name = Self.text(bytes[0..<100]), !name.isEmpty else { return nil }
     guard bytes[257..<263].elementsEqual(Array("ustar\0".utf8)) else { return name }
@@ -190,7 +192,8 @@ private struct TarHeader {
     String(validating: field.prefix { $0 != 0 }, as: UTF8.self)
   }
 
-  /// Octal digits between spaces and zeros, or GNU's form for what they cannot hold: big-endian behind a byte of 128.
+  /// Octal digits between spaces and zeros, or GNU's form for what they cannot hold: big-endian behind a byte
+  /// of 128.
   private static func number(_ field: UnsafeRawBufferPointer.SubSequence) -> Int? {
     if field.first == 0x80 {
       var value = 0

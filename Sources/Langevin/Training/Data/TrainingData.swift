@@ -46,8 +46,8 @@ public protocol TrainingData: Sendable {
 }
 
 extension TrainingData {
-  /// In hexadecimal: tells whether a run that is resumed sees the data that it began with. Made of the names, sizes,
-  /// captions and weights in their order; not of the pixels, nor of where the data lie.
+  /// In hexadecimal: tells whether a run that is resumed sees the data that it began with. Made of the names,
+  /// sizes, captions and weights in their order; not of the pixels, nor of where the data lie.
   public var hash: String {
     let hash = pictures.reduce(UInt64(pictures.count)) { hash, picture in
       // No byte of UTF-8 is 255, so that it ends a text.
@@ -73,8 +73,8 @@ extension [UInt8] {
 
 /// How captions are found, whether in a folder or in tar files.
 public struct CaptionOptions: Sendable, Hashable {
-  /// The column that holds the captions; the other columns are then passed over. Nil is the usual column, and columns
-  /// that nothing reads are errors.
+  /// The column that holds the captions; the other columns are then passed over. Nil is the usual column, and
+  /// columns that nothing reads are errors.
   public var column: String?
   /// Whether a picture without a caption is an error.
   public var areNeeded = true

@@ -2,10 +2,12 @@ import Foundation
 import LangevinJSON
 import LangevinTensor
 
-/// Pictures with their captions in tar files, as the webdataset library writes them: `KEY.png`, `.jpg`, `.jpeg` or
-/// `.webp`, and `KEY.txt` with one caption a line, or `KEY.json` with `text` or `caption` and perhaps `weight`.
+/// Pictures with their captions in tar files, as the webdataset library writes them: `KEY.png`, `.jpg`,
+/// `.jpeg` or `.webp`, and `KEY.txt` with one caption a line, or `KEY.json` with `text` or `caption` and
+/// perhaps `weight`.
 ///
-/// The files stay packed: an index says where each picture lies. A key ends at the first dot of a file's name.
+/// The files stay packed: an index says where each picture lies. A key ends at the first dot of a file's
+/// name.
 public struct WebDataset: TrainingData {
   /// In the order of the files, and within each in the order in which the keys first appear.
   public let pictures: [CaptionedPicture]
@@ -25,8 +27,8 @@ public struct WebDataset: TrainingData {
 
   /// Reads the archives' headers and the captions; decodes no picture.
   ///
-  /// `options.column` `txt` stands for `KEY.txt`, any other for a key of `KEY.json`; members of other kinds are then passed
-  /// over. Throws `DataError`.
+  /// `options.column` `txt` stands for `KEY.txt`, any other for a key of `KEY.json`; members of other kinds
+  /// are then passed over. Throws `DataError`.
   public init(_ urls: [URL], _ options: CaptionOptions = CaptionOptions()) throws {
     var pictures: [CaptionedPicture] = []
     var shards: [Shard] = []
@@ -167,7 +169,8 @@ public struct WebDataset: TrainingData {
 
 /// Data for training, whatever they are in.
 public enum TrainingFiles {
-  /// Opens a folder of pictures, a tar file or several, or a folder that holds tar files and nothing else to train on.
+  /// Opens a folder of pictures, a tar file or several, or a folder that holds tar files and nothing else to
+  /// train on.
   ///
   /// Tar files of a folder are read in the order of their names. Throws `DataError`.
   public static func open(_ urls: [URL], _ options: CaptionOptions = CaptionOptions()) throws
