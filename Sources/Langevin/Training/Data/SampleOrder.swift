@@ -12,11 +12,11 @@ public struct SampleChoice: Sendable, Hashable {
   public var crop: SIMD2<Double>
 }
 
-/// Which picture, caption and crop each sample of a run gets: a function of the run's seed and the sample's number, so
-/// that no batch size, rank or interruption changes it.
+/// Which picture, caption and crop each sample of a run gets: a function of the run's seed and the sample's
+/// number, so that no batch size, rank or interruption changes it.
 ///
-/// Pictures of equal weights come in epochs, each picture once an epoch in an order of the epoch's own. Other weights
-/// are probabilities, drawn anew for each sample.
+/// Pictures of equal weights come in epochs, each picture once an epoch in an order of the epoch's own. Other
+/// weights are probabilities, drawn anew for each sample.
 public struct SampleOrder: Sendable {
   private let seed: UInt64
   private let permutation: KeyedPermutation
@@ -31,8 +31,8 @@ public struct SampleOrder: Sendable {
   /// - Parameters:
   ///   - data: at least one picture.
   ///   - seed: of the run.
-  ///   - dropping: the probability that a sample has no caption, by which a model learns to be guided without a
-  ///     classifier (arXiv:2207.12598).
+  ///   - dropping: the probability that a sample has no caption, by which a model learns to be guided without
+  ///     a classifier (arXiv:2207.12598).
   ///   - isMirroring: whether half of the samples, by lot, are mirrored.
   ///
   /// Throws `DataError.invalidOption` for a probability outside 0...1.
@@ -84,7 +84,8 @@ public struct SampleOrder: Sendable {
     philox(UInt32(truncatingIfNeeded: sample), UInt32(truncatingIfNeeded: sample >> 32), 0, purpose)
   }
 
-  /// Words of the run's seed. The last of the counter, which is 0 for the samplers' noise, keeps them apart from it.
+  /// Words of the run's seed. The last of the counter, which is 0 for the samplers' noise, keeps them apart
+  /// from it.
   private func philox(_ a: UInt32, _ b: UInt32, _ c: UInt32, _ purpose: UInt32) -> SIMD4<UInt32> {
     let key = SIMD2(UInt32(truncatingIfNeeded: seed), UInt32(truncatingIfNeeded: seed >> 32))
     return NoiseFunction.philox(counter: SIMD4(a, b, c, 0x6461_7400 + purpose), key: key)
@@ -125,8 +126,8 @@ struct Weighting: Sendable {
 
 /// Permutations of 0..<count, computed place by place, so that none is stored.
 ///
-/// A Feistel network over two digits of bases a and b, a b >= count, repeated while the result lies outside (Black and
-/// Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, sections 4 and 5).
+/// A Feistel network over two digits of bases a and b, a b >= count, repeated while the result lies outside
+/// (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, sections 4 and 5).
 struct KeyedPermutation: Sendable {
   let count: UInt64
   private let bases: (UInt64, UInt64)
