@@ -2,9 +2,9 @@ import Synchronization
 
 /// Values that are computed once and kept in memory up to a limit: decoded pictures, latents, text states.
 ///
-/// What is kept stays: training reads every picture once an epoch, and a cache that drops the oldest value would then
-/// have dropped each one before it is asked for again. A cache belongs to one run; what its values depend on besides the
-/// key, as weights that are not trained, has to stay the same.
+/// What is kept stays: training reads every picture once an epoch, and a cache that drops the oldest value
+/// would then have dropped each one before it is asked for again. A cache belongs to one run; what its values
+/// depend on besides the key, as weights that are not trained, has to stay the same.
 public final class BoundedCache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
   private struct State {
     var values: [Key: Value] = [:]

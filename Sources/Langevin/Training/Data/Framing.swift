@@ -8,13 +8,13 @@ public struct Framing: Sendable, Hashable {
   public var height: Int
   /// How it is resized.
   public var fit = ImageFit.crop
-  /// With `.crop`: whether the crop lies anywhere instead of in the middle. The picture is then resized before it is
-  /// cropped.
+  /// With `.crop`: whether the crop lies anywhere instead of in the middle. The picture is then resized
+  /// before it is cropped.
   public var isCropRandom = false
   /// Pixels of white that are added at each side before a crop of the run's size: shifts the picture.
   public var padding = 0
-  /// The number of places, evenly spaced along each axis, that a crop can have; with 3, a padded picture has nine views,
-  /// few enough to keep their latents. Nil is any place.
+  /// The number of places, evenly spaced along each axis, that a crop can have; with 3, a padded picture has
+  /// nine views, few enough to keep their latents. Nil is any place.
   public var places: Int?
 
   /// The middle of each picture, in this size.
@@ -65,7 +65,8 @@ extension Framing {
       isMirrored: choice.isMirrored)
   }
 
-  /// What does not depend on the view: the picture in the run's size, or covering it where the crop is random.
+  /// What does not depend on the view: the picture in the run's size, or covering it where the crop is
+  /// random.
   func sized(_ picture: Picture) -> Picture {
     guard isCropRandom else { return picture.fitted(width: width, height: height, fit) }
     let scale = max(Double(width) / Double(picture.width), Double(height) / Double(picture.height))

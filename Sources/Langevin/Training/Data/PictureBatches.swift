@@ -14,7 +14,8 @@ public struct PictureBatch: Sendable {
   public let views: [PictureView]
 }
 
-/// Makes batches of a run's samples. A batch depends on nothing but the data, the settings and the samples' numbers.
+/// Makes batches of a run's samples. A batch depends on nothing but the data, the settings and the samples'
+/// numbers.
 public struct PictureBatches: Sendable {
   /// The pictures.
   public let data: any TrainingData

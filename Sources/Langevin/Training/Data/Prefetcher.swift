@@ -4,7 +4,8 @@ import Synchronization
 
 /// Makes what will be needed next on a thread of its own, a few values ahead.
 ///
-/// Nothing of it needs to be saved where a value is a function of its input, as a batch is of its samples' numbers.
+/// Nothing of it needs to be saved where a value is a function of its input, as a batch is of its samples'
+/// numbers.
 public final class Prefetcher<Value: Sendable>: Sendable {
   private let channel: Channel<Value>
 
@@ -33,7 +34,8 @@ public final class Prefetcher<Value: Sendable>: Sendable {
 
   deinit { channel.stop() }
 
-  /// The value of the next input, as soon as it is made; nil behind the last, behind an error, and after `stop`.
+  /// The value of the next input, as soon as it is made; nil behind the last, behind an error, and after
+  /// `stop`.
   ///
   /// Throws what `make` threw, when the values before it have been taken.
   public func next() throws -> Value? { try channel.take() }
