@@ -28,16 +28,19 @@ public struct Checkpoint: Sendable {
   }
 
   /// Where a tokenizer comes from.
-  public enum TokenizerSource: Sendable, Equatable {
+  public indirect enum TokenizerSource: Sendable, Equatable {
     case folder(URL)
     /// CLIP's own vocabulary, filled up with this token.
     case clip(padding: String)
+    /// Another with more tokens.
+    case adding([CLIPTokenizer.AddedToken], to: TokenizerSource)
 
     /// Reads CLIP's tokenizer. Throws `TokenizerError`, and `CheckpointError` where a resource is missing.
     public func load() throws -> CLIPTokenizer {
       switch self {
       case .folder(let url): try CLIPTokenizer(folder: url)
       case .clip(let padding): try CLIPTokenizer(merges: ClipMerges.text, padding: padding)
+      case .adding(let tokens, let source): try source.load().adding(tokens)
       }
     }
   }
@@ -51,7 +54,7 @@ public struct Checkpoint: Sendable {
   public let index: StrictJSON
   /// What the model's folder recommends; nothing for a single file.
   public let recommended: RecommendedSettings
-  private let parts: Parts
+  private var parts: Parts
 
   /// A checkpoint of these parts, for models that come from elsewhere than folders.
   public init(
@@ -70,6 +73,15 @@ public struct Checkpoint: Sendable {
   ) {
     (url, self.pipeline, self.index, self.recommended) = (folder, pipeline, index, recommended)
     parts = Parts(folder: folder, classes: classes, prediction: prediction)
+  }
+
+  /// The same with other networks and tokenizers in the place of those of these names.
+  func replacing(components: [String: Component] = [:], tokenizers: [String: TokenizerSource] = [:])
+    -> Checkpoint
+  {
+    var copy = self
+    copy.parts = Parts(parts, components: components, tokenizers: tokenizers)
+    return copy
   }
 
   /// Opens a diffusers folder or a single-file checkpoint.
@@ -169,14 +181,14 @@ private final class Parts: Sendable {
     (schedulers, tokenizers) = ([:], [:])
   }
 
-  private init(_ other: Parts, _ components: [String: Checkpoint.Component]) {
-    (folder, classes, prediction) = (other.folder, other.classes, other.prediction)
-    (schedulers, tokenizers) = (other.schedulers, other.tokenizers)
-    self.components = Mutex(components)
-  }
-
-  func replacing(_ components: [String: Checkpoint.Component]) -> Parts {
-    Parts(self, self.components.withLock { $0 }.merging(components) { $1 })
+  /// Others in the place of some.
+  init(
+    _ parts: Parts, components: [String: Checkpoint.Component],
+    tokenizers: [String: Checkpoint.TokenizerSource]
+  ) {
+    (folder, classes, prediction) = (parts.folder, parts.classes, parts.prediction)
+    self.components = Mutex(parts.components.withLock { $0 }.merging(components) { $1 })
+    (schedulers, self.tokenizers) = (parts.schedulers, parts.tokenizers.merging(tokenizers) { $1 })
   }
 
   func contains(_ name: String) -> Bool {

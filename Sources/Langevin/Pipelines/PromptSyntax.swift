@@ -183,7 +183,9 @@ extension CLIPTokenizer {
             close(Array(chunk[...comma]))
             chunk = moved
           }
-          if chunk.count == room { close(chunk) }
+          // An added token of several ids is not divided where a chunk can hold it.
+          let count = min(idCount(from: id), room)
+          if chunk.count + count > room { close(chunk) }
           chunk.append((id, Float(run.weight)))
         }
       }

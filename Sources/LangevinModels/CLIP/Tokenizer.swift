@@ -17,8 +17,22 @@ public struct CLIPTokenizer: Sendable {
   private let encoding: BytePairEncoding
   /// Recognised in the text as given, and in the cleaned text.
   private let raw: MarkedTokens
-  private let normalized: MarkedTokens
-  private let spellings: [Int32: String]
+  private var normalized: MarkedTokens
+  private var spellings: [Int32: String]
+  /// What was added to the vocabulary: how many ids follow an added token's first.
+  private var added: [String: AddedToken] = [:]
+  private var lengths: [Int32: Int] = [:]
+
+  /// A token that a vocabulary gets besides its own, of one id or of several in a row.
+  public struct AddedToken: Sendable, Equatable {
+    /// As users write it.
+    public let content: String
+    /// At least one.
+    public let ids: [Int32]
+
+    /// A token of these ids.
+    public init(_ content: String, ids: [Int32]) { (self.content, self.ids) = (content, ids) }
+  }
 
   /// A sequence of fixed length, and what did not fit.
   public struct Sequence: Sendable, Equatable {
@@ -71,13 +85,43 @@ public struct CLIPTokenizer: Sendable {
     func marked(_ isNormalized: Bool) throws -> MarkedTokens {
       MarkedTokens(
         try files.marked.filter { $0.value == isNormalized }.map {
-          MarkedTokens.Token(content: Array($0.key.unicodeScalars), id: try id($0.key))
+          MarkedTokens.Token(content: Array($0.key.unicodeScalars), ids: [try id($0.key)])
         })
     }
     raw = try marked(false)
     normalized = try marked(true)
     spellings = Dictionary(files.vocabulary.map { ($0.value, $0.key) }) { first, _ in first }
   }
+
+  /// The same with more tokens. As transformers does, they are found in the cleaned text wherever they stand, within
+  /// words too and in upper or lower case, the longest first.
+  ///
+  /// Throws `TokenizerError.malformed` for a token that is empty, without ids or in the vocabulary already.
+  public func adding(_ tokens: [AddedToken]) throws -> CLIPTokenizer {
+    var result = self
+    for token in tokens {
+      guard let first = token.ids.first, !token.content.isEmpty, !result.contains(token.content) else {
+        throw TokenizerError.malformed(
+          path: "added tokens", reason: "'\(token.content)' is empty or in the vocabulary already")
+      }
+      result.added[token.content] = token
+      if token.ids.count > 1 { result.lengths[first] = token.ids.count }
+      for id in token.ids where result.spellings[id] == nil {
+        result.spellings[id] = id == first ? BytePairEncoding.spelling(of: token.content) : ""
+      }
+    }
+    let pieces = tokens.map {
+      MarkedTokens.Token(content: TokenizerText.normalized($0.content.unicodeScalars), ids: $0.ids)
+    }
+    result.normalized = normalized.adding(pieces)
+    return result
+  }
+
+  /// Whether the vocabulary has exactly this token.
+  public func contains(_ token: String) -> Bool { encoding.tokens[token] != nil || added[token] != nil }
+
+  /// How many ids belong together from this one on: more than one for the first of an added token of several.
+  public func idCount(from id: Int32) -> Int { lengths[id] ?? 1 }
 
   /// The tokens of a text, without start and end.
   public func encode(_ text: String) -> [Int32] { encode(text, limit: .max) }
@@ -88,12 +132,12 @@ public struct CLIPTokenizer: Sendable {
     for piece in raw.split(Array(text.unicodeScalars)) {
       guard ids.count < limit else { break }
       switch piece {
-      case .token(let id): ids.append(id)
+      case .token(let token): ids += token
       case .text(let scalars):
         for piece in normalized.split(TokenizerText.normalized(scalars)) {
           guard ids.count < limit else { break }
           switch piece {
-          case .token(let id): ids.append(id)
+          case .token(let token): ids += token
           case .text(let scalars):
             TokenizerText.forEachWord(Array(scalars)) { word in
               encoding.encode(TokenizerText.utf8(word), into: &ids)

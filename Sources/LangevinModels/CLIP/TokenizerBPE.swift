@@ -114,6 +114,13 @@ struct BytePairEncoding: Sendable {
   private static let bytes: [Unicode.Scalar: UInt8] = Dictionary(
     uniqueKeysWithValues: alphabet.enumerated().map { ($1, UInt8($0)) })
 
+  /// How a word is spelled as one token.
+  static func spelling(of word: String) -> String {
+    var result = String.UnicodeScalarView()
+    for byte in word.utf8 { result.append(alphabet[Int(byte)]) }
+    return String(result) + wordEnd
+  }
+
   /// The bytes that a token stands for.
   static func bytes(of token: Substring) -> [UInt8] { token.unicodeScalars.compactMap { bytes[$0] } }
 }

@@ -101,12 +101,12 @@ enum TokenizerText {
 struct MarkedTokens: Sendable {
   struct Token: Sendable, Equatable {
     let content: [Unicode.Scalar]
-    let id: Int32
+    let ids: [Int32]
   }
 
   enum Piece {
     case text(ArraySlice<Unicode.Scalar>)
-    case token(Int32)
+    case token([Int32])
   }
 
   /// The special tokens, the longest first, so that none hides a longer one.
@@ -118,6 +118,9 @@ struct MarkedTokens: Sendable {
     beginnings = Set(self.tokens.map { $0.content[0] })
   }
 
+  /// With more of them.
+  func adding(_ others: [Token]) -> MarkedTokens { MarkedTokens(tokens + others) }
+
   /// Cuts text at every token, leftmost first and of those the longest.
   func split(_ text: [Unicode.Scalar]) -> [Piece] {
     guard !tokens.isEmpty else { return [.text(text[...])] }
@@ -128,7 +131,7 @@ struct MarkedTokens: Sendable {
         let token = tokens.first(where: { text[position...].starts(with: $0.content) })
       {
         if start < position { pieces.append(.text(text[start..<position])) }
-        pieces.append(.token(token.id))
+        pieces.append(.token(token.ids))
         position += token.content.count
         start = position
       } else {
