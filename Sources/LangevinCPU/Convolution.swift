@@ -16,7 +16,8 @@ extension CPUBackend {
     if conv.isPointwise { return product.computeInParallel(x[0].pointer, weight, y.pointer, epilogue) }
 
     let unfold = Unfold(conv, x[0], height: y.shape[1], width: y.shape[2])
-    if m < 256 * coreCount {
+    let pieces = Product.fewestPieces
+    if m < 256 * pieces {
       // A small picture under a large weight: unfolded once, and the weight's columns are cut instead.
       let matrix = try pool.scratch(m * k)
       parallelFor(m, grain: max(elementGrain / max(k, 1), 1)) { _, rows in
@@ -27,9 +28,9 @@ extension CPUBackend {
       return
     }
     // Rows enough to spread the cost of BLAS packing the weight, within 24 MiB a core.
-    let most = min(768, max(64, (6 << 20) / max(k, 1)))
-    let rounds = (m + coreCount * most - 1) / (coreCount * most)
-    let grain = (m + coreCount * rounds - 1) / (coreCount * rounds)
+    let most = min(Product.mostRows, max(64, (6 << 20) / max(k, 1)))
+    let rounds = (m + pieces * most - 1) / (pieces * most)
+    let grain = (m + pieces * rounds - 1) / (pieces * rounds)
     let scratch = try pool.scratch(workerCount(m, grain: grain) * grain * k)
     let base = scratch.floats
     parallelFor(m, grain: grain) { worker, rows in

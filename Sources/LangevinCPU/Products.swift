@@ -12,7 +12,7 @@ extension CPUBackend {
     let product = Product(
       m: m, n: n, k: k, scale: matmul.scale, transposeLeft: matmul.transposeLeft,
       transposeRight: matmul.right != .rowMajor)
-    if batch >= 2 * coreCount || product.isSmall {
+    if batch >= Product.fewestPieces || product.isSmall {
       parallelFor(batch, grain: product.isSmall ? max(65536 / max(m * n * k, 1), 1) : 1) { _, range in
         for i in range {
           product.compute(
@@ -41,26 +41,45 @@ struct Product {
   /// Whether the product is too small to share out over the cores.
   var isSmall: Bool { m * n * k < 65536 }
 
-  /// The whole product, its output cut into a grid over the cores.
+  /// What anything worth sharing out is cut into at least. The shape alone decides how a product is cut, never the
+  /// number of cores: BLAS rounds a sum by the size of the block in which it stands.
+  static let fewestPieces = 4
+  /// Rows of a block at most, so that it stays in its core's cache.
+  static let mostRows = 768
+
+  /// The whole product, its output cut into a grid that is shared out over the cores.
   func computeInParallel(
     _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ c: UnsafeMutablePointer<Float>,
     _ epilogue: EpilogueOperands
   ) {
     if isSmall { return compute(a, b, c, epilogue, 0..<m, 0..<n) }
-    // Blocks of at most 768 rows, where there are rows enough; few rows are cut along the columns instead.
-    let wanted = coreCount * ((m + coreCount * 768 - 1) / (coreCount * 768))
-    let rowBlocks = max(1, min(m / 128, wanted))
-    let columnBlocks = max(1, min((coreCount + rowBlocks - 1) / rowBlocks, n / 32))
-    let rowBlock = (m + rowBlocks - 1) / rowBlocks
-    let columnBlock = ((n + columnBlocks - 1) / columnBlocks + 15) / 16 * 16
+    let (rowBlock, columnBlock) = blockSize
+    let columnBlocks = (n + columnBlock - 1) / columnBlock
+    let rowBlocks = (m + rowBlock - 1) / rowBlock
     parallelFor(rowBlocks * columnBlocks, grain: 1) { _, range in
       for block in range {
         let (i, j) = (block / columnBlocks * rowBlock, block % columnBlocks * columnBlock)
-        if i < m, j < n {
-          compute(a, b, c, epilogue, i..<min(i + rowBlock, m), j..<min(j + columnBlock, n))
-        }
+        compute(a, b, c, epilogue, i..<min(i + rowBlock, m), j..<min(j + columnBlock, n))
       }
     }
+  }
+
+  /// Of the grids with blocks enough, the one for which BLAS packs least: a block packs its part of both operands.
+  private var blockSize: (rows: Int, columns: Int) {
+    let wanted = m * n * k < 1 << 30 ? Product.fewestPieces : 2 * Product.fewestPieces
+    let least = (m + Product.mostRows - 1) / Product.mostRows
+    // Blocks of fewer than 64 rows or 32 columns cost more than they bring.
+    let grids = (least...max(least, min(wanted, m / 64))).map { rows in
+      (rows: rows, columns: max(1, min((wanted + rows - 1) / rows, n / 32)))
+    }
+    func cost(_ grid: (rows: Int, columns: Int)) -> (missing: Int, packed: Int) {
+      (max(0, wanted - grid.rows * grid.columns), grid.rows * n + grid.columns * m)
+    }
+    let best = grids.min { cost($0) < cost($1) } ?? (rows: least, columns: 1)
+    // Whole vectors of 16 numbers.
+    return (
+      ((m + best.rows - 1) / best.rows + 15) / 16 * 16, ((n + best.columns - 1) / best.columns + 15) / 16 * 16
+    )
   }
 
   /// One block of the output, on this thread.
