@@ -7,6 +7,9 @@ extension Mutant {
 
   private static let weightGradients: [Mutant] = [
     Mutant(
+      "the padding on the left is that above", .weightGradient, .cpu, .conv2dWeightGradient,
+      ("dx = tap % kernel_width - pad_left", "dx = tap % kernel_width - pad_top")),
+    Mutant(
       "the next image begins after the input's height", .weightGradient, .cpu, .conv2dWeightGradient,
       ("if (++line == out_height) {", "if (++line == height) {")),
     Mutant(
@@ -76,6 +79,9 @@ extension Mutant {
     Mutant(
       "the slope of x^2 is x", .elementwiseGradient, .cpu, .unaryGradient, ("return 2.0f * x;", "return x;")),
     Mutant(
+      "the slope of |x| at 0 is 1", .elementwiseGradient, .cpu, .unaryGradient,
+      ("x, (x == 0.0f) | isnan(x)", "x, isnan(x)")),
+    Mutant(
       "the gate's gradient lacks the value", .elementwiseGradient, .cpu, .gegluGradient,
       ("from * a * gelu_slope_v(b)", "from * gelu_slope_v(b)")),
     Mutant(
@@ -92,6 +98,8 @@ extension Mutant {
     Mutant(
       "the last id is not seen", .embeddingGradient, .gpu, .embeddingGradient,
       ("min(VW, count - i);", "min(VW, count - 1 - i);")),
+    Mutant(
+      "the counted index does not carry", .reduce, .cpu, .reduce, ("if (++c4 == e4) {", "if (++c4 == e5) {")),
     Mutant(
       "a part's last row is lost", .reduce, .gpu, .reduce,
       ("min(begin + ROWS, count);", "min(begin + ROWS, count) - 1;")),

@@ -35,6 +35,7 @@ extension OperationCases {
     gradient([1, 12, 10, 5], 7, kernel: 5, stride: 3, padding: Padding2D(2))
     gradient([1, 6, 6, 7], 9, kernel: 3, padding: Padding2D(3))
     gradient([1, 40, 40, 6], 12)
+    gradient([2, 6, 7, 5], 8, padding: Padding2D(top: 2, left: 0, bottom: 0, right: 1))
     gradient([2, 5, 5, 9], 11, sliced: true)
     return cases
   }
@@ -130,6 +131,10 @@ extension OperationCases {
       cases.append(
         OperationCase(
           name(operation.name, "sliced"), operation, [[5, 13], [5, 13]], kinds: [tails], sliced: true))
+      if kind != .positive {
+        cases.append(
+          OperationCase(name(operation.name, "at zero"), operation, [[37], [37]], kinds: [.constant(0)]))
+      }
     }
     for (x, half): (Shape, Shape) in [
       ([2], [1]), ([3, 10], [3, 5]), ([0, 4], [0, 2]), ([2, 3, 66], [2, 3, 33]), ([5, 2560], [5, 1280]),
