@@ -275,6 +275,19 @@ final class TemporaryFolder {
     }
   }
 
+  private static func row(_ operation: TunedOperation, _ x: Shape, on backend: OpenCLBackend)
+    -> (OperationCase, TuningKey)?
+  {
+    OperationCases.edge.lazy.compactMap { row in
+      let specs = row.specs(.float32)
+      guard specs.first?.shape == x, let output = try? row.operation(.float32).output(of: specs),
+        let key = backend.tuningKey(row.operation(.float32), inputs: specs, output: output),
+        key.operation == operation
+      else { return nil }
+      return (row, key)
+    }.first
+  }
+
   @Test(arguments: KernelFamily.allCases)
   func everyParameterValueIsRight(family: KernelFamily) throws {
     let index = try #require(OpenCLDevices.all().first { $0.platform == "Portable Computing Language" }).index
@@ -282,15 +295,7 @@ final class TemporaryFolder {
     let backend = try OpenCLBackend(index: index, family: family, tuningCache: folder.url)
     let device = Device(backend)
     for (operation, x) in Self.rows {
-      let found = OperationCases.edge.lazy.compactMap { row -> (OperationCase, TuningKey)? in
-        let specs = row.specs(.float32)
-        guard specs.first?.shape == x, let output = try? row.operation(.float32).output(of: specs),
-          let key = backend.tuningKey(row.operation(.float32), inputs: specs, output: output),
-          key.operation == operation
-        else { return nil }
-        return (row, key)
-      }.first
-      let (row, key) = try #require(found, "\(operation) \(x)")
+      let (row, key) = try #require(Self.row(operation, x, on: backend), "\(operation) \(x)")
       let sets = Self.covering(backend.tuningSpace(key))
       #expect(sets.count > 4, "\(sets)")
       for parameters in sets {
@@ -299,6 +304,29 @@ final class TemporaryFolder {
           #expect(agreement.passes, "\(parameters): \(agreement)")
         }
         #expect(resources != nil, "\(parameters) ran no kernel of its own")
+      }
+    }
+  }
+
+  /// A product's sums are in the order of its inner steps, whatever the tiles are.
+  @Test(arguments: KernelFamily.allCases, OpenCLDevices.all().filter(\.isCPU).map(\.index))
+  func bitsOfProductsDoNotDependOnTuning(family: KernelFamily, index: Int) throws {
+    let folder = try TemporaryFolder()
+    let backend = try OpenCLBackend(index: index, family: family, tuningCache: folder.url)
+    let device = Device(backend)
+    for (operation, x) in Self.rows where operation != .attention {
+      let (row, key) = try #require(Self.row(operation, x, on: backend), "\(operation) \(x)")
+      let inputs = try row.make(on: device, dtype: .float32, seed: 4)
+      func result() throws -> [UInt32] {
+        try Tensor.apply(row.operation(.float32), inputs, on: device).floats().map(\.bitPattern)
+      }
+      let expected = try result()
+      for parameters in Self.covering(backend.tuningSpace(key)) {
+        let ran = try backend.trying(parameters) {
+          let tuned = try result()
+          #expect(tuned == expected, "\(row.name), \(parameters) on \(device.name)")
+        }
+        #expect(ran != nil, "\(parameters) ran no kernel of its own")
       }
     }
   }
