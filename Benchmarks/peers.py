@@ -19,8 +19,8 @@ random weights at 512x512, in float32 and, on a card, float16. It is what `lange
 The third form times one forward and backward pass (gradients of all parameters of the mean square of output - noise, in
 float32, batch 64) of the networks in TRAINED below, and AdamW's step on them by itself. PyTorch takes its two layouts in
 turn, and ratios are to the faster one. With --langevin the suite `gradients` of its bench takes its turn on each device;
-only its whole process's memory is known, with that of the probe and the check. A COMMAND of --ours is a shell's; it takes
-its turn too, must do the same, and prints a line of JSON among others:
+the peak of its whole process has the probe's and the check's in it. A COMMAND of --ours is a shell's; it takes its turn
+too, must do the same, and prints a line of JSON among others:
 
     {"name": "cpu", "seconds": [2.1, 2.2], "update": [0.02, 0.02], "peak": 1200000000}
 
@@ -203,7 +203,8 @@ def bench_report(text):
     row = json.loads(text)["rows"][0]
     if not row["verdict"]["isValidated"]:
         sys.exit(f"{row['name']} on {row['device']}: {row.get('failure') or row['verdict']['note']}")
-    return {"name": row["device"], "seconds": row["wall"]["values"]}
+    return {"name": row["device"], "seconds": row["wall"]["values"], "peak": row.get("residentPeak"),
+            "tensors": row.get("devicePeak")}
 
 
 def train(arguments):
@@ -244,7 +245,8 @@ def train(arguments):
     print("|---" * (len(names) + 1) + "|")
     for title, key, unit, digits in (
             ("forward and backward, s", "seconds", 1, 3), ("AdamW, s", "update", 1, 4),
-            ("peak above the start, GiB", "peak", 2**30, 3), ("peak of the whole process, GiB", "whole", 2**30, 3)):
+            ("peak above the start, GiB", "peak", 2**30, 3), ("of it in tensors, GiB", "tensors", 2**30, 3),
+            ("peak of the whole process, GiB", "whole", 2**30, 3)):
         columns = {name: [v / unit for v in column(name, key)] for name in names}
         cells = [cell(columns[name], columns[fastest], digits) if columns[name] else "" for name in names]
         print(f"| {title} | {' | '.join(cells)} |")
@@ -302,10 +304,10 @@ def run(kind, arguments, folder):
 
 
 def cell(values, base, digits):
-    """Median, range, and the ratio of medians to the base's."""
+    """Median, range, and the ratio of medians to the base's, where there is one."""
     middle = statistics.median(values)
     text = f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-    return text if base is values else f"{text}, {middle / statistics.median(base):.2f}x"
+    return text if base is values or not base else f"{text}, {middle / statistics.median(base):.2f}x"
 
 
 def table(results, kinds):

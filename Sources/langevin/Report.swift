@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinMeasurement
 
 /// What was measured and written on the way.
 struct Run {
@@ -64,13 +65,6 @@ struct Run {
         format: "load %.2f s, step %.3f s (median of %d), decode %.2f s, total %.2f s", loadSeconds,
         medianStep,
         stepSeconds.count, decodeSeconds.reduce(0, +), totalSeconds)
-  }
-
-  /// The most memory that this process ever had resident, in bytes, as the kernel counts it.
-  static var peakResidentMemory: Int {
-    guard let status = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8) else { return 0 }
-    let line = status.split(separator: "\n").first { $0.hasPrefix("VmHWM:") }
-    return (line?.split(separator: " ").compactMap { Int($0) }.first ?? 0) * 1024
   }
 }
 
@@ -180,7 +174,7 @@ struct Report: Encodable {
       decode: run.decodeSeconds.reduce(0, +), total: run.totalSeconds, steps: run.stepSeconds)
     let use = device.backend.memory
     memory = Memory(
-      devicePeakBytes: use.highWater, deviceLimitBytes: use.limit, processPeakBytes: Run.peakResidentMemory)
+      devicePeakBytes: use.highWater, deviceLimitBytes: use.limit, processPeakBytes: ProcessMemory.peak)
     let counted = device.fallbacks
     fallbacks = Fallbacks(operations: counted.operations, bytes: counted.bytes, byName: counted.byName)
     let decomposed = device.decompositions

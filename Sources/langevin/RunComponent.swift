@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinMeasurement
 
 /// `langevin run`.
 struct RunComponent: ParsableCommand {
@@ -104,7 +105,7 @@ struct RunComponent: ParsableCommand {
           outputs: Dictionary(uniqueKeysWithValues: outputs.map { ($0.name, $0.tensor.shape.dimensions) }),
           seconds: seconds,
           memory: .init(
-            devicePeakBytes: device.backend.memory.highWater, processPeakBytes: Run.peakResidentMemory)))
+            devicePeakBytes: device.backend.memory.highWater, processPeakBytes: ProcessMemory.peak)))
     } else {
       for (name, tensor) in outputs { Output.result("\(name) \(tensor.shape)") }
     }

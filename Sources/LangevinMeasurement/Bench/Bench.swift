@@ -36,6 +36,7 @@ public struct Bench: Sendable {
   public func run(_ suite: BenchSuite, model: String?, _ workloads: [BenchWorkload]) throws -> BenchReport {
     var report = BenchReport(version: validator.version, suite: suite, model: model, rounds: rounds)
     report.devices = subjects.map { .init(name: $0.device.name, description: $0.description) }
+    let resident = ProcessMemory.resident
     for (index, subject) in subjects.enumerated() {
       progress("the ceilings of \(subject.device.name)")
       do {
@@ -50,7 +51,7 @@ public struct Bench: Sendable {
         report.isPartial = true
         break
       }
-      try measure(workload, &report)
+      try measure(workload, above: resident, &report)
       kept(report)
     }
     report.rank()
@@ -69,7 +70,7 @@ public struct Bench: Sendable {
     var kernels: [Double] = []
   }
 
-  private func measure(_ workload: BenchWorkload, _ report: inout BenchReport) throws {
+  private func measure(_ workload: BenchWorkload, above resident: Int, _ report: inout BenchReport) throws {
     progress(workload.name)
     // Short workloads need no more lines than their names.
     var told = ContinuousClock.now
@@ -98,6 +99,7 @@ public struct Bench: Sendable {
     tell("checking the results")
     try judge(workload, &turns, results)
     results = [:]
+    let hasPeak = subjects.count == 1 && ProcessMemory.resetPeak()
     for round in 0..<rounds {
       for offset in turns.indices {
         // Each device begins a round in its turn: what ran before leaves caches and clocks behind.
@@ -119,6 +121,8 @@ public struct Bench: Sendable {
       var row = turn.row
       row.wall = Sample(turn.wall)
       row.kernels = Sample(turn.kernels)
+      row.devicePeak = turn.device.backend.memory.highWater
+      row.residentPeak = hasPeak ? ProcessMemory.peak - resident : nil
       report.rows.append(row)
     }
     if shouldStop() { report.isPartial = true }
@@ -183,7 +187,8 @@ public struct Bench: Sendable {
 
   private func reference(_ workload: BenchWorkload) throws -> [Float] {
     progress("\(workload.name) on the CPU backend, to compare with")
-    return try workload.prepare(validator.reference)()()
+    // A backend of its own, whose memory goes with it.
+    return try workload.prepare(Device(CPUBackend()))()()
   }
 
   /// One round of one device.

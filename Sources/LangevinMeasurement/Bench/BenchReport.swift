@@ -81,6 +81,11 @@ public struct BenchReport: Sendable, Codable {
     public var fallbacks = 0
     /// Operations that had no kernel of their own and ran as simpler ones, in a run; nil in old reports.
     public var decompositions: Int?
+    /// The most bytes that the process had resident in the warm runs, above what it had before the first use of the
+    /// device; nil where several devices take turns.
+    public var residentPeak: Int?
+    /// The most bytes of the device's memory that tensors and scratch ever held.
+    public var devicePeak: Int?
     /// Whether the result is right.
     public var verdict: Verdict
     /// Why there are no times.
