@@ -48,28 +48,44 @@ def emoji_rows(emoji, attributes):
         yield e.name, e.picture, writer.texts(e), share
 
 
-def combination_rows(emoji, compose):
-    """Things with an accessory, then things in another colour: (thing, part), picture, texts, weight."""
-    things = dict(compose["things"])
-    for heart in compose["hearts"]:
-        things[heart] = things["red heart"]
-    worn = accessories.wardrobe(emoji, compose["accessories"])
-    for thing, place in things.items():
-        for key, accessory in compose["accessories"].items():
-            if thing in compose["hearts"] and key not in compose["heart accessories"]:
-                continue
-            if accessory["where"] == "eyes" and place[3] is None:
-                continue
-            picture = accessories.wear(emoji[thing].picture, place, worn[key], accessory)
-            texts = captions.wearing(thing, compose["short"].get(thing), accessory["text"], key)
-            yield (thing, key), picture, texts, COMPOSED
+def combinations(emoji, compose):
+    """All (thing, part) there are: a part is an accessory or a colour. Accessories come first."""
+    for thing, place in places(compose).items():
+        for part, accessory in compose["accessories"].items():
+            dressed = thing not in compose["hearts"] or part in compose["heart accessories"]
+            if dressed and (accessory["where"] != "eyes" or place[3] is not None):
+                yield thing, part
     for thing, own in compose["coloured"].items():
-        for colour, target in compose["colours"].items():
-            noun = compose["short"].get(thing, thing)
-            if colour == own or f"{colour} {noun}" in emoji:
-                continue
-            picture = accessories.recolour(emoji[thing].picture, target, grey=own in ("grey", "white"))
-            yield (thing, colour), picture, captions.coloured(noun, colour), COLOURED
+        for colour in compose["colours"]:
+            # Some, such as the green apple, are emoji already.
+            if colour != own and f"{colour} {compose['short'].get(thing, thing)}" not in emoji:
+                yield thing, colour
+
+
+def places(compose):
+    """Where things have head and eyes. All hearts are of one shape."""
+    return {**compose["things"], **dict.fromkeys(compose["hearts"], compose["things"]["red heart"])}
+
+
+def texts_of(thing, part, compose):
+    short = compose["short"].get(thing)
+    if part in compose["colours"]:
+        return captions.coloured(short or thing, part)
+    return captions.wearing(thing, short, compose["accessories"][part]["text"], part)
+
+
+def combination_rows(emoji, compose):
+    """Each combination's (thing, part), picture, texts and weight."""
+    worn = accessories.wardrobe(emoji, compose["accessories"])
+    for thing, part in combinations(emoji, compose):
+        picture = emoji[thing].picture
+        if part in compose["colours"]:
+            grey = compose["coloured"][thing] in ("grey", "white")
+            made = accessories.recolour(picture, compose["colours"][part], grey)
+        else:
+            made = accessories.wear(picture, places(compose)[thing], worn[part], compose["accessories"][part])
+        weight = COLOURED if part in compose["colours"] else COMPOSED
+        yield (thing, part), made, texts_of(thing, part, compose), weight
 
 
 def write(folder, rows, size):
