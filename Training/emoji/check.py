@@ -2,7 +2,7 @@
 
 usage: check.py MODEL --clip CLIP [--tool langevin] [--keep FOLDER]
 
-MODEL is the folder of a text-to-image model, CLIP a folder of transformers' CLIPModel trained on the same pictures.
+MODEL is the folder of a text-to-image model, CLIP one of transformers' CLIPModel trained on the same data.
 Pictures are drawn by `langevin generate`, one of each prompt, and judged by `langevin embed`."""
 import argparse
 import json
@@ -23,11 +23,11 @@ LOT, COUNT, NEAREST, SMALL, CHOICES = 13, 200, 5, 16, 8
 WHITE_FROM = 250
 MEGABYTES = 48
 FORTY_EIGHT = (
-    "grinning face|crying face|angry face|smiling face with sunglasses|face with tears of joy|sleeping face|"
-    "red heart|blue heart|broken heart|cat face|dog face|panda|fox|lion|pig face|frog|monkey face|unicorn|penguin|"
-    "owl|octopus|fish|butterfly|turtle|red apple|banana|strawberry|watermelon|pizza|hamburger|doughnut|ice cream|"
-    "birthday cake|sunflower|cactus|evergreen tree|house|rocket|automobile|airplane|soccer ball|star|sun|rainbow|"
-    "ghost|alien|robot|woman red hair").split("|")
+    "grinning face|crying face|angry face|smiling face with sunglasses|face with tears of joy|"
+    "sleeping face|red heart|blue heart|broken heart|cat face|dog face|panda|fox|lion|pig face|frog|"
+    "monkey face|unicorn|penguin|owl|octopus|fish|butterfly|turtle|red apple|banana|strawberry|"
+    "watermelon|pizza|hamburger|doughnut|ice cream|birthday cake|sunflower|cactus|evergreen tree|house|"
+    "rocket|automobile|airplane|soccer ball|star|sun|rainbow|ghost|alien|robot|woman red hair").split("|")
 
 
 class Figures:
@@ -40,7 +40,8 @@ class Figures:
         good = value <= bar if at_most else value >= bar
         self.met = self.met and good
         side = "at most" if at_most else "at least"
-        print(f"{'ok  ' if good else 'MISS'}  {what}: {value:.{digits}f} ({side} {bar:.{digits}f})", flush=True)
+        mark = "ok  " if good else "MISS"
+        print(f"{mark}  {what}: {value:.{digits}f} ({side} {bar:.{digits}f})", flush=True)
 
     def note(self, text):
         print(f"      {text}", flush=True)
@@ -55,8 +56,8 @@ def draw(tool, model, prompts, folder, seed, device):
     folder.mkdir(parents=True, exist_ok=True)
     listing = folder / "prompts.txt"
     listing.write_text("\n".join(prompts) + "\n")
-    run(tool, "generate", "--model", model, "--prompt-file", listing, "--seed", seed, "--output", folder / "p.png",
-        "--device", device, "--quiet")
+    run(tool, "generate", "--model", model, "--prompt-file", listing, "--seed", seed, "--device", device,
+        "--output", folder / "p.png", "--quiet")
     files = [folder / f"p-{i:0{len(str(len(prompts) - 1))}d}.png" for i in range(len(prompts))]
     return files, [Image.open(f).convert("RGB") for f in files]
 
@@ -75,8 +76,8 @@ def embed(tool, clip, texts, files, folder, device):
     header = json.loads(data[8:8 + length])
 
     def tensor(name):
-        first, last = header[name]["data_offsets"]
-        return np.frombuffer(data[8 + length + first:8 + length + last], np.float32).reshape(header[name]["shape"])
+        first, last = (8 + length + offset for offset in header[name]["data_offsets"])
+        return np.frombuffer(data[first:last], np.float32).reshape(header[name]["shape"])
     return tensor("text_embeds"), tensor("image_embeds")
 
 
@@ -120,7 +121,8 @@ def choices(right, combinations):
 
 def right_first(rows, pictures):
     """How many pictures lie nearest to the first of their eight rows."""
-    return int(((rows.reshape(len(pictures), CHOICES, -1) @ pictures[:, :, None])[..., 0].argmax(1) == 0).sum())
+    cosines = rows.reshape(len(pictures), CHOICES, -1) @ pictures[:, :, None]
+    return int((cosines[..., 0].argmax(1) == 0).sum())
 
 
 def check(arguments, work):
@@ -132,12 +134,14 @@ def check(arguments, work):
     compose = make_data.read("compose.json")
     made = {key: make_data.on_white(picture, noto.SIDE)
             for key, picture, _, _ in make_data.combination_rows(noto.emoji(), compose)}
-    kept = {kind: [(c["thing"], c["part"]) for c in entries] for kind, entries in make_data.read("held_out.json").items()}
+    kept = {kind: [(c["thing"], c["part"]) for c in entries]
+            for kind, entries in make_data.read("held_out.json").items()}
     lot = random.Random(LOT).sample(sorted(emoji), COUNT)
 
     _, drawn = draw(tool, arguments.model, lot, work / "names", 1, device)
     rank = ranks(drawn, lot, references)
-    figures.add(f"names of {COUNT} among the {NEAREST} nearest of {len(references)}", (rank < NEAREST).sum(), 150)
+    figures.add(f"names of {COUNT} among the {NEAREST} nearest of {len(references)}",
+                (rank < NEAREST).sum(), 150)
     figures.note(f"nearest: {(rank == 0).sum()}; median rank {int(np.median(rank)) + 1}")
     _, known = draw(tool, arguments.model, FORTY_EIGHT, work / "known", 1, device)
     rank = ranks(known, FORTY_EIGHT, references)
@@ -152,9 +156,9 @@ def check(arguments, work):
     figures.add(f"combinations of {len(shown)} with the right caption first of {CHOICES}",
                 right_first(rows, judged[:len(files)]), 30)
     figures.note(f"the judge on the composed pictures themselves: {right_first(rows, judged[len(files):])}")
-    nearer = [[((small(made[key]) - small(picture)) ** 2).sum() for key in eight[CHOICES * i:CHOICES * (i + 1)]]
-              for i, picture in enumerate(shown)]
-    figures.note(f"nearest by colour pictures: {int((np.argmin(nearer, 1) == 0).sum())}")
+    composed = np.stack([small(made[key]) for key in eight]).reshape(len(shown), CHOICES, -1)
+    distance = ((composed - np.stack([small(picture) for picture in shown])[:, None]) ** 2).sum(-1)
+    figures.note(f"nearest by colour pictures: {int((distance.argmin(1) == 0).sum())}")
 
     figures.add("border pixels within 5 of white, per cent", 100 * white_border(drawn), 95, 1)
     figures.note(f"of the emoji themselves: {100 * white_border(flat[n] for n in lot):.1f}")
@@ -180,7 +184,7 @@ def saved(pictures, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("--clip", type=pathlib.Path, required=True)
     parser.add_argument("--tool", default="langevin")

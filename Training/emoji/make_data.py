@@ -2,7 +2,7 @@
 
 usage: make_data.py OUT [--size 128]
 
-OUT/emoji/ and OUT/held-out/ are folders of PNG files with metadata.jsonl, as Hugging Face's imagefolder has it:
+OUT/emoji/ and OUT/held-out/ hold PNG files and metadata.jsonl, as Hugging Face's imagefolder has it:
 `file_name`, `text` (a list of {"text", "weight"}) and `weight`, the picture's share of what is drawn.
 Nothing is random: the checksum printed at the end depends on the packages in README.md alone."""
 import argparse
@@ -20,7 +20,7 @@ import noto
 HERE = pathlib.Path(__file__).parent
 WHITE = (255, 255, 255)
 # What is drawn how often. A tone's share of its group keeps near-duplicates from using up the training.
-PLAIN, TONES, LISTED, COMPOSED, COLOURED = 0.75, 5, 2.0, 0.8, 0.8
+PLAIN, FAVOURITE, COMBINED = 0.75, 1.5, 0.5
 
 
 def read(name):
@@ -37,12 +37,12 @@ def on_white(picture, size):
 def emoji_rows(emoji, attributes):
     """A row for each emoji of the font. A group is an emoji and its skin tones."""
     writer = captions.Writer(emoji, attributes)
-    listed = set(read("favourites.json"))
+    favourites = set(read("favourites.json"))
     tones = {}
     for e in emoji.values():
         tones[e.group] = tones.get(e.group, 0) + (e.tone is not None)
     for e in emoji.values():
-        share = LISTED if e.group in listed else 1.0
+        share = FAVOURITE if e.group in favourites else 1.0
         if tones[e.group]:
             share *= PLAIN if e.tone is None else (1 - PLAIN) / tones[e.group]
         yield e.name, e.picture, writer.texts(e), share
@@ -84,12 +84,11 @@ def combination_rows(emoji, compose):
             made = accessories.recolour(picture, compose["colours"][part], grey)
         else:
             made = accessories.wear(picture, places(compose)[thing], worn[part], compose["accessories"][part])
-        weight = COLOURED if part in compose["colours"] else COMPOSED
-        yield (thing, part), made, texts_of(thing, part, compose), weight
+        yield (thing, part), made, texts_of(thing, part, compose), COMBINED
 
 
 def write(folder, rows, size):
-    """Writes pictures and metadata. The checksum is of pixels and texts, so compression does not change it."""
+    """Writes pictures and metadata. The checksum is of pixels and texts, whatever the compression."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
@@ -107,7 +106,7 @@ def write(folder, rows, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--size", type=int, default=128)
     arguments = parser.parse_args()

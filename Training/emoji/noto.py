@@ -56,7 +56,7 @@ def annotations():
 
 
 def split_tone(name):
-    """("woman cook", "medium skin tone") of "woman cook: medium skin tone"; "woman red hair" of "woman: red hair"."""
+    """("woman cook", "medium skin tone") of "woman cook: medium skin tone"; hair stays in the first."""
     subject, _, details = name.lower().partition(": ")
     details = [d for d in details.split(", ") if d]
     tone = next((d for d in details if d.endswith("skin tone")), None)
