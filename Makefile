@@ -1,7 +1,8 @@
 # make picture [PROMPT="…"] draws a picture; make install [PREFIX=/usr/local] [DESTDIR=] puts langevin on the PATH, and
 # make uninstall takes it away; make test [FILTER=…] runs the tests. Each installs what is missing first.
 # make docs compiles the documentation; make validate-kernels runs the kernels in a simulator; make package builds an
-# archive for machines without a toolchain, and make test-package, as root, tries it in an empty Debian.
+# archive for machines without a toolchain, and make test-package, as root, tries it in an empty Debian. make emoji trains
+# the emoji model in a few hours, and make emoji-check measures it.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
@@ -15,7 +16,7 @@ PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd lib
   libturbojpeg0-dev libwebp-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: fuzz build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
+.PHONY: emoji emoji-check fuzz build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
 export PROMPT PICTURE FILTER FOLDER DESTDIR
 
 build: deps
@@ -107,6 +108,21 @@ package: deps
 
 test-package: package
 	Packaging/test.sh .build/langevin-*-linux-*.tar.gz .build/package-pictures
+
+# The stages of Training/emoji, each a run that goes on where it was cut off. PYTHON has what requirements.txt lists.
+EMOJI = .build/emoji
+PYTHON ?= $(EMOJI)/python/bin/python
+train = if [ -e $(EMOJI)/$(1)/train.json ]; then "$$tool" train --resume $(EMOJI)/$(1); else \
+  "$$tool" train $(1) --config Training/emoji/$(1).json --data $(EMOJI)/data/emoji --output $(EMOJI)/$(1); fi
+
+emoji: build
+	[ -e $(EMOJI)/data/emoji/metadata.jsonl ] || $(PYTHON) Training/emoji/make_data.py $(EMOJI)/data
+	@tool="$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"; set -e; \
+	$(call train,clip); $(call train,diffusion)
+
+emoji-check: build
+	$(PYTHON) Training/emoji/check.py $(EMOJI)/diffusion/model --clip $(EMOJI)/clip/model \
+	  --tool "$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"
 
 # Debian and Ubuntu: only what is not there yet, so that a machine that has it all needs no network.
 deps:
