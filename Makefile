@@ -112,7 +112,7 @@ test-package: package
 # The stages of Training/emoji, each a run that goes on where it was cut off. PYTHON has what requirements.txt lists.
 EMOJI = .build/emoji
 PYTHON ?= $(EMOJI)/python/bin/python
-train = if [ -e $(EMOJI)/$(1)/train.json ]; then "$$tool" train --resume $(EMOJI)/$(1); else \
+train = if [ -e $(EMOJI)/$(1)/train.json ]; then "$$tool" train resume $(EMOJI)/$(1); else \
   "$$tool" train $(1) --config Training/emoji/$(1).json --data $(EMOJI)/data/emoji --output $(EMOJI)/$(1); fi
 
 emoji: build

@@ -106,20 +106,6 @@ public struct Checkpoint: Sendable {
       : try SingleFileCheckpoint(url: url, prediction: prediction).checkpoint
   }
 
-  /// The same with other networks in the place of some.
-  public func replacing(_ components: [String: Component]) -> Checkpoint {
-    Checkpoint(
-      url: url, pipeline: pipeline, parts: parts.replacing(components), index: index, recommended: recommended
-    )
-  }
-
-  private init(
-    url: URL, pipeline: String, parts: Parts, index: StrictJSON, recommended: RecommendedSettings
-  ) {
-    (self.url, self.pipeline, self.index, self.recommended) = (url, pipeline, index, recommended)
-    self.parts = parts
-  }
-
   static let predictions = ["epsilon", "v_prediction", "sample"]
 
   // MARK: Parts by name

@@ -109,7 +109,9 @@ public struct TrainingRun<Task: ModelTask> {
     trainer = try Trainer(task, setup.trainer, on: device, collective: collective)
     self.device = device
 
-    let fixed = document.members.filter { !Self.changeable.contains($0.key) }
+    // Without defaults, so that a state outlives settings that are yet to be invented.
+    let defaults = try SettingsDocument(task: Task.name, Task.defaults).members
+    let fixed = document.members.filter { !Self.changeable.contains($0.key) && !defaults.contains($0) }
     fingerprint = RunFingerprint(
       parameters: trainer.parameters.entries.map { ($0.fullName, $0.shape) }, data: data.hash,
       settings: FNV.name(StrictJSON.object(fixed).text))

@@ -31,7 +31,7 @@ extension DiffusionTask {
       networks["text_encoder"] = Checkpoint.Component(
         text.component.className, config: text.component.config, weights: try weights("text_encoder"))
     }
-    let pipeline = try Pipelines.open(checkpoint.replacing(networks), on: context.device)
+    let pipeline = try Pipelines.open(checkpoint.replacing(components: networks), on: context.device)
     var request = GenerationRequest(prompts: settings.prompts, recommended: checkpoint.recommended)
     if text == nil { (request.prompts, request.count) = ([], 4) }
     request.guidance = text == nil ? nil : settings.guidance ?? request.guidance
