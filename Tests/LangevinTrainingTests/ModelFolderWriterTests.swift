@@ -194,7 +194,9 @@ import Testing
       return writer
     }
     try writer(0).write(to: url)
+    let end = DispatchSemaphore(value: 0)
     let reader = Thread {
+      defer { end.signal() }
       while !Thread.current.isCancelled {
         do {
           let component = try ModelFolder.component(url)
@@ -208,6 +210,7 @@ import Testing
     reader.start()
     for number in 1...60 { try writer(number).write(to: url) }
     reader.cancel()
+    end.wait()
     #expect(try json("model/config.json")["number"]?.count == 60)
     #expect(try scratch.files() == ["model"])
   }

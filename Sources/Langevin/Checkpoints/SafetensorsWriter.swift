@@ -4,26 +4,30 @@ import LangevinTensor
 
 /// Writes tensors and metadata as one safetensors file.
 public enum SafetensorsWriter {
-  /// Writes tensors in the order given; the file appears under its name only when it is complete. With a dtype, each
-  /// is converted as it is written.
+  /// Writes tensors in the order given; the file appears under its name only when it is complete.
   ///
   /// Tensors of wide elements come first in other writers, for alignment's sake; here the caller's order is
   /// kept, and the header is padded so that the first tensor is aligned to 8 bytes. Throws
   /// `CheckpointError.unwritable`, `.duplicateKey`, or what reading a tensor back throws.
   public static func write(
-    _ tensors: [(name: String, tensor: Tensor)], as dtype: DType? = nil, metadata: [String: String] = [:],
-    to url: URL
+    _ tensors: [(name: String, tensor: Tensor)], metadata: [String: String] = [:], to url: URL
+  ) throws {
+    try write(tensors.map { ($0.name, $0.tensor.spec) }, metadata: metadata, to: url) { tensors[$0].tensor }
+  }
+
+  /// Writes tensors of these specs in the order given, each of which is asked for when its turn comes. Throws as
+  /// `write(_:metadata:to:)` and what `tensor` throws.
+  static func write(
+    _ specs: [(name: String, spec: TensorSpec)], metadata: [String: String], to url: URL,
+    _ tensor: (_ index: Int) throws -> Tensor
   ) throws {
     let header = try header(
-      tensors.map { name, tensor in
-        let spec = TensorSpec(tensor.shape, dtype ?? tensor.dtype)
-        return (name, ElementType(spec.dtype), spec.shape.dimensions, spec.byteCount)
-      },
+      specs.map { ($0.name, ElementType($0.spec.dtype), $0.spec.shape.dimensions, $0.spec.byteCount) },
       metadata: metadata, path: url.path)
     do {
       try OutputFile.write(to: url) { put in
         try header.withUnsafeBytes(put)
-        for (_, tensor) in tensors { try tensor.cast(to: dtype ?? tensor.dtype).withBytes(put) }
+        for index in specs.indices { try tensor(index).withBytes(put) }
       }
     } catch ImageError.unwritable(let path, let reason) {
       throw CheckpointError.unwritable(path: path, reason: reason)

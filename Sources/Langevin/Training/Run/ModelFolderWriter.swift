@@ -1,5 +1,7 @@
 import Foundation
+import LangevinCPU
 import LangevinJSON
+import LangevinNN
 import LangevinTensor
 
 /// Writes a model as diffusers and transformers lay it out: a pipeline with a folder for each component, or one network
@@ -7,8 +9,9 @@ import LangevinTensor
 public struct ModelFolderWriter: Sendable {
   /// What lies in a component's folder.
   public enum Part: Sendable {
-    /// config.json and a safetensors file. Tensors have their class's names and shapes.
-    case network(config: StrictJSON, tensors: [(name: String, tensor: Tensor)])
+    /// config.json and a safetensors file with all of the source's floating-point tensors, which have their class's
+    /// names and shapes.
+    case network(config: StrictJSON, weights: any WeightSource)
     /// scheduler_config.json.
     case scheduler(StrictJSON)
     /// preprocessor_config.json.
@@ -78,7 +81,7 @@ public struct ModelFolderWriter: Sendable {
   // MARK: Writing
 
   /// Writes the folder beside its place, opens it, and puts it in the place of what was there: a reader never sees half
-  /// of it. Tensors are stored as `dtype`, one at a time.
+  /// of it. Tensors are stored as `dtype`, and read one at a time.
   ///
   /// Throws `RunError.unwritable`, and `.occupied` where something else than a model is there; `CheckpointError` where
   /// the parts make no model or cannot be read; and what the device throws. What was there is intact then.
@@ -186,13 +189,23 @@ extension ModelFolderWriter.Component {
   fileprivate func write(to folder: URL, as dtype: DType) throws {
     func file(_ name: String) -> URL { folder.appendingPathComponent(name) }
     switch part {
-    case .network(let config, let tensors):
+    case .network(let config, let weights):
       let isTransformers = Self.isTransformers(config)
       try ModelFolderWriter.write(
         isTransformers ? Self.config(config, storedAs: dtype) : config, to: file("config.json"))
       let name = isTransformers ? "model.safetensors" : "diffusion_pytorch_model.safetensors"
       // transformers refuses a file that does not say where its tensors' layout comes from.
-      try SafetensorsWriter.write(tensors, as: dtype, metadata: ["format": "pt"], to: file(name))
+      let metadata = ["format": "pt"]
+      // Buffers of indices, as old folders have them, are no parameters and have no floats.
+      let specs = weights.names.compactMap { name in
+        weights.spec(of: name).flatMap { spec in
+          spec.dtype.isFloatingPoint ? (name: name, spec: TensorSpec(spec.shape, dtype)) : nil
+        }
+      }
+      let host = Device(CPUBackend())
+      try SafetensorsWriter.write(specs, metadata: metadata, to: file(name)) { index in
+        try weights.load(specs[index].name, on: host).cast(to: dtype)
+      }
     case .scheduler(let config): try ModelFolderWriter.write(config, to: file("scheduler_config.json"))
     case .preprocessor(let config): try ModelFolderWriter.write(config, to: file("preprocessor_config.json"))
     case .tokenizer(let source):
@@ -245,6 +258,29 @@ extension ModelFolderWriter.Component {
       count += 1
     }
     return count
+  }
+}
+
+extension ModelFolderWriter.Part {
+  /// A network with these tensors, which have their class's names and shapes.
+  public static func network(config: StrictJSON, tensors: [(name: String, tensor: Tensor)]) -> Self {
+    .network(config: config, weights: NamedTensors(tensors))
+  }
+}
+
+/// Tensors as they are, in their order.
+private final class NamedTensors: WeightSource {
+  private let tensors: [(name: String, tensor: Tensor)]
+  var names: [String] { tensors.map(\.name) }
+  var description: String { "a list of tensors" }
+
+  init(_ tensors: [(name: String, tensor: Tensor)]) { self.tensors = tensors }
+
+  private func find(_ name: String) -> Tensor? { tensors.first { $0.name == name }?.tensor }
+  func spec(of name: String) -> TensorSpec? { find(name)?.spec }
+  func load(_ name: String, on device: Device) throws -> Tensor {
+    guard let tensor = find(name) else { throw WeightError.missing(name: name, source: description) }
+    return try tensor.copied(to: device)
   }
 }
 
