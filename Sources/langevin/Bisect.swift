@@ -40,7 +40,7 @@ struct Bisect: ParsableCommand {
     }
     try OutputFile.check(file)
     let model = try options.modelURL()
-    let checkpoint = try Checkpoint.open(model, prediction: options.prediction?.rawValue)
+    let checkpoint = try options.checkpoint(model)
     let device = try choice.open(
       options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
     let referenceDevice = try other.open(fallback: false, notice: { Output.warning($0) })

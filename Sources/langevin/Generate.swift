@@ -68,7 +68,7 @@ struct Generate: ParsableCommand {
     try files.check()
     if let latentsURL { try OutputFile.check(latentsURL) }
     let url = try options.modelURL()
-    let checkpoint = try Checkpoint.open(url, prediction: options.prediction?.rawValue)
+    let checkpoint = try options.checkpoint(url)
     if previewEvery != nil && preview == nil { throw ValidationError("--preview-every needs --preview") }
     var asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
     if preview != nil { asked.previewEvery = previewEvery ?? 5 }
@@ -101,7 +101,8 @@ struct Generate: ParsableCommand {
       let settings = Output.settings(
         steps: request.steps, sampler: request.sampler?.rawValue, guidance: request.guidance)
       var title = Optional(
-        (["seed \(seed)"] + settings + [device.label, Checkpoint.name(of: url)]).joined(separator: ", "))
+        (["seed \(seed)"] + settings + [device.label, Checkpoint.name(of: url)] + record.additionTitles)
+          .joined(separator: ", "))
       func generate(_ keep: (_ latent: Tensor) throws -> Void) throws {
         try pipeline.stream(request) { event in
           // A finished picture is written first.

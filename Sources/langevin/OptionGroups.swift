@@ -12,6 +12,20 @@ struct ModelOptions: ParsableArguments {
       model that ships along)
       """)
   var model: String?
+  @Option(
+    help: ArgumentHelp(
+      """
+      A LoRA of this model, as diffusers, PEFT or kohya's scripts write it, SCALE times as strong; may be given again. \
+      (default of SCALE: 1)
+      """, valueName: "FILE[:SCALE]"))
+  var lora: [LoRAOption] = []
+  @Option(
+    help: ArgumentHelp(
+      """
+      A textual inversion: TOKEN in a prompt stands for what it learned; may be given again. (default of TOKEN: the \
+      file's own, or its name)
+      """, valueName: "FILE[:TOKEN]"))
+  var embedding: [EmbeddingOption] = []
   @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
   var device = "auto"
   @Option(help: "Storage of weights and activations: f32, f16 or bf16. (default: f32)")

@@ -27,6 +27,9 @@ struct PictureRecord {
   let device: String
   let images: [InputFile]
   let latents: InputFile?
+  let additions: AdditionRecord
+  /// For the line that says what runs.
+  let additionTitles: [String]
 
   /// Reads the input files again, for their digests. Throws `CheckpointError.unreadable`.
   init(_ options: GenerationOptions, _ request: GenerationRequest, model: URL, device: Device) throws {
@@ -36,6 +39,9 @@ struct PictureRecord {
     self.device = device.label
     images = try options.image.map { try InputFile($0) }
     latents = try options.initLatents.map { try InputFile($0) }
+    let additions = try Additions(options.modelOptions)
+    self.additions = try AdditionRecord(additions)
+    additionTitles = additions.titles
   }
 
   var precision: String { (options.precision ?? .f32).rawValue }
@@ -131,6 +137,17 @@ struct PictureSetting {
       PictureSetting(key: "Size", write: { $0.request.width == nil ? [] : [$0.size] }, read: readSize),
       note("Output size") { $0.request.width == nil ? $0.size : nil },
       PictureSetting(key: "Model", write: { [$0.record.model] }, read: readModel),
+      PictureSetting(key: "LoRA", write: { $0.record.additions.loras.map(\.name) }, read: readLoRAs),
+      PictureSetting(
+        key: "LoRA scale", write: { $0.record.additions.loras.map { Output.number($0.scale) } },
+        read: { _, _ in }),
+      PictureSetting(key: "LoRA hash", write: { $0.record.additions.loras.map(\.sha256) }, read: { _, _ in }),
+      PictureSetting(
+        key: "Embedding", write: { $0.record.additions.embeddings.map(\.name) }, read: readEmbeddings),
+      PictureSetting(
+        key: "Embedding token", write: { $0.record.additions.embeddings.map(\.token) }, read: { _, _ in }),
+      PictureSetting(
+        key: "Embedding hash", write: { $0.record.additions.embeddings.map(\.sha256) }, read: { _, _ in }),
       option("Prediction", \.prediction, PredictionOption.init, write: { $0.options.prediction?.rawValue }),
       option("Denoising strength", \.strength) { $0.request.strength },
       PictureSetting(key: "Init image", write: { $0.record.images.map(\.name) }, read: readImages),
@@ -190,6 +207,30 @@ struct PictureSetting {
     guard reading.given.image.isEmpty else { return }
     reading.options.image = try values.indices.map {
       try find(values[$0], "Init image hash", number: $0, option: "--image", reading)
+    }
+  }
+
+  private static func readLoRAs(_ values: [String], _ reading: inout Reading) throws {
+    guard reading.given.lora.isEmpty else { return }
+    let scales = reading.parameters.values("LoRA scale").map { Double($0) }
+    reading.options.lora = try values.indices.map { index in
+      guard scales.indices.contains(index), let scale = scales[index], scale.isFinite else {
+        throw unknown("LoRA", values[index], reading)
+      }
+      let option = "--lora FILE:\(Output.number(scale))"
+      let path = try find(values[index], "LoRA hash", number: index, option: option, reading)
+      return LoRAOption(path: path, scale: scale)
+    }
+  }
+
+  private static func readEmbeddings(_ values: [String], _ reading: inout Reading) throws {
+    guard reading.given.embedding.isEmpty else { return }
+    let tokens = reading.parameters.values("Embedding token")
+    reading.options.embedding = try values.indices.map { index in
+      guard tokens.indices.contains(index) else { throw unknown("Embedding", values[index], reading) }
+      let option = "--embedding FILE:\(tokens[index])"
+      let path = try find(values[index], "Embedding hash", number: index, option: option, reading)
+      return EmbeddingOption(path: path, token: tokens[index])
     }
   }
 

@@ -51,7 +51,7 @@ struct ProfileCommand: ParsableCommand {
     for url in files { if let url { try OutputFile.check(url) } }
 
     let model = try options.modelURL()
-    let checkpoint = try Checkpoint.open(model, prediction: options.prediction?.rawValue)
+    let checkpoint = try options.checkpoint(model)
     let device = try choice.open(
       options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)

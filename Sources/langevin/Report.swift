@@ -105,6 +105,8 @@ struct Report: Encodable {
     let image: [String]
     let imageFiles: [InputFile]
     let strength: Double?
+    let lora: [AdditionRecord.LoRA]
+    let embedding: [AdditionRecord.Embedding]
     let initLatents: InputFile?
     let initLatentsIndex: Int?
     let prediction: String?
@@ -130,6 +132,7 @@ struct Report: Encodable {
       (eta, steps) = (request.eta, request.steps)
       (self.width, self.height, count) = (width, height, request.count)
       (image, imageFiles, strength) = (options.image, record.images, request.strength)
+      (lora, embedding) = (record.additions.loras, record.additions.embeddings)
       (initLatents, initLatentsIndex) = (record.latents, options.initLatentsIndex)
       prediction = options.prediction?.rawValue
       (priorSteps, priorGuidance) = (request.priorSteps, request.priorGuidance)

@@ -48,6 +48,10 @@ import Testing
     "super-resolution-steps": .changesOf(
       "tiny-unclip", ["--prior-steps", "2", "--super-resolution-steps", "3"]),
     "noise-level": .changesOf("tiny-stable-unclip", ["--prior-steps", "2", "--noise-level", "3"]),
+    "lora": .changesOf(
+      "tiny-sd", ["--lora", "peft.safetensors:0.5", "--lora", "processors.safetensors:-1"]),
+    "embedding": .changesOf(
+      "tiny-sd", ["--embedding", "cat.safetensors", "--embedding", "my-style.safetensors:grinning"]),
     "frames": .changesOf("tiny-wan", ["--width", "32", "--height", "32", "--frames", "5"]),
     "fps": .none("PNG frames carry it, and have no rate"),
     "precision": .changes(["--precision", "f16"]),
@@ -75,6 +79,11 @@ import Testing
   init() throws {
     scratch = try Scratch()
     try Data("a (red:1.4) heart\n".utf8).write(to: scratch.url("prompts.txt"))
+    for name in ["peft", "processors", "cat", "my-style"] {
+      let file = "\(name).safetensors"
+      try FileManager.default.copyItem(
+        at: Self.fixtures.appending(path: "adapters/\(file)"), to: scratch.url(file))
+    }
     let pixels = (0..<64 * 64 * 3).map { UInt8(truncatingIfNeeded: $0 * 7 + $0 / 64) }
     try Picture(width: 64, height: 64, pixels: pixels).writePNG(to: scratch.url("in put.png"))
   }
@@ -196,6 +205,35 @@ import Testing
     #expect(outcome.status == 1 && outcome.errors.contains("'in put.png'"), "\(outcome.errors)")
     try generate(["--from", "a.png", "--image", "moved.png", "--device", "cpu", "--output", "b.png"])
     #expect(try picture("a.png") == picture("b.png"))
+  }
+
+  @Test func aLoRAThatIsAnotherIsNotTaken() throws {
+    let model = ["--model", Self.fixtures.appending(path: "tiny-sd").path, "--device", "cpu"]
+    let common = ["a <s> face", "--steps", "2", "--seed", "5"] + model
+    try generate(common + ["--output", "plain.png"])
+    try generate(
+      common + [
+        "--lora", "peft.safetensors:0.5", "--embedding", "my-style.safetensors:<s>", "--output", "a.png",
+      ])
+    try expectRepeated("a.png", model)
+    #expect(try picture("a.png") != picture("plain.png"))
+    // The command line comes first.
+    try generate(["--from", "a.png", "--lora", "peft.safetensors:2", "--output", "b.png"] + model)
+    #expect(try picture("b.png") != picture("a.png"))
+
+    let file = scratch.url("peft.safetensors")
+    try FileManager.default.moveItem(at: file, to: scratch.url("moved.safetensors"))
+    for _ in 0..<2 {
+      let outcome = try Tool.run(["generate", "--from", "a.png"] + model, in: scratch.folder)
+      #expect(outcome.status == 1 && outcome.errorLines.count == 1, "\(outcome.errors)")
+      #expect(
+        outcome.errors.contains("'peft.safetensors'") && outcome.errors.contains("--lora FILE:0.5"),
+        "\(outcome.errors)")
+      // Missing, then changed.
+      try? FileManager.default.copyItem(at: scratch.url("processors.safetensors"), to: file)
+    }
+    try generate(["--from", "a.png", "--lora", "moved.safetensors:0.5", "--output", "c.png"] + model)
+    #expect(try picture("a.png") == picture("c.png"))
   }
 
   @Test func picturesWithoutSettingsAreRefused() throws {

@@ -1,0 +1,189 @@
+import Foundation
+import LangevinCPU
+import LangevinJSON
+import LangevinNN
+import LangevinTensor
+import Testing
+
+@testable import Langevin
+
+private let folder = fixtures.appendingPathComponent("adapters")
+private let cpu = Device(CPUBackend())
+
+/// Names, scales and layers of LoRA files; what they draw is in AdapterTests.
+@Suite struct LoRAFileTests {
+  let temporary: TemporaryFolder
+
+  init() throws { temporary = try TemporaryFolder() }
+
+  private func model(_ name: String = "tiny-sd") throws -> Checkpoint {
+    try Checkpoint.open(fixtures.appendingPathComponent(name))
+  }
+
+  private func lora(_ name: String) throws -> LoRAFile {
+    try LoRAFile(url: folder.appendingPathComponent("\(name).safetensors"))
+  }
+
+  /// A file of tensors of these shapes.
+  private func write(_ shapes: [(String, Shape)], metadata: [String: String] = [:]) throws -> URL {
+    let url = temporary.url.appendingPathComponent("\(UUID().uuidString).safetensors")
+    let tensors = try shapes.map { (name: $0, tensor: try Tensor.fill(0.5, $1, on: cpu)) }
+    try SafetensorsWriter.write(tensors, metadata: metadata, to: url)
+    return url
+  }
+
+  private static let layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
+
+  @Test(arguments: [
+    ("unet.\(layer).lora_A.weight", LoRAKey.Part.down), ("unet.\(layer).lora_B.weight", .up),
+    ("unet.\(layer).lora.down.weight", .down), ("unet.\(layer).lora.up.weight", .up),
+    ("unet.\(layer).alpha", .alpha),
+    ("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight", .up),
+  ])
+  func everyLayoutOfDiffusersIsUnderstood(key: String, part: LoRAKey.Part) throws {
+    let parsed = try #require(LoRAKey(key))
+    #expect(parsed.target == LoRAKey.Target(component: "unet", layer: Self.layer, isFlat: false))
+    #expect(parsed.part == part)
+  }
+
+  @Test func textEncodersLayersHaveTransformersNames() throws {
+    let layer = "text_model.encoder.layers.0.self_attn"
+    for (key, name) in [
+      ("text_encoder.\(layer).to_out_lora.down.weight", "out_proj"),
+      ("text_encoder.\(layer).q_proj.lora_linear_layer.down.weight", "q_proj"),
+      ("text_encoder.\(layer).to_v_lora.down.weight", "v_proj"),
+    ] {
+      let parsed = try #require(LoRAKey(key))
+      #expect(parsed.target.layer == "\(layer).\(name)")
+    }
+    let kohya = try #require(LoRAKey("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight"))
+    #expect(kohya.target.component == "text_encoder_2" && kohya.target.isFlat && kohya.part == .up)
+    for key in ["lora_unet_conv_in.lora_down.bias", "unet.conv_in.weight", "conv_in", "unet.lora_A"] {
+      #expect(LoRAKey(key) == nil, "\(key)")
+    }
+  }
+
+  /// The same adapter in three layouts: as many layers, the same ones, of the same scales.
+  @Test(arguments: [
+    ("peft", "diffusers", "tiny-sd"), ("peft", "kohya", "tiny-sd"), ("xl-peft", "xl-kohya", "tiny-xl"),
+  ])
+  func layoutsOfOneAdapterAreOneAdapter(first: String, second: String, name: String) throws {
+    let model = try model(name)
+    func scales(_ name: String) throws -> [String: Float] {
+      let layers = try lora(name).layers(of: model, on: cpu)
+      return Dictionary(uniqueKeysWithValues: layers.map { ("\($0.component) \($0.name)", $0.alpha) })
+    }
+    let (a, b) = (try scales(first), try scales(second))
+    #expect(a == b && a.count > 60)
+    if name == "tiny-sd" {
+      #expect(a["unet mid_block.attentions.0.proj_in"] == 3 && a["unet conv_in"] == 8)
+    }
+  }
+
+  @Test func whatIsWrittenIsWhatWasRead() throws {
+    for name in ["tiny-sd", "tiny-xl"] {
+      let model = try model(name)
+      let layers = try lora(name == "tiny-xl" ? "xl-peft" : "peft").layers(of: model, on: cpu)
+      let urls = ["diffusers", "kohya"].map { temporary.url.appendingPathComponent("\($0).safetensors") }
+      try LoRAFile.write(layers, to: urls[0])
+      try LoRAFile.writeKohya(layers, of: model, to: urls[1])
+      for url in urls {
+        let again = try LoRAFile(url: url).layers(of: model, on: cpu)
+        #expect(again.count == layers.count)
+        let byName = Dictionary(uniqueKeysWithValues: again.map { ("\($0.component) \($0.name)", $0) })
+        for layer in layers {
+          let other = try #require(byName["\(layer.component) \(layer.name)"])
+          #expect(other.alpha == layer.alpha, "\(layer.name)")
+          #expect(try other.down.floats() == layer.down.floats() && other.up.floats() == layer.up.floats())
+        }
+      }
+      let prefix = name == "tiny-xl" ? "lora_te1_" : "lora_te_"
+      let names = try SafetensorsFile(url: urls[1]).names
+      #expect(names.contains { $0.hasPrefix(prefix) })
+      #expect(names.contains { $0.hasPrefix("lora_unet_input_blocks_") } == (name == "tiny-xl"))
+    }
+  }
+
+  // MARK: Scales
+
+  @Test func withoutAlphaTheScaleIsOne() throws {
+    let pairs = try lora("processors").pairs
+    #expect(pairs.allSatisfy { $0.alpha == 3 && $0.rank == 3 } && pairs.count == 32)
+  }
+
+  @Test(arguments: [("{\"unet.lora_alpha\": 8, \"unet.use_rslora\": true}", Float(8 * 2)),
+    ("{\"unet.lora_alpha\": 8, \"unet.alpha_pattern\": {\"blocks.1.x\": 3, \".*in\": 5}}", 5),
+    ("{\"unet.lora_alpha\": 8, \"unet.alpha_pattern\": {\"nv_in\": 3}}", 8),
+    ("{\"text_encoder.lora_alpha\": 8}", 4),
+  ])
+  func alphasAreThoseOfTheMetadata(text: String, alpha: Float) throws {
+    let url = try write(
+      [("unet.conv_in.lora_A.weight", [4, 4, 3, 3]), ("unet.conv_in.lora_B.weight", [32, 4, 1, 1])],
+      metadata: [LoRAMetadata.key: text])
+    #expect(try LoRAFile(url: url).pairs.map(\.alpha) == [alpha])
+  }
+
+  // MARK: Faults
+
+  @Test func aLayerThatTheModelHasNotIsNamed() throws {
+    let other = try lora("xl-peft")
+    let error = try #require(throws: AdapterError.self) { try model().merging([(other, 1)]) }
+    guard case .unmatched(_, let names, let total) = error else {
+      Issue.record("\(error)")
+      return
+    }
+    #expect(!names.isEmpty && names.count < total)
+    #expect("\(error)".contains("'\(names[0])'") && "\(error)".contains("\(names.count) of its \(total)"))
+    #expect(throws: Never.self) { try model("tiny-xl").merging([(other, 1)]) }
+  }
+
+  @Test func aLayerOfAnotherShapeIsNamed() throws {
+    let layer = "unet.\(Self.layer)"
+    for (down, up) in [([4, 40], [32, 4]), ([4, 32], [40, 4]), ([4, 32], [32, 5]), ([4, 32, 3, 3], [32, 4])]
+      as [(Shape, Shape)]
+    {
+      let file = try LoRAFile(
+        url: write([("\(layer).lora_A.weight", down), ("\(layer).lora_B.weight", up)]))
+      let error = try #require(throws: WeightError.self) { try model().merging([(file, 1)]) }
+      #expect("\(error)".contains("\(layer).lora_"), "\(error)")
+    }
+    let file = try LoRAFile(
+      url: write([("\(layer).lora_A.weight", [4, 32, 1, 1]), ("\(layer).lora_B.weight", [32, 4])]))
+    #expect(throws: Never.self) { try model().merging([(file, 1)]) }
+  }
+
+  @Test func halfAPairIsNamed() throws {
+    let url = try write([("unet.conv_in.lora_A.weight", [4, 4, 3, 3])])
+    #expect(throws: AdapterError.unpaired(path: url.path, name: "unet.conv_in.lora_A.weight")) {
+      try LoRAFile(url: url)
+    }
+  }
+
+  @Test(arguments: [
+    ("unet.conv_in.lora_magnitude_vector", "DoRA"), ("lora_unet_conv_in.dora_scale", "DoRA"),
+    ("lora_unet_conv_in.hada_w1_a", "LoHa"), ("lora_unet_conv_in.lokr_w1", "LoKr"),
+    ("lora_unet_conv_in.lora_mid.weight", "three factors"), ("unet.conv_in.lora_B.bias", "biases"),
+  ])
+  func otherKindsOfAdditionsAreRefusedByName(key: String, kind: String) throws {
+    let url = try write([("unet.conv_in.lora_A.weight", [4, 4, 3, 3]), (key, [4])])
+    let error = try #require(throws: CheckpointError.self) { try LoRAFile(url: url) }
+    #expect("\(error)".contains(kind) && "\(error)".contains(key), "\(error)")
+  }
+
+  @Test func aFileThatIsNoLoRAIsRefused() throws {
+    let url = fixtures.appendingPathComponent("tiny-sd/unet/diffusion_pytorch_model.safetensors")
+    let error = try #require(throws: CheckpointError.self) { try LoRAFile(url: url) }
+    #expect("\(error)".contains("belong to no part"), "\(error)")
+    #expect(throws: CheckpointError.missingFile(path: "/no/such.safetensors")) {
+      try LoRAFile(url: URL(fileURLWithPath: "/no/such.safetensors"))
+    }
+    let broken = try write(
+      [("unet.conv_in.lora_A.weight", [4, 4, 3, 3]), ("unet.conv_in.lora_B.weight", [32, 4, 1, 1])],
+      metadata: [LoRAMetadata.key: "{\"unet.lora_alpha\": \"many\"}"])
+    #expect(throws: CheckpointError.self) { try LoRAFile(url: broken) }
+  }
+
+  @Test func aFolderIsItsFile() throws {
+    #expect(try LoRAFile(url: fixtures.appendingPathComponent("lora")).pairs.count == 32)
+  }
+}

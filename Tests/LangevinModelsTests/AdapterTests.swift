@@ -1,0 +1,65 @@
+import Foundation
+import Langevin
+import LangevinTensor
+import Testing
+
+/// LoRA and textual inversion files, in every layout, against what diffusers' pipelines draw with them:
+/// Tests/Golden/make_adapters.py.
+@Suite struct AdapterTests {
+  private struct Run: Decodable {
+    let model, prompt: String
+    let seed: UInt64
+    var lora, embedding: [String]?
+  }
+
+  private static let folder = Fixture.root.appending(path: "adapters")
+
+  /// Decoded once for the names of the test's arguments.
+  private static let runs: [String: Run] =
+    (try? JSONDecoder().decode(
+      [String: Run].self, from: Data(contentsOf: folder.appending(path: "runs.json")))) ?? [:]
+
+  private func checkpoint(_ run: Run) throws -> Checkpoint {
+    func split(_ text: String) -> (URL, String?) {
+      let parts = text.split(separator: ":", maxSplits: 1).map(String.init)
+      return (Self.folder.appending(path: parts[0]), parts.count > 1 ? parts[1] : nil)
+    }
+    let loras = try (run.lora ?? []).map { text in
+      let (url, scale) = split(text)
+      return (file: try LoRAFile(url: url), scale: try scale.map { try #require(Float($0)) } ?? 1)
+    }
+    let embeddings = try (run.embedding ?? []).map { text in
+      let (url, token) = split(text)
+      return try TextualInversion(url: url, token: token)
+    }
+    return try Checkpoint.open(Fixture.root.appending(path: run.model)).merging(loras).adding(embeddings)
+  }
+
+  @Test func everyRunIsThere() { #expect(Self.runs.count == 14) }
+
+  @Test(arguments: Setting.all)
+  func picturesAreThoseOfDiffusers(setting: Setting) throws {
+    let golden = try SafetensorsFile(url: Self.folder.appending(path: "pictures.safetensors"))
+    for (name, run) in Self.runs.sorted(by: { $0.key < $1.key }) {
+      var request = GenerationRequest(prompt: run.prompt)
+      (request.negativePrompt, request.guidance, request.steps) = ("heart", 4, 4)
+      (request.seed, request.noise) = (run.seed, .torch)
+      let pipeline = try Pipelines.open(checkpoint(run), on: setting.device, precision: setting.dtype)
+      let result = try pipeline.generate(request)
+      let expected = try golden.load("\(name).latents", on: setting.device).floats()
+      let error = relativeError(result.latents.values, expected)
+      // Of 0...1 to the -1...1 of a decoder.
+      let picture = try Picture(
+        golden.load("\(name).picture", on: setting.device).transposed([0, 2, 3, 1])
+          .affine(scale: 2, offset: -1))
+      let levels = zip(result.pictures[0].pixels, picture.pixels).map { abs(Int($0) - Int($1)) }.max() ?? 256
+      if ProcessInfo.processInfo.environment["SHOW_ERRORS"] != nil {
+        print("\(setting.device.name) \(setting.dtype) \(name): \(error), \(levels) levels")
+      }
+      // Float16 storage is multiplied by the guidance and carried through the steps.
+      let isSingle = setting.dtype == .float32
+      #expect(error < (isSingle ? 1e-4 : 2e-2), "\(name) differs by \(error)")
+      #expect(levels <= (isSingle ? 2 : 5), "\(name) differs by \(levels) levels")
+    }
+  }
+}
