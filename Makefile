@@ -119,10 +119,15 @@ emoji: build
 	[ -e $(EMOJI)/data/emoji/metadata.jsonl ] || $(PYTHON) Training/emoji/make_data.py $(EMOJI)/data
 	@tool="$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"; set -e; \
 	$(call train,clip); $(call train,diffusion)
+	$(PYTHON) Training/emoji/export.py $(EMOJI)/diffusion $(EMOJI)/model --data $(EMOJI)/data
 
+# The figures also go to the model's card.
 emoji-check: build
-	$(PYTHON) Training/emoji/check.py $(EMOJI)/diffusion/model --clip $(EMOJI)/clip/model \
-	  --tool "$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"
+	@$(PYTHON) Training/emoji/check.py $(EMOJI)/model --clip $(EMOJI)/clip/model --keep $(EMOJI)/pictures \
+	  --tool "$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" > $(EMOJI)/figures.txt; result=$$?; \
+	cat $(EMOJI)/figures.txt; \
+	$(PYTHON) Training/emoji/export.py $(EMOJI)/diffusion $(EMOJI)/model --data $(EMOJI)/data \
+	  --figures $(EMOJI)/figures.txt > /dev/null && exit $$result
 
 # Debian and Ubuntu: only what is not there yet, so that a machine that has it all needs no network.
 deps:
