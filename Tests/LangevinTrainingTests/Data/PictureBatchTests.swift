@@ -93,6 +93,24 @@ private final class CountingData: TrainingData {
     }
   }
 
+  @Test func withoutPlacesAPaddedPictureIsShiftedByAnyPixel() throws {
+    let picture = try gradient(width: 10, height: 8)
+    var framing = Framing(width: 10, height: 8)
+    framing.padding = 2
+    let order = try SampleOrder(SolidData(count: 1), seed: 6)
+    var seen: [PictureView: Int] = [:]
+    var corners: Set<[UInt8]> = []
+    for sample in 0..<1000 as Range<UInt64> {
+      let view = framing.view(order.choice(sample))
+      seen[view, default: 0] += 1
+      // What is in the middle names the shift.
+      let framed = framing.framed(picture, view)
+      corners.insert(Array(framed.pixels[(4 * 10 + 5) * 3..<(4 * 10 + 5) * 3 + 2]))
+    }
+    #expect(seen.count == 25 && corners.count == 25)
+    #expect(seen.values.allSatisfy { (15...80).contains($0) })
+  }
+
   @Test func aRandomCropReachesBothEdges() throws {
     let picture = try gradient(width: 40, height: 10)
     var framing = Framing(width: 10, height: 10)

@@ -84,7 +84,8 @@ import Testing
     tar.add("cut", Array("b".utf8))
     tar.add("pax", Array("19 path=deep/c.png\n".utf8), kind: "x")
     tar.add("cut", picture)
-    tar.add("pax", Array("19 path=deep/c.txt\n9 size=1\n".utf8), kind: "x")
+    let attribute = Array("26 SCHILY.xattr.user.a=".utf8) + [0xFF, 0, 0x0A]
+    tar.add("pax", attribute + Array("19 path=deep/c.txt\n9 size=1\n".utf8), kind: "x")
     tar.add("cut", Array("c".utf8), size: Array("00000000000".utf8))
     let data = try opened(tar.finished())
     #expect(data.pictures.map(\.name) == ["a.tar/old/a.png", "a.tar/deep/b.png", "a.tar/deep/c.png"])
@@ -219,6 +220,7 @@ import Testing
     let names = ["1.tar/a.png", "2.tar/a.png"]
     #expect(try TrainingFiles.open([folder.url]).pictures.map(\.name) == names)
     let urls = [2, 1].map { folder.url.appending(path: "\($0).tar") }
+    #expect(try WebDataset(urls).pictures.map(\.name) == names.reversed())
     #expect(try TrainingFiles.open(urls).pictures.map(\.name) == names.reversed())
     try folder.picture("b.png")
     let error = #expect(throws: DataError.self) { try TrainingFiles.open([folder.url]) }
@@ -230,6 +232,29 @@ import Testing
     try plain.picture("a.png")
     try plain.write("a.txt", "a")
     #expect(try TrainingFiles.open([plain.url]).pictures.map(\.name) == ["a.png"])
+    #expect(throws: DataError.self) { try TrainingFiles.open([]) }
+  }
+
+  @Test func severalFoldersAndTarFilesAreJoined() throws {
+    let folders = try (0..<3).map { _ in try DataFolder() }
+    for (index, folder) in folders.enumerated() {
+      for name in ["a", "b"].prefix(index == 1 ? 1 : 2) {
+        try folder.picture("\(name).png", [UInt8(index), name == "a" ? 10 : 20, 0])
+        try folder.write("\(name).txt", "\(name) of \(index)")
+      }
+    }
+    var tar = TarWriter()
+    tar.add("c.png", try png([3, 3, 3]))
+    tar.add("c.txt", Array("c".utf8))
+    try folders[0].write(".hidden/c.tar", tar.finished())
+    let archive = folders[0].url.appending(path: ".hidden/c.tar")
+    let data = try TrainingFiles.open([folders[0].url, folders[1].url, archive, folders[2].url])
+    #expect(
+      data.pictures.map { $0.captions[0].text }
+        == ["a of 0", "b of 0", "a of 1", "c", "a of 2", "b of 2"])
+    #expect(
+      try data.pictures.indices.map { try data.picture($0).pixels.prefix(2).map(Int.init) }
+        == [[0, 10], [0, 20], [1, 10], [3, 3], [2, 10], [2, 20]])
   }
 
   @Test func aBrokenMemberIsNamedWithItsArchive() throws {

@@ -54,14 +54,16 @@ public struct PictureView: Sendable, Hashable {
 extension Framing {
   /// The view that a sample's choice amounts to.
   func view(_ choice: SampleChoice) -> PictureView {
+    // How far a padded picture can be shifted is known, so that its views are as many as its pixels of room.
+    let places = places ?? (isCropRandom ? nil : 2 * padding + 1)
     func place(_ random: Double) -> Double {
-      // Without room all places are one.
-      guard isCropRandom || padding > 0 else { return 0 }
       guard let places else { return random }
       return places == 1 ? 0.5 : (random * Double(places)).rounded(.down) / Double(places - 1)
     }
+    // Without room all places are one.
+    let hasRoom = isCropRandom || padding > 0
     return PictureView(
-      index: choice.index, place: SIMD2(place(choice.crop.x), place(choice.crop.y)),
+      index: choice.index, place: hasRoom ? SIMD2(place(choice.crop.x), place(choice.crop.y)) : SIMD2(),
       isMirrored: choice.isMirrored)
   }
 
@@ -79,7 +81,8 @@ extension Framing {
     func start(_ length: Int, _ wanted: Int, _ place: Double) -> Int {
       let room = length + 2 * padding - wanted
       // Any of room + 1 pixels alike, or the nearest to the place.
-      let offset = places == nil ? Int(place * Double(room + 1)) : Int((place * Double(room)).rounded())
+      let isAnywhere = isCropRandom && places == nil
+      let offset = isAnywhere ? Int(place * Double(room + 1)) : Int((place * Double(room)).rounded())
       return min(offset, room) - padding
     }
     let (left, top) = (

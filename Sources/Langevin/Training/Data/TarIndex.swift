@@ -111,20 +111,23 @@ struct TarIndex: Equatable {
           let length = Int(String(decoding: rest[..<space], as: UTF8.self)),
           length > space - rest.startIndex + 1, length <= rest.count,
           rest[rest.startIndex + length - 1] == 0x0A,
-          let text = String(validating: rest[(space + 1)..<(rest.startIndex + length - 1)], as: UTF8.self),
-          let equals = text.firstIndex(of: "=")
+          case let record = rest[(space + 1)..<(rest.startIndex + length - 1)],
+          let equals = record.firstIndex(of: UInt8(ascii: "="))
         else { throw malformed("a malformed extended header before byte \(position)") }
-        let value = String(text[text.index(after: equals)...])
-        switch text[..<equals] {
-        case "path", "size":
-          guard !isGlobal else { throw malformed("a name or a size for all files") }
-          if text.hasPrefix("path") {
-            longName = value
-          } else {
-            guard let size = Int(value), size >= 0 else { throw malformed("a size of '\(value)' bytes") }
-            longSize = size
+        let key = String(decoding: record[..<equals], as: UTF8.self)
+        // What other records hold need not be text.
+        let value = String(validating: record[(equals + 1)...], as: UTF8.self)
+        if isGlobal, ["path", "size"].contains(key) { throw malformed("a name or a size for all files") }
+        switch key {
+        case "path":
+          guard let value else { throw malformed("a name is not UTF-8") }
+          longName = value
+        case "size":
+          guard let size = value.flatMap({ Int($0) }), size >= 0 else {
+            throw malformed("a size of '\(value ?? "?")' bytes")
           }
-        case let key where key.hasPrefix("GNU.sparse."):
+          longSize = size
+        case _ where key.hasPrefix("GNU.sparse."):
           throw malformed("it holds a sparse file; write it without --sparse")
         default: break
         }

@@ -166,30 +166,3 @@ public struct WebDataset: TrainingData {
     return CaptionEntry()
   }
 }
-
-/// Data for training, whatever they are in.
-public enum TrainingFiles {
-  /// Opens a folder of pictures, a tar file or several, or a folder that holds tar files and nothing else to
-  /// train on.
-  ///
-  /// Tar files of a folder are read in the order of their names. Throws `DataError`.
-  public static func open(_ urls: [URL], _ options: CaptionOptions = CaptionOptions()) throws
-    -> any TrainingData
-  {
-    guard let first = urls.first else { throw DataError.invalidOption("no data are given") }
-    func isTar(_ name: String) -> Bool { name.lowercased().hasSuffix(".tar") }
-    var isFolder: ObjCBool = false
-    guard FileManager.default.fileExists(atPath: first.path, isDirectory: &isFolder) else {
-      throw DataError.missing(path: first.path)
-    }
-    guard urls.count == 1, isFolder.boolValue else { return try WebDataset(urls, options) }
-    let contents = try FolderContents(first.path)
-    let tars = contents.names.filter(isTar)
-    guard !tars.isEmpty else { return try ImageFolder(first, options) }
-    guard contents.pictures.isEmpty else {
-      throw DataError.malformed(
-        DataPlace(first.path), reason: "it holds both pictures and tar files; give one of the two")
-    }
-    return try WebDataset(tars.map { first.appendingPathComponent($0) }, options)
-  }
-}

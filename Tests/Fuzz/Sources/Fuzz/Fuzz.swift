@@ -25,7 +25,7 @@ private let target: Target = {
 /// The readers of files and texts from elsewhere. Each may throw; it may not trap, hang or take much memory, and what it
 /// accepts must be what it says.
 enum Target: String, CaseIterable {
-  case safetensors, json, clip, t5, scheduler, picture, parameters, prompt
+  case safetensors, json, clip, t5, scheduler, picture, parameters, prompt, tar
 
   func run(_ input: UnsafeRawBufferPointer) {
     switch self {
@@ -37,6 +37,7 @@ enum Target: String, CaseIterable {
     case .picture: readPicture([UInt8](input))
     case .parameters: readParameters(String(decoding: input, as: UTF8.self))
     case .prompt: readPrompt(String(decoding: input, as: UTF8.self))
+    case .tar: readTar([UInt8](input))
     }
   }
 }
@@ -165,5 +166,29 @@ private func check(_ tokenizer: CLIPTokenizer, _ text: String) {
   precondition(chunks.ids.count == chunks.weights.count)
   for (ids, weights) in zip(chunks.ids, chunks.weights) {
     precondition(ids.count == 8 && weights.count == 8 && ids[0] == tokenizer.startToken)
+  }
+}
+
+/// Members lie within the archive, one behind the other. Their contents are read as captions.
+private func readTar(_ input: [UInt8]) {
+  var bytes = input
+  for start in stride(from: 0, to: bytes.count - 511, by: 512)
+  where bytes[start..<start + 512].contains(where: { $0 != 0 }) {
+    // The checksum that a header should have, which no fuzzer would guess.
+    bytes.replaceSubrange(start + 148..<start + 156, with: [UInt8](repeating: 0x20, count: 8))
+    let sum = String(bytes[start..<start + 512].reduce(0) { $0 + Int($1) }, radix: 8)
+    bytes.replaceSubrange(start + 148..<start + 148 + sum.utf8.count, with: sum.utf8)
+  }
+  bytes.withUnsafeBytes { bytes in
+    guard let index = try? TarIndex(bytes, path: "f") else { return }
+    var end = 0
+    for member in index.members {
+      precondition(member.range.lowerBound >= end + 512 && member.range.upperBound <= bytes.count)
+      end = member.range.upperBound
+      let place = DataPlace("f", member: member.name)
+      _ = try? CaptionEntry(text: UnsafeRawBufferPointer(rebasing: bytes[member.range]), at: place)
+      guard let json = try? StrictJSON(parsing: bytes[member.range], at: place) else { continue }
+      _ = try? CaptionEntry(json, usual: ["text"], CaptionOptions(), at: place)
+    }
   }
 }
