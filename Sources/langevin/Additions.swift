@@ -30,9 +30,11 @@ struct EmbeddingOption: ExpressibleByArgument {
 
   /// `FILE` or `FILE:TOKEN`.
   init(argument: String) {
-    let end = argument.range(of: ".safetensors:")?.upperBound ?? argument.firstIndex(of: ":").map {
-      argument.index(after: $0)
-    }
+    let end =
+      argument.range(of: ".safetensors:")?.upperBound
+      ?? argument.firstIndex(of: ":").map {
+        argument.index(after: $0)
+      }
     guard let end, !FileManager.default.fileExists(atPath: argument) else {
       self.init(path: argument, token: nil)
       return

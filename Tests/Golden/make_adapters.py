@@ -2,9 +2,9 @@
 
     python make_adapters.py
 
-writes Fixtures/adapters: the files, and runs.json with pictures.safetensors (latents [1, 4, 8, 8], and pictures in 0...1
-[1, 3, 16, 16]). Noise is that of torch's CPU generator; everything is computed in float32. Needs torch, diffusers,
-transformers, peft and safetensors.
+writes Fixtures/adapters: the files, and runs.json with pictures.safetensors: latents [1, 4, 8, 8], and pictures
+[1, 3, 16, 16] in 0...1. Noise is that of torch's CPU generator; everything is computed in float32. Needs torch,
+diffusers, transformers, peft and safetensors.
 """
 
 import collections
@@ -49,6 +49,10 @@ def adapted(model, seed, **config):
             fan = parameter[0].numel()
             parameter.data.copy_((0.7 * torch.randn_like(parameter) / fan ** 0.5).half().float())
     return {k: v.clone() for k, v in get_peft_model_state_dict(model).items()}
+
+
+def halved(state):
+    return {k: v.half() for k, v in state.items()}
 
 
 def layers(state):
@@ -108,10 +112,8 @@ def stable_diffusion(record):
                    rank_pattern={"ff.net.2": 2})
     text = adapted(pipe.text_encoder, 2, r=3, lora_alpha=2, target_modules=TEXT)
     metadata = described(unet=pipe.unet, text_encoder=pipe.text_encoder)
-    for name, convert in (("peft", lambda state: state), ("diffusers", convert_state_dict_to_diffusers)):
-        pipe.save_lora_weights(FOLDER, unet_lora_layers={k: v.half() for k, v in convert(unet).items()},
-                               text_encoder_lora_layers={k: v.half() for k, v in convert(text).items()},
-                               weight_name=f"{name}.safetensors", **metadata)
+    pipe.save_lora_weights(FOLDER, unet_lora_layers=halved(unet), text_encoder_lora_layers=halved(text),
+                           weight_name="peft.safetensors", **metadata)
 
     def alpha(layer):
         return next((a for key, a in own.items() if layer.endswith(key)), 8)
@@ -119,8 +121,14 @@ def stable_diffusion(record):
         "lora_te_text_model_", text, lambda _: 2, lambda layer: layer.removeprefix("text_model.")),
         FOLDER / "kohya.safetensors", {"ss_network_dim": "4", "ss_network_module": "networks.lora"})
 
-    # As the first versions of diffusers wrote it: attention alone, by processors.
-    attention = adapted(opened("tiny-sd").unet, 3, r=3, lora_alpha=3, target_modules=ATTENTION)
+    # Attention alone, as diffusers' training scripts write it, and as its first versions did, by processors.
+    pipe = opened("tiny-sd")
+    attention = adapted(pipe.unet, 3, r=3, lora_alpha=3, target_modules=ATTENTION)
+    text = adapted(pipe.text_encoder, 9, r=2, lora_alpha=4, target_modules=TEXT[:4])
+    pipe.save_lora_weights(FOLDER, unet_lora_layers=halved(convert_state_dict_to_diffusers(attention)),
+                           text_encoder_lora_layers=halved(convert_state_dict_to_diffusers(text)),
+                           weight_name="diffusers.safetensors",
+                           **described(unet=pipe.unet, text_encoder=pipe.text_encoder))
     old = {}
     for layer, (down, up) in layers(attention).items():
         block, part = layer.rsplit(".attn", 1)
@@ -139,7 +147,8 @@ def stable_diffusion(record):
         pipe.set_adapters(files, scales)
         latents = record.add(name, pipe, prompt, lora=[f"{f}.safetensors:{s}" for f, s in zip(files, scales)])
         assert (latents - plain).abs().max() > 0.01, name
-    # diffusers does not read every key of kohya's layout: what it is must be the same is what it was made of.
+    # In kohya's layout diffusers takes an attention layer's own alpha for the others': it draws from what the file was
+    # made of.
     pipe = opened("tiny-sd")
     pipe.load_lora_weights(FOLDER, weight_name="peft.safetensors")
     record.add("lora_kohya", pipe, prompt, lora=["kohya.safetensors"])
@@ -166,14 +175,13 @@ def stable_diffusion_xl(record):
     prompt = "a red heart"
     plain = record.add("xl_plain", opened("tiny-xl"), prompt, "tiny-xl")
     pipe = opened("tiny-xl")
-    unet = adapted(pipe.unet, 5, r=4, lora_alpha=4, target_modules=EVERYTHING + ["add_embedding.linear_1", "conv_shortcut"])
+    unet = adapted(pipe.unet, 5, r=4, lora_alpha=4,
+                   target_modules=EVERYTHING + ["add_embedding.linear_1", "conv_shortcut"])
     texts = [adapted(encoder, 6 + i, r=2, lora_alpha=4, target_modules=TEXT)
              for i, encoder in enumerate((pipe.text_encoder, pipe.text_encoder_2))]
     metadata = described(unet=pipe.unet, text_encoder=pipe.text_encoder, text_encoder_2=pipe.text_encoder_2)
-    pipe.save_lora_weights(FOLDER, unet_lora_layers={k: v.half() for k, v in unet.items()},
-                           text_encoder_lora_layers={k: v.half() for k, v in texts[0].items()},
-                           text_encoder_2_lora_layers={k: v.half() for k, v in texts[1].items()},
-                           weight_name="xl-peft.safetensors", **metadata)
+    pipe.save_lora_weights(FOLDER, unet_lora_layers=halved(unet), text_encoder_lora_layers=halved(texts[0]),
+                           text_encoder_2_lora_layers=halved(texts[1]), weight_name="xl-peft.safetensors", **metadata)
 
     def original(layer):
         if layer == "add_embedding.linear_1":
@@ -197,7 +205,8 @@ def stable_diffusion_xl(record):
     for name, encoder, tokenizer in (("clip_l", pipe.text_encoder, pipe.tokenizer),
                                      ("clip_g", pipe.text_encoder_2, pipe.tokenizer_2)):
         vectors[name] = torch.randn(2, 12) * encoder.get_input_embeddings().weight.std()
-        pipe.load_textual_inversion({"ink": vectors[name].clone()}, token="ink", text_encoder=encoder, tokenizer=tokenizer)
+        pipe.load_textual_inversion(
+            {"ink": vectors[name].clone()}, token="ink", text_encoder=encoder, tokenizer=tokenizer)
     save_file(vectors, FOLDER / "ink.safetensors")
     record.add("xl_inversion", pipe, "a heart, ink", "tiny-xl", embedding=["ink.safetensors"])
 

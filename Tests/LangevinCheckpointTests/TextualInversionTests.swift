@@ -72,9 +72,10 @@ private let cpu = Device(CPUBackend())
     let prompt = "a a a a a <s> a"
     let chunks = try tokenizer.chunks(prompt, .a1111, length: 9)
     let word = try #require(tokenizer.encode("a").first)
-    #expect(chunks.ids.map { $0[1...7].filter { $0 == word || $0 >= 2388 } } == [
-      [word, word, word, word, word], [2388, 2389, 2390, word],
-    ])
+    #expect(
+      chunks.ids.map { $0[1...7].filter { $0 == word || $0 >= 2388 } } == [
+        [word, word, word, word, word], [2388, 2389, 2390, word],
+      ])
     let strong = try tokenizer.chunks("(<s>:1.5) a", .a1111, length: 9)
     #expect(strong.weights[0].prefix(5) == [1, 1.5, 1.5, 1.5, 1])
     // One that is longer than a chunk is divided all the same.

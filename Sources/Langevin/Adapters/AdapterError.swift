@@ -31,7 +31,8 @@ public enum AdapterError: Error, Sendable, Equatable, CustomStringConvertible {
     case .unmatched(let path, let names, let total):
       "\(path): the model has no layer for \(names.count) of its \(total) tensors, the first is "
         + "'\(names.first ?? "")'; it was made for another model"
-    case .unpaired(let path, let name): "\(path): tensor '\(name)' has no partner: a LoRA is pairs of matrices"
+    case .unpaired(let path, let name):
+      "\(path): tensor '\(name)' has no partner: a LoRA is pairs of matrices"
     case .wrongWidth(let path, let name, let got, let needed):
       "\(path): '\(name)' is \(got) wide, and the model's text encoder takes vectors of "
         + "\(needed.map(String.init).joined(separator: " or ")); it was made for another model"

@@ -130,7 +130,8 @@ struct LoRAMetadata {
       case "alpha_pattern":
         guard case .object(let patterns) = member.value else { throw fail("\(member.key) is no object") }
         network.patterns = try patterns.map { pattern in
-          guard let alpha = pattern.value.double, let regex = try? Regex("(?:.*\\.)?(?:\(pattern.key))") else {
+          guard let alpha = pattern.value.double, let regex = try? Regex("(?:.*\\.)?(?:\(pattern.key))")
+          else {
             throw fail("\(member.key) has no number for '\(pattern.key)', or that is no pattern")
           }
           return (regex, alpha)

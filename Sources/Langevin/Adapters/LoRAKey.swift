@@ -26,7 +26,8 @@ struct LoRAKey: Equatable {
     "lora_down.weight": .down, "lora_up.weight": .up, "alpha": .alpha,
   ]
   private static let parts: [(suffix: String, part: Part)] = [
-    (".lora_A.weight", .down), (".lora_B.weight", .up), (".lora.down.weight", .down), (".lora.up.weight", .up),
+    (".lora_A.weight", .down), (".lora_B.weight", .up), (".lora.down.weight", .down),
+    (".lora.up.weight", .up),
     (".lora_linear_layer.down.weight", .down), (".lora_linear_layer.up.weight", .up),
     ("_lora.down.weight", .down), ("_lora.up.weight", .up), (".alpha", .alpha),
   ]

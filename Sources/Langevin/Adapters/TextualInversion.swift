@@ -41,7 +41,8 @@ public struct TextualInversion: Sendable {
       self.token = token ?? file.names[0]
     } else {
       throw CheckpointError.unsupported(
-        path: url.path, found: "a textual inversion of the tensors \(file.names.prefix(3).joined(separator: ", "))",
+        path: url.path,
+        found: "a textual inversion of the tensors \(file.names.prefix(3).joined(separator: ", "))",
         supported: ["one tensor named after its token", "emb_params", "clip_l and clip_g"])
     }
     guard !self.token.allSatisfy(\.isWhitespace) else { throw fail("its token is empty") }

@@ -27,7 +27,8 @@ public final class InversionParameters: WeightSource {
     precondition(count > 0)
     let ids = tokenizer.encode(initializer)
     guard ids.count == 1 else { throw AdapterError.initializer(text: initializer, tokens: ids.count) }
-    guard let table = ExtendedTable.tableName(in: base), let spec = base.spec(of: table), spec.shape.rank == 2,
+    guard let table = ExtendedTable.tableName(in: base), let spec = base.spec(of: table),
+      spec.shape.rank == 2,
       Int(ids[0]) < spec.shape[0]
     else {
       throw WeightError.missing(name: "embeddings.token_embedding.weight", source: base.description)

@@ -41,7 +41,9 @@ public final class LoRAParameters: WeightSource {
     (self.rank, self.targets, self.seed) = (rank, targets, seed)
     self.alpha = alpha ?? Float(rank)
     let all = base.names.filter { $0.hasSuffix(".weight") }.map { String($0.dropLast(".weight".count)) }
-    func isMeant(_ layer: String, _ target: String) -> Bool { layer == target || layer.hasSuffix("." + target) }
+    func isMeant(_ layer: String, _ target: String) -> Bool {
+      layer == target || layer.hasSuffix("." + target)
+    }
     for target in targets where !all.contains(where: { isMeant($0, target) }) {
       throw AdapterError.noLayer(pattern: target, source: base.description)
     }
@@ -93,7 +95,9 @@ public final class LoRAParameters: WeightSource {
   }
 
   /// Values of these parameters as layers of a component, to be written (`LoRAFile.write`). Throws what `values` throws.
-  public func layers(of component: String, _ values: any WeightSource, on device: Device) throws -> [LoRALayer] {
+  public func layers(of component: String, _ values: any WeightSource, on device: Device) throws
+    -> [LoRALayer]
+  {
     try layers.map { layer in
       LoRALayer(
         component: component, name: layer, down: try values.load("\(layer).lora_A.weight", on: device),
