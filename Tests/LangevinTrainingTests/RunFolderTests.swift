@@ -44,7 +44,7 @@ import Testing
     _ = try create()
     let path = scratch.url("run").path
     let error = #expect(throws: RunError.notEmpty(path: path)) { try create() }
-    #expect(try #require(error).description.contains("langevin train --resume \(path)"))
+    #expect(try #require(error).description.contains("langevin train resume \(path)"))
     try scratch.write([1], to: "file")
     #expect(throws: RunError.self) { try create("file") }
     #expect(throws: RunError.self) { try create("file/run") }

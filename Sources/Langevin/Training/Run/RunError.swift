@@ -32,7 +32,7 @@ public enum RunError: Error, Sendable, Equatable, CustomStringConvertible {
   private var text: String {
     switch self {
     case .notEmpty(let path):
-      "\(path): is not empty; langevin train --resume \(path.shellQuoted) goes on with a run that is there, "
+      "\(path): is not empty; langevin train resume \(path.shellQuoted) goes on with a run that is there, "
         + "--output names another folder for a new one"
     case .occupied(let path): "\(path): holds other files than a model; it is not replaced"
     case .noRun(let path): "\(path): holds no training run: it has no train.json"

@@ -6,19 +6,12 @@ import LangevinTraining
 extension DiffusionTask {
   public func model(_ weights: NetworkWeights) throws -> ModelFolderWriter {
     var writer = try ModelFolderWriter(copying: context.model)
-    writer.set("unet", try part(unet, weights("unet")))
+    writer.set("unet", .network(config: unet.config, weights: try weights("unet")))
     if settings.trainTextEncoder, let text {
-      writer.set("text_encoder", try part(text.component, weights("text_encoder")))
+      writer.set(
+        "text_encoder", .network(config: text.component.config, weights: try weights("text_encoder")))
     }
     return writer
-  }
-
-  private func part(_ component: Checkpoint.Component, _ weights: any WeightSource) throws
-    -> ModelFolderWriter.Part
-  {
-    .network(
-      config: component.config,
-      tensors: try weights.names.map { ($0, try weights.load($0, on: context.device)) })
   }
 
   /// One picture of each prompt, of a model without text four, by the model's own pipeline; all of seed 1.
