@@ -118,7 +118,6 @@ public struct TrainingRun<Task: ModelTask> {
     folder = try resuming ? .resume(url) : .create(url, settings: document.json)
     let restored = resuming ? try folder.latestState(fitting: fingerprint, on: device) : nil
     notices = restored?.notices ?? []
-    seconds = restored?.state.extra["seconds"].flatMap(Double.init) ?? 0
     savedStep = restored?.state.step
     if let state = restored?.state {
       try trainer.restore(
@@ -128,6 +127,8 @@ public struct TrainingRun<Task: ModelTask> {
     }
     if resuming { try folder.write(settings: document.json) }
     recorder = try RunRecorder(folder, after: restored?.state.step)
+    // Not of the state, which is the same bits however long it took.
+    seconds = recorder.last?.seconds ?? 0
     prefetch()
   }
 
@@ -186,12 +187,11 @@ public struct TrainingRun<Task: ModelTask> {
         lastSave = .now
       }
     }
-    if savedStep != trainer.completedSteps {
-      try save(report)
-      try task.model(averaged).write(to: folder.model)
-      try report(.model(folder.model))
-      if !isStopped, settings.sampleEvery > 0 { try sample(report) }
-    }
+    // The state of this step may be there already, from a checkpoint or of a run that ended before its model.
+    if savedStep != trainer.completedSteps { try save(report) }
+    try task.model(averaged).write(to: folder.model)
+    try report(.model(folder.model))
+    if !isStopped, settings.sampleEvery > 0 { try sample(report) }
     return trainer.completedSteps >= settings.steps
   }
 
@@ -216,7 +216,7 @@ public struct TrainingRun<Task: ModelTask> {
       RunState(
         step: step, samples: UInt64(step) * UInt64(settings.batch), seed: settings.seed,
         lossScale: trainer.settings.precision == .float16 ? trainer.lossScale : nil, data: fingerprint.data,
-        settings: fingerprint.settings, extra: ["seconds": "\(seconds)"],
+        settings: fingerprint.settings,
         tensors: trainer.parameters.entries.map { ($0.fullName, $0.state) }))
     savedStep = step
     try report(.saved(step: step))

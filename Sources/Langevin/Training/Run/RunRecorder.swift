@@ -11,6 +11,9 @@ public struct RunRecorder: Sendable {
     board = try TensorBoardWriter(in: run.url, after: step)
   }
 
+  /// The step that the run goes on after, where it was noted.
+  public var last: LogEntry? { log.last }
+
   /// Notes a step. Throws `RunError.unwritable`.
   public func note(_ entry: LogEntry) throws {
     try log.append(entry)

@@ -4,6 +4,8 @@ import LangevinJSON
 /// log.jsonl of a run: a JSON object a line, each of which is in the file when `append` returns.
 public final class TrainingLog: Sendable {
   private let file: AppendedFile
+  /// Of the step that the log goes on after; nil where it begins.
+  public let last: LogEntry?
 
   /// Opens the log to go on after a step, or from the beginning where nil: what was logged beyond is cut off, so that
   /// the log is that of one run.
@@ -14,6 +16,7 @@ public final class TrainingLog: Sendable {
     let bytes = try Self.contents(url)
     let length = step.map { Self.length(of: bytes, through: $0) } ?? 0
     if length < bytes.count { try file.cut(to: length) }
+    last = bytes[..<length].split(separator: Self.newline).last.flatMap(Self.entry)
   }
 
   /// Throws `RunError.unwritable`; the log is as it was before then.
