@@ -106,6 +106,7 @@ public struct Trainer<Task: TrainingTask> {
   public mutating func step(rate: Float? = nil) throws -> StepReport {
     let rate = rate ?? settings.rate(completedSteps)
     let parts = try parts(ofStep: completedSteps).map(batches)
+    let scale = lossScale
     while true {
       let pass = try backward(parts)
       guard pass.loss.isFinite else { throw notFinite(pass.loss, parts) }
@@ -115,7 +116,10 @@ public struct Trainer<Task: TrainingTask> {
       }
       // Only float16's gradients overflow because of the scale.
       guard settings.precision == .float16 else { throw notFinite(pass.loss, parts) }
-      guard lossScale > 0x1p-14 else { throw TrainingError.lossScaleExhausted(step: completedSteps + 1) }
+      guard lossScale > 0x1p-14 else {
+        lossScale = scale
+        throw TrainingError.lossScaleExhausted(step: completedSteps + 1)
+      }
       lossScale /= 2
     }
   }
@@ -130,8 +134,18 @@ public struct Trainer<Task: TrainingTask> {
     var norm: Float
   }
 
+  /// Where a step is, for a fault's message.
+  private enum Phase: String {
+    case forward = "in the forward pass"
+    case backward = "in the backward pass"
+    case sum = "in the gradients' sum"
+  }
+
   /// The loss of a batch's part and its gradient at each parameter, both times `share`.
-  private func backward(_ batch: Task.Batch, share: Float) throws -> (loss: Tensor, gradients: [Tensor]) {
+  private func backward(_ batch: Task.Batch, share: Float, _ enter: (Phase) -> Void) throws
+    -> (loss: Tensor, gradients: [Tensor])
+  {
+    enter(.forward)
     let tape = Tape()
     var (roots, watched): ([String: Weights], [String: WatchedWeights]) = ([:], [:])
     for network in task.networks {
@@ -149,17 +163,19 @@ public struct Trainer<Task: TrainingTask> {
       return leaf
     }
     guard unread.isEmpty else { throw TrainingError.unreached(parameters: unread) }
+    enter(.backward)
     let gradients = try tape.gradients(of: loss, scale: lossScale * share, at: leaves)
     let unreached = zip(parameters.entries, gradients).filter { $1 == nil }.map(\.0.fullName)
     guard unreached.isEmpty else { throw TrainingError.unreached(parameters: unreached) }
     return (try loss.untraced.reshaped([1]) * share, gradients.compactMap { $0 })
   }
 
-  private func backward(_ parts: [Task.Batch]) throws -> Pass {
+  private func backward(_ parts: [Task.Batch], _ enter: (Phase) -> Void = { _ in }) throws -> Pass {
     let share = 1 / Float(settings.accumulation * collective.count)
     var sum: (loss: Tensor, gradients: [Tensor])?
     for part in parts {
-      let next = try backward(part, share: share)
+      let next = try backward(part, share: share, enter)
+      enter(.sum)
       guard let known = sum else {
         sum = next
         continue
@@ -215,8 +231,9 @@ public struct Trainer<Task: TrainingTask> {
 
   /// The step once more, with every operation's output looked at.
   private func notFinite(_ loss: Float, _ parts: [Task.Batch]) -> any Error {
-    let last = Mutex("")
-    device.observe { event in last.withLock { $0 = event.path } }
+    let layer = Mutex("")
+    let phase = Mutex(Phase.forward)
+    device.observe { event in layer.withLock { $0 = event.path } }
     device.audit = true
     defer {
       device.audit = false
@@ -224,10 +241,11 @@ public struct Trainer<Task: TrainingTask> {
     }
     var cause = "every operation was finite when the step was repeated"
     do {
-      _ = try backward(parts)
+      _ = try backward(parts) { entered in phase.withLock { $0 = entered } }
     } catch let error as TensorError {
-      let layer = last.withLock { $0 }
-      cause = "first in \(layer.isEmpty ? "the loss" : layer): \(error)"
+      guard case .nonFinite = error else { return error }
+      let (layer, phase) = (layer.withLock { $0 }, phase.withLock { $0 })
+      cause = "first \(phase.rawValue), \(layer.isEmpty ? "outside of layers" : "at " + layer): \(error)"
     } catch { return error }
     return TrainingError.notFinite(step: completedSteps + 1, loss: loss, cause: cause)
   }

@@ -30,8 +30,9 @@ public enum TrainingError: Error, Sendable, Equatable, CustomStringConvertible {
         + (parameters.count > 3 ? " and \(parameters.count - 3) more" : "")
         + ": the loss does not depend on them"
     case .notFinite(let step, let loss, let cause):
-      "step \(step): the loss is \(loss) and its gradient is not finite; \(cause); a smaller learning rate or "
-        + "--precision f32 may help"
+      "step \(step): the \(loss.isFinite ? "gradient is not finite" : loss.isNaN ? "loss is NaN" : "loss is infinite")"
+        + "; \(cause); a smaller "
+        + "learning rate or --precision f32 may help"
     case .lossScaleExhausted(let step):
       "step \(step): no loss scale gives finite gradients any more; a smaller learning rate or --precision f32 may help"
     }
