@@ -10,6 +10,16 @@ public struct LearningRate: Sendable, Hashable, Codable {
     case cosine
     /// The same, then a straight line to zero over the last part: arXiv:2405.18392.
     case linearCooldown = "linear-cooldown"
+
+    /// Throws `DecodingError.dataCorrupted` with the names that there are.
+    public init(from decoder: any Decoder) throws {
+      let container = try decoder.singleValueContainer()
+      guard let shape = Self(rawValue: try container.decode(String.self)) else {
+        throw DecodingError.dataCorruptedError(
+          in: container, debugDescription: Self.allCases.map(\.rawValue).joined(separator: ", "))
+      }
+      self = shape
+    }
   }
 
   /// The highest rate.

@@ -45,7 +45,7 @@ struct TrainResume: ParsableCommand {
   {
     var document = try SettingsDocument(task: Task.name, Task.defaults)
     try document.merge(members, from: url.appendingPathComponent("train.json").path)
-    if let steps { try document.merge([.init("steps", .integer(steps))], from: "--steps") }
+    if let steps { try document.merge([.init("steps", .integer(steps))]) }
     try session.run(type, document, in: url, resuming: true)
   }
 }
@@ -80,6 +80,14 @@ struct SessionOptions: ParsableArguments {
   }
 
   func run<Task: ModelTask>(
+    _ type: Task.Type, _ document: SettingsDocument, in url: URL, resuming: Bool
+  ) throws {
+    do {
+      try train(type, document, in: url, resuming: resuming)
+    } catch let error as SettingsError { throw document.placed(error) }
+  }
+
+  private func train<Task: ModelTask>(
     _ type: Task.Type, _ document: SettingsDocument, in url: URL, resuming: Bool
   ) throws {
     if let maxMinutes, !(maxMinutes > 0) { throw ValidationError("--max-minutes must be above 0") }

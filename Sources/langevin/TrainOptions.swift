@@ -107,8 +107,8 @@ struct TrainOptions: ParsableArguments {
       }
       try document.merge(members, from: config)
     }
-    try document.merge(members + own.list, from: "options")
-    try document.merge([.init("task", .string(Task.name))], from: "options")
+    try document.merge(members + own.list)
+    try document.merge([.init("task", .string(Task.name))])
     try session.run(type, document, in: URL(fileURLWithPath: output), resuming: false)
   }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Langevin
 import LangevinMeasurement
+import LangevinTraining
 
 /// The rule of exit codes: 64 where the command line asks for what cannot be, whoever finds that out; 1 where a file, a
 /// device or memory is at fault.
@@ -25,6 +26,19 @@ enum Usage {
       case .unknownFormat, .badFrames: true
       case .noEncoder, .encoderFailed: false
       }
+    case let error as SettingsError:
+      switch error {
+      case .value(_, _, let path): path == nil
+      case .missing, .fixed: true
+      case .unknown, .malformed: false
+      }
+    case let error as DataError:
+      if case .invalidOption = error { true } else { false }
+    case let error as TrainingError:
+      switch error {
+      case .batch, .indivisibleLoss: true
+      case .nothingToTrain, .stateMismatch, .unreached, .notFinite, .lossScaleExhausted: false
+      }
     case is TunerError: true
     default: false
     }
@@ -32,15 +46,23 @@ enum Usage {
 
   /// Throws a line for a first word that is no command; the parser would not say which word was meant.
   static func checkCommand(_ arguments: [String]) throws {
-    guard let word = arguments.first, !word.hasPrefix("-") else { return }
-    let commands = LangevinCommand.configuration.subcommands
-    guard word != "help", !commands.contains(where: { $0._commandName == word }) else { return }
+    try checkCommand(arguments[...], of: LangevinCommand.self, name: "")
+  }
+
+  private static func checkCommand(
+    _ arguments: ArraySlice<String>, of command: any ParsableCommand.Type, name: String
+  ) throws {
+    let commands = command.configuration.subcommands
+    guard let word = arguments.first, !word.hasPrefix("-"), word != "help", !commands.isEmpty else { return }
+    if let next = commands.first(where: { $0._commandName == word }) {
+      return try checkCommand(arguments.dropFirst(), of: next, name: name + word + " ")
+    }
     let known = commands.filter { $0.configuration.shouldDisplay }.map { $0._commandName }
     let hint =
       Suggestion.nearest(to: word, among: known).map { "did you mean '\($0)'?" }
-      ?? (word.contains(" ") ? "to draw it: langevin generate \"\(word)\";" : "")
+      ?? (word.contains(" ") && name.isEmpty ? "to draw it: langevin generate \"\(word)\";" : "")
     throw ValidationError(
-      "there is no command '\(word)'; \(hint.isEmpty ? "" : hint + " ")there are: "
+      "there is no command '\(name)\(word)'; \(hint.isEmpty ? "" : hint + " ")there are: "
         + known.joined(separator: ", "))
   }
 }

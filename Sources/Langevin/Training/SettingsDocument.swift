@@ -5,6 +5,8 @@ import LangevinJSON
 public struct SettingsDocument: Sendable, Equatable {
   /// By key, in the order of the settings.
   public private(set) var members: [StrictJSON.Member]
+  /// The file that a key's value comes from, where it is from one.
+  private var files: [String: String] = [:]
 
   /// All defaults of a task. Throws what encoding throws.
   public init(task: String, _ defaults: some Codable) throws {
@@ -16,16 +18,23 @@ public struct SettingsDocument: Sendable, Equatable {
   /// As train.json has it.
   public var json: StrictJSON { .object(members) }
 
-  /// Takes over values from a file or from options.
+  /// Takes over values from a file, or from options where `path` is nil.
   ///
   /// Throws `SettingsError.unknown` for a key that neither the task nor all tasks have.
-  public mutating func merge(_ values: [StrictJSON.Member], from path: String) throws {
+  public mutating func merge(_ values: [StrictJSON.Member], from path: String? = nil) throws {
     for value in values {
       guard let place = members.firstIndex(where: { $0.key == value.key }) else {
-        throw SettingsError.unknown(key: value.key, path: path, known: members.map(\.key))
+        throw SettingsError.unknown(key: value.key, path: path ?? "options", known: members.map(\.key))
       }
       members[place].value = value.value
+      files[value.key] = path
     }
+  }
+
+  /// An error about a value, with the file that the value is from.
+  public func placed(_ error: SettingsError) -> SettingsError {
+    guard case .value(let key, let expected, nil) = error else { return error }
+    return .value(key: key, expected: expected, path: files[key])
   }
 
   /// The settings as a type has them, keys of other types left out. Throws `SettingsError.value` where a value has
@@ -45,6 +54,10 @@ public struct SettingsDocument: Sendable, Equatable {
         @unknown default: throw error
         }
       let key = context.codingPath.first.map { Self.snakeCase($0.stringValue) } ?? "settings"
+      // Only where a whole number is wanted can a number not be taken.
+      if case .dataCorrupted = error, case .number = json[key] {
+        throw SettingsError.value(key: key, expected: "a whole number in its range")
+      }
       throw SettingsError.value(key: key, expected: expected)
     }
   }

@@ -109,10 +109,10 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
 
 /// What is wrong with the settings of a run.
 public enum SettingsError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// No task reads this key.
+  /// No task reads this key of a file.
   case unknown(key: String, path: String, known: [String])
-  /// A value that cannot be.
-  case value(key: String, expected: String)
+  /// A value that cannot be; with the file that has it, where it comes from one.
+  case value(key: String, expected: String, path: String? = nil)
   /// A key without which a task cannot start.
   case missing(key: String)
   /// A resumed run cannot take another value.
@@ -126,8 +126,11 @@ public enum SettingsError: Error, Sendable, Equatable, CustomStringConvertible {
   private var text: String {
     switch self {
     case .unknown(let key, let path, let known):
-      "\(path): no setting is called '\(key)'; there are \(known.joined(separator: ", "))"
-    case .value(let key, let expected): "\(option(key)): it must be \(expected)"
+      "\(path): no setting is called '\(key)'; "
+        + (Suggestion.nearest(to: key, among: known).map { "did you mean '\($0)'?" }
+          ?? "there are \(known.joined(separator: ", "))")
+    case .value(let key, let expected, let path):
+      (path.map { "\($0): '\(key)'" } ?? option(key)) + " must be \(expected)"
     case .missing(let key): "\(option(key)) is missing"
     case .fixed(let key):
       "\(option(key)) cannot change when a run goes on; begin a new run, or leave it out"

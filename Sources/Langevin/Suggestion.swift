@@ -1,13 +1,13 @@
 /// What a user may have meant by a word that is not known.
-enum Suggestion {
+package enum Suggestion {
   /// `; did you mean 'generate'?`, or nothing where no known word is near.
-  static func text(for word: String, among known: [String]) -> String {
+  package static func text(for word: String, among known: [String]) -> String {
     nearest(to: word, among: known).map { "; did you mean '\($0)'?" } ?? ""
   }
 
   /// The known word with the fewest typing slips from it, at most one for every three letters; of several one that
   /// begins alike.
-  static func nearest(to word: String, among known: [String]) -> String? {
+  package static func nearest(to word: String, among known: [String]) -> String? {
     let limit = max(1, word.count / 3)
     let ranked = known.map { ($0, slips(word.lowercased(), $0.lowercased())) }
     func rank(_ item: (String, Int)) -> (Int, Int) {
