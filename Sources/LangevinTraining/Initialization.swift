@@ -48,7 +48,8 @@ public final class InitialWeights: WeightSource {
     let weightName = name.split(separator: ".").dropLast().joined(separator: ".") + ".weight"
     let (shape, weight) = shapes.withLock { ($0[name], $0[weightName]) }
     guard let shape else { throw WeightError.missing(name: name, source: description) }
-    let key = FNV.hash(name.utf8, seed: seed)
+    // The seed by itself first: its bits would fall on those of the name's first letter.
+    let key = FNV.hash(name.utf8, seed: FNV.hash((0..<8).map { UInt8(truncatingIfNeeded: seed >> ($0 * 8)) }))
     switch rule(name, shape, weight) {
     case .constant(let value): return try .fill(value, shape, on: device)
     case .normal(let deviation): return try Tensor.normal(shape, seed: key, on: device) * deviation
