@@ -19,6 +19,10 @@ typedef enum : int32_t {
 int vm_has_avx2(void);
 int vm_has_avx512(void);
 int vm_core_count(void);
+// The numbers of those cores, as far as there is room; returns how many. 0 where the system does not say.
+int vm_allowed_cores(int *cores, int capacity);
+// Restricts this thread, and those that it starts, to these cores; returns whether the system allows it.
+int vm_keep_to_cores(const int *cores, int count);
 
 // Point-wise (pointwise.c).
 void vm_unary(vm_unary_function function, const float *x, float *out, size_t n);
