@@ -18,6 +18,7 @@ import Logging
     version: "0.1.0",
     subcommands: [
       Generate.self, Train.self, Samplers.self, Devices.self, Doctor.self, Harvest.self, Probe.self,
+      RanksCommand.self,
     ],
     groupedSubcommands: [
       CommandGroup(
@@ -51,6 +52,7 @@ import Logging
 
   /// Returns the exit code, and whether an error line was written.
   private static func tell(_ error: any Error) -> (status: Int32, isTold: Bool) {
+    if exitCode(for: error) != .success, Ranks.isToldElsewhere() { return (0, true) }
     switch error {
     case is OutputFailure: return (1, false)
     case let interrupted as Interrupted:

@@ -81,7 +81,7 @@ struct Tool {
     ).finish()
   }
 
-  private static func start(
+  static func start(
     _ program: URL, _ arguments: [String], in folder: URL, environment: [String: String] = [:],
     input: FileHandle
   ) throws -> Running {
