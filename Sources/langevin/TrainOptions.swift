@@ -146,7 +146,7 @@ struct TrainDiffusion: ParsableCommand {
   @OptionGroup(title: "Run") var options: TrainOptions
   @OptionGroup(title: "Session") var session: SessionOptions
   @Option(
-    help: "epsilon, v_prediction, sample or flow_prediction. (default: what the model's scheduler says)")
+    help: "epsilon, v_prediction or sample. (default: what the model's scheduler says)")
   var prediction: String?
   @Option(
     parsing: .unconditional,

@@ -1,3 +1,4 @@
+import LangevinJSON
 import LangevinModels
 import LangevinNN
 import LangevinTensor
@@ -7,6 +8,10 @@ extension DiffusionTask {
   public func model(_ weights: NetworkWeights) throws -> ModelFolderWriter {
     var writer = try ModelFolderWriter(copying: context.model)
     writer.set("unet", .network(config: unet.config, weights: try weights("unet")))
+    // It says what the network has learnt to say.
+    if settings.prediction != nil {
+      writer.set("scheduler", .scheduler(try StrictJSON(parsing: Array(checkpoint.scheduler))))
+    }
     if settings.trainTextEncoder, let text {
       writer.set(
         "text_encoder", .network(config: text.component.config, weights: try weights("text_encoder")))

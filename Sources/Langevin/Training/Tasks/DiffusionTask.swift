@@ -8,7 +8,7 @@ import LangevinTraining
 
 /// What only the training of a denoiser can be told.
 public struct DiffusionSettings: Codable, Sendable, Equatable {
-  /// What the network learns to say: `epsilon`, `v_prediction`, `sample` or `flow_prediction`; nil is what the model's
+  /// What the network learns to say: `epsilon`, `v_prediction` or `sample`; nil is what the model's
   /// scheduler says.
   public var prediction: String?
   /// The gamma of min-SNR weights; nil weighs all noise levels the same.
@@ -72,6 +72,10 @@ public struct DiffusionTask: ModelTask {
 
   public init(_ context: TaskContext, _ settings: DiffusionSettings) throws {
     (self.context, self.settings) = (context, settings)
+    if let prediction = settings.prediction, !Checkpoint.predictions.contains(prediction) {
+      throw SettingsError.value(
+        key: "prediction", expected: Checkpoint.predictions.joined(separator: ", "))
+    }
     checkpoint = try Checkpoint.open(context.model, prediction: settings.prediction)
     let schedule = try NoiseSchedule(json: checkpoint.scheduler)
     prediction = schedule.prediction
