@@ -36,6 +36,7 @@ public enum TrainingNoise {
   static let posteriorStream: UInt32 = noiseStream + 2
   /// For tasks, which have choices of their own to make.
   public static let choiceStream: UInt32 = noiseStream + 3
+  static let embeddingStream: UInt32 = noiseStream + 4
 
   /// Four random words of a sample.
   public static func words(seed: UInt64, sample: UInt64, _ stream: UInt32) -> SIMD4<UInt32> {
@@ -57,6 +58,13 @@ public enum TrainingNoise {
     throws -> Tensor
   {
     try normal(samples, shape, seed: seed, posteriorStream, on: device)
+  }
+
+  /// Standard normal noise on what samples are conditioned on, float32 [samples, shape...].
+  public static func embedding(_ samples: Range<UInt64>, _ shape: Shape, seed: UInt64, on device: Device)
+    throws -> Tensor
+  {
+    try normal(samples, shape, seed: seed, embeddingStream, on: device)
   }
 
   private static func normal(

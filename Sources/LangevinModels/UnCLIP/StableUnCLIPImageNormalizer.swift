@@ -36,11 +36,16 @@ public struct StableUnCLIPImageNormalizer: Sendable {
   /// What the UNet takes as class labels: embeddings [N, channels] that already have the noise of a level, and
   /// the sinusoid of that level, [N, 2 channels].
   public func classLabels(_ noisy: Tensor, noiseLevel: Int) throws -> Tensor {
-    let sinusoid = Sinusoid(channels: channels, flipped: true, shift: 0)(Float(noiseLevel))
+    try classLabels(noisy, noiseLevels: Array(repeating: noiseLevel, count: noisy.shape[0]))
+  }
+
+  /// The same with a level for each embedding. Throws `TensorError` unless there are as many.
+  public func classLabels(_ noisy: Tensor, noiseLevels: [Int]) throws -> Tensor {
+    let sinusoid = Sinusoid(channels: channels, flipped: true, shift: 0)
     return try layer(path) {
-      let level = try Tensor(sinusoid, [1, channels], on: noisy.device)
-      return try Tensor.concatenated(
-        [noisy.cast(to: .float32), level.broadcast(to: [noisy.shape[0], channels])], axis: 1)
+      let levels = try Tensor(
+        noiseLevels.flatMap { sinusoid(Float($0)) }, [noiseLevels.count, channels], on: noisy.device)
+      return try Tensor.concatenated([noisy.cast(to: .float32), levels], axis: 1)
     }
   }
 }
