@@ -140,7 +140,8 @@ struct TrainDiffusion: ParsableCommand {
     commandName: "diffusion",
     abstract: "Teaches a UNet to denoise: pictures, or latents of captioned pictures.",
     discussion: """
-      The model is a folder of StableDiffusionPipeline, DDPMPipeline or DDIMPipeline, as diffusers has them.
+      The model is a folder of StableDiffusionPipeline, StableUnCLIPImg2ImgPipeline, DDPMPipeline or DDIMPipeline, as \
+      diffusers has them.
       """)
 
   @OptionGroup(title: "Run") var options: TrainOptions
@@ -159,6 +160,13 @@ struct TrainDiffusion: ParsableCommand {
   @Option(
     parsing: .unconditional, help: "The share of captions that are left out, for guidance. (default: 0.1)")
   var dropCaption: Double?
+  @Option(
+    parsing: .unconditional,
+    help: "The share of image embeddings that are left out, where the model takes any. (default: 0.1)")
+  var dropImage: Double?
+  @Option(
+    parsing: .unconditional, help: "The most noise of an image embedding, a timestep. (default: the last)")
+  var maxNoiseLevel: Int?
   @Flag(inversion: .prefixedNo, help: "The text encoder learns along.") var trainTextEncoder: Bool?
   @Option(parsing: .unconditional, help: "Its rate in units of the run's. (default: 0.25)") var textRate:
     Double?
@@ -176,6 +184,8 @@ struct TrainDiffusion: ParsableCommand {
       $0.add("logit_mean", logitMean)
       $0.add("logit_deviation", logitDeviation)
       $0.add("drop_caption", dropCaption)
+      $0.add("drop_image", dropImage)
+      $0.add("max_noise_level", maxNoiseLevel)
       $0.add("train_text_encoder", trainTextEncoder)
       $0.add("text_rate", textRate)
       $0.add("zero_init", zeroInit)

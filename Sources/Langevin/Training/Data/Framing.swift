@@ -67,6 +67,11 @@ extension Framing {
       isMirrored: choice.isMirrored)
   }
 
+  /// The view of a picture from its middle, as it is.
+  func middle(of index: Int) -> PictureView {
+    view(SampleChoice(index: index, caption: nil, isMirrored: false, crop: SIMD2(repeating: 0.5)))
+  }
+
   /// What does not depend on the view: the picture in the run's size, or covering it where the crop is
   /// random.
   func sized(_ picture: Picture) -> Picture {

@@ -269,7 +269,7 @@ extension ModelFolderWriter.Part {
 }
 
 /// Tensors as they are, in their order.
-private final class NamedTensors: WeightSource {
+final class NamedTensors: WeightSource {
   private let tensors: [(name: String, tensor: Tensor)]
   var names: [String] { tensors.map(\.name) }
   var description: String { "a list of tensors" }

@@ -16,12 +16,25 @@ extension DiffusionTask {
       writer.set(
         "text_encoder", .network(config: text.component.config, weights: try weights("text_encoder")))
     }
+    // Where the folder had no weights of it, they come from the data.
+    if let normalizer = image?.normalizer {
+      writer.set("image_normalizer", try part(normalizer, normalizer.weights))
+    }
     return writer
   }
 
-  /// One picture of each prompt, of a model without text four, by the model's own pipeline; all of seed 1.
+  private func part(_ component: Checkpoint.Component, _ weights: any WeightSource) throws
+    -> ModelFolderWriter.Part
+  {
+    .network(
+      config: component.config,
+      tensors: try weights.names.map { ($0, try weights.load($0, on: context.device)) })
+  }
+
+  /// One picture of each prompt, of a model without text four, by the model's own pipeline; all of seed 1. With image
+  /// embeddings, pictures of the data and beneath each a variation of it, to the first prompt.
   public func samples(_ weights: NetworkWeights) throws -> Picture? {
-    guard text == nil || !settings.prompts.isEmpty else { return nil }
+    guard text == nil || image != nil || !settings.prompts.isEmpty else { return nil }
     var networks = [
       "unet": Checkpoint.Component(unet.className, config: unet.config, weights: try weights("unet"))
     ]
@@ -29,6 +42,7 @@ extension DiffusionTask {
       networks["text_encoder"] = Checkpoint.Component(
         text.component.className, config: text.component.config, weights: try weights("text_encoder"))
     }
+    if let image { networks["image_normalizer"] = image.normalizer }
     let pipeline = try Pipelines.open(checkpoint.replacing(components: networks), on: context.device)
     var request = GenerationRequest(prompts: settings.prompts, recommended: checkpoint.recommended)
     if text == nil { (request.prompts, request.count) = ([], 4) }
@@ -36,6 +50,14 @@ extension DiffusionTask {
     request.steps = settings.sampleSteps ?? request.steps
     (request.width, request.height) = (context.settings.width, context.settings.height)
     (request.seed, request.sharesSeed) = (1, text != nil)
+    if let examples = try image?.embeddings.examples(4) {
+      request.prompts = Array(settings.prompts.prefix(1))
+      let variations = try examples.flatMap { example in
+        request.images = [example]
+        return try pipeline.generate(request) { _ in }.pictures
+      }
+      return try .grid(examples + variations, columns: examples.count)
+    }
     let pictures = try pipeline.generate(request) { _ in }.pictures
     return try .grid(pictures, columns: max(1, Int(Double(pictures.count).squareRoot().rounded(.up))))
   }

@@ -21,6 +21,11 @@ public struct DiffusionSettings: Codable, Sendable, Equatable {
   public var logitDeviation = 1.0
   /// The share of samples whose caption is empty, by which guidance is learnt.
   public var dropCaption = 0.1
+  /// The share of samples without an image embedding, where the model takes one; whether a caption is left out is
+  /// drawn apart from it.
+  public var dropImage = 0.1
+  /// The most noise that an image embedding gets, a timestep of the model's own schedule for it; nil is the last.
+  public var maxNoiseLevel: Int?
   /// Whether the text encoder learns along.
   public var trainTextEncoder = false
   /// The text encoder's rate in units of the run's.
@@ -40,8 +45,9 @@ public struct DiffusionSettings: Codable, Sendable, Equatable {
   public init() {}
 }
 
-/// Teaches a UNet to denoise: pictures by themselves (`DDPMPipeline`), or latents of captioned pictures
-/// (`StableDiffusionPipeline`) whose captions are sometimes left out. arXiv:2006.11239, algorithm 1; arXiv:2112.10752,
+/// Teaches a UNet to denoise: pictures by themselves (`DDPMPipeline`), latents of captioned pictures
+/// (`StableDiffusionPipeline`) whose captions are sometimes left out, or these with CLIP's embedding of the picture
+/// itself (`StableUnCLIPImg2ImgPipeline`). arXiv:2006.11239, algorithm 1; arXiv:2112.10752,
 /// eq. 3; arXiv:2207.12598, algorithm 1.
 public struct DiffusionTask: ModelTask {
   public static let name = "diffusion"
@@ -69,6 +75,8 @@ public struct DiffusionTask: ModelTask {
   let latents: LatentCache?
   /// Nil where the network sees no text.
   let text: CaptionEncoder?
+  /// Nil where the network sees no image embedding.
+  let image: ImageCondition?
 
   public init(_ context: TaskContext, _ settings: DiffusionSettings) throws {
     (self.context, self.settings) = (context, settings)
@@ -93,11 +101,11 @@ public struct DiffusionTask: ModelTask {
       networks = [
         TrainedNetwork("unet", start: unet.weights) { _ = try UNet2DModel(network, $0) }
       ]
-      (latents, text) = (nil, nil)
+      (latents, text, image) = (nil, nil, nil)
       let size = network.sampleSize ?? 0
       batches = try context.batches(width: size, height: size)
       try Self.check(batches.framing, multiple: network.sizeMultiple)
-    case "StableDiffusionPipeline":
+    case "StableDiffusionPipeline", "StableUnCLIPImg2ImgPipeline":
       let network = try UNet2DConditionConfig(config)
       var networks = [
         TrainedNetwork("unet", start: unet.weights) { _ = try UNet2DConditionModel(network, $0) }
@@ -113,11 +121,19 @@ public struct DiffusionTask: ModelTask {
       try Self.check(batches.framing, multiple: network.sizeMultiple * autoencoder.downscale)
       latents = try LatentCache(
         autoencoder, checkpoint.vae, batches, on: context.device, cacheBytes: settings.cacheBytes)
+      image =
+        checkpoint.pipeline == "StableDiffusionPipeline"
+        ? nil
+        : try ImageCondition(
+          context, checkpoint, network, batches, dropping: settings.dropImage,
+          maxNoiseLevel: settings.maxNoiseLevel, cacheBytes: settings.cacheBytes / 4)
       text.noticeCutCaptions(of: context.data, context.notice)
     default:
       throw CheckpointError.unsupported(
         path: context.model.path, found: checkpoint.pipeline,
-        supported: ["StableDiffusionPipeline", "DDPMPipeline", "DDIMPipeline"])
+        supported: [
+          "StableDiffusionPipeline", "StableUnCLIPImg2ImgPipeline", "DDPMPipeline", "DDIMPipeline",
+        ])
     }
   }
 
@@ -163,7 +179,11 @@ public struct DiffusionTask: ModelTask {
       let network = try UNet2DConditionModel(UNet2DConditionConfig(config), unet)
       let states = try text.states(
         of: batch.captions, settings.trainTextEncoder ? weights["text_encoder"] : nil)
-      output = try network(input, timesteps: noisiness.timesteps, context: states.cast(to: unet.dtype))
+      let labels = try image?.labels(batch.views, samples).cast(to: unet.dtype)
+      output = try network(
+        input, timesteps: noisiness.timesteps,
+        conditioning: UNetConditioning(
+          context: states.cast(to: unet.dtype), classLabels: labels.map { .vectors($0) }))
     } else {
       output = try UNet2DModel(UNet2DConfig(config), unet)(input, timesteps: noisiness.timesteps)
     }
