@@ -11,17 +11,20 @@ public struct TrainedNetwork: Sendable {
   public var rateScale: Float
   /// Which parameters are trained; the others stay as they are.
   public var isTrained: @Sendable (_ name: String) -> Bool
+  /// What a parameter may not exceed: after each step it is brought back there. Nil for most.
+  public var limit: @Sendable (_ name: String) -> Float?
   /// Loads the network, so that its parameters become known.
   public var build: @Sendable (Weights) throws -> Void
 
-  /// By default all of it is trained, at the run's rate.
+  /// By default all of it is trained, at the run's rate and without limits.
   public init(
     _ name: String, start: any WeightSource, rateScale: Float = 1,
     isTrained: @escaping @Sendable (String) -> Bool = { _ in true },
+    limit: @escaping @Sendable (String) -> Float? = { _ in nil },
     build: @escaping @Sendable (Weights) throws -> Void
   ) {
     (self.name, self.start, self.rateScale) = (name, start, rateScale)
-    (self.isTrained, self.build) = (isTrained, build)
+    (self.isTrained, self.limit, self.build) = (isTrained, limit, build)
   }
 }
 
@@ -37,6 +40,8 @@ public struct TrainedParameters: Sendable {
     public let shape: Shape
     /// Its steps' rate in units of the run's.
     public let rateScale: Float
+    /// The most that its value may be.
+    let limit: Float?
     /// Float32 [4, shape...]: value, mean of gradients, mean of their squares, average of values.
     public internal(set) var state: Tensor
 
@@ -69,7 +74,7 @@ public struct TrainedParameters: Sendable {
         let state = try Tensor.concatenated([flat, zeros, flat], axis: 0)
         return Entry(
           network: network.name, name: name, shape: value.shape, rateScale: network.rateScale,
-          state: try state.reshaped(Shape([4] + value.shape.dimensions)))
+          limit: network.limit(name), state: try state.reshaped(Shape([4] + value.shape.dimensions)))
       }
     }
   }

@@ -72,7 +72,9 @@ public struct Trainer<Task: TrainingTask> {
       throw TrainingError.batch(
         size: settings.batch, accumulation: settings.accumulation, ranks: collective.count)
     }
-    guard task.isMeanOfSamples || parts == 1 else { throw TrainingError.indivisibleLoss }
+    guard task.isMeanOfSamples || task.comparison != nil || parts == 1 else {
+      throw TrainingError.indivisibleLoss
+    }
     (self.task, self.settings, self.device, self.collective) = (task, settings, device, collective)
     batches = { try task.batch($0) }
     parameters = try TrainedParameters(task.networks, on: device)
@@ -141,48 +143,69 @@ public struct Trainer<Task: TrainingTask> {
     case sum = "in the gradients' sum"
   }
 
-  /// The loss of a batch's part and its gradient at each parameter, both times `share`.
-  private func backward(_ batch: Task.Batch, share: Float, _ enter: (Phase) -> Void) throws
-    -> (loss: Tensor, gradients: [Tensor])
+  /// A loss and its gradients at the parameters, nil where none arrives.
+  private struct Differential {
+    var loss: Tensor
+    var gradients: [Tensor?]
+
+    static func + (a: Differential, b: Differential) throws -> Differential {
+      let gradients = try zip(a.gradients, b.gradients).map { x, y in
+        if let x, let y { try x + y } else { x ?? y }
+      }
+      return Differential(loss: try a.loss + b.loss, gradients: gradients)
+    }
+
+    static func * (a: Differential, factor: Float) throws -> Differential {
+      Differential(
+        loss: try a.loss * factor, gradients: try a.gradients.map { try $0.map { try $0 * factor } })
+    }
+  }
+
+  /// The networks' weights, as variables of the tape if there is one.
+  private func weights(on tape: Tape?) throws -> (weights: TrainingWeights, watched: [String: WatchedWeights])
   {
-    enter(.forward)
-    let tape = Tape()
     var (roots, watched): ([String: Weights], [String: WatchedWeights]) = ([:], [:])
     for network in task.networks {
-      let source = WatchedWeights(
-        try parameters.source(of: network.name, averaged: false), by: tape, where: network.isTrained)
-      watched[network.name] = source
+      var source = try parameters.source(of: network.name, averaged: false)
+      if let tape {
+        let variables = WatchedWeights(source, by: tape, where: network.isTrained)
+        watched[network.name] = variables
+        source = variables
+      }
       roots[network.name] = Weights(
         source, on: device, as: settings.precision, component: network.name)
     }
-    let loss = try task.loss(batch, TrainingWeights(roots))
-    var unread: [String] = []
-    let leaves = parameters.entries.compactMap { entry in
-      let leaf = watched[entry.network]?.parameters[entry.name]
-      if leaf == nil { unread.append(entry.fullName) }
-      return leaf
-    }
-    guard unread.isEmpty else { throw TrainingError.unreached(parameters: unread) }
+    return (TrainingWeights(roots), watched)
+  }
+
+  /// What `loss` returns, and `scale` times its gradients at the parameters and at `input`, if there is one.
+  private func differentiated(
+    scale: Float, at input: Tensor? = nil, _ enter: (Phase) -> Void,
+    _ loss: (TrainingWeights, _ input: Tensor?) throws -> Tensor
+  ) throws -> (Differential, atInput: Tensor?) {
+    enter(.forward)
+    let tape = Tape()
+    let (weights, watched) = try weights(on: tape)
+    let variable = input.map(tape.watch)
+    let value = try loss(weights, variable)
+    let leaves = parameters.entries.map { watched[$0.network]?.parameters[$0.name] }
+    let all = leaves.compactMap { $0 } + [variable].compactMap { $0 }
     enter(.backward)
-    let gradients = try tape.gradients(of: loss, scale: lossScale * share, at: leaves)
-    let unreached = zip(parameters.entries, gradients).filter { $1 == nil }.map(\.0.fullName)
-    guard unreached.isEmpty else { throw TrainingError.unreached(parameters: unreached) }
-    return (try loss.untraced.reshaped([1]) * share, gradients.compactMap { $0 })
+    var found = try all.isEmpty ? [] : tape.gradients(of: value, scale: scale, at: all)[...]
+    let gradients = leaves.map { $0 == nil ? nil : found.removeFirst() }
+    return (Differential(loss: try value.untraced.reshaped([1]), gradients: gradients), found.first ?? nil)
   }
 
   private func backward(_ parts: [Task.Batch], _ enter: (Phase) -> Void = { _ in }) throws -> Pass {
-    let share = 1 / Float(settings.accumulation * collective.count)
-    var sum: (loss: Tensor, gradients: [Tensor])?
-    for part in parts {
-      let next = try backward(part, share: share, enter)
-      enter(.sum)
-      guard let known = sum else {
-        sum = next
-        continue
-      }
-      sum = (try known.loss + next.loss, try zip(known.gradients, next.gradients).map { try $0 + $1 })
+    let pass: Differential
+    if let comparison = task.comparison, parts.count * collective.count > 1 {
+      pass = try compared(comparison, parts, enter)
+    } else {
+      pass = try averaged(parts, enter)
     }
-    guard var (loss, gradients) = sum else { preconditionFailure("a step has parts") }
+    let unreached = zip(parameters.entries, pass.gradients).filter { $1 == nil }.map(\.0.fullName)
+    guard unreached.isEmpty else { throw TrainingError.unreached(parameters: unreached) }
+    var (loss, gradients) = (pass.loss, pass.gradients.compactMap { $0 })
     if collective.count > 1 { (loss, gradients) = try summed(loss, gradients) }
     let squares = try gradients.map { gradient in
       try gradient.reshaped([gradient.shape.count]).map(.square).reduced(.sum, axes: [0]).reshaped([1])
@@ -190,6 +213,62 @@ public struct Trainer<Task: TrainingTask> {
     let square = try Tensor.concatenated(squares, axis: 0).reduced(.sum, axes: [0]).reshaped([1])
     let figures = try Tensor.concatenated([loss, square], axis: 0).floats()
     return Pass(gradients: gradients, loss: figures[0], norm: figures[1].squareRoot() / lossScale)
+  }
+
+  /// This rank's share of the mean over the parts of all ranks.
+  private func averaged(_ parts: [Task.Batch], _ enter: (Phase) -> Void) throws -> Differential {
+    let share = 1 / Float(parts.count * collective.count)
+    var sum: Differential?
+    for part in parts {
+      var next = try differentiated(scale: lossScale * share, enter) { weights, _ in
+        try task.loss(part, weights)
+      }.0
+      enter(.sum)
+      next.loss = try next.loss * share
+      sum = try sum.map { try $0 + next } ?? next
+    }
+    guard let sum else { preconditionFailure("a step has parts") }
+    return sum
+  }
+
+  /// This rank's share of a loss that compares the samples of all parts of all ranks.
+  private func compared(
+    _ comparison: BatchComparison<Task.Batch>, _ parts: [Task.Batch], _ enter: (Phase) -> Void
+  ) throws -> Differential {
+    enter(.forward)
+    let constants = try weights(on: nil).weights
+    let own = try Tensor.concatenated(parts.map { try comparison.embeddings($0, constants) }, axis: 0)
+    var (sum, cotangents) = try differentiated(scale: lossScale, at: gathered(own), enter) {
+      weights, embeddings in
+      try comparison.loss(embeddings ?? own, weights)
+    }
+    guard let cotangents else {
+      throw TrainingError.unreached(parameters: parameters.entries.map(\.fullName))
+    }
+    // Each rank knows the whole loss.
+    if collective.count > 1 { sum = try sum * (1 / Float(collective.count)) }
+    var row = collective.rank * own.shape[0]
+    for part in parts {
+      let pulled = try differentiated(scale: 1, enter) { weights, _ in
+        let embeddings = try comparison.embeddings(part, weights)
+        defer { row += embeddings.shape[0] }
+        let products = try embeddings * cotangents.rows(row..<row + embeddings.shape[0])
+        return try products.reduced(.sum, axes: Array(0..<products.shape.rank)).reshaped([1])
+      }.0
+      enter(.sum)
+      sum.gradients = try (sum + pulled).gradients
+    }
+    return sum
+  }
+
+  /// The rows of all ranks, in the ranks' order.
+  private func gathered(_ own: Tensor) throws -> Tensor {
+    guard collective.count > 1 else { return own }
+    let count = own.shape.count
+    var values = [Float](repeating: 0, count: count * collective.count)
+    values.replaceSubrange(collective.rank * count..<(collective.rank + 1) * count, with: try own.floats())
+    try collective.sum(&values)
+    return try Tensor(values, own.shape.replacing(axis: 0, with: own.shape[0] * collective.count), on: device)
   }
 
   /// The same of all ranks together.
@@ -218,8 +297,13 @@ public struct Trainer<Task: TrainingTask> {
       let operation = AdamW(
         step: completedSteps + 1, rate: rate * entry.rateScale, beta1: settings.beta1, beta2: settings.beta2,
         epsilon: settings.epsilon, decay: settings.weightDecay, averaging: min(settings.averaging, ramp))
-      parameters.entries[index].state = try Tensor.apply(
-        .adamW(operation), [entry.state, gradient.reshaped(entry.shape), scale])
+      var state = try Tensor.apply(.adamW(operation), [entry.state, gradient.reshaped(entry.shape), scale])
+      if let limit = entry.limit {
+        let most = try Tensor.fill(limit, [1], on: device)
+        state = try Tensor.concatenated(
+          [state.rows(0..<1).minimum(most), state.rows(1..<3), state.rows(3..<4).minimum(most)], axis: 0)
+      }
+      parameters.entries[index].state = state
     }
     completedSteps += 1
     if settings.precision == .float16, completedSteps % Self.growthInterval == 0, lossScale < 0x1p24 {
