@@ -70,16 +70,8 @@ public struct AutoencoderTask: ModelTask {
     networks = [
       TrainedNetwork("vae", start: component.weights) { _ = try AutoencoderKL(config, $0) }
     ]
-    let pictures = context.data.pictures
-    guard (0..<pictures.count).contains(settings.withheld) else {
-      throw SettingsError.value(
-        key: "withheld", expected: "0 to \(pictures.count - 1), as there are \(pictures.count) pictures")
-    }
-    let byName = pictures.indices.sorted { pictures[$0].name < pictures[$1].name }
-    withheld = Array(byName.suffix(settings.withheld))
-    var learning = context
-    if !withheld.isEmpty { learning.data = PartOfData(of: context.data, without: Set(withheld)) }
-    batches = try learning.batches(width: config.sampleSize, height: config.sampleSize)
+    withheld = try context.withheld(settings.withheld)
+    batches = try context.without(withheld).batches(width: config.sampleSize, height: config.sampleSize)
     perceptual = try settings.perceptual.map { path in
       try PerceptualDistance(URL(fileURLWithPath: path), on: context.device)
     }
@@ -93,7 +85,8 @@ public struct AutoencoderTask: ModelTask {
     let (width, height) = (batches.framing.width, batches.framing.height)
     for (key, size) in [("width", width), ("height", height)] {
       try require(
-        size % config.downscale == 0, key, "a multiple of \(config.downscale), got \(size)")
+        size > 1 && size % config.downscale == 0, key,
+        "a multiple of \(config.downscale) and at least 2, got \(size)")
     }
     try require((0...1).contains(settings.cropShare), "crop_share", "0 to 1")
     try require(settings.gradientWeight >= 0, "gradient_weight", "0 or more")
@@ -101,7 +94,7 @@ public struct AutoencoderTask: ModelTask {
     try require(settings.perceptualWeight >= 0, "perceptual_weight", "0 or more")
     if settings.cropShare > 0 {
       try require(
-        cropSize > 0 && cropSize % config.downscale == 0 && cropSize <= min(width, height), "crop_size",
+        cropSize > 1 && cropSize % config.downscale == 0 && cropSize <= min(width, height), "crop_size",
         "a multiple of \(config.downscale) within \(width)x\(height), got \(cropSize)")
     }
   }
@@ -142,19 +135,22 @@ public struct AutoencoderTask: ModelTask {
   // MARK: Loss
 
   public func loss(_ batch: Batch, _ weights: TrainingWeights) throws -> Tensor {
-    let vae = weights["vae"]
     let picture = try Tensor(batch.pixels, batch.shape, on: context.device)
-    let network = try AutoencoderKL(config, vae)
-    let posterior = try network.encode(picture.cast(to: vae.dtype))
-    let latent = Shape(Array(posterior.mean.shape.dimensions.dropFirst()))
+    let network = try AutoencoderKL(config, weights["vae"])
+    let latent: Shape = [
+      batch.shape[1] / config.downscale, batch.shape[2] / config.downscale, config.latentChannels,
+    ]
     let noise = try TrainingNoise.posterior(
       batch.samples, latent, seed: context.settings.seed, on: context.device)
-    let output = try network.decode(posterior.sample(noise: noise.cast(to: vae.dtype))).cast(to: .float32)
-    return try loss(of: output, picture, posterior)
+    return try loss(of: picture, noise: noise, network, dtype: weights["vae"].dtype)
   }
 
-  /// Of reconstructions [N, H, W, 3] of pictures, float32 both; float32 [1].
-  func loss(of output: Tensor, _ picture: Tensor, _ posterior: DiagonalGaussian) throws -> Tensor {
+  /// Of pictures [N, H, W, 3] in -1...1, float32; the latents are drawn with `noise`. Float32 [1].
+  func loss(of picture: Tensor, noise: Tensor, _ network: AutoencoderKL, dtype: DType = .float32) throws
+    -> Tensor
+  {
+    let posterior = try network.encode(picture.cast(to: dtype))
+    let output = try network.decode(posterior.sample(noise: noise.cast(to: dtype))).cast(to: .float32)
     let error = try output - picture
     var terms = [
       (1, try mean(error.map(.abs))), (1, try mean(error.map(.square))),
@@ -173,14 +169,12 @@ public struct AutoencoderTask: ModelTask {
 
   /// The mean over all pairs of neighbours, beside and below each other, of how much their errors differ.
   private func differences(_ error: Tensor) throws -> Tensor {
-    let pairs = try [1, 2].compactMap { axis -> Tensor? in
+    let pairs = try [1, 2].map { axis in
       let length = error.shape[axis]
-      guard length > 1 else { return nil }
       let difference = try error.sliced(1..<length, axis: axis) - error.sliced(0..<length - 1, axis: axis)
       return try difference.map(.abs).reshaped([difference.shape.count])
     }
-    return try pairs.isEmpty ? error.reduced(.sum, axes: [0, 1, 2, 3]).reshaped([1]) * 0
-      : mean(.concatenated(pairs, axis: 0))
+    return try mean(.concatenated(pairs, axis: 0))
   }
 
   /// In nats a picture: the sum over its latent, the mean over the batch. arXiv:1312.6114, appendix B.
@@ -202,10 +196,7 @@ public struct AutoencoderTask: ModelTask {
     let scale = try scalingFactor(AutoencoderKL(config, Weights(source, on: context.device)))
     let config = component.config.replacing("scaling_factor", with: .real(Double(scale)))
     var writer = try isPipeline ? ModelFolderWriter(copying: context.model) : ModelFolderWriter(pipeline: nil)
-    writer.set(
-      "vae",
-      .network(
-        config: config, tensors: try source.names.map { ($0, try source.load($0, on: context.device)) }))
+    writer.set("vae", .network(config: config, weights: source))
     return writer
   }
 }

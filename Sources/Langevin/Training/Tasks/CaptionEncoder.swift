@@ -51,8 +51,15 @@ struct CaptionEncoder: Sendable {
 
   /// Says how many captions are longer than the encoder reads, with one of them.
   func noticeCutCaptions(of data: any TrainingData, _ notice: (String) -> Void) {
+    tokenizer.noticeCutCaptions(of: data, length: length, notice)
+  }
+}
+
+extension CLIPTokenizer {
+  /// Says how many captions have more than `length` tokens, with one of them.
+  func noticeCutCaptions(of data: any TrainingData, length: Int, _ notice: (String) -> Void) {
     let captions = Set(data.pictures.flatMap { $0.captions.map(\.text) }).sorted()
-    let cut = captions.filter { tokenizer($0, length: length).truncated != nil }
+    let cut = captions.filter { self($0, length: length).truncated != nil }
     guard let first = cut.first else { return }
     notice(
       "\(cut.count) of \(captions.count) captions are longer than the text encoder's \(length) tokens and are cut, "
