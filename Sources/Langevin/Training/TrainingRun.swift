@@ -43,7 +43,7 @@ public struct TrainingSetup<Task: ModelTask>: Sendable {
     trainer = try settings.trainer()
     var options = CaptionOptions()
     options.column = settings.captionColumn
-    options.areNeeded = Task.needsCaptions
+    options.areNeeded = try Task.needsCaptions(for: URL(fileURLWithPath: model))
     let paths = settings.data.map { URL(fileURLWithPath: $0) }
     let (data, broken) = try TrainingFiles.open(paths, options).checked(
       skippingBroken: settings.skipBroken)
@@ -134,10 +134,17 @@ public struct TrainingRun<Task: ModelTask> {
 
   /// Batches are prepared on another thread while steps are computed.
   private mutating func prefetch() {
-    let (task, trainer) = (task, trainer)
-    let ranges = (trainer.completedSteps..<settings.steps).flatMap { trainer.parts(ofStep: $0) }
-    let ahead = Prefetcher(ranges, ahead: 2 * max(settings.accumulation, 1)) { try task.batch($0) }
-    self.trainer.batches = { range in
+    let (task, settings) = (task, settings)
+    // Every step's parts are the first step's, moved by whole batches.
+    let first = trainer.parts(ofStep: 0)
+    let parts =
+      trainer.completedSteps * first.count..<max(settings.steps, trainer.completedSteps) * first.count
+    let ahead = Prefetcher(parts, ahead: 2 * first.count) { part in
+      let (step, place) = part.quotientAndRemainder(dividingBy: first.count)
+      let moved = UInt64(step) * UInt64(settings.batch)
+      return try task.batch(first[place].lowerBound + moved..<first[place].upperBound + moved)
+    }
+    trainer.batches = { range in
       guard let next = try ahead.next() else { return try task.batch(range) }
       return next
     }

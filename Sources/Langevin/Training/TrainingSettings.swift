@@ -75,11 +75,12 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
     func require(_ condition: Bool, _ key: String, _ expected: String) throws {
       if !condition { throw SettingsError.value(key: key, expected: expected) }
     }
-    try require(steps > 0, "steps", "a positive number")
-    try require(batch > 0, "batch", "a positive number")
-    try require(accumulation > 0, "accumulation", "a positive number")
+    // So that the numbers of samples are far from what an integer holds.
+    try require((1...1_000_000_000).contains(steps), "steps", "1 to 1000000000")
+    try require((1...1_000_000).contains(batch), "batch", "1 to 1000000")
+    try require((1...1_000_000).contains(accumulation), "accumulation", "1 to 1000000")
     try require(learningRate > 0 && learningRate <= 10, "learning_rate", "above 0 and at most 10")
-    try require(warmUp >= 0, "warm_up", "0 or more")
+    try require((0...1_000_000_000).contains(warmUp), "warm_up", "0 to 1000000000")
     try require((0...1).contains(cooldown), "cooldown", "0 to 1")
     try require((0..<1).contains(beta1), "beta1", "0 to below 1")
     try require((0..<1).contains(beta2), "beta2", "0 to below 1")
