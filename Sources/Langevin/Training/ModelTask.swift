@@ -12,6 +12,8 @@ public protocol ModelTask: TrainingTask {
   static var name: String { get }
   /// Whether every picture must have a caption.
   static var needsCaptions: Bool { get }
+  /// The same for a model's folder, where the model decides it. Throws what opening the model throws.
+  static func needsCaptions(for model: URL) throws -> Bool
   /// The settings that a user need not make.
   static var defaults: Settings { get }
   /// Reads configurations and what is not trained. Throws for a model, data or settings that it cannot train with.
@@ -27,6 +29,8 @@ public protocol ModelTask: TrainingTask {
 extension ModelTask {
   /// As most tasks do.
   public static var needsCaptions: Bool { true }
+  /// Whatever the model.
+  public static func needsCaptions(for model: URL) throws -> Bool { needsCaptions }
   /// Nothing to see.
   public func samples(_ weights: NetworkWeights) throws -> Picture? { nil }
   /// Nothing to measure.

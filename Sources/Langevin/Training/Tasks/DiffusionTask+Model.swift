@@ -44,12 +44,7 @@ extension DiffusionTask {
     }
     if let image { networks["image_normalizer"] = image.normalizer }
     let pipeline = try Pipelines.open(checkpoint.replacing(components: networks), on: context.device)
-    var request = GenerationRequest(prompts: settings.prompts, recommended: checkpoint.recommended)
-    if text == nil { (request.prompts, request.count) = ([], 4) }
-    request.guidance = text == nil ? nil : settings.guidance ?? request.guidance
-    request.steps = settings.sampleSteps ?? request.steps
-    (request.width, request.height) = (context.settings.width, context.settings.height)
-    (request.seed, request.sharesSeed) = (1, text != nil)
+    var request = sampleRequest
     if let examples = try image?.embeddings.examples(4) {
       request.prompts = Array(settings.prompts.prefix(1))
       let variations = try examples.flatMap { example in
@@ -60,5 +55,16 @@ extension DiffusionTask {
     }
     let pictures = try pipeline.generate(request) { _ in }.pictures
     return try .grid(pictures, columns: max(1, Int(Double(pictures.count).squareRoot().rounded(.up))))
+  }
+
+  /// What `samples` draws.
+  var sampleRequest: GenerationRequest {
+    var request = GenerationRequest(prompts: settings.prompts, recommended: checkpoint.recommended)
+    if text == nil { (request.prompts, request.count) = ([], 4) }
+    request.guidance = text == nil ? nil : settings.guidance ?? request.guidance
+    request.steps = settings.sampleSteps ?? request.steps
+    (request.width, request.height) = (context.settings.width, context.settings.height)
+    (request.seed, request.sharesSeed) = (1, text != nil)
+    return request
   }
 }

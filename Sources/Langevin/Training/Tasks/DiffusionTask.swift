@@ -90,6 +90,9 @@ public struct DiffusionTask: ModelTask {
     levels = try NoiseSchedule.TrainingLevels(schedule)
     weighting = try settings.weighting()
     sampling = try settings.sampling()
+    guard settings.textRate >= 0, settings.textRate <= 1000 else {
+      throw SettingsError.value(key: "text_rate", expected: "0 to 1000")
+    }
 
     let unet = try context.component(
       "unet", settings.zeroInit ? Self.zeroInitialized : InitialWeights.pytorch)
@@ -135,6 +138,13 @@ public struct DiffusionTask: ModelTask {
           "StableDiffusionPipeline", "StableUnCLIPImg2ImgPipeline", "DDPMPipeline", "DDIMPipeline",
         ])
     }
+    // Not only when the first pictures are due.
+    if context.settings.sampleEvery > 0 { try sampleRequest.checkRanges() }
+  }
+
+  /// A model of pixels is told nothing.
+  public static func needsCaptions(for model: URL) throws -> Bool {
+    try !["DDPMPipeline", "DDIMPipeline"].contains(Checkpoint.open(model).pipeline)
   }
 
   private static func check(_ framing: Framing, multiple: Int) throws {
