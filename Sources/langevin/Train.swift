@@ -36,7 +36,9 @@ struct TrainResume: ParsableCommand {
       let task = members.first(where: { $0.key == "task" })?.value.string
     else { throw RunError.malformed(path: url.path, reason: "its train.json names no task") }
     guard let type = TrainingTasks.type(named: task) else {
-      throw SettingsError.value(key: "task", expected: TrainingTasks.names.joined(separator: ", "))
+      throw SettingsError.value(
+        key: "task", expected: TrainingTasks.names.joined(separator: ", "),
+        path: url.appendingPathComponent("train.json").path)
     }
     try resume(type, members, in: url)
   }

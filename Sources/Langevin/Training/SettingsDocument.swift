@@ -7,12 +7,14 @@ public struct SettingsDocument: Sendable, Equatable {
   public private(set) var members: [StrictJSON.Member]
   /// The file that a key's value comes from, where it is from one.
   private var files: [String: String] = [:]
+  private let defaults: [StrictJSON.Member]
 
   /// All defaults of a task. Throws what encoding throws.
   public init(task: String, _ defaults: some Codable) throws {
     var common = TrainingSettings()
     common.task = task
-    members = try Self.members(of: common) + Self.members(of: defaults)
+    self.defaults = try Self.members(of: common) + Self.members(of: defaults)
+    members = self.defaults
   }
 
   /// As train.json has it.
@@ -40,6 +42,11 @@ public struct SettingsDocument: Sendable, Equatable {
   /// The settings as a type has them, keys of other types left out. Throws `SettingsError.value` where a value has
   /// another type.
   public func decoded<Settings: Codable>(as type: Settings.Type) throws -> Settings {
+    if let infinite = members.first(where: { member in
+      if case .number = member.value { member.value.double?.isFinite != true } else { false }
+    }) {
+      throw SettingsError.value(key: infinite.key, expected: "a finite number")
+    }
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .convertFromSnakeCase
     do {
@@ -53,13 +60,28 @@ public struct SettingsDocument: Sendable, Equatable {
         case .dataCorrupted(let context): (context, context.debugDescription)
         @unknown default: throw error
         }
-      let key = context.codingPath.first.map { Self.snakeCase($0.stringValue) } ?? "settings"
+      let key =
+        context.codingPath.first.map { Self.snakeCase($0.stringValue) } ?? faultyKey(decoder, type)
+        ?? "settings"
       // Only where a whole number is wanted can a number not be taken.
       if case .dataCorrupted = error, case .number = json[key] {
         throw SettingsError.value(key: key, expected: "a whole number in its range")
       }
       throw SettingsError.value(key: key, expected: expected)
     }
+  }
+
+  /// The first key whose value alone, beside defaults, cannot be decoded: Foundation does not say of every fault where
+  /// it is.
+  private func faultyKey<Settings: Codable>(_ decoder: JSONDecoder, _ type: Settings.Type) -> String? {
+    for place in members.indices where members[place] != defaults[place] {
+      var single = defaults
+      single[place] = members[place]
+      if (try? decoder.decode(type, from: Data(StrictJSON.object(single).text.utf8))) == nil {
+        return members[place].key
+      }
+    }
+    return nil
   }
 
   /// Every key of a type with its value, null where it has none.

@@ -188,11 +188,13 @@ public struct TrainingRun<Task: ModelTask> {
       try recorder.note(entry)
       try report(.step(entry, seconds: elapsed, flops: count))
       isStopped = shouldStop()
-      if settings.sampleEvery > 0, done.step % settings.sampleEvery == 0, !isStopped { try sample(report) }
-      if (ContinuousClock.now - lastSave) / .seconds(60) >= settings.checkpointMinutes {
+      let draws = settings.sampleEvery > 0 && done.step % settings.sampleEvery == 0 && !isStopped
+      // Also before pictures are drawn, which may take long, fail, or be stopped at once.
+      if draws || (ContinuousClock.now - lastSave) / .seconds(60) >= settings.checkpointMinutes {
         try save(report)
         lastSave = .now
       }
+      if draws { try sample(report) }
     }
     // The state of this step may be there already, from a checkpoint or of a run that ended before its model.
     if savedStep != trainer.completedSteps { try save(report) }

@@ -85,6 +85,7 @@ public struct DiffusionTask: ModelTask {
         key: "prediction", expected: Checkpoint.predictions.joined(separator: ", "))
     }
     checkpoint = try Checkpoint.open(context.model, prediction: settings.prediction)
+    guard Self.pipelines.contains(checkpoint.pipeline) else { throw Self.unsupported(checkpoint) }
     let schedule = try NoiseSchedule(json: checkpoint.scheduler)
     prediction = schedule.prediction
     levels = try NoiseSchedule.TrainingLevels(schedule)
@@ -131,15 +132,18 @@ public struct DiffusionTask: ModelTask {
           context, checkpoint, network, batches, dropping: settings.dropImage,
           maxNoiseLevel: settings.maxNoiseLevel, cacheBytes: settings.cacheBytes / 4)
       text.noticeCutCaptions(of: context.data, context.notice)
-    default:
-      throw CheckpointError.unsupported(
-        path: context.model.path, found: checkpoint.pipeline,
-        supported: [
-          "StableDiffusionPipeline", "StableUnCLIPImg2ImgPipeline", "DDPMPipeline", "DDIMPipeline",
-        ])
+    default: throw Self.unsupported(checkpoint)
     }
     // Not only when the first pictures are due.
     if context.settings.sampleEvery > 0 { try sampleRequest.checkRanges() }
+  }
+
+  private static let pipelines = [
+    "StableDiffusionPipeline", "StableUnCLIPImg2ImgPipeline", "DDPMPipeline", "DDIMPipeline",
+  ]
+
+  private static func unsupported(_ checkpoint: Checkpoint) -> CheckpointError {
+    .unsupported(path: checkpoint.url.path, found: checkpoint.pipeline, supported: pipelines)
   }
 
   /// A model of pixels is told nothing.
