@@ -28,6 +28,14 @@ public enum GradientRule: Sendable {
     }()
   }
 
+  /// What a product of inputs 0 and 1 keeps: of the two, the one that the other's gradient is a product with.
+  static let keepsOtherFactor: @Sendable (_ needed: [Bool]) -> Kept = { needed in
+    var kept: Kept = []
+    if needed[0] { kept.inputs.insert(1) }
+    if needed[1] { kept.inputs.insert(0) }
+    return kept
+  }
+
   /// The rule with its gradients changed, by which tests plant faults.
   package func tampered(_ change: @escaping @Sendable ([Tensor?]) throws -> [Tensor?]) -> GradientRule {
     guard case .rule(let keeps, let pass) = self else { return self }

@@ -36,12 +36,7 @@ extension Binary: OperationDefinition {
     case .subtract: .rule(keeps: []) { call in try passed(call) { ($0, try $0.map(.negate)) } }
     case .multiply:
       .rule(
-        keeps: { needed in
-          var kept: GradientRule.Kept = []
-          if needed[0] { kept.inputs.insert(1) }
-          if needed[1] { kept.inputs.insert(0) }
-          return kept
-        },
+        keeps: GradientRule.keepsOtherFactor,
         pass: { call in
           [
             try call.at(0) { try (call.gradient * call.input(1)).unbroadcast(to: call.specs[0].shape) },

@@ -142,12 +142,7 @@ extension Conv2D: OperationDefinition {
   /// dx is a convolution of g with the weight turned around; see `inputGradient`. The activation is recorded apart.
   public var gradient: GradientRule {
     .rule(
-      keeps: { needed in
-        var kept: GradientRule.Kept = []
-        if needed[0] { kept.inputs.insert(1) }
-        if needed[1] { kept.inputs.insert(0) }
-        return kept
-      },
+      keeps: GradientRule.keepsOtherFactor,
       pass: { call in
         let (g, positions) = (call.gradient, epilogue.operands(Array(call.specs.indices)))
         var gradients = [Tensor?](repeating: nil, count: call.specs.count)

@@ -135,12 +135,7 @@ extension MatMul: OperationDefinition {
   /// dA = s g B^T, dB = s A^T g; the activation is recorded apart.
   public var gradient: GradientRule {
     .rule(
-      keeps: { needed in
-        var kept: GradientRule.Kept = []
-        if needed[0] { kept.inputs.insert(1) }
-        if needed[1] { kept.inputs.insert(0) }
-        return kept
-      },
+      keeps: GradientRule.keepsOtherFactor,
       pass: { call in
         let (g, positions) = (call.gradient, epilogue.operands(Array(call.specs.indices)))
         var gradients = [Tensor?](repeating: nil, count: call.specs.count)
