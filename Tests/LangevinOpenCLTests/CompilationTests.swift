@@ -72,6 +72,28 @@ import enum LangevinTensor.Operation
     }
   }
 
+  /// A model's weights are packed before the first product runs.
+  @Test(arguments: TestDevice.all, [DType.float32, .float16])
+  func whatPacksAWeightIsCompiledWithItsProduct(test: TestDevice, dtype: DType) throws {
+    let backend = try OpenCLBackend(index: test.index, family: test.family)
+    guard backend.supports(.cast(dtype), inputs: [TensorSpec([1])]) else { return }
+    let specs = [TensorSpec([5, 40], dtype), TensorSpec([40, 8], dtype)]
+    let product = Operation.matmul(MatMul(right: .packed))
+    let jobs = try backend.compileJobs(
+      for: [OperationCall(product, inputs: specs, output: product.output(of: specs))])
+    let compiled = Set(jobs.flatMap { $0.parts.flatMap { $0.variants.map(\.kernel) } })
+    try backend.startRecording()
+    defer { try? backend.stopRecording() }
+    for job in jobs { try backend.compile(job) }
+    let launched = Set(try backend.takeRecords().map(\.kernel)).subtracting(["copy", "clear"])
+    #expect(launched == compiled)
+    let source = try Tensor.fill(1, [8, 40], dtype: dtype, on: Device(backend))
+    _ = try backend.takeRecords()
+    _ = try backend.pack(source.view, WeightShape(channels: 40, columns: 8))
+    let packing = Set(try backend.takeRecords().map(\.kernel))
+    #expect(!packing.isEmpty && packing.isSubset(of: compiled), "\(packing) of \(compiled)")
+  }
+
   @Test func readyKernelsAreForgottenWhenTheDriversCacheChanges() throws {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
       "langevin-\(UUID().uuidString)")

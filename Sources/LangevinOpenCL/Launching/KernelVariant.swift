@@ -106,7 +106,7 @@ extension OpenCLBackend {
   public func compileJobs(for calls: some Sequence<OperationCall>) throws -> [CompileJob] {
     var smallest: [KernelVariant: OperationCall] = [:]
     for call in calls where supports(call.operation, inputs: call.inputs) && call.output.shape.count > 0 {
-      for variant in try variants(of: call) {
+      for variant in try variants(of: call).union(packingVariants(of: call)) {
         if let known = smallest[variant], known.elements <= call.elements { continue }
         smallest[variant] = call
       }
@@ -121,15 +121,34 @@ extension OpenCLBackend {
   /// The kernels that a call launches. Nothing reaches the queue.
   func variants(of call: OperationCall) throws -> Set<KernelVariant> { try listing(of: call).seen }
 
+  /// The kernels that pack a call's weight, where it has one. Nothing reaches the queue.
+  private func packingVariants(of call: OperationCall) throws -> Set<KernelVariant> {
+    guard let index = call.operation.packedInput else { return [] }
+    let weight = call.inputs[index]
+    return try listing("pack") { [kernels] view, queue in
+      try kernels.arrange(
+        view(weight), to: view(weight), Arrangement(WeightShape(of: weight), width: kernels.panelWidth),
+        on: &queue)
+    }.seen
+  }
+
   /// The kernels that a call launches, with their arguments. Nothing reaches the queue.
   func listing(of call: OperationCall) throws -> LaunchSelection {
-    try guarded(call.operation.name) { [kernels] queue in
+    try listing(call.operation.name) { [kernels] view, queue in
+      try queue.run(call.operation, call.inputs.map(view), view(call.output), by: kernels)
+    }
+  }
+
+  /// What `body` launches on operands that nobody reads.
+  private func listing(
+    _ name: String, _ body: ((TensorSpec) -> TensorView, inout LaunchQueue) throws -> Void
+  ) throws -> LaunchSelection {
+    try guarded(name) { [kernels] queue in
       kernels.prepare(&queue)
       queue.selection = LaunchSelection()
       defer { queue.selection = nil }
       let storage = try queue.scratch(64)
-      func view(_ spec: TensorSpec) -> TensorView { TensorView(storage: storage, offset: 0, spec: spec) }
-      try queue.run(call.operation, call.inputs.map(view), view(call.output), by: kernels)
+      try body({ TensorView(storage: storage, offset: 0, spec: $0) }, &queue)
       return queue.selection ?? LaunchSelection()
     }
   }
@@ -146,20 +165,31 @@ extension OpenCLBackend {
         }
         return TensorView(storage: storage, offset: 0, spec: spec)
       }
+      let packedInput = part.call.operation.packedInput
       let inputs = try part.call.inputs.enumerated().map { index, spec in
-        guard index == part.call.operation.packedInput else { return try zeros(spec) }
-        let shape = WeightShape(channels: spec.shape[0], columns: spec.shape[1])
-        let bytes = packedByteCount(shape, spec.dtype) ?? spec.byteCount
+        guard index == packedInput else { return try zeros(spec) }
+        let bytes = packedByteCount(WeightShape(of: spec), spec.dtype) ?? spec.byteCount
         let packed = try zeros(TensorSpec([bytes / spec.dtype.byteCount], spec.dtype))
         return TensorView(storage: packed.storage, offset: 0, spec: spec)
       }
+      let weight = try packedInput.map { try zeros(part.call.inputs[$0]) }
       let output = try zeros(part.call.output)
       try guarded(part.call.operation.name) { [kernels] queue in
         queue.selection = LaunchSelection(wanted: part.variants)
         defer { queue.selection = nil }
+        if let weight, let packedInput {
+          try kernels.arrange(
+            weight, to: inputs[packedInput],
+            Arrangement(WeightShape(of: weight.spec), width: kernels.panelWidth), on: &queue)
+        }
         try queue.run(part.call.operation, inputs, output, by: kernels)
       }
       try synchronize()
     }
   }
+}
+
+extension WeightShape {
+  /// Of a packed operand, [rows, columns]; which rows are taps makes no difference to the kernel.
+  fileprivate init(of packed: TensorSpec) { self.init(channels: packed.shape[0], columns: packed.shape[1]) }
 }
