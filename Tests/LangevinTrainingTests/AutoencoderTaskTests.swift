@@ -145,7 +145,7 @@ import Testing
       #expect {
         try AutoencoderTask(scratch.context(folder, DrawnPictures(size: 16), settings, on: device), own)
       } throws: { error in
-        if case .value(let found, _)? = error as? SettingsError { found == key } else { false }
+        if case .value(let found, _, _)? = error as? SettingsError { found == key } else { false }
       }
     }
     error("width") { settings, _ in settings.width = 15 }
