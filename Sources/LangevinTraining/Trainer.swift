@@ -107,13 +107,13 @@ public struct Trainer<Task: TrainingTask> {
   @discardableResult
   public mutating func step(rate: Float? = nil) throws -> StepReport {
     let rate = rate ?? settings.rate(completedSteps)
-    let parts = try parts(ofStep: completedSteps).map(batches)
+    let parts = try stage("batch") { try self.parts(ofStep: completedSteps).map(batches) }
     let scale = lossScale
     while true {
       let pass = try backward(parts)
       guard pass.loss.isFinite else { throw notFinite(pass.loss, parts) }
       if pass.norm.isFinite {
-        try update(pass.gradients, norm: pass.norm, rate: rate)
+        try stage("update") { try update(pass.gradients, norm: pass.norm, rate: rate) }
         return StepReport(step: completedSteps, loss: pass.loss, gradientNorm: pass.norm, rate: rate)
       }
       // Only float16's gradients overflow because of the scale.
@@ -187,7 +187,7 @@ public struct Trainer<Task: TrainingTask> {
     let tape = Tape()
     let (weights, watched) = try weights(on: tape)
     let variable = input.map(tape.watch)
-    let value = try loss(weights, variable)
+    let value = try stage("forward") { try loss(weights, variable) }
     let leaves = parameters.entries.map { watched[$0.network]?.parameters[$0.name] }
     let all = leaves.compactMap { $0 } + [variable].compactMap { $0 }
     enter(.backward)
@@ -207,11 +207,13 @@ public struct Trainer<Task: TrainingTask> {
     guard unreached.isEmpty else { throw TrainingError.unreached(parameters: unreached) }
     var (loss, gradients) = (pass.loss, pass.gradients.compactMap { $0 })
     if collective.count > 1 { (loss, gradients) = try summed(loss, gradients) }
-    let squares = try gradients.map { gradient in
-      try gradient.reshaped([gradient.shape.count]).map(.square).reduced(.sum, axes: [0]).reshaped([1])
+    let figures = try stage("norm") {
+      let squares = try gradients.map { gradient in
+        try gradient.reshaped([gradient.shape.count]).map(.square).reduced(.sum, axes: [0]).reshaped([1])
+      }
+      let square = try Tensor.concatenated(squares, axis: 0).reduced(.sum, axes: [0]).reshaped([1])
+      return try Tensor.concatenated([loss, square], axis: 0).floats()
     }
-    let square = try Tensor.concatenated(squares, axis: 0).reduced(.sum, axes: [0]).reshaped([1])
-    let figures = try Tensor.concatenated([loss, square], axis: 0).floats()
     return Pass(gradients: gradients, loss: figures[0], norm: figures[1].squareRoot() / lossScale)
   }
 
@@ -237,7 +239,9 @@ public struct Trainer<Task: TrainingTask> {
   ) throws -> Differential {
     enter(.forward)
     let constants = try weights(on: nil).weights
-    let own = try Tensor.concatenated(parts.map { try comparison.embeddings($0, constants) }, axis: 0)
+    let own = try stage("forward") {
+      try Tensor.concatenated(parts.map { try comparison.embeddings($0, constants) }, axis: 0)
+    }
     var (sum, cotangents) = try differentiated(scale: lossScale, at: gathered(own), enter) {
       weights, embeddings in
       try comparison.loss(embeddings ?? own, weights)

@@ -9,11 +9,12 @@ import LangevinValidation
 struct Bisect: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Finds the first operation of a generation that a device computes wrongly.",
-    usage: "langevin bisect <prompt> ... [<options>]",
+    usage: "langevin bisect <prompt> ... [<options>]\nlangevin bisect --train <config> [<options>]",
     discussion: """
       Examples:
         langevin bisect "red apple" --device opencl:0
         langevin bisect "red apple" --device opencl:0 --reference opencl:1 --steps 5
+        langevin bisect --train run/train.json --device opencl:0
 
       Every operation runs on the device and, from the same inputs, on the reference. Where the two differ, float64 \
       says who is right: the first operation that the device computes wrongly is named and saved with its inputs, \
@@ -23,6 +24,8 @@ struct Bisect: ParsableCommand {
 
   @OptionGroup var options: GenerationOptions
 
+  @Option(help: TrainingConfig.help)
+  var train: String?
   @Option(help: "What the device is held to: cpu or opencl:N.")
   var reference = "cpu"
   @Option(help: "Where the operation at fault is saved, for `langevin validate --replay`.")
@@ -32,34 +35,64 @@ struct Bisect: ParsableCommand {
 
   mutating func run() throws {
     Interrupt.install()
+    if let train {
+      let config = try TrainingConfig(
+        train, prompts: options.prompts, with: ["device", "no-fallback", "reference", "save", "quiet"])
+      return try compare { device, reference in
+        Output.note("a step of training, \(device.label) held to \(reference.label)")
+        return try training(config.type, config, on: device, reference: reference.backend)
+      }
+    }
     let prompts = try options.check()
+    let model = try options.modelURL()
+    let checkpoint = try options.checkpoint(model)
+    try compare { device, reference in
+      let request = try options.request(
+        prompts, seed: options.seed ?? UInt64.random(in: 0..<1 << 32), recommended: checkpoint.recommended)
+      Output.note(
+        "seed \(request.seed), \(device.label) held to \(reference.label), \(Checkpoint.name(of: model))")
+      return try Bisection.run(
+        request, with: checkpoint, precision: options.dtype, on: device, reference: reference.backend,
+        notice: { Output.warning("\($0)") },
+        progress: { event in
+          try Interrupt.check()
+          if !quiet { show(event) }
+        })
+    }
+  }
+
+  /// Opens the two devices, and tells what `body` found on them.
+  private func compare(_ body: (_ device: Device, _ reference: Device) throws -> Bisection) throws {
     let (choice, other) = (try DeviceChoice.parse(options.device), try DeviceChoice.parse(reference))
     let file = URL(fileURLWithPath: save)
     guard file.pathExtension == "safetensors" else {
       throw ValidationError("--save must end in .safetensors, got '\(save)'")
     }
     try OutputFile.check(file)
-    let model = try options.modelURL()
-    let checkpoint = try options.checkpoint(model)
     let device = try choice.open(
       options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
     let referenceDevice = try other.open(fallback: false, notice: { Output.warning($0) })
     guard referenceDevice.name != device.name else {
       throw ValidationError("--device and --reference are both \(device.name): they would agree")
     }
-    let request = try options.request(
-      prompts, seed: options.seed ?? UInt64.random(in: 0..<1 << 32), recommended: checkpoint.recommended)
-    Output.note(
-      "seed \(request.seed), \(device.label) held to \(referenceDevice.label), \(Checkpoint.name(of: model))")
     let start = ContinuousClock.now
-    let result = try Bisection.run(
-      request, with: checkpoint, precision: options.dtype, on: device,
-      reference: referenceDevice.backend, notice: { Output.warning("\($0)") },
-      progress: { event in
-        try Interrupt.check()
-        if !quiet { show(event) }
-      })
-    let seconds = String(format: "%.1f s", (ContinuousClock.now - start) / .seconds(1))
+    let result = try body(device, referenceDevice)
+    try tell(result, (ContinuousClock.now - start) / .seconds(1), device, file)
+  }
+
+  private func training<Task: ModelTask>(
+    _ type: Task.Type, _ config: TrainingConfig, on device: Device, reference: any Backend
+  ) throws -> Bisection {
+    try config.withSetup(of: type) { setup in
+      try .run(
+        training: setup, on: device, reference: reference, notice: { Output.warning($0) },
+        progress: { _ in try Interrupt.check() })
+    }
+  }
+
+  /// What was found. Throws exit code 1 for an operation at fault, which is kept in a file.
+  private func tell(_ result: Bisection, _ duration: Double, _ device: Device, _ file: URL) throws {
+    let seconds = String(format: "%.1f s", duration)
     guard let divergence = result.divergence else {
       Output.result(
         "\(result.compared.operations) operations agree in \(seconds); the largest error is "

@@ -9,11 +9,12 @@ struct ProfileCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "profile",
     abstract: "Generates, and shows where the time went: by stage, operation and layer.",
-    usage: "langevin profile <prompt> ... [<options>]",
+    usage: "langevin profile <prompt> ... [<options>]\nlangevin profile --train <config> [<options>]",
     discussion: """
       Examples:
         langevin profile "red apple"
         langevin profile "red apple" --trace trace.json --roofline roofline.svg
+        langevin profile --train run/train.json
 
       The tables go to standard output, everything else to standard error. Up to three steps run unrecorded first. \
       They compile the kernels, and they tell how much the recording costs. Ctrl-C stops after the step in progress \
@@ -22,6 +23,8 @@ struct ProfileCommand: ParsableCommand {
 
   @OptionGroup var options: GenerationOptions
 
+  @Option(help: TrainingConfig.help)
+  var train: String?
   @Option(name: [.short, .long], help: "Also write the picture there; of several, numbered -0, -1, …")
   var output: String?
   @Option(parsing: .unconditional, help: "How many components of a layer's path tell the table's rows apart.")
@@ -41,14 +44,19 @@ struct ProfileCommand: ParsableCommand {
 
   mutating func run() throws {
     Interrupt.install()
-    let prompts = try options.check()
     guard (1...64).contains(depth) else { throw ValidationError("--depth must be 1 to 64, got \(depth)") }
+    if let train {
+      let config = try TrainingConfig(
+        train, prompts: options.prompts,
+        with: ["device", "no-fallback", "depth", "json", "trace", "roofline", "cold", "quiet", "verbose"])
+      return try profile(config.type, config)
+    }
+    let prompts = try options.check()
     let choice = try DeviceChoice.parse(options.device)
     let seed = options.seed ?? UInt64.random(in: 0..<1 << 32)
     let pictures = try output.map { try options.files($0, count: prompts.count * options.count) }
-    let files = [json, trace, roofline].map { $0.map { URL(fileURLWithPath: $0) } }
     for url in pictures ?? [] { try Clip.check(url) }
-    for url in files { if let url { try OutputFile.check(url) } }
+    let files = try reports()
 
     let model = try options.modelURL()
     let checkpoint = try options.checkpoint(model)
@@ -76,10 +84,80 @@ struct ProfileCommand: ParsableCommand {
       guard error is Interrupted else { throw error }
       profile.isPartial = true
     }
-    Output.wrapped(settings.line)
+    try show(profile, recording, settings, settings.line, files)
+  }
+
+  /// The files of --json, --trace and --roofline, which can be written.
+  private func reports() throws -> [URL?] {
+    let files = [json, trace, roofline].map { $0.map { URL(fileURLWithPath: $0) } }
+    for url in files { if let url { try OutputFile.check(url) } }
+    return files
+  }
+
+  private func show(
+    _ profile: Profile, _ recording: Recording, _ settings: some Encodable, _ line: String, _ files: [URL?]
+  ) throws {
+    Output.wrapped(line)
     for line in profile.lines(width: Terminal.tableWidth) { Output.wrapped(line) }
-    let written = try write(profile, recording, settings, files)
+    let written = try write(profile, recording, settings, line, files)
     if profile.isPartial { throw Interrupted(kept: written) }
+  }
+
+  // MARK: Training
+
+  /// The fourth step of a run, or with --cold the first, which compiles kernels and fills caches.
+  private func profile<Task: ModelTask>(_ type: Task.Type, _ config: TrainingConfig) throws {
+    try config.withSetup(of: type, profile)
+  }
+
+  private func profile<Task: ModelTask>(_ setup: TrainingSetup<Task>) throws {
+    let files = try reports()
+    let device = try DeviceChoice.parse(options.device).open(
+      options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
+    if !quiet { Output.note("measuring what \(device.name) can do at most") }
+    let ceilings = try Ceilings.measure(on: device)
+    var trainer = try setup.steps(on: device) { Output.warning($0) }
+    var plain: [Double] = []
+    if !cold {
+      if !quiet { Output.note("taking 3 steps unrecorded") }
+      for _ in 1...3 {
+        let start = ContinuousClock.now
+        try trainer.step()
+        plain.append((ContinuousClock.now - start) / .seconds(1))
+        try Interrupt.check()
+      }
+    }
+    let (result, recording) = try Recording.make(on: device, name: "step \(trainer.completedSteps + 1)") {
+      try trainer.step()
+    }
+    _ = try result.get()
+    let profile = Profile(
+      recording, ceilings: ceilings, depth: depth, unrecordedStepSeconds: Array(plain.dropFirst()))
+    let settings = TrainingSettings(
+      task: Task.name, model: setup.settings.model ?? "", deviceName: device.label,
+      batch: setup.settings.batch, accumulation: setup.settings.accumulation,
+      precision: setup.settings.precision, recompute: setup.settings.recompute,
+      parameters: trainer.parameters.count)
+    try show(profile, recording, settings, settings.line, files)
+  }
+
+  /// The settings of the step that was profiled.
+  private struct TrainingSettings: Encodable {
+    let task, model, deviceName: String
+    let batch, accumulation: Int
+    let precision: String
+    let recompute: Bool
+    let parameters: Int
+
+    var line: String {
+      var parts = [
+        "a step of training", task, model, "\(parameters) parameters", "batch \(batch)", precision,
+        deviceName,
+      ]
+      if accumulation > 1 { parts.insert("in \(accumulation) parts", at: 5) }
+      if recompute { parts.append("recomputing") }
+      return parts.joined(separator: ", ")
+    }
   }
 
   /// Seconds of steps that nothing watches: all but the first, which also builds the kernels.
@@ -128,9 +206,9 @@ struct ProfileCommand: ParsableCommand {
   }
 
   /// Returns the paths of the files.
-  private func write(_ profile: Profile, _ recording: Recording, _ settings: Settings, _ files: [URL?]) throws
-    -> [String]
-  {
+  private func write(
+    _ profile: Profile, _ recording: Recording, _ settings: some Encodable, _ line: String, _ files: [URL?]
+  ) throws -> [String] {
     var written: [String] = []
     func write(_ bytes: [UInt8], to url: URL) throws {
       try bytes.withUnsafeBytes { try OutputFile.write($0, to: url) }
@@ -146,7 +224,7 @@ struct ProfileCommand: ParsableCommand {
     }
     if let url = files[1] { try write(Trace(recording).json, to: url) }
     if let url = files[2] {
-      try write(Array(Roofline(profile, subtitle: settings.line).svg.utf8), to: url)
+      try write(Array(Roofline(profile, subtitle: line).svg.utf8), to: url)
     }
     return written
   }
@@ -167,7 +245,7 @@ struct ProfileCommand: ParsableCommand {
     }
   }
 
-  private struct Report: Encodable {
+  private struct Report<Settings: Encodable>: Encodable {
     let version: String
     let settings: Settings
     let profile: Profile

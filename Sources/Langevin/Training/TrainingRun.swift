@@ -61,6 +61,11 @@ public struct TrainingSetup<Task: ModelTask>: Sendable {
         settings: settings, model: model, data: data, device: device, replay: replay, notice: notice), own)
   }
 
+  /// The run's steps from its beginning on, without a folder. Throws what the task and the trainer throw.
+  public func steps(on device: Device, notice: @escaping @Sendable (String) -> Void) throws -> Trainer<Task> {
+    try Trainer(task(on: device, notice: notice), trainer, on: device)
+  }
+
   /// What the run will need of a device. Throws what the task throws.
   public func plan(on device: Device) throws -> TrainingPlan {
     try TrainingPlan(trainer, on: device) { try task(on: $0) { _ in } }

@@ -41,4 +41,33 @@ public struct Bisection: Sendable {
       return Bisection(divergence: divergence, stage: stage, compared: shadow.compared)
     }
   }
+
+  /// Takes the first steps of a training run on a device, holding every operation to a reference, up to the first that
+  /// differs: loading, forward, backward and the optimizer's.
+  ///
+  /// What the device has no kernel for runs on its fallback and is not compared. Throws what the task throws, and what
+  /// `progress` throws, which is told of each step that agrees.
+  public static func run<Task: ModelTask>(
+    training setup: TrainingSetup<Task>, steps: Int = 1, on device: Device, reference: any Backend,
+    notice: @escaping @Sendable (String) -> Void = { _ in }, progress: (_ step: Int) throws -> Void = { _ in }
+  ) throws -> Bisection {
+    let shadow = try ShadowBackend(device.backend, reference: reference) { notice("\($0)") }
+    var step: Int?
+    let log = SpanLog()
+    do {
+      try SpanLog.$current.withValue(log) {
+        var trainer = try setup.steps(on: Device(shadow, fallback: device.fallback), notice: notice)
+        for number in 1...max(steps, 1) {
+          step = number
+          try trainer.step()
+          try progress(number)
+        }
+      }
+      return Bisection(divergence: nil, stage: nil, compared: shadow.compared)
+    } catch let divergence as Divergence {
+      let part = log.spans.last { $0.kind == .stage }?.name
+      let stage = step.map { "step \($0)" + (part.map { ", \($0)" } ?? "") } ?? "building the networks"
+      return Bisection(divergence: divergence, stage: stage, compared: shadow.compared)
+    }
+  }
 }

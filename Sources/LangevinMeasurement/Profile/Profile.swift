@@ -166,7 +166,9 @@ public struct Profile: Sendable, Codable {
     layers = Profile.rows(shown, ceilings) { kernel in
       let record = kernel.record
       guard record.path.isEmpty else {
-        return record.path.split(separator: ".").prefix(max(1, depth)).joined(separator: ".")
+        let path = record.path.split(separator: ".").prefix(max(1, depth)).joined(separator: ".")
+        // A layer's gradients are computed under its path too.
+        return tops.stage(at: record.hostStart)?.name == "backward" ? "backward " + path : path
       }
       // They are sorted by their beginning: the last that holds the time is the innermost.
       let stage = stageSpans.last { $0.start <= record.hostStart && record.hostStart <= $0.end }
@@ -183,8 +185,10 @@ public struct Profile: Sendable, Codable {
     downloads = Profile.copies(.download, recording.transfers)
     fallbacks = Profile.fallbacks(recording.kernels)
     decompositions = recording.decompositions
-    stepSeconds = recording.topStages.filter { Profile.group($0.name) == "steps" }
-      .map { Double($0.duration) * 1e-9 }
+    // A recording of training is of one step, a generation has several.
+    let isStep = recording.spans.first.map { Profile.group($0.name) == "steps" } ?? false
+    stepSeconds = (isStep ? recording.spans.prefix(1) : recording.topStages[...])
+      .filter { Profile.group($0.name) == "steps" }.map { Double($0.duration) * 1e-9 }
     steps = stepSeconds.count
     let total = stepSeconds.reduce(0, +)
     stepsPerSecond = total > 0 ? Double(steps) / total : nil
