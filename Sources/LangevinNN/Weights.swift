@@ -21,10 +21,14 @@ public struct Weights: Sendable {
     let device: Device
     let dtype: DType
     let component: String
+    let kept: KeptWeights?
     let used = Mutex<Set<String>>([])
     let loaded = Mutex(Loaded())
 
-    init(_ source: any WeightSource, on device: Device, as dtype: DType, component: String) {
+    init(
+      _ source: any WeightSource, on device: Device, as dtype: DType, component: String, kept: KeptWeights?
+    ) {
+      self.kept = kept
       self.source = source
       self.names = Set(source.names)
       self.device = device
@@ -35,11 +39,13 @@ public struct Weights: Sendable {
 
   /// The root of a checkpoint; parameters are stored on `device` as `dtype`, whatever the file has.
   ///
-  /// `component` is what the network is called among others (`unet`): its layers' paths begin with it.
+  /// `component` is what the network is called among others (`unet`): its layers' paths begin with it. What `kept` has of
+  /// an earlier network of this source is not loaded again.
   public init(
-    _ source: any WeightSource, on device: Device, as dtype: DType = .float32, component: String = ""
+    _ source: any WeightSource, on device: Device, as dtype: DType = .float32, component: String = "",
+    keeping kept: KeptWeights? = nil
   ) {
-    origin = Origin(source, on: device, as: dtype, component: component)
+    origin = Origin(source, on: device, as: dtype, component: component, kept: kept)
     path = ""
   }
 
@@ -85,13 +91,17 @@ public struct Weights: Sendable {
 
   /// A parameter of exactly this shape. Throws `WeightError`, and what reading and allocating throw.
   public func tensor(_ name: String, _ shape: Shape) throws -> Tensor {
-    try tensor(name, anyOf: [shape])
+    if case .tensor(let known)? = reused(name) { return known }
+    let tensor = try tensor(name, anyOf: [shape])
+    hold(name, .tensor(tensor))
+    return tensor
   }
 
   /// Loads PyTorch's Linear weight [outputs, inputs], or the same as a 1x1 convolution [outputs, inputs, 1, 1].
   ///
   /// Throws as `tensor` does.
   public func linear(_ name: String = "weight", inputs: Int, outputs: Int) throws -> Weight {
+    if case .weight(let known)? = reused(name) { return known }
     let weight = try tensor(name, anyOf: [[outputs, inputs], [outputs, inputs, 1, 1]])
     let packed = try layer(layerPath) { try Weight(linear: weight.reshaped([outputs, inputs])) }
     hold(name, .weight(packed))
@@ -104,6 +114,7 @@ public struct Weights: Sendable {
   public func convolution(_ name: String = "weight", inputs: Int, outputs: Int, kernel: Extent2D) throws
     -> Weight
   {
+    if case .weight(let known)? = reused(name) { return known }
     let shape: Shape = [outputs, inputs, kernel.height, kernel.width]
     let isPointwise = kernel == Extent2D(height: 1, width: 1)
     let weight = try tensor(name, anyOf: isPointwise ? [shape, [outputs, inputs]] : [shape])
@@ -118,7 +129,8 @@ public struct Weights: Sendable {
   public func convolution3D(
     _ name: String = "weight", inputs: Int, outputs: Int, frames: Int, kernel: Extent2D
   ) throws -> [Weight] {
-    let weight = try tensor(name, [outputs, inputs, frames, kernel.height, kernel.width])
+    if case .frames(let known)? = reused(name) { return known }
+    let weight = try tensor(name, anyOf: [[outputs, inputs, frames, kernel.height, kernel.width]])
     let packed = try layer(layerPath) {
       let rows = try weight.reshaped([outputs * inputs, frames, kernel.height * kernel.width])
       return try (0..<frames).map {
@@ -150,17 +162,34 @@ public struct Weights: Sendable {
     let tensor = try layer(layerPath) {
       try source.load(full, on: origin.device).cast(to: origin.dtype)
     }
-    origin.loaded.withLock { loaded in
-      if loaded.entries[full] == nil { loaded.names.append(full) }
-      loaded.entries[full] = Parameters.Entry(spec: tensor.spec, held: .tensor(tensor))
-    }
+    note(Parameters.Entry(spec: tensor.spec, held: .tensor(tensor)), full)
     return tensor
   }
 
-  /// A parameter that is held in another form than it was read in, which would take memory of its own.
+  /// The form in which a parameter is held, which may be another than it was read in.
   private func hold(_ name: String, _ held: Parameters.Held) {
     let full = fullName(name)
-    origin.loaded.withLock { $0.entries[full]?.held = held }
+    let entry = origin.loaded.withLock { loaded in
+      loaded.entries[full]?.held = held
+      return loaded.entries[full]
+    }
+    origin.kept?[full] = entry
+  }
+
+  /// What is kept of a parameter, which then counts as loaded.
+  private func reused(_ name: String) -> Parameters.Held? {
+    let full = fullName(name)
+    guard let entry = origin.kept?[full] else { return nil }
+    origin.used.withLock { _ = $0.insert(full) }
+    note(entry, full)
+    return entry.held
+  }
+
+  private func note(_ entry: Parameters.Entry, _ full: String) {
+    origin.loaded.withLock { loaded in
+      if loaded.entries[full] == nil { loaded.names.append(full) }
+      loaded.entries[full] = entry
+    }
   }
 
   /// What was loaded so far at and below this path, under its full names.

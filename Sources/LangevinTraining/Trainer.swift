@@ -58,6 +58,8 @@ public struct Trainer<Task: TrainingTask> {
   public var batches: @Sendable (Range<UInt64>) throws -> Task.Batch
 
   private let device: Device
+  /// What is not trained of each network: read and packed once.
+  private let frozen: [String: KeptWeights]
   private let collective: any Collective
 
   /// After each so many steps the loss's scale is tried twice as large.
@@ -78,6 +80,10 @@ public struct Trainer<Task: TrainingTask> {
     (self.task, self.settings, self.device, self.collective) = (task, settings, device, collective)
     batches = { try task.batch($0) }
     parameters = try TrainedParameters(task.networks, on: device)
+    frozen = Dictionary(
+      uniqueKeysWithValues: task.networks.map { network in
+        (network.name, KeptWeights { !network.isTrained($0) })
+      })
     lossScale = settings.precision == .float16 ? 0x1p15 : 1
   }
 
@@ -173,7 +179,7 @@ public struct Trainer<Task: TrainingTask> {
         source = variables
       }
       roots[network.name] = Weights(
-        source, on: device, as: settings.precision, component: network.name)
+        source, on: device, as: settings.precision, component: network.name, keeping: frozen[network.name])
     }
     return (TrainingWeights(roots), watched)
   }

@@ -16,7 +16,10 @@ struct Train: ParsableCommand {
       A network's folder that has a config.json and no weights starts from nothing. Ctrl-C finishes the step, writes the \
       state, and says how to go on.
       """,
-    subcommands: [TrainDiffusion.self, TrainAutoencoder.self, TrainCLIP.self, TrainResume.self])
+    subcommands: [
+      TrainDiffusion.self, TrainAutoencoder.self, TrainLoRA.self, TrainTextualInversion.self,
+      TrainResume.self,
+    ])
 }
 
 /// `langevin train resume`.

@@ -3,7 +3,8 @@
     python make_training.py [CASE ...]
 
 writes Fixtures/training/CASE.safetensors, the data and what every step takes of them, and CASE.json. The start is the
-model of CASE.json's `folder` as it is, in float32. Pictures and latents are [N, C, H, W].
+model of CASE.json's `folder` as it is, in float32; lora's has the adapters of Fixtures/lora, which alone learn. Pictures
+and latents are [N, C, H, W].
 
 A step takes its batch, computes the loss and its gradient, multiplies all gradients by min(1, maxNorm / (norm + 1e-6)),
 norm that of all of them, and takes a step of AdamW (bias corrected, decoupled decay of every parameter) at its rate.
@@ -12,10 +13,10 @@ tensors belongs to step K, one number a sample of the batch:
 - `index`: the sample's place in `pictures`, `latents`, `ids` or `context`.
 - Diffusion: `noiseIndex`, its place in `noises`; `timesteps`; `signal` and `deviation`, sqrt of the schedule's product of
   alphas and sqrt of the rest: sample = signal data + deviation noise.
-- latent: `contextIndex`, which is 0, the empty prompt's, where the caption was dropped; `weight`, min(SNR, 5) / (SNR + 1)
-  with SNR = (signal / deviation)^2.
+- latent, lora: `contextIndex`, which is 0, the empty prompt's, where the caption was dropped; `weight`,
+  min(SNR, 5) / (SNR + 1) with SNR = (signal / deviation)^2.
 
-Losses: clip, that of make_gradients.py's tiny_clip. ddpm, mean((output - noise)^2). latent, the mean over the batch of
+Losses: clip, that of make_gradients.py's tiny_clip. ddpm, mean((output - noise)^2). latent and lora, the mean over the batch of
 weight times the mean of (output - v)^2 over the sample, v = signal noise - deviation data.
 
 In CASE.json: `loss`, of every step before its update, in float64; `float32`, the same of PyTorch's float32; `norm`, of the
@@ -69,7 +70,8 @@ def run(model, data, rows, loss_of, settings, dtype):
     """
     model = model.to(dtype)
     given = {k: v.to(dtype) if v.is_floating_point() else v for k, v in data.items()}
-    parameters = dict(model.named_parameters())
+    # PEFT has an adapter's name within its parameters'.
+    parameters = {k.replace(".default_0", ""): p for k, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=1, betas=settings["betas"], eps=settings["epsilon"],
                                   weight_decay=settings["weightDecay"])
     losses, norms, largest, after = [], [], {}, None
@@ -173,8 +175,8 @@ def ddpm():
           ["index", "noiseIndex", "timesteps", "signal", "deviation"], loss, 1e-3)
 
 
-@case
-def latent():
+def latents():
+    """The data of `latent`, what each step takes of them, and its loss."""
     count, batch, pool = 16, 4, 64
     scheduler = DDIMScheduler.from_pretrained(FIXTURES / "tiny-sd" / "scheduler")
     data = {"latents": smooth(count, 4), "context": torch.randn(count + 1, 5, 64), "noises": torch.randn(pool, 4, 8, 8),
@@ -193,8 +195,25 @@ def latent():
         errors = (output - (signal * noise - deviation * clean)).square().mean((1, 2, 3))
         return (given["weight"] * errors).mean()
 
-    write("latent", "tiny-sd", lambda: opened(UNet2DConditionModel, "tiny-sd/unet", UNET), data,
-          ["index", "noiseIndex", "contextIndex", "timesteps", "signal", "deviation", "weight"], loss, 5e-4)
+    return data, ["index", "noiseIndex", "contextIndex", "timesteps", "signal", "deviation", "weight"], loss
+
+
+@case
+def latent():
+    write("latent", "tiny-sd", lambda: opened(UNet2DConditionModel, "tiny-sd/unet", UNET), *latents(), 5e-4)
+
+
+@case
+def lora():
+    """The adapters of Fixtures/lora go on learning; the UNet stays as it is."""
+    def opening():
+        model = opened(UNet2DConditionModel, "tiny-sd/unet", UNET)
+        model.load_lora_adapter(FIXTURES / "lora", weight_name="pytorch_lora_weights.safetensors", prefix="unet")
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+        return model
+
+    write("lora", "tiny-sd", opening, *latents(), 5e-3)
 
 
 def main():

@@ -62,8 +62,16 @@ private struct GoldenTask: TrainingTask {
     let folder = GoldenRun.fixtures.appending(path: golden.description.folder)
     let component = try ModelFolder.component(name == "clip" ? folder : folder.appending(path: "unet"))
     let config = try component.configuration
+    var start = component.weights
+    var isTrained: @Sendable (String) -> Bool = { _ in true }
+    if name == "lora" {
+      let file = GoldenRun.fixtures.appending(path: "lora/pytorch_lora_weights.safetensors")
+      start = AdaptedWeights(
+        component.weights, adapters: try SafetensorsFile(url: file), prefix: "unet.", alpha: 8)
+      isTrained = { $0.hasSuffix("lora_A.weight") || $0.hasSuffix("lora_B.weight") }
+    }
     networks = [
-      TrainedNetwork("model", start: component.weights) { weights in
+      TrainedNetwork("model", start: start, isTrained: isTrained) { weights in
         switch name {
         case "clip": _ = try CLIPModel(CLIPConfig(config), weights)
         case "ddpm": _ = try UNet2DModel(UNet2DConfig(config), weights)
@@ -113,7 +121,7 @@ private struct GoldenTask: TrainingTask {
 }
 
 @Suite struct LossCurveTests {
-  @Test(arguments: ["clip", "ddpm", "latent"], devices) func twoHundredStepsArePyTorchs(
+  @Test(arguments: ["clip", "ddpm", "latent", "lora"], devices) func twoHundredStepsArePyTorchs(
     name: String, on device: Device
   ) throws {
     let task = try GoldenTask(name, on: device)

@@ -82,10 +82,7 @@ extension Checkpoint {
       guard count == counts[encoders[0].name] else {
         throw AdapterError.differentCounts(path: path, token: token)
       }
-      let ids = (0..<count).map { Int32(encoders[index].nextID + $0) }
-      let added = ids.indices.map {
-        CLIPTokenizer.AddedToken($0 == 0 ? token : "\(token)_\($0)", ids: $0 == 0 ? ids : [ids[$0]])
-      }
+      let added = CLIPTokenizer.AddedToken.vectors(of: token, count: count, from: encoders[index].nextID)
       if let known = added.first(where: { encoders[index].known.contains($0.content) }) {
         throw AdapterError.knownToken(path: path, token: known.content)
       }
@@ -96,9 +93,20 @@ extension Checkpoint {
   }
 }
 
+extension CLIPTokenizer.AddedToken {
+  /// What diffusers adds for a token of several vectors, whose ids begin with `first`: the token itself, which stands for
+  /// all of them, and TOKEN_1, TOKEN_2, … for those behind the first.
+  static func vectors(of token: String, count: Int, from first: Int) -> [CLIPTokenizer.AddedToken] {
+    let ids = (0..<count).map { Int32(first + $0) }
+    return ids.indices.map {
+      CLIPTokenizer.AddedToken($0 == 0 ? token : "\(token)_\($0)", ids: $0 == 0 ? ids : [ids[$0]])
+    }
+  }
+}
+
 extension StrictJSON {
   /// An object with another value for a key; anything else as it is.
-  fileprivate func replacing(_ key: String, _ value: Int) -> StrictJSON {
+  func replacing(_ key: String, _ value: Int) -> StrictJSON {
     guard case .object(let members) = self else { return self }
     return .object(members.filter { $0.key != key } + [Member(key, .integer(value))])
   }

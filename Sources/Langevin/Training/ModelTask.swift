@@ -64,12 +64,19 @@ public struct TaskContext: Sendable {
     (self.device, self.replay, self.notice) = (device, replay, notice)
   }
 
-  /// A network of the model's folder: what it is, and where it starts. Without a file of weights it starts from nothing, by
+  /// Whether the model is one file instead of a folder.
+  private var isFile: Bool {
+    var isFolder: ObjCBool = false
+    return FileManager.default.fileExists(atPath: model.path, isDirectory: &isFolder) && !isFolder.boolValue
+  }
+
+  /// A network of the model's folder or file: what it is, and where it starts. Without a file of weights it starts from nothing, by
   /// the rule. Throws `CheckpointError`.
   func component(_ name: String, _ rule: @escaping InitializationRule = InitialWeights.pytorch) throws
     -> Checkpoint.Component
   {
-    try ModelFolder.component(name.isEmpty ? model : model.appendingPathComponent(name)) {
+    if isFile { return try Checkpoint.open(model).component(name) }
+    return try ModelFolder.component(name.isEmpty ? model : model.appendingPathComponent(name)) {
       InitialWeights(seed: FNV.hash(name.utf8, seed: settings.seed), rule: rule)
     }
   }

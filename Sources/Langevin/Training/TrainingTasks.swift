@@ -1,7 +1,9 @@
 /// The tasks that there are.
 public enum TrainingTasks {
   /// A new task is one line here.
-  public static let all: [any ModelTask.Type] = [DiffusionTask.self, AutoencoderTask.self, CLIPTask.self]
+  public static let all: [any ModelTask.Type] = [
+    DiffusionTask.self, AutoencoderTask.self, LoRATask.self, TextualInversionTask.self,
+  ]
 
   /// As train.json names them.
   public static var names: [String] { all.map { $0.name } }

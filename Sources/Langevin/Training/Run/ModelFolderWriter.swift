@@ -36,6 +36,8 @@ public struct ModelFolderWriter: Sendable {
   public var recommended = RecommendedSettings()
   /// Files at the top, as README.md, by their names.
   public var texts: [(name: String, text: String)] = []
+  /// Files at the top that write themselves, by their names. A folder without a pipeline may have nothing else.
+  public var files: [(name: String, write: @Sendable (URL) throws -> Void)] = []
   fileprivate var components: [Component] = []
 
   /// A model without components yet.
@@ -99,13 +101,14 @@ public struct ModelFolderWriter: Sendable {
         for (name, text) in texts {
           try Self.write(Array(text.utf8), to: folder.appendingPathComponent(name))
         }
+        for (name, write) in files { try write(folder.appendingPathComponent(name)) }
         try open(folder)
       }
     }
   }
 
   private static func isModel(_ folder: URL) -> Bool {
-    ["model_index.json", "config.json"].contains {
+    ["model_index.json", "config.json", LoRAFile.fileName, TextualInversion.fileName].contains {
       FileManager.default.fileExists(atPath: folder.appendingPathComponent($0).path)
     }
   }
@@ -127,6 +130,7 @@ public struct ModelFolderWriter: Sendable {
   /// What cannot be read again must not take the place of what can.
   private func open(_ folder: URL) throws {
     guard pipeline != nil else {
+      if components.isEmpty { return }
       _ = try ModelFolder.component(folder)
       return
     }

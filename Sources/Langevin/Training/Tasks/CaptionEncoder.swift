@@ -6,8 +6,8 @@ import LangevinTraining
 /// Captions as a UNet looks at them: the states of a CLIP text encoder, which learns along, or whose states are kept.
 struct CaptionEncoder: Sendable {
   let component: Checkpoint.Component
-  private let config: CLIPTextConfig
-  private let tokenizer: CLIPTokenizer
+  let config: CLIPTextConfig
+  let tokenizer: CLIPTokenizer
   private let device: Device
   /// Nil where the encoder is trained.
   private let frozen: CLIPTextModel?
@@ -25,7 +25,7 @@ struct CaptionEncoder: Sendable {
   }
 
   /// Tokens of a caption.
-  private var length: Int { min(tokenizer.maximumLength, config.maxPositions) }
+  var length: Int { min(tokenizer.maximumLength, config.maxPositions) }
 
   func network(rateScale: Float) -> TrainedNetwork {
     let config = config

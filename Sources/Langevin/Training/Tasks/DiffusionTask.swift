@@ -172,6 +172,13 @@ public struct DiffusionTask: ModelTask {
   }
 
   public func loss(_ batch: Batch, _ weights: TrainingWeights) throws -> Tensor {
+    let states = try text?.states(
+      of: batch.captions, settings.trainTextEncoder ? weights["text_encoder"] : nil)
+    return try loss(batch, weights["unet"], states)
+  }
+
+  /// The loss of a UNet of these weights that looks at these states [N, T, C] of the captions, or at none.
+  func loss(_ batch: Batch, _ unet: Weights, _ states: Tensor?) throws -> Tensor {
     let device = context.device
     let (samples, seed) = (batch.samples, context.settings.seed)
     let noisiness = BatchLevels(
@@ -185,19 +192,12 @@ public struct DiffusionTask: ModelTask {
     let noise =
       try context.replay?.noise(samples, shape, on: device)
       ?? TrainingNoise.noise(samples, shape, seed: seed, on: device)
-    let unet = weights["unet"]
     let input = try noisiness.noisy(clean, noise).cast(to: unet.dtype)
     let config = try self.unet.configuration
     let output: Tensor
-    if let text {
+    if let states {
       let network = try UNet2DConditionModel(UNet2DConditionConfig(config), unet)
-      let states = try text.states(
-        of: batch.captions, settings.trainTextEncoder ? weights["text_encoder"] : nil)
-      let labels = try image?.labels(batch.views, samples).cast(to: unet.dtype)
-      output = try network(
-        input, timesteps: noisiness.timesteps,
-        conditioning: UNetConditioning(
-          context: states.cast(to: unet.dtype), classLabels: labels.map { .vectors($0) }))
+      output = try network(input, timesteps: noisiness.timesteps, context: states.cast(to: unet.dtype))
     } else {
       output = try UNet2DModel(UNet2DConfig(config), unet)(input, timesteps: noisiness.timesteps)
     }
