@@ -87,8 +87,8 @@ let package = Package(
       resources: [.embedInCode("Resources/model_shapes.json")]),
     .target(
       name: "LangevinMeasurement", dependencies: ["Langevin", "LangevinDoctor", "LangevinValidation"]),
-    // The samplers on data in the plane, where the denoiser has a closed form.
-    .target(name: "LangevinExperiment", dependencies: ["LangevinTensor", "LangevinDiffusion"]),
+    // The samplers where the denoiser has a closed form, and small networks that are trained on the spot.
+    .target(name: "LangevinExperiment", dependencies: ["Langevin"]),
     .executableTarget(
       name: "LangevinTool",
       dependencies: [
@@ -111,7 +111,8 @@ let package = Package(
     .testTarget(
       name: "LangevinExperimentTests",
       dependencies: [
-        "LangevinExperiment", "LangevinDiffusion", "LangevinOpenCL", "LangevinCPU", "LangevinTensor",
+        "Langevin", "LangevinExperiment", "LangevinDiffusion", "LangevinOpenCL", "LangevinCPU",
+        "LangevinTensor",
       ]),
     .testTarget(
       name: "LangevinModelsTests",

@@ -19,6 +19,7 @@ struct Drawing {
   init(width: Double, height: Double) { (self.width, self.height) = (width, height) }
 
   mutating func add(_ panel: Panel) { elements += panel.elements }
+  mutating func add(_ element: String) { elements.append(element) }
 
   mutating func text(_ text: String, x: Double, y: Double, _ style: String = "") {
     elements.append(Drawing.text(text, x, y, style))

@@ -71,6 +71,8 @@ public struct ExperimentReport: Sendable, Codable {
   public var seconds: Double
   /// In the order of the page.
   public var sections: [ExperimentSection]
+  /// Whether the networks were trained, rather than known in closed form.
+  public var isTrained = false
 
   /// The claims of all sections.
   public var claims: [Claim] { sections.flatMap(\.claims) }

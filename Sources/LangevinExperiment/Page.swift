@@ -9,13 +9,7 @@ extension ExperimentReport {
       "<meta name=\"viewport\" content=\"width=device-width\">", "<title>Langevin: the experiment</title>",
       "<style>\(ExperimentReport.style)</style></head><body>",
       "<h1>What diffusion models do</h1>",
-      """
-      <p>The data are points on spirals in the plane. For a finite data set the optimal denoiser has a closed form, \
-      the mean of the data points weighted by how likely each is behind the noise, so nothing is trained here: \
-      what is seen is what the samplers do. They are Langevin's own, and ran, like the denoiser, on \
-      <b>\(Drawing.escaped(device))</b>: seed \(seed), \(points) data points a spiral, \(samples) samples, \
-      \(String(format: "%.1f", seconds)) s.</p>
-      """,
+      isTrained ? trainedIntroduction : closedFormIntroduction,
       "<p>\(holds) of \(claims.count) numbers are what the claims say.</p>",
     ]
     for section in sections {
@@ -34,6 +28,25 @@ extension ExperimentReport {
       lines.append("</table>")
     }
     return (lines + ["</body></html>", ""]).joined(separator: "\n")
+  }
+
+  private var closedFormIntroduction: String {
+    """
+    <p>The data are points on spirals in the plane. For a finite data set the optimal denoiser has a closed form, \
+    the mean of the data points weighted by how likely each is behind the noise, so nothing is trained here: \
+    what is seen is what the samplers do. They are Langevin's own, and ran, like the denoiser, on \
+    <b>\(Drawing.escaped(device))</b>: seed \(seed), \(points) data points a spiral, \(samples) samples, \
+    \(String(format: "%.1f", seconds)) s.</p>
+    """
+  }
+
+  private var trainedIntroduction: String {
+    """
+    <p>The data are pictures of 16x16 pixels: a circle, a square or a triangle in one of four colours, with a hat or \
+    without. Small networks learn from them what the page is about, and everything was trained, sampled and measured on \
+    <b>\(Drawing.escaped(device))</b>: seed \(seed), \(points) kinds of pictures, \(samples) samples, \
+    \(String(format: "%.0f", seconds)) s.</p>
+    """
   }
 
   private static func number(_ value: Double) -> String { String(format: "%.3g", value) }

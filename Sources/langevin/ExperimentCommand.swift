@@ -7,13 +7,13 @@ import LangevinExperiment
 struct ExperimentCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "experiment",
-    abstract: "Shows what diffusion models do, on data in the plane: a page with figures and numbers.",
+    abstract: "Shows what diffusion models do: a page with figures and numbers.",
     discussion: """
       Examples:
         langevin experiment
-        langevin experiment --quick --output page
+        langevin experiment --trained --output page
 
-      Nothing is trained: for a finite data set the optimal denoiser has a closed form. The samplers are those of \
+      The data are points in the plane. Nothing is trained: for a finite data set the optimal denoiser has a closed form. The samplers are those of \
       `langevin generate`, and run on the chosen device. Writes index.html, which needs nothing else, and \
       results.json with the numbers. The exit code is 1 if a number is not what its claim says.
       """)
@@ -24,6 +24,9 @@ struct ExperimentCommand: ParsableCommand {
   var device = "auto"
   @Option(parsing: .unconditional, help: "Of all noise.")
   var seed: UInt64 = 0
+  @Flag(
+    help: "Train small networks instead: targets, few steps, dropped captions, CLIP, unCLIP. Takes minutes.")
+  var trained = false
   @Flag(help: "Fewer points and samples.")
   var quick = false
   @Flag(help: "No progress; warnings and errors only.")
@@ -40,14 +43,13 @@ struct ExperimentCommand: ParsableCommand {
     for file in [page, results] { try OutputFile.check(file) }
 
     let device = try choice.open(notice: { Output.warning($0) })
-    var experiment = try Experiment(on: device, seed: seed, quick: quick)
     let isQuiet = quiet
-    experiment.progress = { part in
+    let progress: @Sendable (String) throws -> Void = { part in
       try Interrupt.check()
-      if !isQuiet { Output.note(part) }
+      if !isQuiet, !part.isEmpty { Output.note(part) }
     }
     Interrupt.limit { Interrupted() }
-    let report = try experiment.run()
+    let report = try run(on: device, progress)
     Interrupt.settle()
     try Array(report.html.utf8).withUnsafeBytes { try OutputFile.write($0, to: page) }
     try Output.json(report, to: results)
@@ -57,6 +59,19 @@ struct ExperimentCommand: ParsableCommand {
     }
     for file in [page, results] { Output.result(Output.path(file)) }
     if !report.claims.allSatisfy(\.holds) { throw ExitCode.failure }
+  }
+
+  private func run(on device: Device, _ progress: @escaping @Sendable (String) throws -> Void) throws
+    -> ExperimentReport
+  {
+    if trained {
+      var experiment = try TrainedExperiment(on: device, seed: seed, quick: quick)
+      experiment.progress = progress
+      return try experiment.run()
+    }
+    var experiment = try Experiment(on: device, seed: seed, quick: quick)
+    experiment.progress = progress
+    return try experiment.run()
   }
 
   private static func makeFolder(_ folder: URL) throws {
