@@ -42,12 +42,28 @@ extension DiffusionTask {
       networks["text_encoder"] = Checkpoint.Component(
         text.component.className, config: text.component.config, weights: try weights("text_encoder"))
     }
+    if let image { networks["image_normalizer"] = image.normalizer }
     return try samples(of: checkpoint.replacing(components: networks))
   }
 
   /// Of this model in the place of the task's.
   func samples(of checkpoint: Checkpoint) throws -> Picture {
     let pipeline = try Pipelines.open(checkpoint, on: context.device)
+    var request = sampleRequest
+    if let examples = try image?.embeddings.examples(4) {
+      request.prompts = Array(settings.prompts.prefix(1))
+      let variations = try examples.flatMap { example in
+        request.images = [example]
+        return try pipeline.generate(request) { _ in }.pictures
+      }
+      return try .grid(examples + variations, columns: examples.count)
+    }
+    let pictures = try pipeline.generate(request) { _ in }.pictures
+    return try .grid(pictures, columns: max(1, Int(Double(pictures.count).squareRoot().rounded(.up))))
+  }
+
+  /// What `samples` draws.
+  var sampleRequest: GenerationRequest {
     var request = GenerationRequest(prompts: settings.prompts, recommended: checkpoint.recommended)
     if text == nil { (request.prompts, request.count) = ([], 4) }
     request.guidance = text == nil ? nil : settings.guidance ?? request.guidance
