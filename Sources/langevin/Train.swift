@@ -17,8 +17,8 @@ struct Train: ParsableCommand {
       state, and says how to go on.
       """,
     subcommands: [
-      TrainDiffusion.self, TrainAutoencoder.self, TrainLoRA.self, TrainTextualInversion.self,
-      TrainResume.self,
+      TrainDiffusion.self, TrainAutoencoder.self, TrainCLIP.self, TrainLoRA.self,
+      TrainTextualInversion.self, TrainResume.self,
     ])
 }
 

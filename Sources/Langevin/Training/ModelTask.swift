@@ -70,8 +70,8 @@ public struct TaskContext: Sendable {
     return FileManager.default.fileExists(atPath: model.path, isDirectory: &isFolder) && !isFolder.boolValue
   }
 
-  /// A network of the model's folder or file: what it is, and where it starts. Without a file of weights it starts from nothing, by
-  /// the rule. Throws `CheckpointError`.
+  /// A network of the model's folder or file: what it is, and where it starts. A folder's network without a file of
+  /// weights starts from nothing, by the rule. Throws `CheckpointError`.
   func component(_ name: String, _ rule: @escaping InitializationRule = InitialWeights.pytorch) throws
     -> Checkpoint.Component
   {

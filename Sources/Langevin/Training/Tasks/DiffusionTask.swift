@@ -197,7 +197,11 @@ public struct DiffusionTask: ModelTask {
     let output: Tensor
     if let states {
       let network = try UNet2DConditionModel(UNet2DConditionConfig(config), unet)
-      output = try network(input, timesteps: noisiness.timesteps, context: states.cast(to: unet.dtype))
+      let labels = try image?.labels(batch.views, samples).cast(to: unet.dtype)
+      output = try network(
+        input, timesteps: noisiness.timesteps,
+        conditioning: UNetConditioning(
+          context: states.cast(to: unet.dtype), classLabels: labels.map { .vectors($0) }))
     } else {
       output = try UNet2DModel(UNet2DConfig(config), unet)(input, timesteps: noisiness.timesteps)
     }
