@@ -92,7 +92,7 @@ import Testing
     let divergence = try #require(result.divergence)
     // The first that the pass back meets.
     #expect(divergence.path == "unet.conv_norm_out")
-    #expect(divergence.operation.name == "groupNormGradient", "\(divergence.operation.name)")
+    #expect(divergence.operation.name == "group_norm_gradient", "\(divergence.operation.name)")
     #expect(result.stage == "step 1, backward")
   }
 
@@ -101,7 +101,7 @@ import Testing
     let device = Device(try Halved(pocl().backend))
     let result = try Bisection.run(training: setup(), on: device, reference: CPUBackend())
     #expect(result.stage == "step 1, update")
-    #expect(result.divergence?.operation.name == "adamW", "\(result.divergence?.operation.name ?? "")")
+    #expect(result.divergence?.operation.name == "adam_w", "\(result.divergence?.operation.name ?? "")")
   }
 }
 

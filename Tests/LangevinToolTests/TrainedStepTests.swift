@@ -32,7 +32,8 @@ struct TrainedStepTests {
       in: scratch.folder)
     #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
     for word in [
-      "a step of training, diffusion", "batch 2", "forward", "backward unet.down_blocks.0", "update", "adamW",
+      "a step of training, diffusion", "batch 2", "forward", "backward unet.down_blocks.0", "update",
+      "adam_w",
       "steps: 1", "unrecorded",
     ] { #expect(outcome.output.contains(word), "no '\(word)' in:\n\(outcome.output)") }
     let json = try JSONSerialization.jsonObject(with: Data(contentsOf: scratch.url("p.json")))
