@@ -45,6 +45,15 @@ extension Collective {
     }
   }
 
+  /// The first rank's numbers on every rank, to the bit.
+  ///
+  /// Throws as `sum` does.
+  public func broadcast(_ values: inout [Float]) throws {
+    // x + -0 is x, and where x is -0 too.
+    if !isFirst { values = [Float](repeating: -0.0, count: values.count) }
+    try sum(&values)
+  }
+
   /// Checks that all ranks have the same: settings, data or weights, by their hash.
   ///
   /// Throws `CollectiveError.different` on every rank where they do not, and as `sum` does.

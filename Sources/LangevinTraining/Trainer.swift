@@ -284,6 +284,7 @@ public struct Trainer<Task: TrainingTask> {
   /// The same of all ranks together.
   private func summed(_ loss: Tensor, _ gradients: [Tensor]) throws -> (Tensor, [Tensor]) {
     var values = try loss.floats()
+    values.reserveCapacity(gradients.reduce(1) { $0 + $1.shape.count })
     for gradient in gradients { values += try gradient.floats() }
     try collective.sum(&values)
     let all = try Tensor(values, [values.count], on: device)

@@ -3,15 +3,19 @@ import Testing
 
 /// Ranks in processes, as `mpirun` starts them, and what becomes of them when one fails.
 @Suite(.serialized) struct RanksTests {
-  private static let mpirun = URL(fileURLWithPath: "/usr/bin/mpirun")
+  private static let mpirun = URL(fileURLWithPath: "/usr/bin/mpirun.openmpi")
   private static let hasMPI = FileManager.default.isExecutableFile(atPath: mpirun.path)
+  private static let mpich = URL(fileURLWithPath: "/usr/bin/mpiexec.mpich")
+  private static let hasMPICH = FileManager.default.isExecutableFile(atPath: mpich.path)
   private static let missing: Comment = "mpirun is missing: apt install openmpi-bin"
 
-  private func start(_ ranks: Int, _ arguments: [String], in scratch: Scratch) throws -> Tool.Running {
+  private func start(
+    _ ranks: Int, _ arguments: [String], in scratch: Scratch, environment: [String: String] = [:]
+  ) throws -> Tool.Running {
     try Tool.start(
       Self.mpirun,
       ["--allow-run-as-root", "--oversubscribe", "-n", "\(ranks)", Tool.executable.path, "ranks"] + arguments,
-      in: scratch.folder, input: .nullDevice)
+      in: scratch.folder, environment: environment, input: .nullDevice)
   }
 
   /// The words behind `rank N of M: ` in lines that contain a word.
@@ -27,7 +31,8 @@ import Testing
   }
 
   private func errors(_ outcome: Tool.Outcome) -> [String] {
-    outcome.errorLines.filter { $0.hasPrefix("langevin: ") }
+    // The launcher sends those a signal that have not ended.
+    outcome.errorLines.filter { $0.hasPrefix("langevin: ") && !$0.contains("stopping after this step") }
   }
 
   /// The processes of the ranks, once all have started.
@@ -58,6 +63,33 @@ import Testing
     let threads = try Tool.run(
       ["ranks", "--numbers", "400003", "--rounds", "1", "--threads", "\(ranks)"], in: scratch.folder)
     #expect(lines(threads.output, with: "hash") == hashes, "\(threads.output) \(threads.errors)")
+  }
+
+  @Test(.enabled(if: hasMPICH, "MPICH is missing: apt install mpich"))
+  func ranksOfMPICHAddAndFailAsWell() throws {
+    let scratch = try Scratch()
+    func start(_ arguments: [String]) throws -> Tool.Outcome {
+      let ranks = ["-n", "3", Tool.executable.path, "ranks"]
+      return try Tool.start(
+        Self.mpich, ranks + arguments, in: scratch.folder, input: .nullDevice
+      ).finish()
+    }
+    let sums = try start(["--numbers", "400003", "--rounds", "2"])
+    #expect(sums.status == 0, "\(sums.errors)")
+    let hashes = lines(sums.output, with: "hash")
+    #expect(hashes.count == 3 && Set(hashes.values).count == 1, "\(sums.output)")
+    let failure = try start(["--numbers", "10", "--failing-rank", "1"])
+    #expect(failure.status == 1)
+    #expect(errors(failure) == ["langevin: error: rank 1 of 3: told to fail"], "\(failure.errors)")
+  }
+
+  @Test(.enabled(if: hasMPI && hasMPICH, "mpirun or MPICH is missing: apt install openmpi-bin mpich"))
+  func anotherLaunchersLibraryIsRefused() throws {
+    let scratch = try Scratch()
+    let mpich = ["LANGEVIN_MPI_LIBRARY": "libmpich.so.12"]
+    let outcome = try start(2, ["--numbers", "10"], in: scratch, environment: mpich).finish()
+    #expect(outcome.status == 1)
+    #expect(errors(outcome).count == 1 && outcome.errors.contains("2 processes were started"))
   }
 
   @Test(.enabled(if: hasMPI, missing)) func eachRankUsesItsOwnCores() throws {

@@ -36,8 +36,9 @@ public final class MPI: Collective {
 
   private struct Running {
     var isStarted = false
-    /// Until it ends.
-    var mpi: MPI?
+    var library: MPILibrary?
+    /// Whether all ranks know that the others call nothing any more.
+    var isSettled = false
     var teller: Int?
   }
   private static let running = Mutex(Running())
@@ -55,10 +56,13 @@ public final class MPI: Collective {
       $0.isStarted = true
     }
     let mpi = try MPI(library, launcher)
-    running.withLock { $0.mpi = mpi }
-    // Whichever way this process ends, it leaves nobody waiting.
+    running.withLock { $0.library = library }
+    // At the exit, and not before the user is told: a launcher that ends all lets nobody out of MPI_Finalize. Whichever
+    // way this process ends, it leaves nobody waiting.
     atexit {
-      if let mpi = MPI.running.withLock({ $0.mpi }) { _ = mpi.library.abort(mpi.library.world, 1) }
+      let running = MPI.running.withLock { $0 }
+      guard let library = running.library else { return }
+      _ = running.isSettled ? library.finalize() : library.abort(library.world, 1)
     }
     return mpi
   }
@@ -85,8 +89,8 @@ public final class MPI: Collective {
     }
   }
 
-  /// Runs the body, and ends MPI with the others: orderly where the body returned, and where it threw and the others
-  /// hear of it in time. Else the launcher ends them when this process ends.
+  /// Runs the body, after which MPI ends with this process: orderly where the body returned, and where it threw and the
+  /// others hear of it in time. Else the launcher ends the others too.
   ///
   /// Throws the body's error where every rank failed by itself; else every rank throws `CollectiveError.rankFailed` with
   /// the first that did.
@@ -98,7 +102,7 @@ public final class MPI: Collective {
     } catch {
       throw settle(error)
     }
-    finalize()
+    finish()
     return result
   }
 
@@ -107,14 +111,14 @@ public final class MPI: Collective {
     var (result, teller) = (error, rank)
     if let failure = state.withLock({ $0.failure }) {
       if case .rankFailed(let rank, _, _) = failure { teller = rank }
-      finalize()
+      finish()
     } else if let messages = try? exchange(.failure("\(error)"), patience: Self.patience) {
       let failed = messages.indices.filter { messages[$0].isFailure }
       teller = failed.first ?? rank
       if failed.count < count {
         result = CollectiveError.rankFailed(rank: teller, count: count, reason: messages[teller].text)
       }
-      finalize()
+      finish()
     } else {
       result = CollectiveError.rankFailed(rank: rank, count: count, reason: "\(error)")
     }
@@ -122,10 +126,7 @@ public final class MPI: Collective {
     return result
   }
 
-  private func finalize() {
-    MPI.running.withLock { $0.mpi = nil }
-    _ = library.finalize()
-  }
+  private func finish() { MPI.running.withLock { $0.isSettled = true } }
 
   // MARK: Sum
 

@@ -30,11 +30,12 @@ public enum Ranks {
   /// Whether another process of this run tells the user why it failed. This one is silent then and ends with 0: the
   /// launcher kills all at the first that ends otherwise, be it before the other has told.
   ///
-  /// Before MPI is started everyone tells. The first one goes before the others, which its launcher ends if it fails.
+  /// Before MPI is started everyone tells. The first one goes before the others, which its launcher then ends within two
+  /// seconds if it fails.
   public static func isToldElsewhere() -> Bool {
     guard let launcher = MPILauncher.current else { return false }
     if let teller = MPI.teller { return teller != launcher.rank }
-    if launcher.rank > 0 { Thread.sleep(forTimeInterval: 1) }
+    if launcher.rank > 0 { Thread.sleep(forTimeInterval: 3) }
     return false
   }
 }
