@@ -59,6 +59,12 @@ struct TrainResume: ParsableCommand {
 struct SessionOptions: ParsableArguments {
   @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
   var device = "auto"
+  @Option(
+    help: """
+      Devices that train together, as opencl:0,opencl:1, each on its part of every batch. Processes of `mpirun -n N \
+      langevin train …` take one each.
+      """)
+  var devices: String?
   @Option(parsing: .unconditional, help: "Stop after so many minutes, with the state written.")
   var maxMinutes: Double?
   @Flag(help: "Say how much memory and time the run needs, and train nothing.")
@@ -96,27 +102,47 @@ struct SessionOptions: ParsableArguments {
     _ type: Task.Type, _ document: SettingsDocument, in url: URL, resuming: Bool
   ) throws {
     if let maxMinutes, !(maxMinutes > 0) { throw ValidationError("--max-minutes must be above 0") }
+    if devices != nil, device != "auto" { throw ValidationError("--device and --devices exclude each other") }
+    let choices = try (devices ?? device).split(separator: ",").map { try DeviceChoice.parse(String($0)) }
     Interrupt.install()
-    let start = ContinuousClock.now
-    let setup = try TrainingSetup<Task>(document) { Output.warning($0) }
-    let device = try DeviceChoice.parse(device).open(notice: { Output.warning($0) })
-    let needs = try setup.plan(on: device)
-    if plan { return try show(needs, steps: setup.settings.steps, device) }
+    let (start, session) = (ContinuousClock.now, self)
+    try Ranks.run(devices: choices) { ranks, choice in
+      try session.train(type, document, in: url, resuming: resuming, on: choice, ranks, since: start)
+    }
+  }
+
+  /// What each rank does; the first one shows it.
+  private func train<Task: ModelTask>(
+    _ type: Task.Type, _ document: SettingsDocument, in url: URL, resuming: Bool, on choice: DeviceChoice,
+    _ ranks: any Collective, since start: ContinuousClock.Instant
+  ) throws {
+    let isShown = !quiet && ranks.isFirst
+    let warn: @Sendable (String) -> Void = { if ranks.isFirst { Output.warning($0) } }
+    let setup = try TrainingSetup<Task>(document, notice: warn)
+    let device = try choice.open(notice: warn)
+    let needs = try setup.plan(on: device, ranks: ranks.count)
+    if plan {
+      if ranks.isFirst { try show(needs, steps: setup.settings.steps, device) }
+      return
+    }
     if needs.limit > 0, needs.peak > needs.limit {
-      Output.warning(
+      warn(
         "a step needs \(Output.bytes(needs.peak)), and \(device.name) offers \(Output.bytes(needs.limit)); try "
           + "--accumulation, --recompute or --precision f16")
     }
-    var compiling = ProgressDisplay(isShown: !quiet, count: 1)
+    var compiling = ProgressDisplay(isShown: isShown, count: 1)
     try KernelPreparation.run(needs.calls, on: device, &compiling)
-    var run = try TrainingRun(setup, in: url, resuming: resuming, on: device) { Output.warning($0) }
+    var run = try TrainingRun(
+      setup, in: url, resuming: resuming, on: device, collective: ranks, notice: warn)
     let (total, batch) = (run.settings.steps, run.settings.batch)
     let secondsAllowed = maxMinutes.map { $0 * 60 - (ContinuousClock.now - start) / .seconds(1) }
     var display = TrainingDisplay(
-      isShown: !quiet,
+      isShown: isShown,
       TrainingProgress(total: total, step: run.trainer.completedSteps, secondsAllowed: secondsAllowed))
+    let others = ranks.count > 1 ? ", \(ranks.count) ranks" : ""
     display.line(
-      "\(Task.name): \(run.trainer.parameters.count) parameters, \(device.label), \(Output.path(url))")
+      "\(Task.name): \(run.trainer.parameters.count) parameters, \(device.label)\(others), \(Output.path(url))"
+    )
     let isDone: Bool
     do {
       isDone = try run.run(
@@ -129,10 +155,13 @@ struct SessionOptions: ParsableArguments {
       throw error
     }
     display.close()
-    if let dumpState { try run.dumpState(to: URL(fileURLWithPath: dumpState)) }
-    if isDone { return Output.result(Output.path(run.folder.model)) }
+    if let dumpState, ranks.isFirst { try run.dumpState(to: URL(fileURLWithPath: dumpState)) }
+    if isDone {
+      if let folder = run.folder { Output.result(Output.path(folder.model)) }
+      return
+    }
     let line = "langevin train resume \(Output.path(url))"
-    if Interrupt.isRequested {
+    if try ranks.any(Interrupt.isRequested) {
       throw Interrupted(reason: "step \(run.trainer.completedSteps) of \(total) is kept; go on with: \(line)")
     }
     display.line("step \(run.trainer.completedSteps) of \(total) is kept; go on with: \(line)")

@@ -66,16 +66,22 @@ public struct TrainingSetup<Task: ModelTask>: Sendable {
     try Trainer(task(on: device, notice: notice), trainer, on: device)
   }
 
-  /// What the run will need of a device. Throws what the task throws.
-  public func plan(on device: Device) throws -> TrainingPlan {
-    try TrainingPlan(trainer, on: device) { try task(on: $0) { _ in } }
+  /// What the run will need of the device of each of so many ranks. Throws what the task throws, and
+  /// `TrainingError.batch`.
+  public func plan(on device: Device, ranks: Int = 1) throws -> TrainingPlan {
+    guard trainer.batch % (ranks * trainer.accumulation) == 0 else {
+      throw TrainingError.batch(size: trainer.batch, accumulation: trainer.accumulation, ranks: ranks)
+    }
+    var trainer = trainer
+    trainer.batch /= ranks
+    return try TrainingPlan(trainer, on: device) { try task(on: $0) { _ in } }
   }
 }
 
 /// One task, trained in its folder.
 public struct TrainingRun<Task: ModelTask> {
-  /// Where the run leaves everything.
-  public let folder: RunFolder
+  /// Where the run leaves everything; nil on all ranks but the first, which write nothing.
+  public let folder: RunFolder?
   /// What all tasks can be told.
   public let settings: TrainingSettings
   /// What is trained.
@@ -84,7 +90,8 @@ public struct TrainingRun<Task: ModelTask> {
   public private(set) var trainer: Trainer<Task>
 
   private let fingerprint: RunFingerprint
-  private let recorder: RunRecorder
+  private let collective: any Collective
+  private let recorder: RunRecorder?
   private let notices: [String]
   private let device: Device
   private var seconds: Double
@@ -103,7 +110,8 @@ public struct TrainingRun<Task: ModelTask> {
   /// Begins a run in a new folder, or with `resuming` goes on with the one that is there.
   ///
   /// Throws `SettingsError`, `RunError`, `TrainingError`, and what opening the model throws. Nothing is written before all
-  /// of these are known to be good.
+  /// of these are known to be good. On several ranks it throws `CollectiveError` where they have other settings or data
+  /// than the first; they need none of its files.
   public init(
     _ setup: TrainingSetup<Task>, in url: URL, resuming: Bool, on device: Device,
     collective: any Collective = Alone(), notice: @escaping @Sendable (String) -> Void
@@ -112,7 +120,7 @@ public struct TrainingRun<Task: ModelTask> {
     let (document, data) = (setup.document, setup.data)
     task = try setup.task(on: device, notice: notice)
     trainer = try Trainer(task, setup.trainer, on: device, collective: collective)
-    self.device = device
+    (self.device, self.collective) = (device, collective)
 
     // Without defaults, so that a state outlives settings that are yet to be invented.
     let defaults = try SettingsDocument(task: Task.name, Task.defaults).members
@@ -120,8 +128,12 @@ public struct TrainingRun<Task: ModelTask> {
     fingerprint = RunFingerprint(
       parameters: trainer.parameters.entries.map { ($0.fullName, $0.shape) }, data: data.hash,
       settings: FNV.name(StrictJSON.object(fixed).text))
-    folder = try resuming ? .resume(url) : .create(url, settings: document.json)
-    let restored = resuming ? try folder.latestState(fitting: fingerprint, on: device) : nil
+    try collective.check("the data", hash: FNV.hash(fingerprint.data.utf8))
+    try collective.check("the networks", hash: FNV.hash(fingerprint.architecture.utf8))
+    let common = document.members.filter { !["model", "data"].contains($0.key) }
+    try collective.check("the settings", hash: FNV.hash(StrictJSON.object(common).text.utf8))
+    folder = try !collective.isFirst ? nil : resuming ? .resume(url) : .create(url, settings: document.json)
+    let restored = resuming ? try folder?.latestState(fitting: fingerprint, on: device) : nil
     notices = restored?.notices ?? []
     savedStep = restored?.state.step
     if let state = restored?.state {
@@ -130,11 +142,32 @@ public struct TrainingRun<Task: ModelTask> {
         completedSteps: state.step,
         lossScale: state.lossScale)
     }
-    if resuming { try folder.write(settings: document.json) }
-    recorder = try RunRecorder(folder, after: restored?.state.step)
+    if resuming { try folder?.write(settings: document.json) }
+    recorder = try folder.map { try RunRecorder($0, after: restored?.state.step) }
     // Not of the state, which is the same bits however long it took.
-    seconds = recorder.last?.seconds ?? 0
+    seconds = recorder?.last?.seconds ?? 0
+    if resuming { try shareState() }
     prefetch()
+  }
+
+  /// Gives the first rank's state to the others.
+  private mutating func shareState() throws {
+    guard collective.count > 1 else { return }
+    let step = Int(try collective.gathered(UInt64(trainer.completedSteps))[0])
+    let scale = try collective.gathered(UInt64(trainer.lossScale.bitPattern))[0]
+    guard step > 0 else { return }
+    var states: [String: Tensor] = [:]
+    for entry in trainer.parameters.entries {
+      var values =
+        try collective.isFirst
+        ? entry.state.floats() : [Float](repeating: 0, count: entry.state.shape.count)
+      try collective.broadcast(&values)
+      if !collective.isFirst { states[entry.fullName] = try Tensor(values, entry.state.shape, on: device) }
+    }
+    if !collective.isFirst {
+      try trainer.restore(
+        states, completedSteps: step, lossScale: Float(bitPattern: UInt32(truncatingIfNeeded: scale)))
+    }
   }
 
   /// Batches are prepared on another thread while steps are computed.
@@ -161,13 +194,15 @@ public struct TrainingRun<Task: ModelTask> {
     return { try parameters.source(of: $0, averaged: true) }
   }
 
-  /// Trains to the last step, or until `shouldStop` says so after a step; then writes state and model. Returns whether
-  /// the last step was reached.
+  /// Trains to the last step, or until `shouldStop` says so after a step, on any rank; then writes state and model.
+  /// Returns whether the last step was reached. Only the first rank reports.
   ///
   /// Throws `TrainingError`, `RunError`, and what the data and the device throw; the last state is intact then.
   public mutating func run(
-    shouldStop: () -> Bool, _ report: (TrainingEvent) throws -> Void
+    shouldStop: () -> Bool, _ show: (TrainingEvent) throws -> Void
   ) throws -> Bool {
+    let isFirst = collective.isFirst
+    func report(_ event: TrainingEvent) throws { if isFirst { try show(event) } }
     for line in notices { try report(.notice(line)) }
     let flops = Mutex(0.0)
     device.observe { event in
@@ -183,16 +218,16 @@ public struct TrainingRun<Task: ModelTask> {
       let done = try trainer.step()
       let elapsed = (ContinuousClock.now - start) / .seconds(1)
       seconds += elapsed
-      let count = flops.withLock { $0 }
+      let count = flops.withLock { $0 } * Double(collective.count)
       let entry = LogEntry(
         step: done.step, samples: UInt64(done.step) * UInt64(settings.batch), loss: Double(done.loss),
         rate: Double(done.rate), gradientNorm: Double(done.gradientNorm), seconds: seconds,
         samplesPerSecond: Double(settings.batch) / elapsed, gflops: count / elapsed / 1e9,
         memoryPeak: Self.peakMemory,
         lossScale: trainer.settings.precision == .float16 ? Double(trainer.lossScale) : nil)
-      try recorder.note(entry)
+      try recorder?.note(entry)
       try report(.step(entry, seconds: elapsed, flops: count))
-      isStopped = shouldStop()
+      isStopped = try collective.any(shouldStop())
       let draws = settings.sampleEvery > 0 && done.step % settings.sampleEvery == 0 && !isStopped
       // Also before pictures are drawn, which may take long, fail, or be stopped at once.
       if draws || (ContinuousClock.now - lastSave) / .seconds(60) >= settings.checkpointMinutes {
@@ -203,15 +238,17 @@ public struct TrainingRun<Task: ModelTask> {
     }
     // The state of this step may be there already, from a checkpoint or of a run that ended before its model.
     if savedStep != trainer.completedSteps { try save(report) }
-    try task.model(averaged).write(to: folder.model)
-    try report(.model(folder.model))
+    if let folder {
+      try task.model(averaged).write(to: folder.model)
+      try report(.model(folder.model))
+    }
     if !isStopped, settings.sampleEvery > 0 { try sample(report) }
     return trainer.completedSteps >= settings.steps
   }
 
   private mutating func sample(_ report: (TrainingEvent) throws -> Void) throws {
     let step = trainer.completedSteps
-    guard sampledStep != step else { return }
+    guard sampledStep != step, let folder, let recorder else { return }
     sampledStep = step
     if let picture = try task.samples(averaged) {
       try recorder.samples(picture, step: step)
@@ -225,6 +262,7 @@ public struct TrainingRun<Task: ModelTask> {
   }
 
   private mutating func save(_ report: (TrainingEvent) throws -> Void) throws {
+    guard let folder else { return }
     let step = trainer.completedSteps
     try folder.save(
       RunState(
