@@ -24,8 +24,12 @@ enum Interrupt {
     // A first read here, as a global's initialisation is not for signal handlers.
     _ = requested.load(ordering: .relaxed)
     var action = sigaction()
-    action.__sigaction_handler.sa_handler = { _ in
-      Interrupt.requested.store(true, ordering: .relaxed)
+    action.__sigaction_handler.sa_handler = { number in
+      // The second, of another kind than the first; it is delivered when this returns.
+      if Interrupt.requested.exchange(true, ordering: .relaxed) {
+        raise(number)
+        return
+      }
       let notice: StaticString = "\nlangevin: stopping after this step; once more stops at once\n"
       _ = write(STDERR_FILENO, notice.utf8Start, notice.utf8CodeUnitCount)
     }

@@ -32,7 +32,7 @@ import Testing
     try fixture.expectSame("run", as: fixture, "whole", step: step + 2, "after a signal")
   }
 
-  @Test func aSecondSignalEndsAtOnce() throws {
+  @Test(arguments: [SIGINT, SIGTERM]) func aSecondSignalEndsAtOnce(second: Int32) throws {
     let fixture = try TrainFixture()
     // A step of many seconds, after one that is kept.
     try fixture.train(TrainFixture.arguments("tiny-ddpm", steps: 1, output: "first"))
@@ -45,7 +45,7 @@ import Testing
     usleep(200_000)
     #expect(running.process.isRunning, "the step was shorter than it should be")
     let start = ContinuousClock.now
-    kill(running.process.processIdentifier, SIGINT)
+    kill(running.process.processIdentifier, second)
     running.process.waitUntilExit()
     #expect((ContinuousClock.now - start) / .seconds(1) < 1)
     #expect(running.process.terminationReason == .uncaughtSignal)
