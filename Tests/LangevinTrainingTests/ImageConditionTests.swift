@@ -151,6 +151,20 @@ import Testing
     #expect(try normalizer.weights.load("mean", on: devices[0]).floats() == mean)
   }
 
+  /// Embeddings say enough of a picture; Stable Diffusion has nothing but its text.
+  @Test func onlyAModelOfTextsNeedsCaptions() throws {
+    var bare = context(on: devices[0])
+    bare.data = SolidData(count: 4, captions: 0)
+    let task = try DiffusionTask(bare, DiffusionSettings())
+    var trainer = try Trainer(task, bare.settings.trainer(), on: devices[0])
+    #expect(try trainer.step().loss.isFinite)
+    for (model, isNeeded) in [("tiny-ddpm", false), ("tiny-sd", true), ("tiny-stable-unclip-img2img", false)]
+    {
+      let url = Self.model.deletingLastPathComponent().appending(path: model)
+      #expect(try DiffusionTask.needsCaptions(for: url) == isNeeded)
+    }
+  }
+
   @Test func partsThatDoNotFitAreRefused() throws {
     let context = context(on: devices[0])
     #expect(throws: SettingsError.value(key: "drop_image", expected: "0 to 1")) {

@@ -146,9 +146,10 @@ public struct DiffusionTask: ModelTask {
     .unsupported(path: checkpoint.url.path, found: checkpoint.pipeline, supported: pipelines)
   }
 
-  /// A model of pixels is told nothing.
+  /// A model of pixels is told nothing, and an image embedding says enough.
   public static func needsCaptions(for model: URL) throws -> Bool {
-    try !["DDPMPipeline", "DDIMPipeline"].contains(Checkpoint.open(model).pipeline)
+    let without = ["DDPMPipeline", "DDIMPipeline", "StableUnCLIPImg2ImgPipeline"]
+    return try !without.contains(Checkpoint.open(model).pipeline)
   }
 
   private static func check(_ framing: Framing, multiple: Int) throws {
