@@ -69,8 +69,8 @@ private struct Waves: TrainingData {
     }
   }
 
-  /// How far the losses of 20 steps may be from float32's: that of the first pass, and what steps add to it.
-  private static let distances: [(DType, Float)] = [(.float16, 0.005), (.bfloat16, 0.03)]
+  /// How far the losses of 20 steps may be from float32's, about three times what they are.
+  private static let distances: [(DType, Float)] = [(.float16, 0.002), (.bfloat16, 0.006)]
 
   @Test(arguments: models, devices) func narrowStorageTrainsAlmostAsFloat32(
     model: String, on device: Device
