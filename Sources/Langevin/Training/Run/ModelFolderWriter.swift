@@ -284,7 +284,8 @@ final class NamedTensors: WeightSource {
   func spec(of name: String) -> TensorSpec? { find(name)?.spec }
   func load(_ name: String, on device: Device) throws -> Tensor {
     guard let tensor = find(name) else { throw WeightError.missing(name: name, source: description) }
-    return try tensor.copied(to: device)
+    // Itself where it can be, since a copy is no variable of a tape.
+    return tensor.device === device ? tensor : try tensor.copied(to: device)
   }
 }
 
