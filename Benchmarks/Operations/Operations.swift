@@ -43,7 +43,7 @@ struct Suite {
       (1024, 1024, 1024), (4096, 320, 320), (4096, 2560, 320), (1024, 5120, 640), (256, 1280, 1280),
     ] {
       compute("matmul \(m)x\(n)x\(k)", flop: 2 * m * n * k) { device in
-        let (x, weight) = (try device.normal([m, k]), try Matrix(linear: device.normal([n, k])))
+        let (x, weight) = (try device.normal([m, k]), try Weight(linear: device.normal([n, k])))
         return { _ = try x.matmul(weight) }
       }
     }
@@ -61,7 +61,7 @@ struct Suite {
       let flop = 2 * 9 * images * size * size * inputs * outputs
       compute("conv3x3 \(images)x\(inputs)->\(outputs)@\(size)", flop: flop) { device in
         let x = try device.normal([images, size, size, inputs])
-        let weight = try Matrix(convolution: device.normal([outputs, inputs, 3, 3]))
+        let weight = try Weight(convolution: device.normal([outputs, inputs, 3, 3]))
         return {
           _ = try x.conv2d(weight, kernel: Extent2D(height: 3, width: 3), padding: Padding2D(1))
         }
