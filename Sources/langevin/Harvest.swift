@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinMeasurement
 import LangevinValidation
 import Synchronization
 
@@ -22,13 +23,17 @@ struct Harvest: ParsableCommand {
 }
 
 /// Stable Diffusion 1.5 at 512 x 512 and 2.1 at 768 x 768 with their text encoders and autoencoders, one picture
-/// with guidance; CLIP's image encoder; the transformer of WAN 2.1, 17 frames of 256 x 256.
+/// with guidance; CLIP's image encoder; the transformer of WAN 2.1, 17 frames of 256 x 256; the training steps of the
+/// suite `gradients`.
 enum ShapeHarvest {
   static func run() throws -> [ModelShape] {
     let collector = Mutex(ModelShapeCollector())
-    func record(_ model: String, _ body: (Device) throws -> Void) throws {
-      let device = Device(ShapeBackend())
+    func record(
+      _ model: String, on device: Device = Device(ShapeBackend()), withMovement: Bool = true,
+      _ body: (Device) throws -> Void
+    ) throws {
       device.observe { event in
+        if !withMovement, case .moved = event.operation.definition.locality { return }
         collector.withLock { $0.add(event.operation, event.inputs, model: model) }
       }
       try body(device)
@@ -53,6 +58,14 @@ enum ShapeHarvest {
         try record("\(name) VAE \(isEncoder ? "encoder" : "decoder")") { device in
           try autoencode(latent: size, isEncoder: isEncoder, on: device)
         }
+      }
+    }
+    for name in BenchWorkload.gradientModels {
+      for workload in try BenchWorkload.gradients(name, dtype: .float32) {
+        let device = Device(ShapeBackend())
+        let step = try workload.prepare(device)
+        // Weights that are packed anew are moved in a shape for each.
+        try record("\(name) training", on: device, withMovement: false) { _ in _ = try step() }
       }
     }
     // A tensor without elements never reaches a backend.

@@ -35,9 +35,11 @@ import enum LangevinTensor.Operation
       kinds.isSuperset(of: [
         .matmul, .conv2d, .attention, .groupNorm, .layerNorm, .geglu, .binary, .unary, .linearCombination,
         .embedding, .concatenate, .upsampleNearest, .normalNoise, .nonFiniteCount,
+        .conv2dWeightGradient, .attentionGradient, .groupNormGradient, .layerNormGradient, .gegluGradient,
+        .unaryGradient,
       ]))
     let models = Set(rows.flatMap(\.shape.models))
-    #expect(models.count == 10, "\(models)")
+    #expect(models.count == 12, "\(models)")
     // Shapes known from the papers: SD 1.5's largest self-attention, and its decoder's.
     let attentions = Set(
       rows.filter { $0.shape.operation.kind == .attention }.map { $0.shape.inputs[0].shape })
