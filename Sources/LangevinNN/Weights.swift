@@ -9,6 +9,9 @@ public struct Weights: Sendable {
   private let origin: Origin
   /// Dotted, without a dot at its end; empty at the root.
   public let path: String
+  /// Whether blocks that are loaded from here keep their inputs alone for a backward pass, and are computed once more in
+  /// it. They compute the same, and without a tape nothing changes.
+  public var recomputes = false
 
   private struct Loaded: Sendable {
     var entries: [String: Parameters.Entry] = [:]
@@ -49,9 +52,10 @@ public struct Weights: Sendable {
     path = ""
   }
 
-  private init(_ origin: Origin, path: String) {
+  private init(_ origin: Origin, path: String, recomputes: Bool) {
     self.origin = origin
     self.path = path
+    self.recomputes = recomputes
   }
 
   /// The path of the layer that loads itself from here, as `LayerPath` has it: the component's name, then `path`.
@@ -66,7 +70,9 @@ public struct Weights: Sendable {
   public var device: Device { origin.device }
 
   /// The path one name further down; nothing is looked up yet.
-  public subscript(name: String) -> Weights { Weights(origin, path: fullName(name)) }
+  public subscript(name: String) -> Weights {
+    Weights(origin, path: fullName(name), recomputes: recomputes)
+  }
   /// The path one number further down, as in a list of layers.
   public subscript(index: Int) -> Weights { self[String(index)] }
 

@@ -22,6 +22,8 @@ public struct TrainerSettings: Sendable, Hashable {
   public var averaging: Float = 0
   /// How parameters and activations are stored; masters, gradients' sums and states are always float32.
   public var precision = DType.float32
+  /// Whether blocks keep their inputs alone, and are computed once more on the way back: less memory, more time.
+  public var recomputes = false
 
   /// PyTorch's defaults for AdamW, and gradients of at most 1.
   public init(batch: Int, rate: LearningRate) { (self.batch, self.rate) = (batch, rate) }
@@ -178,8 +180,10 @@ public struct Trainer<Task: TrainingTask> {
         watched[network.name] = variables
         source = variables
       }
-      roots[network.name] = Weights(
+      var root = Weights(
         source, on: device, as: settings.precision, component: network.name, keeping: frozen[network.name])
+      root.recomputes = settings.recomputes
+      roots[network.name] = root
     }
     return (TrainingWeights(roots), watched)
   }

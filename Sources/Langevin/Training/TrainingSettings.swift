@@ -98,6 +98,7 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
     (result.epsilon, result.weightDecay) = (Float(epsilon), Float(weightDecay))
     result.maxGradientNorm = maxGradNorm > 0 ? Float(maxGradNorm) : nil
     result.averaging = Float(ema)
+    result.recomputes = recompute
     switch precision {
     case "f32": result.precision = .float32
     case "f16": result.precision = .float16

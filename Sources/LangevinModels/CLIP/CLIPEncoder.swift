@@ -34,9 +34,11 @@ struct CLIPLayerConfig: Sendable, Hashable {
 /// The layers of one transformer.
 struct CLIPEncoder: Sendable {
   let layers: [CLIPEncoderLayer]
+  private let recomputes: Bool
 
   /// `causal`: a token sees none after itself, as in text.
   init(_ config: CLIPLayerConfig, causal: Bool, _ weights: Weights) throws {
+    recomputes = weights.recomputes
     layers = try (0..<config.layerCount).map {
       try CLIPEncoderLayer(config, causal: causal, weights["layers"][$0])
     }
@@ -44,13 +46,17 @@ struct CLIPEncoder: Sendable {
 
   /// [N, T, C] -> the states after all layers but the last `skipLast`, which do not run.
   func callAsFunction(_ x: Tensor, skipLast: Int) throws -> Tensor {
-    try layers.dropLast(skipLast).reduce(x) { try $1($0) }
+    try layers.dropLast(skipLast).reduce(x, run)
   }
 
   /// [N, T, C] -> the last layer's states, and those before the last `skipLast` layers.
   func callAsFunction(_ x: Tensor, keeping skipLast: Int) throws -> (last: Tensor, kept: Tensor) {
     let kept = try self(x, skipLast: skipLast)
-    return (try layers.suffix(skipLast).reduce(kept) { try $1($0) }, kept)
+    return (try layers.suffix(skipLast).reduce(kept, run), kept)
+  }
+
+  private func run(_ x: Tensor, _ layer: CLIPEncoderLayer) throws -> Tensor {
+    try x.recomputing(if: recomputes) { try layer($0) }
   }
 
   /// Throws `ModelError.invalidInput` unless there are so many layers to skip.

@@ -58,9 +58,11 @@ struct UNetDownBlock: Sendable {
   let attentions: [UNetAttention]
   let downsample: UNetResizeLayer?
   let path: String
+  let recomputes: Bool
 
   init(_ weights: Weights, _ shape: UNetBlockShape, inputs: Int, outputs: Int) throws {
     path = weights.layerPath
+    recomputes = weights.recomputes
     resnets = try (0..<shape.layers).map {
       try shape.resnet(weights["resnets"][$0], inputs: $0 == 0 ? inputs : outputs, outputs: outputs)
     }
@@ -83,8 +85,11 @@ struct UNetDownBlock: Sendable {
     try layer(path) {
       var h = x
       for (i, resnet) in resnets.enumerated() {
-        h = try resnet(h, time: time)
-        if !attentions.isEmpty { h = try attentions[i](h, context: context) }
+        let attention = attentions.isEmpty ? nil : attentions[i]
+        h = try h.recomputing(if: recomputes) { h in
+          let h = try resnet(h, time: time)
+          return try attention?(h, context: context) ?? h
+        }
         skips.append(h)
       }
       if let downsample {
@@ -101,9 +106,11 @@ struct UNetMidBlock: Sendable {
   let resnets: [ResnetBlock2D]
   let attentions: [UNetAttention]
   let path: String
+  let recomputes: Bool
 
   init(_ weights: Weights, _ shape: UNetBlockShape, channels: Int) throws {
     path = weights.layerPath
+    recomputes = weights.recomputes
     resnets = try (0...shape.layers).map {
       try shape.resnet(weights["resnets"][$0], inputs: channels, outputs: channels)
     }
@@ -113,10 +120,12 @@ struct UNetMidBlock: Sendable {
   /// [N, H, W, C] -> [N, H, W, C].
   func callAsFunction(_ x: Tensor, time: Tensor, context: UNetContext?) throws -> Tensor {
     try layer(path) {
-      var h = try resnets[0](x, time: time)
+      var h = try x.recomputing(if: recomputes) { [resnets] x in try resnets[0](x, time: time) }
       for (i, resnet) in resnets.dropFirst().enumerated() {
-        if !attentions.isEmpty { h = try attentions[i](h, context: context) }
-        h = try resnet(h, time: time)
+        let attention = attentions.isEmpty ? nil : attentions[i]
+        h = try h.recomputing(if: recomputes) { h in
+          try resnet(attention?(h, context: context) ?? h, time: time)
+        }
       }
       return h
     }
@@ -129,10 +138,12 @@ struct UNetUpBlock: Sendable {
   let attentions: [UNetAttention]
   let upsample: UNetResizeLayer?
   let path: String
+  let recomputes: Bool
 
   /// `inputs` come from below; `skips` are the channels of the skip tensors in the order of use.
   init(_ weights: Weights, _ shape: UNetBlockShape, inputs: Int, skips: [Int], outputs: Int) throws {
     path = weights.layerPath
+    recomputes = weights.recomputes
     resnets = try (0..<shape.layers).map {
       try shape.resnet(
         weights["resnets"][$0], inputs: ($0 == 0 ? inputs : outputs) + skips[$0], outputs: outputs)
@@ -155,9 +166,11 @@ struct UNetUpBlock: Sendable {
     try layer(path) {
       var h = x
       for (i, resnet) in resnets.enumerated() {
-        h = try Tensor.concatenated([h, skips.removeLast()], axis: -1)
-        h = try resnet(h, time: time)
-        if !attentions.isEmpty { h = try attentions[i](h, context: context) }
+        let (skip, attention) = (skips.removeLast(), attentions.isEmpty ? nil : attentions[i])
+        h = try h.recomputing(if: recomputes) { h in
+          let h = try resnet(.concatenated([h, skip], axis: -1), time: time)
+          return try attention?(h, context: context) ?? h
+        }
       }
       return try upsample?(h, time: time) ?? h
     }

@@ -29,12 +29,14 @@ public struct PriorTransformer: Sendable {
   let dtype: DType
   let device: Device
   let path: String
+  private let recomputes: Bool
 
   /// Loads the whole network under diffusers' names. Throws `WeightError`.
   public init(_ config: PriorTransformerConfig, _ weights: Weights) throws {
     self.config = config
     path = weights.layerPath
     (dtype, device) = (weights.dtype, weights.device)
+    recomputes = weights.recomputes
     let channels = config.channels
     projectIn = try Linear(weights["proj_in"], inputs: config.embeddingChannels, outputs: channels)
     projectionNorm =
@@ -103,7 +105,7 @@ public struct PriorTransformer: Sendable {
         try require(
           mask.shape == [count, length, length], "the mask is \(mask.shape) for \(count) x \(length) tokens")
       }
-      for block in blocks { h = try block(h, mask: mask) }
+      for block in blocks { h = try h.recomputing(if: recomputes) { try block($0, mask: mask) } }
       let last = h.shape[1]
       let results = try h.sliced(query == nil ? first..<last : last - 1..<last, axis: 1)
       let guess = try projectOut(normOut(results))

@@ -14,14 +14,25 @@ private func resnets(
   }
 }
 
+/// One block after the other; tiles, which have statistics, are not for training.
+private func run(_ resnets: [ResnetBlock2D], _ x: Tensor, _ statistics: GroupStatistics?, recomputes: Bool)
+  throws -> Tensor
+{
+  try resnets.reduce(x) { h, resnet in
+    if let statistics { return try resnet(h, statistics: statistics) }
+    return try h.recomputing(if: recomputes) { try resnet($0) }
+  }
+}
+
 /// Picture [N, H, W, inChannels] -> moments [N, h, w, 2 latentChannels].
 struct VAEEncoder: Sendable {
   struct Level: Sendable {
     let resnets: [ResnetBlock2D]
     let downsample: Downsample2D?
+    let recomputes: Bool
 
     func callAsFunction(_ x: Tensor, statistics: GroupStatistics? = nil) throws -> Tensor {
-      let h = try resnets.reduce(x) { try $1($0, statistics: statistics) }
+      let h = try run(resnets, x, statistics, recomputes: recomputes)
       return try downsample?(h) ?? h
     }
   }
@@ -44,7 +55,8 @@ struct VAEEncoder: Sendable {
         resnets: try resnets(
           block, config, count: config.layersPerBlock, inputs: channels[max(i - 1, 0)], outputs: channels[i]),
         downsample: i < last
-          ? try Downsample2D(block["downsamplers"][0], channels: channels[i], padding: 0) : nil)
+          ? try Downsample2D(block["downsamplers"][0], channels: channels[i], padding: 0) : nil,
+        recomputes: weights.recomputes)
     }
     middle = try VAEMidBlock(config, weights["mid_block"])
     normOut = try GroupNormalization(
@@ -76,9 +88,10 @@ struct VAEDecoder: Sendable {
   struct Level: Sendable {
     let resnets: [ResnetBlock2D]
     let upsample: Upsample2D?
+    let recomputes: Bool
 
     func callAsFunction(_ x: Tensor, statistics: GroupStatistics? = nil) throws -> Tensor {
-      try resnets.reduce(x) { try $1($0, statistics: statistics) }
+      try run(resnets, x, statistics, recomputes: recomputes)
     }
 
     func doubled(_ x: Tensor) throws -> Tensor { try upsample?(x) ?? x }
@@ -104,7 +117,8 @@ struct VAEDecoder: Sendable {
         resnets: try resnets(
           block, config, count: config.layersPerBlock + 1, inputs: channels[max(i - 1, 0)],
           outputs: channels[i]),
-        upsample: i < last ? try Upsample2D(block["upsamplers"][0], channels: channels[i]) : nil)
+        upsample: i < last ? try Upsample2D(block["upsamplers"][0], channels: channels[i]) : nil,
+        recomputes: weights.recomputes)
     }
     normOut = try GroupNormalization(
       weights["conv_norm_out"], channels: channels[last], groups: config.normGroups, epsilon: epsilon)
@@ -139,9 +153,11 @@ struct VAEMidBlock: Sendable {
   let attention: PixelAttention?
   let resnet2: ResnetBlock2D
   let path: String
+  let recomputes: Bool
 
   init(_ config: AutoencoderKLConfig, _ weights: Weights) throws {
     path = weights.layerPath
+    recomputes = weights.recomputes
     let channels = config.blockOutChannels[config.blockOutChannels.count - 1]
     let pair = try resnets(weights, config, count: 2, inputs: channels, outputs: channels)
     (resnet1, resnet2) = (pair[0], pair[1])
@@ -154,8 +170,10 @@ struct VAEMidBlock: Sendable {
 
   func callAsFunction(_ x: Tensor) throws -> Tensor {
     try layer(path) {
-      let h = try resnet1(x)
-      return try resnet2(attention?(h) ?? h)
+      let h = try x.recomputing(if: recomputes) { [resnet1] in try resnet1($0) }
+      return try h.recomputing(if: recomputes) { [attention, resnet2] h in
+        try resnet2(attention?(h) ?? h)
+      }
     }
   }
 }

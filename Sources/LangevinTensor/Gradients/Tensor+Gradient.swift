@@ -14,6 +14,11 @@ extension Tensor {
     guard let trace else { return try body(self) }
     return try trace.tape.recomputed(self, trace.entry, body)
   }
+
+  /// `body` of this tensor, with `isWanted` as `recomputing` does it.
+  public func recomputing(if isWanted: Bool, _ body: @escaping @Sendable (Tensor) throws -> Tensor) throws
+    -> Tensor
+  { try isWanted ? recomputing(body) : body(self) }
 }
 
 /// The value of a function of named tensors, one number, and its gradient at each of them.
