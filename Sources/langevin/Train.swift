@@ -17,7 +17,7 @@ struct Train: ParsableCommand {
       state, and says how to go on.
       """,
     subcommands: [
-      TrainDiffusion.self, TrainAutoencoder.self, TrainCLIP.self, TrainLoRA.self,
+      TrainDiffusion.self, TrainAutoencoder.self, TrainCLIP.self, TrainPrior.self, TrainLoRA.self,
       TrainTextualInversion.self, TrainResume.self,
     ])
 }

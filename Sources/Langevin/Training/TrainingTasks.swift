@@ -2,7 +2,8 @@
 public enum TrainingTasks {
   /// A new task is one line here.
   public static let all: [any ModelTask.Type] = [
-    DiffusionTask.self, AutoencoderTask.self, CLIPTask.self, LoRATask.self, TextualInversionTask.self,
+    DiffusionTask.self, AutoencoderTask.self, CLIPTask.self, PriorTask.self, LoRATask.self,
+    TextualInversionTask.self,
   ]
 
   /// As train.json names them.

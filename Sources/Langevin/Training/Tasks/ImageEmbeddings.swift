@@ -23,16 +23,30 @@ struct ImageEmbeddings: Sendable {
     kept = BoundedCache(limit: cacheBytes)
   }
 
+  /// Of the image encoder of a CLIP's folder. Throws what loading throws.
+  init(_ clip: CLIPFolder, _ batches: PictureBatches, on device: Device, cacheBytes: Int) throws {
+    (channels, preparation) = (clip.config.projectionSize, clip.preparation)
+    let weights = Weights(clip.weights, on: device, component: "image_encoder")
+    for text in ["text_model", "text_projection", "logit_scale"] { weights[text].skip() }
+    encoder = try CLIPVisionModelWithProjection(clip.config.vision, weights)
+    (self.batches, self.device) = (batches, device)
+    kept = BoundedCache(limit: cacheBytes)
+  }
+
   /// float32 [N, channels], one a view: what the encoder says of the picture as the run sees it, cropped and
   /// mirrored.
   func callAsFunction(_ views: [PictureView]) throws -> Tensor {
     let rows = try views.map { view in
       try kept.value(for: view, byteCount: { $0.count * 4 }) {
-        let input = try preparation([batches.picture(view)], on: device)
-        return try encoder(input).imageEmbeds.floats()
+        try embedding(of: batches.picture(view))
       }
     }
     return try Tensor(rows.flatMap { $0 }, [views.count, channels], on: device)
+  }
+
+  /// Of a picture that is not kept.
+  func embedding(of picture: Picture) throws -> [Float] {
+    try encoder(preparation([picture], on: device)).imageEmbeds.floats()
   }
 
   /// The middle of so many pictures at most, evenly chosen.
