@@ -3,16 +3,21 @@ import Testing
 
 @testable import Langevin
 
-/// A folder with files for a test, which goes away with this.
+/// A folder with files for a test. It goes away with the process: data read their pictures when they are asked for, which may
+/// be after the last use of this.
 final class DataFolder {
   let url: URL
 
+  private static let root: URL = {
+    let root = FileManager.default.temporaryDirectory.appending(path: "data-\(UUID().uuidString)")
+    atexit { try? FileManager.default.removeItem(at: DataFolder.root) }
+    return root
+  }()
+
   init() throws {
-    url = FileManager.default.temporaryDirectory.appending(path: "data-\(UUID().uuidString)")
+    url = Self.root.appending(path: UUID().uuidString)
     try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
   }
-
-  deinit { try? FileManager.default.removeItem(at: url) }
 
   func path(_ name: String) -> String { url.appending(path: name).path }
 
