@@ -10,7 +10,11 @@ import Testing
   @Test func everyClaimHolds() throws {
     let report = try TrainedExperiment(on: devices[0], quick: true).run()
     #expect(report.sections.count == 6 && report.claims.count >= 14)
-    #expect(report.sections.allSatisfy { $0.figure.hasPrefix("<svg") && !$0.figure.contains("nan") })
+    for figure in report.sections.map(\.figure) {
+      // Apart from the pictures, whose text may say anything.
+      let drawing = figure.replacing(/base64,[^"]*/, with: "")
+      #expect(figure.hasPrefix("<svg") && !drawing.contains("nan"))
+    }
     for claim in report.claims {
       #expect(claim.holds, "\(claim.name) is \(claim.value), not within \(claim.atLeast)...\(claim.atMost)")
     }
