@@ -3,24 +3,9 @@ import Testing
 
 @testable import LangevinExperiment
 
-/// The numbers of the trained page. Their bounds stand beside the claims in Sources/LangevinExperiment/Trained.
-@Suite struct TrainedClaimTests {
-  /// On the CPU backend alone: it takes a minute or two, and that training is the same on every device is tested by
-  /// golden loss curves.
-  @Test func everyClaimHolds() throws {
-    let report = try TrainedExperiment(on: devices[0], quick: true).run()
-    #expect(report.sections.count == 6 && report.claims.count >= 14)
-    for figure in report.sections.map(\.figure) {
-      // Apart from the pictures, whose text may say anything.
-      let drawing = figure.replacing(/base64,[^"]*/, with: "")
-      #expect(figure.hasPrefix("<svg") && !drawing.contains("nan"))
-    }
-    for claim in report.claims {
-      #expect(claim.holds, "\(claim.name) is \(claim.value), not within \(claim.atLeast)...\(claim.atMost)")
-    }
-    #expect(report.html.contains("pictures of 16x16 pixels"))
-  }
-
+/// What the trained page is made of. Its numbers are held by `langevin experiment --trained --quick`, which fails where one is
+/// off: `.ci/run` runs it by itself, since minutes of training would disturb the tests that measure.
+@Suite struct TrainedPartsTests {
   @Test func stopsWhereProgressThrows() throws {
     struct Stop: Error {}
     var experiment = try TrainedExperiment(on: devices[0], quick: true)
