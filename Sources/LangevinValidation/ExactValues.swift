@@ -44,8 +44,9 @@ struct ExactValues {
     let elements = inputs.reduce(output.shape.count) { max($0, $1.spec.shape.count) }
     let arithmetic = operation.work(inputs: inputs.map(\.spec), output: output).flops / 2
     return switch operation.definition.locality {
-    case .product, .convolution, .heads: arithmetic
-    case .whole, .moved, .elements, .halves, .rows, .tokens, .groups: max(arithmetic, 300 * Double(elements))
+    case .product, .convolution, .channels, .heads: arithmetic
+    case .whole, .moved, .elements, .halves, .rows, .tokens, .groups, .groupGradients:
+      max(arithmetic, 300 * Double(elements))
     }
   }
 

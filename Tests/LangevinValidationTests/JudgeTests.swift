@@ -126,4 +126,41 @@ import enum LangevinTensor.Operation
     let healthy = try run(CPUBackend(), reference: CPUBackend())
     #expect(healthy.outcome == .passed && healthy.referenceFault == nil)
   }
+
+  /// Gradients that float64 follows in a part only: an element that is asked for is in it.
+  @Test(arguments: [
+    OperationCase(
+      "conv2d_weight_gradient",
+      .conv2dWeightGradient(Conv2D(kernel: Extent2D(height: 3, width: 3), padding: Padding2D(1))),
+      [[1, 20, 20, 300], [1, 20, 20, 290]]),
+    OperationCase(
+      "group_norm_gradient", .groupNormGradient(GroupNorm(groups: 32, epsilon: 1e-5, activation: .silu)),
+      [[2, 90, 91, 64], [64], [64], [2, 90, 91, 64]]),
+  ])
+  func aWrongElementOfALargeGradientIsFound(test: OperationCase) throws {
+    let device = Device(CPUBackend())
+    let operation = test.operation(.float32)
+    let inputs = test.operands(dtype: .float32, seed: 1)
+    let result = try Tensor.apply(operation, test.make(on: device, dtype: .float32, seed: 1), on: device)
+    let values = try result.floats()
+    func operand(_ values: [Float]) -> Operand {
+      Operand(result.spec, bytes: values.withUnsafeBytes { [UInt8]($0) })
+    }
+    let width = result.shape[1]
+    var generator = Generator(seed: 4)
+    // Of a norm's the last rows are those of gamma and beta.
+    let places =
+      [values.count - 1, values.count - width - 3]
+      + (0..<3).map { _ in Int(generator.next() % UInt64(values.count)) }
+    for place in places {
+      let exact = try ExactValues(operation, inputs, seed: UInt64(place), including: [place])
+      #expect(!exact.isComplete)
+      let healthy = exact.compare(operand(values))
+      #expect(healthy.ratio <= 1 && healthy.compared < values.count, "\(healthy)")
+      var wrong = values
+      wrong[place] += 0.01 * (abs(wrong[place]) + 1)
+      let found = exact.compare(operand(wrong))
+      #expect(found.ratio > 1 && found.worst == [place / width, place % width], "\(place): \(found)")
+    }
+  }
 }

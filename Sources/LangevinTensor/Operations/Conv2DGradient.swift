@@ -47,7 +47,7 @@ struct Conv2DWeightGradient: OperationDefinition {
     return .sum(terms: pixels, squares: representative, plain: representative, divisor: 1)
   }
 
-  var locality: Locality { .whole }
+  var locality: Locality { .channels(conv) }
 
   func extents(of inputs: [TensorSpec]) -> Extents {
     .own(inputs[0].shape.dimensions + [inputs[1].shape[3]]) { values in

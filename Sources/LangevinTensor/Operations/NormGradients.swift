@@ -40,7 +40,7 @@ struct GroupNormGradient: OperationDefinition {
 
   var gradient: GradientRule { .undefined }
   func accuracy(of inputs: [TensorSpec]) -> Accuracy { .normalizedGradient(.groups(norm)) }
-  var locality: Locality { .whole }
+  var locality: Locality { .groupGradients(norm) }
 
   func extents(of inputs: [TensorSpec]) -> Extents {
     guard case .own(let values, let build) = norm.extents(of: Array(inputs[0..<3])) else {

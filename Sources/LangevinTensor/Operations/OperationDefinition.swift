@@ -132,10 +132,14 @@ public enum Locality: Sendable {
   case tokens
   case product(MatMul)
   case convolution(Conv2D)
+  /// Each element depends on a channel of the first input and on one of the second: a convolution's weight gradient.
+  case channels(Conv2D)
   /// Heads of an image.
   case heads(Attention)
   /// Groups of channels of an image.
   case groups(GroupNorm)
+  /// Groups of channels of all images: the gradients of such a norm.
+  case groupGradients(GroupNorm)
 
   /// Where the elements of an output come from: which element of which input, or nil for `fill`.
   public struct Source: Sendable {

@@ -145,7 +145,8 @@ public enum OperationCases {
         return size.batch * size.rows * size.inner * size.columns < 60_000
       case .convolution: return counts[0] * counts[1] < 400_000
       case .heads: return counts[0] * test.inputs[1].shape[1] < 60_000
-      case .whole, .moved, .elements, .halves, .rows, .tokens, .groups: return counts.max() ?? 0 < 1500
+      case .whole, .channels, .moved, .elements, .halves, .rows, .tokens, .groups, .groupGradients:
+        return counts.max() ?? 0 < 1500
       }
     }
   }

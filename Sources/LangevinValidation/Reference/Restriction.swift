@@ -19,8 +19,10 @@ struct Restriction {
     switch operation.definition.locality {
     case .product(let matmul): return [product(matmul, inputs, output.shape, &chooser)]
     case .convolution(let conv): return [convolution(conv, inputs, output.shape, &chooser)]
+    case .channels(let conv): return [channels(conv, operation, inputs, &chooser)]
     case .heads(let attention): return heads(attention, inputs, &chooser)
     case .groups(let norm): return groups(norm, inputs, chooser.wanted)
+    case .groupGradients(let norm): return groupGradients(norm, inputs, chooser.wanted)
     case .rows: return [rows(operation, inputs, &chooser)]
     case .tokens: return [tokens(operation, inputs, &chooser)]
     case .halves:
@@ -189,6 +191,27 @@ struct Restriction {
     }
   }
 
+  /// The gradient of a weight of fewer channels and columns, over all pixels.
+  private static func channels(
+    _ conv: Conv2D, _ operation: Operation, _ inputs: [Operand], _ chooser: inout Chooser
+  ) -> Restriction {
+    let (x, g) = (inputs[0].spec.shape, inputs[1].spec.shape)
+    let channels = chooser.indices(below: x[3], count: 8) { $0 / g[3] % x[3] }
+    let columns = chooser.indices(below: g[3], count: 8) { $0 % g[3] }
+    func gather(_ operand: Operand, _ chosen: [Int]) -> HostArray {
+      let shape = operand.spec.shape
+      let pixels = 0..<shape.count / shape[3]
+      return operand.gathered(
+        pixels.flatMap { pixel in chosen.map { pixel * shape[3] + $0 } },
+        shape.replacing(axis: 3, with: chosen.count))
+    }
+    return Restriction(
+      operation: operation, inputs: [gather(inputs[0], channels), gather(inputs[1], columns)],
+      elements: (0..<conv.taps).flatMap { tap in
+        channels.flatMap { channel in columns.map { (tap * x[3] + channel) * g[3] + $0 } }
+      })
+  }
+
   /// The first group of the first image and the last of the last, and those of the wanted elements.
   private static func groups(_ norm: GroupNorm, _ inputs: [Operand], _ wanted: [Int]) -> [Restriction] {
     let shape = inputs[0].spec.shape
@@ -208,6 +231,31 @@ struct Restriction {
         inputs: [
           inputs[0].gathered(elements, [1, pixels, width]), inputs[1].gathered(Array(own), [width]),
           inputs[2].gathered(Array(own), [width]),
+        ], elements: elements)
+    }
+  }
+
+  /// The first group, the last, and those of the wanted elements: dx, and then their part of dgamma and dbeta.
+  private static func groupGradients(
+    _ norm: GroupNorm, _ inputs: [Operand], _ wanted: [Int]
+  ) -> [Restriction] {
+    let shape = inputs[0].spec.shape
+    let (images, channels, width) = (shape[0], shape[-1], shape[-1] / norm.groups)
+    let rows = shape.count / channels
+    let groups = Set([0, norm.groups - 1] + wanted.map { $0 % channels / width }).sorted()
+    return groups.map { group in
+      let own = (group * width)..<(group + 1) * width
+      // dgamma and dbeta are two more rows.
+      let elements = (0..<rows + 2).flatMap { row in own.map { row * channels + $0 } }
+      let places = Array(elements.prefix(rows * width))
+      var single = norm
+      single.groups = 1
+      let part: Shape = [images, rows / images, width]
+      return Restriction(
+        operation: .groupNormGradient(single),
+        inputs: [
+          inputs[0].gathered(places, part), inputs[1].gathered(Array(own), [width]),
+          inputs[2].gathered(Array(own), [width]), inputs[3].gathered(places, part),
         ], elements: elements)
     }
   }
