@@ -144,6 +144,55 @@ import Testing
       text.contains("step-00000002") && text.contains("step-00000001") && !text.contains("\n"), "\(text)")
   }
 
+  /// Wherever in the file it is, and however little of it: an older state takes its place, and where there is none it
+  /// is told so. Blanks of the header mean nothing, so that the state is the same with others.
+  @Test(arguments: 1...20 as ClosedRange<UInt64>) func aFlippedByteIsFound(seed: UInt64) throws {
+    let run = try create()
+    for step in 1...2 { try run.save(try small.state(step)) }
+    #expect(try restored(run)?.notices == [])
+    let whole = try scratch.bytes(stateName(2))
+    let path = scratch.url(stateName(2)).path
+    let start = 8 + whole.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    func draw(_ number: UInt8, below limit: Int) -> Int {
+      Int(FNV.hash([number], seed: seed) % UInt64(limit))
+    }
+    for place in [draw(1, below: start), start + draw(2, below: whole.count - start)] {
+      var bytes = whole
+      bytes[place] ^= UInt8(1 + draw(3, below: 255))
+      try scratch.write(bytes, to: stateName(2))
+      let restored = try #require(try restored(run))
+      if place < start, restored.notices.isEmpty {
+        #expect(try restored.state.equals(small.state(2)), "byte \(place)")
+        continue
+      }
+      #expect(restored.state.step == 1 && restored.notices.count == 1, "byte \(place)")
+      let notice = try #require(restored.notices.first)
+      #expect(notice.hasPrefix("\(path): ") && !notice.contains("\n"), "\(notice)")
+      #expect(notice.hasSuffix("; going on from the state of step 1"), "\(notice)")
+      if place >= start { #expect(notice.hasPrefix("\(path): damaged: "), "\(notice)") }
+    }
+    unlink(scratch.url(stateName(1)).path)
+    let error = #expect(throws: RunError.self) { try restored(run) }
+    let text = try #require(error).description
+    #expect(text.contains("no state of this run can be used: \(path): damaged: "), "\(text)")
+  }
+
+  /// As they were written before there were checksums.
+  @Test func aStateWithoutAChecksumIsReadWhereItsVersionHasNone() throws {
+    let url = scratch.url("s.safetensors")
+    let state = try small.state(2)
+    try state.write(to: url)
+    var metadata = try SafetensorsFile(url: url).metadata
+    #expect(metadata.removeValue(forKey: "checksum") != nil)
+    try SafetensorsWriter.write(state.tensors, metadata: metadata, to: url)
+    #expect(throws: RunError.malformed(path: url.path, reason: "its checksum is missing")) {
+      try RunState(url, on: small.device)
+    }
+    metadata["version"] = "1"
+    try SafetensorsWriter.write(state.tensors, metadata: metadata, to: url)
+    #expect(try RunState(url, on: small.device).equals(state))
+  }
+
   @Test func aStateOfAnotherRunIsRefusedWithBothHashes() throws {
     let run = try create()
     for step in 1...2 { try run.save(try small.state(step)) }
@@ -184,7 +233,7 @@ import Testing
     try state.write(to: url)
     let good = try SafetensorsFile(url: url).metadata
     for (key, value, words) in [
-      ("version", "2", "its format has version 2; this program reads version 1"),
+      ("version", "3", "its format has version 3; this program reads 1 and 2"),
       ("step", "-2", "its step is -2"), ("samples", "-1", "its samples is '-1'"),
       ("seed", nil, "its seed is missing"), ("loss_scale", "big", "its loss_scale is 'big'"),
       ("data", nil, "a hash is missing"), ("architecture", "0", "its tensors are not those of its hash, 0"),

@@ -68,6 +68,19 @@ public final class SafetensorsFile: WeightSource {
     return try Tensor(adopting: bytes.bytes, owner: bytes, TensorSpec(shape, dtype), on: device)
   }
 
+  /// Lends the bytes of a tensor as the file has them. Throws `CheckpointError.missingTensor` and what `body` throws.
+  func withBytes<Result>(of name: String, _ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result
+  {
+    guard let range = entries[name]?.range else {
+      throw CheckpointError.missingTensor(path: url.path, name: name)
+    }
+    return try withExtendedLifetime(mapping) {
+      try body(
+        UnsafeRawBufferPointer(
+          rebasing: mapping.bytes[dataOffset + range.lowerBound..<dataOffset + range.upperBound]))
+    }
+  }
+
   /// Whether a tensor is of int32, int64 or bool.
   func isInteger(_ name: String) -> Bool {
     entries[name].map { [.i64, .i32, .bool].contains($0.dtype) } ?? false

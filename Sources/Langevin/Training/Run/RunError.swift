@@ -17,6 +17,8 @@ public enum RunError: Error, Sendable, Equatable, CustomStringConvertible {
   case malformed(path: String, reason: String)
   /// The file ends before what its header promises; both in bytes.
   case truncated(path: String, expected: Int, got: Int)
+  /// The bytes are not those that were written; both as checksums.
+  case damaged(path: String, expected: String, found: String)
   /// No state can be used. One reason for each, of the newest first.
   case noUsableState(path: String, reasons: [String])
   /// The state's networks, tensor names or shapes are others than the run's; both as hashes.
@@ -42,6 +44,8 @@ public enum RunError: Error, Sendable, Equatable, CustomStringConvertible {
     case .unreadable(let path, let reason): "\(path): cannot be read: \(reason)"
     case .malformed(let path, let reason): "\(path): malformed: \(reason)"
     case .truncated(let path, let expected, let got): "\(path): truncated: \(got) bytes of \(expected)"
+    case .damaged(let path, let expected, let found):
+      "\(path): damaged: its bytes have the checksum \(found), what was written had \(expected)"
     case .noUsableState(let path, let reasons):
       "\(path): no state of this run can be used: \(reasons.joined(separator: "; "))"
     case .otherArchitecture(let path, let expected, let found):

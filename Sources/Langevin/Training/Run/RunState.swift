@@ -63,13 +63,17 @@ public struct RunState: Sendable {
   /// Throws `RunError.unwritable`, `.malformed` for a tensor that is no parameter's state, and what the device throws.
   public func write(to url: URL) throws {
     for (name, tensor) in tensors { try Self.check(tensor.spec, of: name, path: url.path) }
+    var checksum = Self.checksum(metadata)
+    for (_, tensor) in tensors { try tensor.withBytes { checksum.add($0) } }
+    var metadata = metadata
+    metadata[Key.checksum.rawValue] = checksum.text
     try RunError.writing { try SafetensorsWriter.write(tensors, metadata: metadata, to: url) }
   }
 
   /// Reads what `write(to:)` wrote. Where a device computes on host memory, its tensors lie in the mapped file, which
   /// may be removed meanwhile and must not change.
   ///
-  /// Throws `RunError`: `.truncated`, `.malformed`, `.unreadable`, and what the device throws.
+  /// Throws `RunError`: `.truncated`, `.malformed`, `.damaged`, `.unreadable`, and what the device throws.
   public init(_ url: URL, on device: Device) throws {
     let file = try RunError.reading(url, SafetensorsFile.init(url:))
     try self.init(file, on: device)
@@ -82,9 +86,11 @@ public struct RunState: Sendable {
     func take(_ key: Key) -> String? { rest.removeValue(forKey: key.rawValue) }
     guard take(.format) == Self.format else { throw fail("it is no state of a training run") }
     let version = take(.version) ?? "none"
-    guard version == Self.version else {
-      throw fail("its format has version \(version); this program reads version \(Self.version)")
+    guard [Self.uncheckedVersion, Self.version].contains(version) else {
+      throw fail(
+        "its format has version \(version); this program reads \(Self.uncheckedVersion) and \(Self.version)")
     }
+    let written = take(.checksum)
     func number<Number: LosslessStringConvertible>(_ key: Key) throws -> Number {
       let text = take(key)
       guard let number = text.flatMap(Number.init) else {
@@ -109,6 +115,23 @@ public struct RunState: Sendable {
     guard architecture == fingerprint.architecture else {
       throw fail("its tensors are not those of its hash, \(architecture)")
     }
+    if written == nil, version == Self.uncheckedVersion { return }
+    guard let written else { throw fail("its checksum is missing") }
+    var checksum = Self.checksum(file.metadata)
+    for name in file.names { try file.withBytes(of: name) { checksum.add($0) } }
+    guard checksum.text == written else {
+      throw RunError.damaged(path: path, expected: written, found: checksum.text)
+    }
+  }
+
+  /// Of all metadata but itself, yet without the tensors.
+  private static func checksum(_ metadata: [String: String]) -> StateChecksum {
+    var checksum = StateChecksum()
+    for (key, value) in metadata.sorted(by: { $0.key < $1.key }) where key != Key.checksum.rawValue {
+      checksum.add(key)
+      checksum.add(value)
+    }
+    return checksum
   }
 
   private static func check(_ spec: TensorSpec, of name: String, path: String) throws {
@@ -118,12 +141,14 @@ public struct RunState: Sendable {
   }
 
   private static let format = "langevin-run-state"
-  private static let version = "1"
+  private static let version = "2"
+  /// States of this version have no checksum.
+  private static let uncheckedVersion = "1"
 
   private enum Key: String {
     case format, version, step, samples, seed
     case lossScale = "loss_scale"
-    case architecture, data, settings
+    case architecture, data, settings, checksum
   }
 
   private var metadata: [String: String] {
