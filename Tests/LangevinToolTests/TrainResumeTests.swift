@@ -146,6 +146,26 @@ import Testing
     try fixture.train(fixture.resume(["--steps", "4"]))
   }
 
+  @Test func aSettingSpelledInAnotherWayIsTheSame() throws {
+    let fixture = try TrainFixture()
+    try fixture.train(
+      TrainFixture.arguments("tiny-ddpm", steps: 1, ["--learning-rate", "2e-4", "--epsilon", "1e-7"]))
+    let spellings: [[StrictJSON.Member]] = [
+      [.init("learning_rate", .number("0.0002")), .init("epsilon", .number("1E-07"))],
+      [.init("learning_rate", .number("0.20e-3")), .init("epsilon", .number("0.0000001"))],
+      // A default, which the state says nothing of.
+      [.init("learning_rate", .number("2e-4")), .init("weight_decay", .number("1.0e-2"))],
+    ]
+    for (steps, spelling) in zip(2..., spellings) {
+      for value in spelling { try fixture.write(fixture.settings(), with: value) }
+      try fixture.train(fixture.resume(["--steps", "\(steps)"]))
+      #expect(try fixture.states().last == steps)
+    }
+    // Not a neighbour of it.
+    try fixture.write(fixture.settings(), with: .init("learning_rate", .number("2.0000001e-4")))
+    try fixture.expectFailure(fixture.resume(["--steps", "9"]), words: ["other settings (hash "])
+  }
+
   @Test func aStateOfOtherNetworksIsRefused() throws {
     let fixture = try TrainFixture()
     try fixture.train(TrainFixture.arguments("tiny-ddpm", steps: 2))

@@ -221,6 +221,10 @@ import Testing
     #expect(throws: RunError.otherSettings(path: path, expected: "settings-2", found: "settings-1")) {
       try run.latestState(fitting: other.fingerprint, on: small.device)
     }
+    // By the rule of older states they are the same.
+    var former = other.fingerprint
+    former.formerSettings = "settings-1"
+    #expect(try run.latestState(fitting: former, on: small.device)?.state.step == 2)
   }
 
   @Test func whatIsNoStateIsMalformed() throws {

@@ -1,5 +1,6 @@
 import Foundation
 import LangevinJSON
+import LangevinTensor
 
 /// Settings of a run as one flat JSON object: those that every task has, and those of one task.
 public struct SettingsDocument: Sendable, Equatable {
@@ -19,6 +20,29 @@ public struct SettingsDocument: Sendable, Equatable {
 
   /// As train.json has it.
   public var json: StrictJSON { .object(members) }
+
+  /// A hash of the values of the wanted settings that are not at their defaults: 1e-4 and 0.0001 are the same.
+  func hash(where isWanted: (_ key: String) -> Bool) -> String {
+    Self.hash(changed(isWanted, \.valued))
+  }
+
+  /// As `hash`, of the spelling of numbers: what states had before.
+  func spellingHash(where isWanted: (_ key: String) -> Bool) -> String {
+    Self.hash(changed(isWanted, \.self))
+  }
+
+  private static func hash(_ members: [StrictJSON.Member]) -> String {
+    FNV.name(StrictJSON.object(members).text)
+  }
+
+  /// Without defaults, so that a state outlives settings that are yet to be invented.
+  private func changed(
+    _ isWanted: (_ key: String) -> Bool, _ form: (StrictJSON) -> StrictJSON
+  ) -> [StrictJSON.Member] {
+    let formed = members.map { StrictJSON.Member($0.key, form($0.value)) }
+    let plain = defaults.map { StrictJSON.Member($0.key, form($0.value)) }
+    return zip(formed, plain).filter { isWanted($0.0.key) && $0.0 != $0.1 }.map(\.0)
+  }
 
   /// Takes over values from a file, or from options where `path` is nil.
   ///
@@ -110,6 +134,23 @@ public struct SettingsDocument: Sendable, Equatable {
     case is any BinaryInteger.Type: "a whole number"
     case is any BinaryFloatingPoint.Type: "a number"
     default: type is any Collection.Type ? "a list" : "a \(type)"
+    }
+  }
+}
+
+extension StrictJSON {
+  /// With every number spelled in one way, so that what is equal has equal text.
+  fileprivate var valued: StrictJSON {
+    switch self {
+    case .number(let spelling):
+      // Whole numbers may have more digits than a double holds.
+      if let whole = Int(spelling) { return .number("\(whole)") }
+      if UInt64(spelling) != nil { return self }
+      guard let value = Double(spelling), value.isFinite else { return self }
+      return .number(abs(value) < 0x1p53 && value == value.rounded() ? "\(Int(value))" : "\(value)")
+    case .array(let values): return .array(values.map(\.valued))
+    case .object(let members): return .object(members.map { Member($0.key, $0.value.valued) })
+    case .null, .bool, .string: return self
     }
   }
 }

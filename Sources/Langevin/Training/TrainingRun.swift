@@ -122,16 +122,16 @@ public struct TrainingRun<Task: ModelTask> {
     trainer = try Trainer(task, setup.trainer, on: device, collective: collective)
     (self.device, self.collective) = (device, collective)
 
-    // Without defaults, so that a state outlives settings that are yet to be invented.
-    let defaults = try SettingsDocument(task: Task.name, Task.defaults).members
-    let fixed = document.members.filter { !Self.changeable.contains($0.key) && !defaults.contains($0) }
-    fingerprint = RunFingerprint(
+    let isFixed = { !Self.changeable.contains($0) }
+    var fingerprint = RunFingerprint(
       parameters: trainer.parameters.entries.map { ($0.fullName, $0.shape) }, data: data.hash,
-      settings: FNV.name(StrictJSON.object(fixed).text))
+      settings: document.hash(where: isFixed))
+    fingerprint.formerSettings = document.spellingHash(where: isFixed)
+    self.fingerprint = fingerprint
     try collective.check("the data", hash: FNV.hash(fingerprint.data.utf8))
     try collective.check("the networks", hash: FNV.hash(fingerprint.architecture.utf8))
-    let common = document.members.filter { !["model", "data"].contains($0.key) }
-    try collective.check("the settings", hash: FNV.hash(StrictJSON.object(common).text.utf8))
+    let common = document.hash { !["model", "data"].contains($0) }
+    try collective.check("the settings", hash: FNV.hash(common.utf8))
     folder = try !collective.isFirst ? nil : resuming ? .resume(url) : .create(url, settings: document.json)
     let restored = resuming ? try folder?.latestState(fitting: fingerprint, on: device) : nil
     notices = restored?.notices ?? []

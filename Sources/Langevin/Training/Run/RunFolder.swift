@@ -165,7 +165,7 @@ public final class RunFolder: Sendable {
     guard found.data == expected.data else {
       throw RunError.otherData(path: path, expected: expected.data, found: found.data)
     }
-    guard found.settings == expected.settings else {
+    guard [expected.settings, expected.formerSettings].contains(found.settings) else {
       throw RunError.otherSettings(path: path, expected: expected.settings, found: found.settings)
     }
   }

@@ -9,6 +9,8 @@ public struct RunFingerprint: Sendable, Hashable {
   public var data: String
   /// Of the settings that must not change.
   public var settings: String
+  /// The same by another rule, which older states were written by; nil where none were.
+  public var formerSettings: String?
 
   /// Parameters are named NETWORK/PARAMETER and have their checkpoint's shapes; their order does not matter.
   public init(parameters: [(name: String, shape: Shape)], data: String, settings: String) {
