@@ -70,6 +70,34 @@ import Testing
     #expect(FileManager.default.fileExists(atPath: fixture.scratch.url("run/samples/step-000003.png").path))
   }
 
+  @Test(arguments: [SIGINT, SIGTERM]) func aSignalEndsTheDrawing(signal: Int32) throws {
+    let fixture = try TrainFixture()
+    let running = try Tool.start(
+      TrainFixture.arguments("tiny-ddpm", steps: 4, ["--sample-every", "2", "--sample-steps", "1000"]),
+      in: fixture.scratch.folder)
+    try wait(for: fixture.state(2), of: running)
+    usleep(300_000)
+    #expect(running.process.isRunning, "\(running.errors)")
+    let start = ContinuousClock.now
+    kill(running.process.processIdentifier, signal)
+    let outcome = try running.finish()
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    #expect(
+      outcome.errorLines == [
+        "langevin: stopping after this step; once more stops at once",
+        "langevin: stopped; step 2 of 4 is kept; go on with: langevin train resume run",
+      ], "\(outcome.errors)")
+    #expect(outcome.status == 130 && outcome.output.isEmpty && seconds < 5, "\(seconds) \(outcome)")
+    #expect(try fixture.states() == [2] && fixture.model().keys.contains("unet/config.json"))
+    let samples = fixture.scratch.url("run/samples").path
+    #expect(!FileManager.default.fileExists(atPath: samples + "/step-000002.png"))
+    // Nothing of the drawing is in what is learnt from then on.
+    try fixture.write(fixture.settings(), with: .init("sample_every", .integer(0)))
+    try fixture.train(fixture.resume())
+    try fixture.train(TrainFixture.arguments("tiny-ddpm", steps: 4, output: "whole"))
+    try fixture.expectSame("run", as: fixture, "whole", step: 4, "after a stopped drawing")
+  }
+
   @Test func minutesAreKeptTo() throws {
     let fixture = try TrainFixture()
     let arguments = TrainFixture.arguments("tiny-ddpm", steps: Self.many, ["--max-minutes", "0.01"])

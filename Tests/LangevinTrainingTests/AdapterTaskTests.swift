@@ -58,7 +58,7 @@ private struct Stripes: TrainingData {
     #expect(names.count == 2 * (32 + 4) + 2 * 8)
     #expect(names.allSatisfy { $0.hasSuffix(".lora_A.weight") || $0.hasSuffix(".lora_B.weight") })
     let parameters = trainer.parameters
-    let before = try #require(try task.samples { try parameters.source(of: $0, averaged: false) })
+    let before = try #require(try task.samples({ try parameters.source(of: $0, averaged: false) }, {}))
     let base = try Checkpoint.open(Self.model)
     #expect(try distance(before, drawn(base, own.prompts, on: device)) == 0)
     for _ in 0..<5 { try trainer.step() }
@@ -69,7 +69,7 @@ private struct Stripes: TrainingData {
     // It is also written in the place of an earlier one.
     for _ in 0..<2 { try task.model(weights).write(to: scratch.url("model")) }
     #expect(try scratch.files("model") == ["kohya_lora.safetensors", LoRAFile.fileName])
-    let after = try #require(try task.samples(weights))
+    let after = try #require(try task.samples(weights, {}))
     #expect(distance(before, after) > 10)
     for url in [scratch.url("model"), scratch.url("model/kohya_lora.safetensors")] {
       let lora = try LoRAFile(url: url)
@@ -105,7 +105,7 @@ private struct Stripes: TrainingData {
     let inversion = try TextualInversion(url: scratch.url("model"))
     #expect(inversion.token == "<x>" && inversion.size("<x>") == (2, 64))
     let checkpoint = try Checkpoint.open(Self.model).adding([inversion])
-    let samples = try #require(try task.samples(weights))
+    let samples = try #require(try task.samples(weights, {}))
     #expect(try distance(samples, drawn(checkpoint, own.prompts, on: device)) == 0)
   }
 

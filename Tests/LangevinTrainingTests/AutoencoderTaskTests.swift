@@ -37,7 +37,7 @@ import Testing
     #expect(mean(losses.suffix(5)) < 0.5 * losses[0], "\(losses)")
     let after = try task.figures(trainer.averages)
     #expect(before.map(\.name) == ["psnr"] && after[0].value > before[0].value + 3, "\(before) \(after)")
-    let picture = try #require(try task.samples(trainer.averages))
+    let picture = try #require(try task.samples(trainer.averages, {}))
     #expect((picture.width, picture.height) == (4 * 18 + 2, 2 * 18 + 2))
   }
 

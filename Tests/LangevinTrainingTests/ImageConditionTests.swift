@@ -109,7 +109,7 @@ import Testing
     #expect(losses[30...].reduce(0, +) < 0.9 * losses[..<10].reduce(0, +), "\(losses)")
 
     let weights: NetworkWeights = { try trainer.parameters.source(of: $0, averaged: false) }
-    let grid = try #require(try task.samples(weights))
+    let grid = try #require(try task.samples(weights, {}))
     #expect(grid.width > 4 * 16 && grid.height > 2 * 16)
     let folder = try DataFolder()
     let url = folder.url.appending(path: "model")

@@ -20,8 +20,9 @@ public protocol ModelTask: TrainingTask {
   init(_ context: TaskContext, _ settings: Settings) throws
   /// The model with these weights of the trained networks.
   func model(_ weights: NetworkWeights) throws -> ModelFolderWriter
-  /// Pictures of what the model can do; nil where there is nothing to see.
-  func samples(_ weights: NetworkWeights) throws -> Picture?
+  /// Pictures of what the model can do; nil where there is nothing to see. Throws what `check` throws, which is called
+  /// now and then where drawing takes long.
+  func samples(_ weights: NetworkWeights, _ check: () throws -> Void) throws -> Picture?
   /// What can be measured of the model now and then.
   func figures(_ weights: NetworkWeights) throws -> [(name: String, value: Double)]
 }
@@ -32,7 +33,7 @@ extension ModelTask {
   /// Whatever the model.
   public static func needsCaptions(for model: URL) throws -> Bool { needsCaptions }
   /// Nothing to see.
-  public func samples(_ weights: NetworkWeights) throws -> Picture? { nil }
+  public func samples(_ weights: NetworkWeights, _ check: () throws -> Void) throws -> Picture? { nil }
   /// Nothing to measure.
   public func figures(_ weights: NetworkWeights) throws -> [(name: String, value: Double)] { [] }
 }

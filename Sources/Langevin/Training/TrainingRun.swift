@@ -194,7 +194,8 @@ public struct TrainingRun<Task: ModelTask> {
     return { try parameters.source(of: $0, averaged: true) }
   }
 
-  /// Trains to the last step, or until `shouldStop` says so after a step, on any rank; then writes state and model.
+  /// Trains to the last step, or until `shouldStop` says so after a step, on any rank; then writes state and model. It is
+  /// asked while pictures are drawn too, and ends that.
   /// Returns whether the last step was reached. Only the first rank reports.
   ///
   /// Throws `TrainingError`, `RunError`, and what the data and the device throw; the last state is intact then.
@@ -229,12 +230,12 @@ public struct TrainingRun<Task: ModelTask> {
       try report(.step(entry, seconds: elapsed, flops: count))
       isStopped = try collective.any(shouldStop())
       let draws = settings.sampleEvery > 0 && done.step % settings.sampleEvery == 0 && !isStopped
-      // Also before pictures are drawn, which may take long, fail, or be stopped at once.
+      // Also before pictures are drawn, which may take long, fail, or be stopped.
       if draws || (ContinuousClock.now - lastSave) / .seconds(60) >= settings.checkpointMinutes {
         try save(report)
         lastSave = .now
       }
-      if draws { try sample(report) }
+      if draws { isStopped = try collective.any(!sample(shouldStop, report)) }
     }
     // The state of this step may be there already, from a checkpoint or of a run that ended before its model.
     if savedStep != trainer.completedSteps { try save(report) }
@@ -242,23 +243,31 @@ public struct TrainingRun<Task: ModelTask> {
       try task.model(averaged).write(to: folder.model)
       try report(.model(folder.model))
     }
-    if !isStopped, settings.sampleEvery > 0 { try sample(report) }
+    if !isStopped, settings.sampleEvery > 0 { _ = try sample(shouldStop, report) }
     return trainer.completedSteps >= settings.steps
   }
 
-  private mutating func sample(_ report: (TrainingEvent) throws -> Void) throws {
+  private struct DrawingStopped: Error {}
+
+  /// Returns whether it came to its end; on ranks that draw nothing it did.
+  private mutating func sample(
+    _ shouldStop: () -> Bool, _ report: (TrainingEvent) throws -> Void
+  ) throws -> Bool {
     let step = trainer.completedSteps
-    guard sampledStep != step, let folder, let recorder else { return }
+    guard sampledStep != step, let folder, let recorder else { return true }
     sampledStep = step
-    if let picture = try task.samples(averaged) {
-      try recorder.samples(picture, step: step)
-      try report(.samples(folder.samples(step: step)))
-    }
+    do {
+      if let picture = try task.samples(averaged, { if shouldStop() { throw DrawingStopped() } }) {
+        try recorder.samples(picture, step: step)
+        try report(.samples(folder.samples(step: step)))
+      }
+    } catch is DrawingStopped { return false }
     let figures = try task.figures(averaged)
     if !figures.isEmpty {
       try recorder.note(figures.map { (tag: "model/" + $0.name, value: $0.value) }, step: step)
       try report(.figures(figures, step: step))
     }
+    return true
   }
 
   private mutating func save(_ report: (TrainingEvent) throws -> Void) throws {

@@ -10,7 +10,7 @@ extension AutoencoderTask {
   private static let group = 8
 
   /// The first eight withheld pictures, or the first eight of the data where none is, above their reconstructions.
-  public func samples(_ weights: NetworkWeights) throws -> Picture? {
+  public func samples(_ weights: NetworkWeights, _ check: () throws -> Void) throws -> Picture? {
     let network = try AutoencoderKL(config, Weights(weights("vae"), on: context.device))
     let shown = Array((withheld.isEmpty ? Array(context.data.pictures.indices) : withheld).prefix(Self.group))
     let originals = try shown.map(framed)

@@ -33,7 +33,7 @@ extension DiffusionTask {
 
   /// One picture of each prompt, of a model without text four, by the model's own pipeline; all of seed 1. With image
   /// embeddings, pictures of the data and beneath each a variation of it, to the first prompt.
-  public func samples(_ weights: NetworkWeights) throws -> Picture? {
+  public func samples(_ weights: NetworkWeights, _ check: () throws -> Void) throws -> Picture? {
     guard text == nil || image != nil || !settings.prompts.isEmpty else { return nil }
     var networks = [
       "unet": Checkpoint.Component(unet.className, config: unet.config, weights: try weights("unet"))
@@ -43,22 +43,22 @@ extension DiffusionTask {
         text.component.className, config: text.component.config, weights: try weights("text_encoder"))
     }
     if let image { networks["image_normalizer"] = image.normalizer }
-    return try samples(of: checkpoint.replacing(components: networks))
+    return try samples(of: checkpoint.replacing(components: networks), check)
   }
 
-  /// Of this model in the place of the task's.
-  func samples(of checkpoint: Checkpoint) throws -> Picture {
+  /// Of this model in the place of the task's. `check` is called at every step of every picture.
+  func samples(of checkpoint: Checkpoint, _ check: () throws -> Void) throws -> Picture {
     let pipeline = try Pipelines.open(checkpoint, on: context.device)
     var request = sampleRequest
     if let examples = try image?.embeddings.examples(4) {
       request.prompts = Array(settings.prompts.prefix(1))
       let variations = try examples.flatMap { example in
         request.images = [example]
-        return try pipeline.generate(request) { _ in }.pictures
+        return try pipeline.generate(request) { _ in try check() }.pictures
       }
       return try .grid(examples + variations, columns: examples.count)
     }
-    let pictures = try pipeline.generate(request) { _ in }.pictures
+    let pictures = try pipeline.generate(request) { _ in try check() }.pictures
     return try .grid(pictures, columns: max(1, Int(Double(pictures.count).squareRoot().rounded(.up))))
   }
 

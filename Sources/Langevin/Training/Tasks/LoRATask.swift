@@ -105,5 +105,7 @@ public struct LoRATask: ModelTask {
     return writer
   }
 
-  public func samples(_ weights: NetworkWeights) throws -> Picture? { try diffusion.samples(weights) }
+  public func samples(_ weights: NetworkWeights, _ check: () throws -> Void) throws -> Picture? {
+    try diffusion.samples(weights, check)
+  }
 }

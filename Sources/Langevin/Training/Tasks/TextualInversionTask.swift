@@ -153,7 +153,7 @@ public struct TextualInversionTask: ModelTask {
     return writer
   }
 
-  public func samples(_ weights: NetworkWeights) throws -> Picture? {
+  public func samples(_ weights: NetworkWeights, _ check: () throws -> Void) throws -> Picture? {
     guard !settings.prompts.isEmpty else { return nil }
     let (config, source) = try extended(weights(Self.network))
     let encoder = Checkpoint.Component(
@@ -162,6 +162,6 @@ public struct TextualInversionTask: ModelTask {
     let checkpoint = try diffusion.checkpoint.replacing(
       components: ["text_encoder": encoder],
       tokenizers: ["tokenizer": .adding(added, to: diffusion.checkpoint.tokenizer)])
-    return try diffusion.samples(of: checkpoint)
+    return try diffusion.samples(of: checkpoint, check)
   }
 }
