@@ -52,6 +52,29 @@ import Testing
     }
   }
 
+  /// A file that would be ignored is refused.
+  @Test func nothingIsReplayed() throws {
+    let file = scratch.url("replay.safetensors")
+    let device = Device(CPUBackend())
+    let rows = try Tensor([0, 1, 2, 3] as [Int32], [4], on: device)
+    try SafetensorsWriter.write([(name: "picture", tensor: rows)], to: file)
+    var context = scratch.context(folder, DrawnPictures(size: 16), settings(), on: device)
+    _ = try AutoencoderTask(context, AutoencoderTask.defaults)
+    context.replay = try TrainingReplay(file)
+    let error = #expect(throws: SettingsError.self) {
+      try AutoencoderTask(context, AutoencoderTask.defaults)
+    }
+    #expect(
+      error?.description == "--replay must be left out: train autoencoder draws everything by lot")
+    // What other tasks take of it.
+    try context.replay?.check(only: ["picture", "caption"], for: "clip")
+    let refused = #expect(throws: CheckpointError.self) {
+      try context.replay?.check(only: ["caption", "timestep"], for: "prior")
+    }
+    let words = "it has 'picture', and train prior takes only caption, timestep from a file"
+    #expect(refused?.description.contains(words) == true, "\(String(describing: refused))")
+  }
+
   @Test func allPartsOfAStepAreWholeOrSquares() throws {
     let device = Device(CPUBackend())
     var settings = settings()

@@ -3,7 +3,8 @@ import LangevinTensor
 
 /// What a run takes of a file instead of drawing it by lot, so that any reference can be given the same.
 ///
-/// Row K of each tensor belongs to the run's sample K, and what the file lacks is drawn as ever:
+/// Row K of each tensor belongs to the run's sample K, and what the file lacks is drawn as ever. A task refuses tensors
+/// that it does not take; an autoencoder's takes none.
 /// - `picture` int32 [samples]: the picture's place in the data.
 /// - `caption` int32 [samples]: the caption's place among the picture's; -1 is the empty caption.
 /// - `timestep` float32 [samples]: the schedule's.
@@ -38,6 +39,15 @@ public struct TrainingReplay: Sendable {
     caption = try read("caption") { try $0.int32s() }
     timestep = try read("timestep") { try $0.floats() }
     self.file = file
+  }
+
+  /// Throws `CheckpointError.malformed` where the file has what a task draws by lot all the same.
+  func check(only taken: [String], for task: String) throws {
+    guard let stranger = file.names.first(where: { !taken.contains($0) }) else { return }
+    throw CheckpointError.malformed(
+      path: file.url.path,
+      reason:
+        "it has '\(stranger)', and train \(task) takes only \(taken.joined(separator: ", ")) from a file")
   }
 
   private func row<Value>(_ sample: UInt64, of values: [Value]?, _ name: String) throws -> Value? {

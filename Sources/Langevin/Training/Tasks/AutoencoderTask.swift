@@ -60,6 +60,10 @@ public struct AutoencoderTask: ModelTask {
 
   public init(_ context: TaskContext, _ settings: AutoencoderSettings) throws {
     (self.context, self.settings) = (context, settings)
+    guard context.replay == nil else {
+      throw SettingsError.value(
+        key: "replay", expected: "left out: train autoencoder draws everything by lot")
+    }
     isPipeline = FileManager.default.fileExists(
       atPath: context.model.appendingPathComponent("model_index.json").path)
     // What lacks a part could not be written again.

@@ -42,6 +42,7 @@ public struct CLIPTask: ModelTask {
 
   public init(_ context: TaskContext, _ settings: CLIPSettings) throws {
     self.context = context
+    try context.replay?.check(only: ["picture", "caption"], for: Self.name)
     let file = context.model.appendingPathComponent("config.json")
     component = try context.component("", InitialWeights.clip(JSONFile.read(file)))
     let config = try CLIPConfig(component.configuration)

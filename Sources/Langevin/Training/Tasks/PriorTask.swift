@@ -53,6 +53,7 @@ public struct PriorTask: ModelTask {
 
   public init(_ context: TaskContext, _ settings: PriorSettings) throws {
     self.context = context
+    try context.replay?.check(only: ["picture", "caption", "timestep"], for: Self.name)
     guard let path = settings.clip else { throw SettingsError.missing(key: "clip") }
     let checkpoint = try Checkpoint.open(context.model)
     let names = ["UnCLIPPipeline": "", "StableUnCLIPPipeline": "prior_"]
