@@ -134,6 +134,27 @@ import Testing
     }
   }
 
+  /// An error is one short line, however many lines and options there are; the file that it names has them all.
+  @Test func aBuildLogGoesToAFile() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+      "langevin-\(UUID().uuidString)")
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let cache = folder.appendingPathComponent("programs")
+    let backend = try OpenCLBackend(index: 0, programCache: cache)
+    let options = (0..<200).reduce("-DT=no_such_type -DVW=16 -DCHUNK=16") { $0 + " -DOTHER\($1)=1" }
+    let error = try #require(
+      #expect(throws: OpenCLError.self) { try backend.parameters(of: "map", .elementwise, options: options) })
+    guard case .build(_, _, let log, let file?) = error else {
+      Issue.record("\(error)")
+      return
+    }
+    #expect(log.split(whereSeparator: \.isNewline).count > 5)
+    #expect(!error.description.contains { $0.isNewline } && error.description.count < 600, "\(error)")
+    #expect(error.description.contains("no_such_type") && error.description.hasSuffix(" is in \(file)"))
+    let kept = try String(contentsOfFile: file, encoding: .utf8)
+    #expect(kept.contains(log) && kept.contains(options) && file.hasPrefix(folder.path))
+  }
+
   /// As one of many processes that fill a driver's cache at the same time may.
   @Test func aBuildThatFailsOnceIsRepeatedAndOneThatAlwaysFailsIsNot() throws {
     for failures in [1, 2] {

@@ -11,7 +11,7 @@ struct MemoryTests {
     return try #require(line.split(separator: " ").compactMap { Int($0) }.first) * 1024
   }
 
-  /// Kept pictures and latents would be 16 KiB an image: 5 MiB.
+  /// Kept pictures would be 12 KiB an image, 3.8 MiB, and kept latents 4 KiB, 1.3 MiB.
   @Test(arguments: [[], ["--save-latents", "l.safetensors"]])
   func picturesAreLetGoAsTheyAreFinished(more: [String]) throws {
     let scratch = try Scratch()
@@ -30,7 +30,7 @@ struct MemoryTests {
       return try self.resident(running.process)
     }
     let growth = try -resident(at: "020") + resident(at: "340")
-    #expect(growth < 2 << 20, "\(growth) bytes")
+    #expect(growth < 3 << 18, "\(growth) bytes")
     #expect(try running.finish().status == 0)
     guard !more.isEmpty else { return }
     let latents = try SafetensorsFile(url: scratch.url("l.safetensors")).load(

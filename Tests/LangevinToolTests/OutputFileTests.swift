@@ -37,10 +37,11 @@ struct OutputFileTests {
     try OutputFile.check(scratch.url("pipe.png"))
     let reader = Process()
     reader.executableURL = URL(fileURLWithPath: "/bin/sh")
-    reader.arguments = ["-c", "cat pipe.png > got.png"]
+    reader.arguments = ["-c", "exec cat pipe.png > got.png"]
     reader.currentDirectoryURL = scratch.folder
     try reader.run()
-    defer { reader.terminate() }
+    // A thread of the tests may have its signals blocked, which is inherited.
+    defer { kill(reader.processIdentifier, SIGKILL) }
     let outcome = try generate(["--output", "pipe.png"])
     #expect(outcome.status == 0, "\(outcome.errors)")
     // Where it is gone, its reader waits for ever.
