@@ -33,7 +33,7 @@ func guidedStep(_ folder: URL, on device: Device) throws -> () throws -> Void {
   let config = try UNet2DConditionConfig(checkpoint.unet.configuration)
   let unet = try UNet2DConditionModel(config, Weights(checkpoint.unet.weights, on: device))
   let noise = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
-  let step = try Sampler.ddim.schedule(noise, steps: 30).steps[0]
+  let step = try SamplerChoice.ddim.schedule(noise, steps: 30).steps[0]
 
   let context = try device.normal([2, 77, config.crossAttentionChannels[0]])
   let latent = try device.normal([1, config.sampleSize, config.sampleSize, config.inChannels], seed: 2)
@@ -44,6 +44,6 @@ func guidedStep(_ folder: URL, on device: Device) throws -> () throws -> Void {
   let denoiser = NetworkDenoiser(noise.prediction, { try guided($0, $1) })
   return {
     var source = NoiseSource(.philox, seeds: [1], on: device)
-    _ = try ddim(denoiser, from: latent, along: Schedule(steps: [step]), noise: &source)
+    _ = try DDIMSampler().sample(denoiser, from: latent, along: Schedule(steps: [step]), noise: &source)
   }
 }

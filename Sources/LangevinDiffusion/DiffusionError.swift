@@ -37,7 +37,7 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
       "scheduler_config.json: \(field) is not supported by the sampler \(sampler)"
     case .flowModel(let sampler):
       "the model is a flow, which the sampler \(sampler) cannot follow; there are "
-        + Sampler.allCases.filter(\.followsFlows).map(\.rawValue).joined(separator: ", ")
+        + SamplerChoice.allCases.filter(\.followsFlows).map(\.rawValue).joined(separator: ", ")
     case .unsupportedLevels(let choice, let sampler, let reason):
       "\(choice): not with the sampler \(sampler): \(reason)"
     case .noLearnedVariance:

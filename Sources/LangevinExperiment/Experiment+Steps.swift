@@ -114,8 +114,8 @@ extension Experiment {
     let steps = 100
     let times = [1, 0.5, 0.2, 0.05]
     var states = [try vectors(normal())]
-    _ = try sample(.euler, steps: steps, denoiser, along: flow(steps: steps)) { _, _, x in
-      states.append(try vectors(x))
+    _ = try sample(.euler, steps: steps, denoiser, along: flow(steps: steps)) { state in
+      states.append(try vectors(state.latent))
     }
 
     // An even number: no arrow begins at the mean, from which it could not point there.

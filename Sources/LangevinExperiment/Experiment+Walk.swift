@@ -89,8 +89,9 @@ extension Experiment {
     let first = try vectors(normal())
     var clouds = [1000: first]
     var paths = marked(first).map { [$0] }
-    _ = try sample(.ddpm, steps: chainSteps, denoiser) { step, count, x in
-      let time = 1000 * (count - step) / count
+    _ = try sample(.ddpm, steps: chainSteps, denoiser) { state in
+      let time = 1000 * (state.count - state.step) / state.count
+      let x = state.latent
       if times.contains(time) { clouds[time] = try self.vectors(x) }
       if time % 4 == 0 {
         for (index, point) in self.marked(try self.vectors(x)).enumerated() { paths[index].append(point) }
@@ -110,7 +111,7 @@ extension Experiment {
 
   /// DDPM without its noise term, beside its samples with it.
   private func collapse(beside full: [Vector]) throws -> ExperimentSection {
-    var silent = try Sampler.ddpm.schedule(schedule, steps: chainSteps)
+    var silent = try SamplerChoice.ddpm.schedule(schedule, steps: chainSteps)
     silent.steps = silent.steps.map { step in
       // DDPM's step is DDIM's to as much less noise as it then adds: arXiv:2010.02502, eq. 12. Arriving there and
       // adding none is DDPM's update without its last term; the next step is still told the full level.
@@ -121,7 +122,7 @@ extension Experiment {
     }
     var noise = noise()
     let start = try silent.initial(noise: noise.normal(shape, for: .initial))
-    let mean = try vectors(ddim(denoiser, from: start, along: silent, noise: &noise))
+    let mean = try vectors(DDIMSampler().sample(denoiser, from: start, along: silent, noise: &noise))
 
     let data = spiral.points
     let (center, spread) = (Distances.mean(data), Distances.spread(data))

@@ -100,7 +100,7 @@ public struct Experiment {
   /// Noise to samples in `steps` steps of a sampler, along `schedule` where no other is given; `run` tells apart the
   /// noise of several.
   func sample(
-    _ sampler: Sampler, steps: Int, _ denoiser: some Denoiser, along other: NoiseSchedule? = nil,
+    _ sampler: SamplerChoice, steps: Int, _ denoiser: some Denoiser, along other: NoiseSchedule? = nil,
     run: Int = 0,
     progress: LangevinDiffusion.Progress? = nil
   ) throws -> Tensor {
@@ -108,8 +108,8 @@ public struct Experiment {
     var noise = noise(run == 0 ? 0 : UInt64(100 + run))
     let levels = try sampler.schedule(config, steps: steps)
     let start = try levels.initial(noise: noise.normal(shape, for: .initial))
-    return try sampler.sample(
-      denoiser, from: start, along: levels, config: config, noise: &noise, progress: progress)
+    return try sampler.make(config).sample(
+      denoiser, from: start, along: levels, noise: &noise, progress: progress)
   }
 
   /// Straight lines from noise to data, `x = (1 - s) x0 + s noise`, in even steps of s: arXiv:2209.03003.

@@ -146,13 +146,13 @@ enum ShapeHarvest {
     config.clipSample = false
     config.skipPRKSteps = true
     config.prediction = prediction
-    for sampler in Sampler.allCases {
+    for sampler in SamplerChoice.allCases {
       var noise = NoiseSource(.philox, seeds: [0], on: device)
       let schedule = try sampler.schedule(config, steps: 3)
       let start = try schedule.initial(noise: noise.normal([1, latent, latent, 4], for: .initial))
-      _ = try sampler.sample(
-        denoiser, from: start, along: schedule, config: config, eta: 0.5, noise: &noise
-      ) { _, _, x in _ = try x.nonFiniteCount() }
+      _ = try sampler.make(config, eta: 0.5).sample(
+        denoiser, from: start, along: schedule, noise: &noise
+      ) { _ = try $0.latent.nonFiniteCount() }
     }
   }
 

@@ -24,16 +24,16 @@ enum PredictionOption: String, CaseIterable, ExpressibleByArgument {
 
 /// A sampler by one of its names, with the spacing that the name may end in.
 struct SamplerOption {
-  let sampler: Sampler
+  let sampler: SamplerChoice
   let spacing: NoiseSchedule.SigmaSpacing?
 
   /// Throws a line with what there is.
   init(_ text: String) throws {
-    guard let named = Sampler.named(text) else {
-      let names = Sampler.allCases.map(\.rawValue)
+    guard let named = SamplerChoice.named(text) else {
+      let names = SamplerChoice.allCases.map(\.rawValue)
       // What other tools call them may be nearer.
-      let others = names + Sampler.allCases.map(\.title)
-      let meant = Suggestion.nearest(to: text, among: others).flatMap { Sampler(named: $0)?.rawValue }
+      let others = names + SamplerChoice.allCases.map(\.title)
+      let meant = Suggestion.nearest(to: text, among: others).flatMap { SamplerChoice(named: $0)?.rawValue }
       let hint = meant.map { "did you mean '\($0)'? " } ?? ""
       throw ValidationError("\(hint)There are: \(names.joined(separator: ", "))")
     }

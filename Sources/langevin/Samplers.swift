@@ -31,7 +31,7 @@ private struct SamplerListing: Encodable {
     let flowMatching: Bool
     let spacings: [String]
 
-    init(_ sampler: Sampler) {
+    init(_ sampler: SamplerChoice) {
       name = sampler.rawValue
       purpose = sampler.purpose
       stochastic = sampler.isStochastic
@@ -42,7 +42,7 @@ private struct SamplerListing: Encodable {
     }
   }
 
-  let samplers = Sampler.allCases.map(Row.init)
+  let samplers = SamplerChoice.allCases.map(Row.init)
 
   var lines: [String] {
     samplers.flatMap { row in

@@ -18,7 +18,7 @@ import Testing
 
   /// The largest error against the exact probability flow.
   static func error(
-    _ steps: Int, _ path: Schedule.Path, halfway: Bool, _ solve: (Tensor, Schedule) throws -> Tensor
+    _ steps: Int, _ path: Schedule.Path, halfway: Bool, _ sampler: any Sampler
   ) throws -> Double {
     var schedule = Schedule(levels: levels(steps, path), path: path)
     if halfway {
@@ -26,52 +26,30 @@ import Testing
       for index in 0..<steps { schedule.steps[index].middle = middles[2 * index + 1] }
     }
     let start: [Float] = [-2, -0.5, 0.1, 1, 2.5]
-    let result = try solve(Tensor(start, [1, 5], on: cpu), schedule).floats()
+    var noise = NoiseSource(.philox, seeds: [0], on: cpu)
+    let result = try sampler.sample(
+      gaussian, from: Tensor(start, [1, 5], on: cpu), along: schedule, noise: &noise
+    ).floats()
     let (from, to) = (schedule.steps[0].from, schedule.steps[steps - 1].to)
     return zip(start, result).map { abs(Double($1) - gaussian.flow($0, from: from, to: to)) }.max()
       ?? .infinity
   }
 
   @Test func deterministicSamplersConvergeAtTheirOrder() throws {
-    let solvers: [(String, Double, (Tensor, Schedule) throws -> Tensor)] = [
-      (
-        "euler", 1,
-        { x, schedule in
-          var noise = NoiseSource(.philox, seeds: [0], on: cpu)
-          return try euler(Self.gaussian, from: x, along: schedule, noise: &noise)
-        }
-      ),
-      (
-        "ddim", 1,
-        { x, schedule in
-          var noise = NoiseSource(.philox, seeds: [0], on: cpu)
-          return try ddim(Self.gaussian, from: x, along: schedule, noise: &noise)
-        }
-      ),
-      ("dpmpp-2m", 2, { x, schedule in try dpmpp2M(Self.gaussian, from: x, along: schedule) }),
-      ("heun", 2, { x, schedule in try heun(Self.gaussian, from: x, along: schedule) }),
+    let solvers: [(String, Double, any Sampler)] = [
+      ("euler", 1, EulerSampler()), ("ddim", 1, DDIMSampler()), ("dpmpp-2m", 2, DPMpp2MSampler()),
+      ("heun", 2, HeunSampler()),
       // Of these two the beginning's order is less than that of the steps, and its error small: between the two.
-      ("lms", 3, { x, schedule in try lms(Self.gaussian, from: x, along: schedule) }),
+      ("lms", 3, LMSSampler()),
       // arXiv:2202.09778, section 3.4: of second order, whatever its slopes'.
-      ("plms", 2, { x, schedule in try pndm(Self.gaussian, from: x, along: schedule) }),
-      ("prk", 2, { x, schedule in try pndm(Self.gaussian, from: x, along: schedule) }),
-      ("unipc 1", 2, { x, schedule in try uniPC(Self.gaussian, from: x, along: schedule, order: 1) }),
-      (
-        "unipc 2", 3,
-        { x, schedule in
-          try uniPC(Self.gaussian, from: x, along: schedule, order: 2, lowerOrderFinal: false)
-        }
-      ),
-      (
-        "unipc 3", 3,
-        { x, schedule in
-          try uniPC(Self.gaussian, from: x, along: schedule, order: 3, lowerOrderFinal: false)
-        }
-      ),
+      ("plms", 2, PNDMSampler()), ("prk", 2, PNDMSampler()),
+      ("unipc 1", 2, UniPCSampler(order: 1)),
+      ("unipc 2", 3, UniPCSampler(order: 2, lowerOrderFinal: false)),
+      ("unipc 3", 3, UniPCSampler(order: 3, lowerOrderFinal: false)),
     ]
-    for (name, order, solve) in solvers {
+    for (name, order, sampler) in solvers {
       for path in [Schedule.Path.variancePreserving, .flow] {
-        let errors = try [20, 40, 80].map { try Self.error($0, path, halfway: name == "prk", solve) }
+        let errors = try [20, 40, 80].map { try Self.error($0, path, halfway: name == "prk", sampler) }
         if ProcessInfo.processInfo.environment["SHOW_ERRORS"] != nil { print(name, path, errors) }
         // Float32 ends what a high order gains.
         for (coarse, fine) in zip(errors, errors.dropFirst()) where fine > 1e-5 {
@@ -89,14 +67,15 @@ import Testing
     (config.betaStart, config.betaEnd, config.betaSchedule) = (0.00085, 0.012, .scaledLinear)
     config.clipSample = false
     for (sampler, eta) in [
-      (Sampler.ddpm, 0.0), (.ddim, 1), (.ddim, 0.5), (.eulerAncestral, 0), (.dpmpp2MSDE, 0), (.dpmppSDE, 0),
+      (SamplerChoice.ddpm, 0.0), (.ddim, 1), (.ddim, 0.5), (.eulerAncestral, 0), (.dpmpp2MSDE, 0),
+      (.dpmppSDE, 0),
       (.unCLIP, 0),
     ] {
       let schedule = try sampler.schedule(config, steps: 200)
       var noise = NoiseSource(.philox, seeds: [5], on: cpu)
       let start = try schedule.initial(noise: noise.normal([1, 16384], for: .initial))
-      let values = try sampler.sample(
-        Self.gaussian, from: start, along: schedule, config: config, eta: eta, noise: &noise
+      let values = try sampler.make(config, eta: eta).sample(
+        Self.gaussian, from: start, along: schedule, noise: &noise
       ).floats().map { Double($0) }
       let mean = values.reduce(0, +) / 16384
       let deviation = (values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / 16384).squareRoot()
@@ -110,11 +89,11 @@ import Testing
   @Test func lcmHasTheVarianceOfItsJumps() throws {
     var config = NoiseSchedule()
     config.sampler = .lcm
-    let schedule = try Sampler.lcm.schedule(config, steps: 5)
+    let schedule = try SamplerChoice.lcm.schedule(config, steps: 5)
     var noise = NoiseSource(.philox, seeds: [5], on: cpu)
     let start = try schedule.initial(noise: noise.normal([1, 16384], for: .initial))
-    let values = try Sampler.lcm.sample(
-      Self.gaussian, from: start, along: schedule, config: config, noise: &noise
+    let values = try SamplerChoice.lcm.make(config).sample(
+      Self.gaussian, from: start, along: schedule, noise: &noise
     ).floats().map { Double($0) }
     var (expectedMean, variance) = (0.0, 1.0)
     for step in schedule.steps {
@@ -134,13 +113,14 @@ import Testing
 
   @Test func deterministicSamplersDrawNothing() throws {
     let config = NoiseSchedule().forStableDiffusion()
-    for sampler in Sampler.allCases where !sampler.isStochastic {
+    for sampler in SamplerChoice.allCases where !sampler.isStochastic {
       let schedule = try sampler.schedule(config, steps: 9)
       let start = try Tensor([0.3, -1, 2], [1, 3], on: cpu)
       var first = NoiseSource(.torch, seeds: [1], on: cpu)
       var second = NoiseSource(.torch, seeds: [2], on: cpu)
-      let a = try sampler.sample(Self.gaussian, from: start, along: schedule, config: config, noise: &first)
-      let b = try sampler.sample(Self.gaussian, from: start, along: schedule, config: config, noise: &second)
+      let made = try sampler.make(config)
+      let a = try made.sample(Self.gaussian, from: start, along: schedule, noise: &first)
+      let b = try made.sample(Self.gaussian, from: start, along: schedule, noise: &second)
       #expect(try a.floats() == b.floats(), "\(sampler)")
       var untouched = NoiseSource(.torch, seeds: [1], on: cpu)
       #expect(
@@ -154,7 +134,7 @@ import Testing
     let x = try Tensor([0.5] as [Float], [1, 1], on: cpu)
     for eta in [-0.1, 1.1, .nan] {
       #expect(throws: DiffusionError.self) {
-        _ = try ddim(Self.gaussian, from: x, along: schedule, eta: eta, noise: &noise)
+        _ = try DDIMSampler(eta: eta).sample(Self.gaussian, from: x, along: schedule, noise: &noise)
       }
     }
   }
@@ -207,31 +187,60 @@ import Testing
   @Test func progressReportsAndCancels() throws {
     struct Stop: Error {}
     let config = NoiseSchedule().forStableDiffusion()
-    for sampler in Sampler.allCases {
+    for sampler in SamplerChoice.allCases {
       let schedule = try sampler.schedule(config, steps: 6)
       var noise = NoiseSource(.philox, seeds: [1], on: cpu)
       let start = try Tensor([0.3, -1, 2], [1, 3], on: cpu)
       var seen: [Int] = []
       var last: [Float] = []
-      let result = try sampler.sample(
-        Self.gaussian, from: start, along: schedule, config: config, noise: &noise
-      ) { step, count, latent in
-        #expect(count == 6)
-        seen.append(step)
-        last = try latent.floats()
+      let made = try sampler.make(config)
+      let result = try made.sample(Self.gaussian, from: start, along: schedule, noise: &noise) { state in
+        #expect(state.count == 6 && state.guess?.shape == [1, 3])
+        seen.append(state.step)
+        last = try state.latent.floats()
       }
       #expect(seen == Array(1...6))
       #expect(try result.floats() == last)
       seen = []
       #expect(throws: Stop.self) {
-        _ = try sampler.sample(
-          Self.gaussian, from: start, along: schedule, config: config, noise: &noise
-        ) { step, _, _ in
-          seen.append(step)
-          if step == 3 { throw Stop() }
+        _ = try made.sample(Self.gaussian, from: start, along: schedule, noise: &noise) { state in
+          seen.append(state.step)
+          if state.step == 3 { throw Stop() }
         }
       }
       #expect(seen == [1, 2, 3])
     }
+  }
+
+  @Test func theStepsAreAnAsynchronousSequence() async throws {
+    let schedule = Schedule(levels: Self.levels(6))
+    let start = try Tensor([0.3, -1, 2], [1, 3], on: cpu)
+    var noise = NoiseSource(.philox, seeds: [1], on: cpu)
+    let sampler = DPMpp2MSDESampler()
+    let expected = try sampler.sample(Self.gaussian, from: start, along: schedule, noise: &noise).floats()
+    func run() -> Sampling {
+      Sampling(
+        sampler, Self.gaussian, from: start, along: schedule,
+        noise: NoiseSource(.philox, seeds: [1], on: cpu))
+    }
+    var seen: [Int] = []
+    var last: Tensor?
+    for try await state in run() { (seen, last) = (seen + [state.step], state.latent) }
+    #expect(try seen == Array(1...6) && last?.floats() == expected)
+    // A run that somebody gives up is over.
+    seen = []
+    for try await state in run() {
+      seen.append(state.step)
+      if state.step == 2 { break }
+    }
+    #expect(seen == [1, 2])
+    let shape: Shape = [1, 3]
+    let cancelled = Task {
+      withUnsafeCurrentTask { $0?.cancel() }
+      var noise = NoiseSource(.philox, seeds: [1], on: cpu)
+      let x = try noise.normal(shape, for: .initial)
+      return try EulerSampler().sample(GaussianDenoiser(), from: x, along: schedule, noise: &noise)
+    }
+    await #expect(throws: CancellationError.self) { _ = try await cancelled.value }
   }
 }

@@ -64,13 +64,13 @@ import Testing
   @Test func everySamplerHasATrajectory() throws {
     let files = ["trajectories.json", "solvers.json", "flows.json", "unclip.json", "choices.json"]
     let rows = try files.flatMap { try fixture($0, as: Trajectories.self).rows }
-    #expect(Set(rows.map(\.sampler)) == Set(Sampler.allCases.map(\.rawValue)))
+    #expect(Set(rows.map(\.sampler)) == Set(SamplerChoice.allCases.map(\.rawValue)))
   }
 
   /// The relative error of one row's latent.
   private func deviation(of row: Case, _ golden: Trajectories) throws -> Float {
     let shape: Shape = [golden.shape[0], golden.shape[2], golden.shape[3], golden.shape[1]]
-    let sampler = try #require(Sampler(rawValue: row.sampler))
+    let sampler = try #require(SamplerChoice(rawValue: row.sampler))
     var config = try NoiseSchedule(json: Data(row.config.utf8))
     config.levels = row.levels
     var schedule = try sampler.schedule(config, steps: row.steps)
@@ -95,9 +95,8 @@ import Testing
     }
     let isLearned = row.learned == true
     let network: Network = { x, t in try isLearned ? learnedNetwork(x, t) : goldenNetwork(x, t) }
-    let final = try sampler.sample(
-      NetworkDenoiser(config.prediction, network), from: start, along: schedule, config: config,
-      eta: row.eta, noise: &noise)
+    let final = try sampler.make(config, eta: row.eta).sample(
+      NetworkDenoiser(config.prediction, network), from: start, along: schedule, noise: &noise)
     return relativeError(try final.floats(), try channelsLast(row.final, golden.shape).floats())
   }
 

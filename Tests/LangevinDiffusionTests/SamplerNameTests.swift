@@ -4,8 +4,8 @@ import Testing
 
 struct SamplerNameTests {
   @Test func noNameMeansTwoSamplers() {
-    var owners: [String: Sampler] = [:]
-    for sampler in Sampler.allCases {
+    var owners: [String: SamplerChoice] = [:]
+    for sampler in SamplerChoice.allCases {
       for name in sampler.foldedNames {
         #expect(owners[name] == nil, "\(name): \(sampler) and \(owners[name]?.rawValue ?? "")")
         owners[name] = sampler
@@ -14,43 +14,44 @@ struct SamplerNameTests {
     // With a spacing's name behind, too.
     for (name, sampler) in owners {
       for spacing in NoiseSchedule.SigmaSpacing.allCases {
-        guard let found = Sampler.named(name + spacing.rawValue) else { continue }
+        guard let found = SamplerChoice.named(name + spacing.rawValue) else { continue }
         #expect(found == (sampler, spacing) || found == (.dpmpp2MKarras, nil) && sampler == .dpmpp2M)
       }
     }
   }
 
   @Test func everyNameIsUnderstood() {
-    for sampler in Sampler.allCases {
+    for sampler in SamplerChoice.allCases {
       for name in [sampler.rawValue, sampler.title] + sampler.aliases + sampler.schedulerClasses {
         for spelling in [name, name.uppercased(), name.lowercased(), " \(name) "] {
-          #expect(Sampler(named: spelling) == sampler, "\(spelling)")
+          #expect(SamplerChoice(named: spelling) == sampler, "\(spelling)")
         }
       }
     }
   }
 
   @Test(arguments: [
-    ("euler_a", Sampler.eulerAncestral), ("k_euler_a", .eulerAncestral), ("euler_ancestral", .eulerAncestral),
+    ("euler_a", SamplerChoice.eulerAncestral), ("k_euler_a", .eulerAncestral),
+    ("euler_ancestral", .eulerAncestral),
     ("dpm++2m", .dpmpp2M), ("DPM++ 2M", .dpmpp2M), ("dpm++ 2m karras", .dpmpp2MKarras),
     ("DPM++ 2M Karras", .dpmpp2MKarras), ("dpmpp_2m_k", .dpmpp2MKarras), ("dpmpp_2m", .dpmpp2M),
     ("dpmpp_2m_sde", .dpmpp2MSDE), ("DPM++ SDE", .dpmppSDE), ("uni_pc", .uniPC), ("plms", .pndm),
     ("PLMS", .pndm), ("EulerAncestralDiscreteScheduler", .eulerAncestral),
     ("DPMSolverMultistepScheduler", .dpmpp2M), ("FlowMatchEulerDiscreteScheduler", .euler),
   ])
-  func namesOfOtherToolsAreUnderstood(name: String, sampler: Sampler) {
-    #expect(Sampler.named(name)?.sampler == sampler)
-    #expect(Sampler.named(name)?.spacing == nil)
+  func namesOfOtherToolsAreUnderstood(name: String, sampler: SamplerChoice) {
+    #expect(SamplerChoice.named(name)?.sampler == sampler)
+    #expect(SamplerChoice.named(name)?.spacing == nil)
   }
 
   @Test func aSpacingBehindANameIsTheSpacing() {
-    #expect(Sampler.named("Euler Karras") ?? (.ddpm, nil) == (.euler, .karras))
-    #expect(Sampler.named("heun_k") ?? (.ddpm, nil) == (.heun, .karras))
-    #expect(Sampler.named("DPM++ 2M SDE Exponential") ?? (.ddpm, nil) == (.dpmpp2MSDE, .exponential))
+    #expect(SamplerChoice.named("Euler Karras") ?? (.ddpm, nil) == (.euler, .karras))
+    #expect(SamplerChoice.named("heun_k") ?? (.ddpm, nil) == (.heun, .karras))
+    #expect(SamplerChoice.named("DPM++ 2M SDE Exponential") ?? (.ddpm, nil) == (.dpmpp2MSDE, .exponential))
   }
 
   @Test(arguments: [
     "", " ", "k", "karras", "euler b", "ddim karras", "dpm++ 2s a", "DEISMultistepScheduler", "++",
   ])
-  func whatIsNoNameIsNil(name: String) { #expect(Sampler.named(name) == nil) }
+  func whatIsNoNameIsNil(name: String) { #expect(SamplerChoice.named(name) == nil) }
 }

@@ -41,7 +41,7 @@ import Testing
       #"{"trained_betas": [0.1, 0.2]}"#, #"{"beta_end": 1.5}"#,
       #"{"num_train_timesteps": 2, "trained_betas": [0.1, -0.2]}"#,
     ] {
-      for sampler in Sampler.allCases {
+      for sampler in SamplerChoice.allCases {
         #expect(throws: DiffusionError.self) { _ = try sampler.schedule(Self.parse(json), steps: 1) }
       }
     }
@@ -82,7 +82,7 @@ import Testing
        "beta_end": 0.02, "steps_offset": 0, "lambda_min_clipped": -Infinity, "timestep_scaling": 10, "thresholding": true}
       """#)
     #expect(config.thresholdingRatio == 1 && config.clipSampleRange == 1e-3)
-    #expect(try Sampler.ddim.schedule(config, steps: 5).steps.count == 5)
+    #expect(try SamplerChoice.ddim.schedule(config, steps: 5).steps.count == 5)
     #expect(try Self.parse(#"{"dynamic_thresholding_ratio": 0}"#).thresholdingRatio == 0)
   }
 
@@ -90,15 +90,15 @@ import Testing
   @Test func aSamplerChecksWhatItIsHanded() {
     var config = NoiseSchedule()
     (config.thresholding, config.thresholdingRatio) = (true, 3)
-    #expect(throws: DiffusionError.self) { try Sampler.ddim.schedule(config, steps: 5) }
+    #expect(throws: DiffusionError.self) { try SamplerChoice.ddim.schedule(config, steps: 5) }
   }
 
-  static let strangersToFlows = Set(Sampler.allCases.filter { !$0.followsFlows })
-  static let multistep: Set<Sampler> = [.dpmpp2M, .dpmpp2MSDE, .uniPC]
+  static let strangersToFlows = Set(SamplerChoice.allCases.filter { !$0.followsFlows })
+  static let multistep: Set<SamplerChoice> = [.dpmpp2M, .dpmpp2MSDE, .uniPC]
 
   /// What a sampler's class in diffusers reads and nothing here implements is an error; the rest is not.
   @Test func unsupportedSettingsAreRefusedWhereTheyAreRead() throws {
-    let expected: [(String, Set<Sampler>)] = [
+    let expected: [(String, Set<SamplerChoice>)] = [
       (#"{"variance_type": "learned"}"#, [.ddpm, .unCLIP]),
       (#"{"interpolation_type": "log_linear"}"#, [.euler]), (#"{"timestep_type": "continuous"}"#, [.euler]),
       (#"{"use_lu_lambdas": true}"#, [.dpmpp2M, .dpmpp2MKarras, .dpmpp2MSDE]),
@@ -112,16 +112,19 @@ import Testing
         #"{"use_flow_sigmas": true, "final_sigmas_type": "sigma_min"}"#,
         Self.strangersToFlows.union(Self.multistep)
       ),
-      (#"{"prediction_type": "flow_prediction"}"#, Set(Sampler.allCases)),
+      (#"{"prediction_type": "flow_prediction"}"#, Set(SamplerChoice.allCases)),
       (
         #"{"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true}"#,
-        Set(Sampler.allCases)
+        Set(SamplerChoice.allCases)
       ),
-      (#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 0.1}"#, Set(Sampler.allCases)),
+      (
+        #"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 0.1}"#,
+        Set(SamplerChoice.allCases)
+      ),
     ]
     for (json, refusing) in expected {
       let config = try Self.parse(json)
-      for sampler in Sampler.allCases {
+      for sampler in SamplerChoice.allCases {
         if refusing.contains(sampler) {
           #expect(throws: DiffusionError.self) { _ = try sampler.schedule(config, steps: 5) }
         } else {
@@ -133,7 +136,7 @@ import Testing
 
   @Test func impossibleStepCountsThrow() throws {
     let config = NoiseSchedule().forStableDiffusion()
-    for sampler in Sampler.allCases {
+    for sampler in SamplerChoice.allCases {
       for steps in [0, -3] {
         #expect(throws: DiffusionError.self) { _ = try sampler.schedule(config, steps: steps) }
       }
@@ -142,16 +145,16 @@ import Testing
       }
     }
     // 1000 leading steps from an offset of 1 would begin at timestep 1000, which does not exist.
-    #expect(throws: DiffusionError.self) { _ = try Sampler.ddim.schedule(config, steps: 1000) }
+    #expect(throws: DiffusionError.self) { _ = try SamplerChoice.ddim.schedule(config, steps: 1000) }
     // 1001 points on 1000 timesteps: two are the same.
-    #expect(throws: DiffusionError.self) { _ = try Sampler.dpmpp2M.schedule(config, steps: 1000) }
+    #expect(throws: DiffusionError.self) { _ = try SamplerChoice.dpmpp2M.schedule(config, steps: 1000) }
   }
 
   @Test func everyStepCountGivesAFallingSchedule() throws {
     var config = NoiseSchedule().forStableDiffusion()
     for spacing in NoiseSchedule.Spacing.allCases {
       config.timestepSpacing = spacing
-      for sampler in Sampler.allCases {
+      for sampler in SamplerChoice.allCases {
         // LCM's model was distilled from 50 steps, unCLIP's stride needs two and PNDM's beginning four.
         let counts =
           switch sampler {
@@ -171,7 +174,7 @@ import Testing
   }
 
   @Test func strengthTakesTheLastSteps() throws {
-    let schedule = try Sampler.ddim.schedule(NoiseSchedule().forStableDiffusion(), steps: 30)
+    let schedule = try SamplerChoice.ddim.schedule(NoiseSchedule().forStableDiffusion(), steps: 30)
     for (strength, kept) in [(1.0, 30), (0.7, 21), (0.99, 29), (0.5, 15), (0.034, 1)] {
       let part = try schedule.starting(at: strength)
       #expect(part.steps == Array(schedule.steps.suffix(kept)))
@@ -199,7 +202,7 @@ import Testing
 
   /// The file's own class says how it is sampled, and has its own defaults.
   @Test func classesHaveSamplersAndDefaults() throws {
-    let expected: [(String, Sampler?)] = [
+    let expected: [(String, SamplerChoice?)] = [
       ("PNDMScheduler", .pndm), ("UnCLIPScheduler", .unCLIP), ("UniPCMultistepScheduler", .uniPC),
       ("LCMScheduler", .lcm), ("FlowMatchHeunDiscreteScheduler", .heun), ("DEISMultistepScheduler", nil),
     ]
@@ -229,7 +232,7 @@ import Testing
       var config = NoiseSchedule()
       config.skipPRKSteps = true
       (config.path, config.prediction) = (path, path == .flow ? .flow : .epsilon)
-      for sampler in Sampler.allCases where path != .flow || sampler.followsFlows {
+      for sampler in SamplerChoice.allCases where path != .flow || sampler.followsFlows {
         for levels in spacings + layouts + given {
           config.levels = levels
           let name =
@@ -278,7 +281,7 @@ import Testing
       (.theseTimesteps([1000, 2]), 2), (.theseTimesteps([5, 5]), 2), (.theseTimesteps([5, -1]), 2),
       (.theseTimesteps([]), 0), (.theseTimesteps([9, 4]), 1),
     ]
-    for sampler in [Sampler.euler, .dpmpp2M, .uniPC, .ddpm] {
+    for sampler in [SamplerChoice.euler, .dpmpp2M, .uniPC, .ddpm] {
       for (levels, steps) in bad {
         config.levels = levels
         #expect(throws: DiffusionError.self, "\(sampler) \(levels)") {
@@ -301,12 +304,11 @@ import Testing
   /// The noise agrees with the network's word between beta tilde and beta, per element.
   @Test func learnedVarianceIsAskedFor() throws {
     let x = try Tensor([0.5, -1] as [Float], [1, 2], on: cpu)
-    let schedule = try Sampler.ddpm.schedule(NoiseSchedule(), steps: 3)
+    let schedule = try SamplerChoice.ddpm.schedule(NoiseSchedule(), steps: 3)
     var noise = NoiseSource(.philox, seeds: [1], on: cpu)
     #expect(throws: DiffusionError.noLearnedVariance) {
-      _ = try ddpm(
-        NetworkDenoiser(.epsilon) { x, _ in x }, from: x, along: schedule, variance: .learnedRange,
-        noise: &noise)
+      _ = try DDPMSampler(variance: .learnedRange).sample(
+        NetworkDenoiser(.epsilon) { x, _ in x }, from: x, along: schedule, noise: &noise)
     }
   }
 
@@ -336,10 +338,10 @@ import Testing
   }
 
   @Test func everySamplerDescribesItself() {
-    for sampler in Sampler.allCases {
+    for sampler in SamplerChoice.allCases {
       #expect(!sampler.purpose.isEmpty && sampler.order > 0 && sampler.callsPerStep > 0)
       #expect(Set(sampler.spacings).count == sampler.spacings.count)
     }
-    #expect(Set(Sampler.allCases.map(\.purpose)).count == Sampler.allCases.count)
+    #expect(Set(SamplerChoice.allCases.map(\.purpose)).count == SamplerChoice.allCases.count)
   }
 }

@@ -13,7 +13,7 @@ import Testing
     let seed: UInt64
   }
 
-  private static let samplers: [Sampler] = [.ddpm, .ddim, .euler, .eulerAncestral, .dpmpp2M]
+  private static let samplers: [SamplerChoice] = [.ddpm, .ddim, .euler, .eulerAncestral, .dpmpp2M]
   private let folder = Fixture.root.appending(path: "pipelines")
 
   @Test(arguments: Setting.all, ["text", "image"])

@@ -25,7 +25,9 @@ struct ShippedModelTests {
   }
 
   /// The model's first timestep has no signal at all. A sampler draws the apple from there, or says that it cannot.
-  @Test(arguments: Sampler.allCases) func everySamplerDrawsFromNoiseAlone(_ sampler: Sampler) throws {
+  @Test(arguments: SamplerChoice.allCases) func everySamplerDrawsFromNoiseAlone(_ sampler: SamplerChoice)
+    throws
+  {
     func picture() throws -> Picture {
       try draw("red apple") { ($0.sampler, $0.steps) = (sampler, 12) }
     }

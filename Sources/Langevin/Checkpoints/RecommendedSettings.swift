@@ -10,10 +10,10 @@ public struct RecommendedSettings: Sendable, Hashable {
   /// How many sampling steps, 1...10000.
   public var steps: Int?
   /// By its name in the tool.
-  public var sampler: Sampler?
+  public var sampler: SamplerChoice?
 
   /// By default nothing is recommended.
-  public init(guidance: Double? = nil, steps: Int? = nil, sampler: Sampler? = nil) {
+  public init(guidance: Double? = nil, steps: Int? = nil, sampler: SamplerChoice? = nil) {
     self.guidance = guidance
     self.steps = steps
     self.sampler = sampler
@@ -44,8 +44,8 @@ public struct RecommendedSettings: Sendable, Hashable {
         }
         settings.steps = count
       case "sampler":
-        guard let sampler = value.string.flatMap(Sampler.init(rawValue:)) else {
-          let names = Sampler.allCases.map(\.rawValue).joined(separator: ", ")
+        guard let sampler = value.string.flatMap(SamplerChoice.init(rawValue:)) else {
+          let names = SamplerChoice.allCases.map(\.rawValue).joined(separator: ", ")
           throw fail("there is no sampler \(value.text); there are \(names)")
         }
         settings.sampler = sampler

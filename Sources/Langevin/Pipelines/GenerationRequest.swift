@@ -16,7 +16,7 @@ public struct GenerationRequest: Sendable {
   /// Sampling steps, 1...10000; with `images` only the last `strength` of them run.
   public var steps: Int?
   /// Which way from noise to the latent.
-  public var sampler: Sampler?
+  public var sampler: SamplerChoice?
   /// Where the sampler's steps are, instead of where the model's scheduler has them. Explicit ones are as many as
   /// `steps`.
   public var levels: NoiseSchedule.Levels?

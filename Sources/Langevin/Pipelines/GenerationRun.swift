@@ -16,8 +16,6 @@ public struct Trajectory {
   /// Samples from there, calling `progress` after each step.
   public var sample:
     (_ start: Tensor, _ noise: inout NoiseSource, _ progress: @escaping Progress) throws -> Tensor
-  /// What the denoiser guessed last; nil where that is not known.
-  public var guess: () -> Tensor?
   /// Repeats the denoiser's call of step k, from 0, on the latent before it.
   public var evaluate: (_ latent: Tensor, _ step: Int) throws -> Void
 
@@ -26,46 +24,25 @@ public struct Trajectory {
     _ name: String, stepCount: Int, stream: UInt32 = 0,
     start: @escaping (_ noise: inout NoiseSource) throws -> Tensor,
     sample: @escaping (Tensor, inout NoiseSource, @escaping Progress) throws -> Tensor,
-    evaluate: @escaping (_ latent: Tensor, _ step: Int) throws -> Void,
-    guess: @escaping () -> Tensor? = { nil }
+    evaluate: @escaping (_ latent: Tensor, _ step: Int) throws -> Void
   ) {
     (self.name, self.stepCount, self.stream) = (name, stepCount, stream)
-    (self.start, self.sample, self.evaluate, self.guess) = (start, sample, evaluate, guess)
+    (self.start, self.sample, self.evaluate) = (start, sample, evaluate)
   }
 
   /// A sampler along a schedule. Without a `start` it is noise of this shape, [1, spatial..., C], at the
   /// schedule's first level.
   public init(
-    _ name: String, _ sampler: Sampler, along schedule: Schedule, config: NoiseSchedule, eta: Double = 0,
-    stream: UInt32 = 0, shape: Shape, denoiser: some Denoiser,
-    start: ((_ noise: inout NoiseSource) throws -> Tensor)? = nil
+    _ name: String, _ sampler: any Sampler, along schedule: Schedule, stream: UInt32 = 0, shape: Shape,
+    denoiser: some Denoiser, start: ((_ noise: inout NoiseSource) throws -> Tensor)? = nil
   ) {
-    let remembering = Remembering(denoiser)
     self.init(
       name, stepCount: schedule.steps.count, stream: stream,
       start: start ?? { noise in try schedule.initial(noise: noise.normal(shape, for: .initial)) },
       sample: { x, noise, progress in
-        try sampler.sample(
-          remembering, from: x, along: schedule, config: config, eta: eta, noise: &noise, progress: progress)
+        try sampler.sample(denoiser, from: x, along: schedule, noise: &noise, progress: progress)
       },
-      evaluate: { latent, step in _ = try denoiser.denoised(latent, at: schedule.steps[step].from) },
-      guess: { remembering.last })
-  }
-}
-
-/// Keeps another denoiser's last guess.
-private final class Remembering<Base: Denoiser>: Denoiser {
-  private let base: Base
-  private(set) var last: Tensor?
-
-  init(_ base: Base) { self.base = base }
-
-  func denoised(_ x: Tensor, at level: NoiseLevel) throws -> Tensor { try guess(x, at: level).denoised }
-
-  func guess(_ x: Tensor, at level: NoiseLevel) throws -> Guess {
-    let guess = try base.guess(x, at: level)
-    last = guess.denoised
-    return guess
+      evaluate: { latent, step in _ = try denoiser.denoised(latent, at: schedule.steps[step].from) })
   }
 }
 
@@ -137,16 +114,17 @@ public final class GenerationRun {
     source.trajectory = trajectory.stream
     let start = try stage("start") { try trajectory.start(&source) }
     var before = start
-    return try trajectory.sample(start, &source) { step, count, latent in
-      if try stage("check", { try latent.nonFiniteCount() }) > 0 {
-        throw try self.locate(stage: "step \(step) of \(count)") {
+    return try trajectory.sample(start, &source) { state in
+      let step = state.step
+      if try stage("check", { try state.latent.nonFiniteCount() }) > 0 {
+        throw try self.locate(stage: "step \(step) of \(state.count)") {
           try trajectory.evaluate(before, step - 1)
         }
       }
-      before = latent
-      try self.report(.step(step, of: count, image: image))
+      before = state.latent
+      try self.report(.step(step, of: state.count, image: image))
       if let every = self.request.previewEvery, step % every == 0, let previewer,
-        let guess = trajectory.guess()
+        let guess = state.guess
       {
         let picture = try stage("preview") { try Clip(previewer(guess, image), framesPerSecond: nil).picture }
         try self.report(.preview(picture, step: step, image: image))

@@ -15,7 +15,7 @@ public struct LatentPlan {
   public let steps: Schedule
   /// [1, h, w, C] of one image.
   public let latentShape: Shape
-  private let sampler: Sampler
+  private let sampler: SamplerChoice
 
   /// `scale` is the autoencoder's pixels a latent, along each side. Throws `GenerationError`, `DiffusionError`.
   init(_ request: GenerationRequest, _ schedule: NoiseSchedule, scale: Int, channels: Int) throws {
@@ -84,7 +84,7 @@ public struct LatentPlan {
   func trajectory(
     _ image: Int, _ config: NoiseSchedule, _ posterior: DiagonalGaussian?, _ autoencoder: AutoencoderStage,
     _ network: @escaping Network
-  ) -> Trajectory {
+  ) throws -> Trajectory {
     let guidance = ClassifierFreeGuidance(
       scale: request.guidance ?? 1, rescale: request.guidanceRescale ?? 0, network)
     let guided = NetworkDenoiser(config.prediction) { x, timestep in try guidance(x, timestep) }
@@ -93,8 +93,7 @@ public struct LatentPlan {
       interval: request.guidanceInterval ?? 0 ... .infinity)
     let (request, steps, shape) = (request, steps, latentShape)
     return Trajectory(
-      "unet", sampler, along: steps, config: config, eta: request.eta, shape: shape,
-      denoiser: denoiser
+      "unet", try sampler.make(config, eta: request.eta), along: steps, shape: shape, denoiser: denoiser
     ) { noise in
       if let initial = request.initialLatents {
         return try steps.initial(noise: initial.tensor(on: noise.device).rows(image..<image + 1))

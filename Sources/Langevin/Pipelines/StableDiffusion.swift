@@ -91,7 +91,7 @@ public struct StableDiffusion: Pipeline {
     let dtype = precision
     return { image in
       let context = conditioning.contexts[plan.request.prompt(of: image)]
-      return plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
+      return try plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
         let timesteps = [Float](repeating: timestep, count: x.shape[0])
         // Without guidance in this step it is the prompt's row alone, the last.
         let own = try context.rows(context.shape[0] - x.shape[0]..<context.shape[0])

@@ -130,7 +130,7 @@ public struct StableDiffusionXL: Pipeline {
     let sizes = [height, width, 0, 0, height, width].map { Float($0) }
     return { image in
       let prompt = plan.request.prompt(of: image)
-      return plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
+      return try plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
         let count = x.shape[0]
         // Without guidance in this step it is the prompt's row alone, the last.
         func own(_ rows: Tensor) throws -> Tensor { try rows.rows(rows.shape[0] - count..<rows.shape[0]) }

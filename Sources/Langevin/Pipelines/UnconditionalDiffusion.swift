@@ -54,7 +54,7 @@ public struct UnconditionalDiffusion: Pipeline {
   /// The schedule and the shape of one request.
   public struct Plan {
     let request: GenerationRequest
-    let sampler: Sampler
+    let sampler: SamplerChoice
     let steps: Schedule
     /// [1, H, W, C].
     let shape: Shape
@@ -94,7 +94,7 @@ public struct UnconditionalDiffusion: Pipeline {
         try model(x.cast(to: dtype), timesteps: [timestep])
       }
       return Trajectory(
-        "unet", plan.sampler, along: plan.steps, config: schedule, eta: plan.request.eta, shape: plan.shape,
+        "unet", try plan.sampler.make(schedule, eta: plan.request.eta), along: plan.steps, shape: plan.shape,
         denoiser: denoiser
       ) { noise in
         if let initial = plan.request.initialLatents {

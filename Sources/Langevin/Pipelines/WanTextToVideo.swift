@@ -127,7 +127,7 @@ public struct WanTextToVideo: Pipeline {
   public struct Plan {
     let request: GenerationRequest
     let isGuided: Bool
-    let sampler: Sampler
+    let sampler: SamplerChoice
     let steps: Schedule
     /// [1, f, h, w, C] of one video.
     let latentShape: Shape
@@ -212,7 +212,7 @@ public struct WanTextToVideo: Pipeline {
           try velocity(x, timestep, Array(contexts.suffix(1)))
         }, interval: request.guidanceInterval ?? 0 ... .infinity)
       return Trajectory(
-        "transformer", plan.sampler, along: plan.steps, config: schedule, shape: plan.latentShape,
+        "transformer", try plan.sampler.make(schedule), along: plan.steps, shape: plan.latentShape,
         denoiser: denoiser
       ) { noise in
         guard let initial = request.initialLatents else {

@@ -3,39 +3,31 @@ import LangevinTensor
 /// Heun's method on the probability flow: arXiv:2206.00364, algorithm 1 without churn. Along a flow it is the same in the
 /// flow's own time. A step to no noise is Euler's. So is a step from noise alone (zero terminal SNR), where the mean
 /// of the slopes would multiply the second guess by hundreds.
-public func heun(
-  _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, progress: Progress? = nil
-) throws -> Tensor {
-  var x = x
-  for (index, step) in schedule.steps.enumerated() {
-    try stage("step \(index + 1)") {
-      let (from, to) = (step.from, step.to)
-      let start = x
-      let denoised = try stage("denoise") { try denoiser.denoised(start, at: from) }
-      let carry = to.sigma / from.sigma
-      let gain = to.alpha - carry * from.alpha
-      let euler = try stage("update") {
-        try Tensor.combination([(Float(carry), start), (Float(gain), denoised)])
-      }
-      let isFromNoiseAlone = schedule.path == .variancePreserving && from.alpha < 1e-3
-      if to.sigma > 0 && !isFromNoiseAlone {
-        let again = try stage("denoise") { try denoiser.denoised(euler, at: to) }
-        // The mean of the two slopes; each is (x - unit * denoised) / sigma.
-        let (first, second) = (schedule.path.unit(from), schedule.path.unit(to))
-        let half = second * (from.sigma / first - to.sigma / second) / 2
-        x = try stage("update") {
-          try Tensor.combination([
-            (Float(carry), start), (Float(half * (first / from.sigma - gain / to.sigma)), denoised),
-            (Float(half * second / to.sigma), again),
-          ])
-        }
-      } else {
-        x = euler
-      }
-      try progress?(index + 1, schedule.steps.count, x)
-    }
+public struct HeunSampler: Sampler {
+  /// How guesses are limited.
+  public var limit: Limit?
+
+  /// Heun's method.
+  public init(limit: Limit? = nil) { self.limit = limit }
+
+  /// Two calls of the denoiser.
+  public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
+    let (from, to, path) = (step.from, step.to, step.schedule.path)
+    let denoised = try step.denoised(x)
+    let euler = try step.euler(x, denoised, to: to)
+    let isFromNoiseAlone = path == .variancePreserving && from.alpha < 1e-3
+    guard to.sigma > 0 && !isFromNoiseAlone else { return euler }
+    let again = try step.denoised(euler, at: to)
+    // The mean of the two slopes; each is (x - unit * denoised) / sigma.
+    let carry = to.sigma / from.sigma
+    let gain = to.alpha - carry * from.alpha
+    let (first, second) = (path.unit(from), path.unit(to))
+    let half = second * (from.sigma / first - to.sigma / second) / 2
+    return try step.combination([
+      (carry, x), (half * (first / from.sigma - gain / to.sigma), denoised),
+      (half * second / to.sigma, again),
+    ])
   }
-  return x
 }
 
 /// The linear multistep method of up to fourth order on the probability flow: Adams-Bashforth over uneven steps;
@@ -43,36 +35,28 @@ public func heun(
 ///
 /// The order grows from 1 with the number of slopes known. (Diffusers', begun in the middle of a schedule, takes the
 /// weights of slopes that it does not have.)
-public func lms(
-  _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, progress: Progress? = nil
-) throws -> Tensor {
-  var x = x
+public struct LMSSampler: Sampler {
   /// Earlier slopes with their times, the newest first.
-  var slopes: [(time: Double, slope: Tensor)] = []
-  for (index, step) in schedule.steps.enumerated() {
-    try stage("step \(index + 1)") {
-      let (from, to) = (step.from, step.to)
-      let denoised = try stage("denoise") { try denoiser.denoised(x, at: from) }
-      let (unit, next) = (schedule.path.unit(from), schedule.path.unit(to))
-      x = try stage("update") {
-        let slope = try Tensor.combination([
-          (Float(1 / from.sigma), x), (Float(-unit / from.sigma), denoised),
-        ])
-        slopes = Array(([(from.sigma / unit, slope)] + slopes).prefix(4))
-        let weights = adamsBashforth(slopes.map(\.time), to: to.sigma / next)
-        // Euler's step, and how the older slopes differ from the newest.
-        let carry = to.sigma / from.sigma
-        let older = weights.dropFirst().reduce(0, +)
-        return try Tensor.combination(
-          [
-            (Float(carry), x), (Float(to.alpha - carry * from.alpha), denoised),
-            (Float(-next * older), slope),
-          ] + zip(weights, slopes).dropFirst().map { (Float(next * $0), $1.slope) })
-      }
-      try progress?(index + 1, schedule.steps.count, x)
-    }
+  private var slopes: [(time: Double, slope: Tensor)] = []
+
+  /// The linear multistep method.
+  public init() {}
+
+  /// One call of the denoiser.
+  public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
+    let (from, to) = (step.from, step.to)
+    let denoised = try step.denoised(x)
+    let (unit, next) = (step.schedule.path.unit(from), step.schedule.path.unit(to))
+    let slope = try step.combination([(1 / from.sigma, x), (-unit / from.sigma, denoised)])
+    slopes = Array(([(from.sigma / unit, slope)] + slopes).prefix(4))
+    let weights = adamsBashforth(slopes.map(\.time), to: to.sigma / next)
+    // Euler's step, and how the older slopes differ from the newest.
+    let carry = to.sigma / from.sigma
+    let older = weights.dropFirst().reduce(0, +)
+    return try step.combination(
+      [(carry, x), (to.alpha - carry * from.alpha, denoised), (-next * older, slope)]
+        + zip(weights, slopes).dropFirst().map { (next * $0, $1.slope) })
   }
-  return x
 }
 
 /// The integrals, from the first of `times` to `end`, of the polynomials that are 1 at one of the times and 0 at the

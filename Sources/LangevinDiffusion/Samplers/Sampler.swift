@@ -1,236 +1,99 @@
 import LangevinTensor
 
-/// The samplers by the names that the tool knows them by.
+/// A way from noise to a clean latent, one step at a time.
 ///
-/// A pipeline goes
-/// ```swift
-/// let config = try NoiseSchedule(json: file)
-/// let sampler = config.sampler ?? .ddim
-/// let schedule = try sampler.schedule(config, steps: 50)
-/// var noise = NoiseSource(.philox, seeds: seeds, on: device)
-/// let start = try schedule.initial(noise: noise.normal(shape, for: .initial))
-/// let denoiser = NetworkDenoiser(config.prediction) { x, timestep in … }
-/// let latent = try sampler.sample(denoiser, from: start, along: schedule, config: config, noise: &noise)
-/// ```
-/// For WAN 2.1 the file says UniPC with a flow's sigmas, so that `sampler` is `.uniPC`, `prediction` `.flow` and each
-/// timestep what the reference gives the network; `config.flowShift` is 3 at 480p and 5 at 720p.
-///
-/// For unCLIP the prior's, the decoder's and the super-resolution's file each say `.unCLIP`. The prior's latent is [N,
-/// 768]; it predicts the sample and is clipped at 5. The other two networks return [N, H, W, 2C], the noise and the
-/// variance's mix; `ClassifierFreeGuidance` guides the first and takes the second from the prompt's half.
-public enum Sampler: String, Sendable, CaseIterable {
-  case ddpm
-  case ddim
-  case euler
-  case eulerAncestral = "euler-a"
-  case heun
-  case lms
-  case dpmpp2M = "dpmpp-2m"
-  case dpmpp2MKarras = "dpmpp-2m-karras"
-  case dpmpp2MSDE = "dpmpp-2m-sde"
-  case dpmppSDE = "dpmpp-sde"
-  case uniPC = "unipc"
-  case pndm
-  case lcm
-  case unCLIP = "unclip"
+/// A sampler is a value. Its public properties are settings; its private ones are what it remembers of earlier steps. A
+/// run takes a copy, so that the sampler itself remembers nothing. The loop over steps, spans for the profiler, progress,
+/// limits and cancellation are `Sampling`'s; a sampler has the step alone.
+public protocol Sampler: Sendable {
+  /// How guesses are kept within the range that clean latents have; nil for no limit.
+  var limit: Limit? { get }
 
-  /// The levels that diffusers' scheduler of this kind, built from the same file, goes through in `steps` steps; of
-  /// a flow, those of FlowMatchEulerDiscreteScheduler and FlowMatchHeunDiscreteScheduler where the sampler is `euler`
-  /// or `heun`.
+  /// The latent at the end of a step; x is float32 [N, ..., C], at its beginning.
   ///
-  /// `config.levels`, where set, comes before what the file says of spacing. `use_karras_sigmas` of the file is
-  /// forced by `dpmpp-2m-karras`; `algorithm_type` is what a sampler's name says, not what the file says. Diffusers'
-  /// PNDM steps back by a fixed stride; here it steps to the next timestep, which is the same for leading spacing.
-  /// Throws `DiffusionError.unsupportedSetting`, `.unsupportedLevels`, `.flowModel`, `.configuration` or `.stepCount`.
-  public func schedule(_ config: NoiseSchedule, steps: Int) throws -> Schedule {
-    try config.checkRanges()
-    let config = resolved(config)
-    try check(config, steps)
-    let isFlow = config.path == .flow
-    var isGiven = false
-    if case .theseTimesteps = config.levels { isGiven = true }
-    switch self {
-    case .ddpm: return try config.chain(count: steps, fixedStride: false, toClean: true)
-    case .ddim:
-      return try config.chain(count: steps, fixedStride: !isGiven, toClean: config.setAlphaToOne ?? true)
-    case .pndm:
-      return try config.chain(
-        count: steps, fixedStride: false, toClean: config.setAlphaToOne ?? false,
-        halfway: !config.skipPRKSteps)
-    case .lcm: return try config.lcmChain(count: steps)
-    case .unCLIP: return try config.unCLIPChain(count: steps)
-    case .euler, .heun:
-      return try isFlow ? config.flowLevels(count: steps) : config.sigmaLevels(count: steps)
-    case .eulerAncestral, .lms: return try config.sigmaLevels(count: steps)
-    case .dpmppSDE: return try config.sigmaLevels(count: steps, halfway: true)
-    case .dpmpp2M, .dpmpp2MKarras, .dpmpp2MSDE:
-      return try isFlow
-        ? config.multistepFlowLevels(count: steps, .dpm) : config.multistepLevels(count: steps, .dpm)
-    case .uniPC:
-      return try isFlow
-        ? config.multistepFlowLevels(count: steps, .uniPC) : config.multistepLevels(count: steps, .uniPC)
-    }
-  }
+  /// Throws what the denoiser, the noise and the device throw.
+  mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor
+}
 
-  /// Runs the sampler: x float32 [N, ..., C], as `Schedule.initial` or `addingNoise` gives it, to a clean
-  /// latent of the same shape.
+extension Sampler {
+  /// By default guesses are taken as they are.
+  public var limit: Limit? { nil }
+
+  /// Runs all steps: x float32 [N, ..., C], as `Schedule.initial` or `addingNoise` gives it, to a clean latent of the
+  /// same shape. `progress` is called after each step; sampling stops with what it throws.
   ///
-  /// `eta` is DDIM's and has no effect on the others. `config` says what else the reference would do on the
-  /// way: clip or threshold, DDPM's variance, the order of a multistep solver.
+  /// Throws what the denoiser, the noise, the device and `progress` throw, and `CancellationError` in a task that was
+  /// cancelled.
   public func sample(
-    _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, config: NoiseSchedule,
-    eta: Double = 0,
-    noise: inout NoiseSource, progress: Progress? = nil
+    _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, noise: inout NoiseSource,
+    progress: Progress? = nil
   ) throws -> Tensor {
-    try config.checkRanges()
-    let limit = limit(config)
-    // DDIM limits the guess but not the noise that it takes for what remains.
-    let limited: any Denoiser = if let limit, self != .ddim { Limited(denoiser, limit) } else { denoiser }
-    switch self {
-    case .ddpm, .unCLIP:
-      return try LangevinDiffusion.ddpm(
-        limited, from: x, along: schedule, variance: config.variance, noise: &noise, progress: progress)
-    case .ddim:
-      return try LangevinDiffusion.ddim(
-        limited, from: x, along: schedule, eta: eta, limit: limit, noise: &noise, progress: progress)
-    case .euler:
-      return try LangevinDiffusion.euler(
-        limited, from: x, along: schedule, noise: &noise, progress: progress)
-    case .eulerAncestral:
-      return try LangevinDiffusion.eulerAncestral(
-        limited, from: x, along: schedule, noise: &noise, progress: progress)
-    case .heun: return try LangevinDiffusion.heun(limited, from: x, along: schedule, progress: progress)
-    case .lms: return try LangevinDiffusion.lms(limited, from: x, along: schedule, progress: progress)
-    case .dpmpp2M, .dpmpp2MKarras:
-      return try LangevinDiffusion.dpmpp2M(
-        limited, from: x, along: schedule, firstOrderLast: firstOrderLast(config, schedule),
-        progress: progress)
-    case .dpmpp2MSDE:
-      return try LangevinDiffusion.dpmpp2MSDE(
-        limited, from: x, along: schedule, firstOrderLast: firstOrderLast(config, schedule), noise: &noise,
-        progress: progress)
-    case .dpmppSDE:
-      return try LangevinDiffusion.dpmppSDE(
-        limited, from: x, along: schedule, noise: &noise, progress: progress)
-    case .uniPC:
-      return try LangevinDiffusion.uniPC(
-        limited, from: x, along: schedule, order: config.solverOrder, solver: config.solverType,
-        predictX0: config.predictX0, lowerOrderFinal: config.lowerOrderFinal,
-        uncorrected: config.disableCorrector, progress: progress)
-    case .pndm: return try LangevinDiffusion.pndm(limited, from: x, along: schedule, progress: progress)
-    case .lcm:
-      return try LangevinDiffusion.lcm(
-        limited, from: x, along: schedule, timestepScaling: config.timestepScaling, noise: &noise,
-        progress: progress)
+    var sampling = Sampling(self, denoiser, from: x, along: schedule, noise: noise)
+    defer { noise = sampling.noise }
+    while try sampling.next(progress) != nil {}
+    return sampling.latent
+  }
+}
+
+/// What a sampler sees of one step.
+public struct SamplerStep {
+  /// All levels of the run.
+  public let schedule: Schedule
+  /// The step's number in the run, from 0.
+  public internal(set) var index = 0
+  /// How guesses are limited, unless they are asked for without.
+  public let limit: Limit?
+  let denoiser: any Denoiser
+  var source: NoiseSource
+  /// What the denoiser guessed last, before any limit.
+  private(set) var lastGuess: Tensor?
+
+  init(_ denoiser: any Denoiser, limit: Limit?, along schedule: Schedule, noise: NoiseSource) {
+    (self.denoiser, self.limit, self.schedule, source) = (denoiser, limit, schedule, noise)
+  }
+
+  /// Where the step begins.
+  public var from: NoiseLevel { schedule.steps[index].from }
+  /// Where it ends.
+  public var to: NoiseLevel { schedule.steps[index].to }
+  /// Between the two, where the schedule has such a level.
+  public var middle: NoiseLevel? { schedule.steps[index].middle }
+  /// The step's number in the full schedule, from 0; it differs from `index` where the run begins later.
+  public var number: Int { schedule.skipped + index }
+  /// Whether the run ends with this step.
+  public var isLast: Bool { index == schedule.steps.count - 1 }
+
+  /// E[x0 | x], at the step's beginning or another level, within the limit. Calls the network.
+  public mutating func denoised(_ x: Tensor, at level: NoiseLevel? = nil) throws -> Tensor {
+    try guess(x, at: level).denoised
+  }
+
+  /// What the denoiser makes of x, at the step's beginning or another level. Calls the network.
+  public mutating func guess(_ x: Tensor, at level: NoiseLevel? = nil, limited: Bool = true) throws -> Guess {
+    let level = level ?? from
+    return try stage("denoise") {
+      var guess = try denoiser.guess(x, at: level)
+      lastGuess = guess.denoised
+      if limited, let limit { guess.denoised = try limit(guess.denoised) }
+      return guess
     }
   }
 
-  /// The file's settings with the user's choice of levels in their place, and with what a sampler's name says.
-  private func resolved(_ config: NoiseSchedule) -> NoiseSchedule {
-    var config = config
-    switch config.levels {
-    case .timesteps(let spacing): (config.timestepSpacing, config.sigmaSpacing) = (spacing, nil)
-    case .sigmas(let spacing): config.sigmaSpacing = spacing
-    case .theseSigmas, .theseTimesteps: config.sigmaSpacing = nil
-    case nil: if self == .eulerAncestral { config.sigmaSpacing = nil }
-    }
-    switch self {
-    case .heun, .lms, .eulerAncestral, .dpmppSDE: config.finalSigma = .zero
-    case .dpmpp2MKarras: config.sigmaSpacing = .karras
-    default: break
-    }
-    return config
+  /// Standard normal noise of x's shape; `halfway` has its own, which is drawn first.
+  public mutating func noise(like x: Tensor, halfway: Bool = false) throws -> Tensor {
+    let use: NoiseUse = halfway ? .middle(number) : .step(number)
+    return try stage("update") { try source.normal(x.shape, for: use) }
   }
 
-  private func firstOrderLast(_ config: NoiseSchedule, _ schedule: Schedule) -> Bool {
-    config.eulerAtFinal || config.lowerOrderFinal && schedule.fullCount < 15
+  /// The weighted sum of tensors, in one pass; weights are rounded to float32 here.
+  public func combination(_ terms: [(Double, Tensor)]) throws -> Tensor {
+    try stage("update") { try Tensor.combination(terms.map { (Float($0), $1) }) }
   }
 
-  /// What the reference's class does to a guess of pixels.
-  private func limit(_ config: NoiseSchedule) -> Limit? {
-    let clips: Bool
-    let thresholds: Bool
-    switch self {
-    case .ddpm, .ddim: (clips, thresholds) = (config.clipSample ?? true, config.thresholding)
-    case .unCLIP: (clips, thresholds) = (config.clipSample ?? true, false)
-    case .lcm: (clips, thresholds) = (config.clipSample ?? false, config.thresholding)
-    case .heun: (clips, thresholds) = (config.path != .flow && config.clipSample ?? false, false)
-    case .dpmpp2M, .dpmpp2MKarras, .dpmpp2MSDE: (clips, thresholds) = (false, config.thresholding)
-    case .uniPC: (clips, thresholds) = (false, config.thresholding && config.predictX0)
-    case .euler, .eulerAncestral, .lms, .dpmppSDE, .pndm: (clips, thresholds) = (false, false)
-    }
-    if thresholds {
-      return .dynamic(quantile: config.thresholdingRatio, maximum: config.sampleMaxValue)
-    }
-    return clips ? .clip(Float(config.clipSampleRange)) : nil
-  }
-
-  // MARK: What cannot be
-
-  private func check(_ config: NoiseSchedule, _ steps: Int) throws {
-    if let field = config.unsupported.intersection(settingsRead(config)).min() {
-      throw DiffusionError.unsupportedSetting(field: field, sampler: rawValue)
-    }
-    if config.path == .flow && !followsFlows { throw DiffusionError.flowModel(sampler: rawValue) }
-    if config.path != .flow && config.prediction == .flow {
-      throw DiffusionError.configuration(
-        field: "prediction_type", reason: "flow_prediction needs use_flow_sigmas")
-    }
-    switch self {
-    case .pndm:
-      // Its second stage would take the noise for the signal.
-      if config.rescaleBetasZeroSNR {
-        throw DiffusionError.unsupportedSetting(field: "rescale_betas_zero_snr", sampler: rawValue)
-      }
-      if !config.skipPRKSteps && steps < 4 {
-        throw DiffusionError.stepCount(
-          requested: steps, reason: "pndm needs at least 4 where skip_prk_steps is false")
-      }
-    case .uniPC:
-      guard (1...3).contains(config.solverOrder) else {
-        throw DiffusionError.configuration(field: "solver_order", reason: "it is not within 1 and 3")
-      }
-      if !config.predictX0 && (config.finalSigma == .zero || config.path == .flow) {
-        throw DiffusionError.configuration(
-          field: "predict_x0",
-          reason:
-            "false is not defined where no noise is left: it needs final_sigmas_type sigma_min and no flow")
-      }
-      if config.finalSigma == .minimum && config.sigmaSpacing != nil {
-        throw DiffusionError.configuration(
-          field: "final_sigmas_type", reason: "with sigmas spaced by rule the last step would go nowhere")
-      }
-    default: break
-    }
-    if let levels = config.levels { try check(levels, config, steps) }
-  }
-
-  private func check(_ levels: NoiseSchedule.Levels, _ config: NoiseSchedule, _ steps: Int) throws {
-    func refuse(_ reason: String) -> DiffusionError {
-      .unsupportedLevels(choice: levels.name, sampler: rawValue, reason: reason)
-    }
-    if let count = levels.count, count != steps {
-      throw DiffusionError.stepCount(requested: steps, reason: "\(levels.name) are \(count)")
-    }
-    if case .timesteps = levels, config.path == .flow { throw refuse("a flow's sigmas are shifted instead") }
-    guard takes(levels) else {
-      throw refuse(spacings.isEmpty ? "it has its own" : "it takes \(spacings.joined(separator: ", "))")
-    }
-  }
-
-  /// Which of the settings that nothing here implements the reference's class would read.
-  private func settingsRead(_ config: NoiseSchedule) -> Set<String> {
-    if config.path == .flow {
-      return [
-        "use_dynamic_shifting", "shift_terminal", "invert_sigmas", "stochastic_sampling", "solver_p",
-      ]
-    }
-    switch self {
-    case .ddpm, .unCLIP: return ["variance_type"]
-    case .euler: return ["interpolation_type", "timestep_type"]
-    case .dpmpp2M, .dpmpp2MKarras, .dpmpp2MSDE: return ["use_lu_lambdas"]
-    case .uniPC: return ["solver_p"]
-    case .ddim, .eulerAncestral, .heun, .lms, .dpmppSDE, .pndm, .lcm: return []
-    }
+  /// x at `level`, from where it was at the step's beginning, along the straight line through the denoised latent:
+  /// Euler's step, and DDIM's.
+  public func euler(_ x: Tensor, _ denoised: Tensor, to level: NoiseLevel) throws -> Tensor {
+    let carry = level.sigma / from.sigma
+    return try combination([(carry, x), (level.alpha - carry * from.alpha, denoised)])
   }
 }

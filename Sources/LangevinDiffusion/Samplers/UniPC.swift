@@ -4,48 +4,56 @@ import LangevinTensor
 /// UniPC: a multistep predictor, and a corrector that takes the next call of the denoiser into account at no cost.
 /// arXiv:2302.04867, algorithms 1 and 2; diffusers' UniPCMultistepScheduler.
 ///
-/// `order` is the predictor's, 1 to 3; the corrector's is one more. `predictX0` integrates the denoised latent, else the
-/// noise. With `lowerOrderFinal` the order falls to 1 at the end; a step to no noise is of first order in any case.
-/// Steps in `uncorrected`, numbered from 0 in the full schedule, keep what was predicted. It never asks for a level
-/// between the schedule's, so it runs along a flow as it does along betas (WAN 2.1).
-public func uniPC(
-  _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, order: Int = 2,
-  solver: NoiseSchedule.UniPCSolver = .bh2, predictX0: Bool = true, lowerOrderFinal: Bool = true,
-  uncorrected: Set<Int> = [], progress: Progress? = nil
-) throws -> Tensor {
-  let update = UniPCUpdate(solver: solver, predictX0: predictX0)
-  var x = x
+/// A step to no noise is of first order in any case. It never asks for a level between the schedule's, so it runs along
+/// a flow as it does along betas (WAN 2.1).
+public struct UniPCSampler: Sampler {
+  /// The predictor's order, 1 to 3; the corrector's is one more.
+  public var order: Int
+  /// Which function B(h) it uses.
+  public var solver: NoiseSchedule.UniPCSolver
+  /// Integrates the denoised latent rather than the noise.
+  public var predictX0: Bool
+  /// Whether the order falls to 1 at the end.
+  public var lowerOrderFinal: Bool
+  /// Steps, numbered from 0 in the full schedule, that keep what was predicted.
+  public var uncorrected: Set<Int>
+  /// How guesses are limited.
+  public var limit: Limit?
   /// What was integrated, the newest last.
-  var past: [UniPCUpdate.Point] = []
+  private var past: [UniPCUpdate.Point] = []
   /// Where the last prediction began.
-  var start: (x: Tensor, level: NoiseLevel, order: Int)?
-  for (index, step) in schedule.steps.enumerated() {
-    try stage("step \(index + 1)") {
-      let (from, number) = (step.from, schedule.skipped + index)
-      let denoised = try stage("denoise") { try denoiser.denoised(x, at: from) }
-      x = try stage("update") {
-        let value =
-          predictX0
-          ? denoised
-          : try Tensor.combination([
-            (Float(1 / from.sigma), x), (Float(-from.alpha / from.sigma), denoised),
-          ])
-        var corrected = x
-        if let start, !uncorrected.contains(number - 1) {
-          corrected = try update(
-            start.x, from: start.level, to: from, past: past, order: start.order, arrived: value)
-        }
-        past = (past + [UniPCUpdate.Point(value: value, lambda: from.logSNR)]).suffix(order)
-        var now = min(order, past.count)
-        if lowerOrderFinal { now = min(now, schedule.steps.count - index) }
-        if step.to.sigma == 0 { now = 1 }
-        start = (corrected, from, now)
-        return try update(corrected, from: from, to: step.to, past: past, order: now, arrived: nil)
-      }
-      try progress?(index + 1, schedule.steps.count, x)
-    }
+  private var start: (x: Tensor, level: NoiseLevel, order: Int)?
+
+  /// UniPC with diffusers' defaults.
+  public init(
+    order: Int = 2, solver: NoiseSchedule.UniPCSolver = .bh2, predictX0: Bool = true,
+    lowerOrderFinal: Bool = true, uncorrected: Set<Int> = [], limit: Limit? = nil
+  ) {
+    (self.order, self.solver, self.predictX0) = (order, solver, predictX0)
+    (self.lowerOrderFinal, self.uncorrected, self.limit) = (lowerOrderFinal, uncorrected, limit)
   }
-  return x
+
+  /// One call of the denoiser.
+  public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
+    let (from, to) = (step.from, step.to)
+    let update = UniPCUpdate(solver: solver, predictX0: predictX0)
+    let denoised = try step.denoised(x)
+    let value =
+      predictX0
+      ? denoised : try step.combination([(1 / from.sigma, x), (-from.alpha / from.sigma, denoised)])
+    var corrected = x
+    if let start, !uncorrected.contains(step.number - 1) {
+      corrected = try step.combination(
+        update.terms(start.x, from: start.level, to: from, past: past, order: start.order, arrived: value))
+    }
+    past = (past + [UniPCUpdate.Point(value: value, lambda: from.logSNR)]).suffix(order)
+    var now = min(order, past.count)
+    if lowerOrderFinal { now = min(now, step.schedule.steps.count - step.index) }
+    if to.sigma == 0 { now = 1 }
+    start = (corrected, from, now)
+    return try step.combination(
+      update.terms(corrected, from: from, to: to, past: past, order: now, arrived: nil))
+  }
 }
 
 /// The step that predictor and corrector share: eq. 3 and 4 of the paper, in B(h).
@@ -60,9 +68,9 @@ private struct UniPCUpdate {
 
   /// x at `to` from x at `from`, given what is integrated at `from` (the last of `past`), at the order - 1 levels
   /// before it, and, to correct, at `to`.
-  func callAsFunction(
+  func terms(
     _ x: Tensor, from: NoiseLevel, to: NoiseLevel, past: [Point], order: Int, arrived: Tensor?
-  ) throws -> Tensor {
+  ) -> [(Double, Tensor)] {
     let newest = past[past.count - 1]
     let step = to.logSNR - newest.lambda
     let h = predictX0 ? -step : step
@@ -86,8 +94,7 @@ private struct UniPCUpdate {
       terms.append((factor, value))
       own -= factor
     }
-    terms.append((own, newest.value))
-    return try Tensor.combination(terms.map { (Float($0.0), $0.1) })
+    return terms + [(own, newest.value)]
   }
 
   /// The solution of eq. 6 (R rho = b); of one unknown the paper's simpler 1/2, which has the same order.

@@ -67,7 +67,7 @@ extension NoiseSchedule: Decodable {
   }
 
   /// Diffusers' classes that describe noise by the same fields, and what samples as they do.
-  static let classes: [String: Sampler?] = [
+  static let classes: [String: SamplerChoice?] = [
     "DDIMScheduler": .ddim, "DDPMScheduler": .ddpm, "PNDMScheduler": .pndm, "LMSDiscreteScheduler": .lms,
     "EulerDiscreteScheduler": .euler, "HeunDiscreteScheduler": .heun,
     "EulerAncestralDiscreteScheduler": .eulerAncestral, "DPMSolverMultistepScheduler": .dpmpp2M,

@@ -143,7 +143,7 @@ public struct NoiseSchedule: Sendable, Hashable {
   /// What the user chooses instead of the file.
   public var levels: Levels?
   /// The sampler that the file's own class is; nil where there is none here or the file names none.
-  public var sampler: Sampler?
+  public var sampler: SamplerChoice?
   /// Settings that are switched on in the file and that nothing here implements, by the file's names. A
   /// sampler whose class reads one of them throws.
   public var unsupported: Set<String> = []

@@ -184,7 +184,7 @@ extension TrainedExperiment {
   /// The trained chain with and without the noise that its steps add.
   func collapse(_ denoiser: PlainDenoiser) throws -> ExperimentSection {
     let full = try sample(.ddpm, steps: schedule.trainTimesteps, count: samples, denoiser.network)
-    var silent = try Sampler.ddpm.schedule(schedule, steps: schedule.trainTimesteps)
+    var silent = try SamplerChoice.ddpm.schedule(schedule, steps: schedule.trainTimesteps)
     // DDPM's step without its last term; see the experiment without training.
     silent.steps = silent.steps.map { step in
       var mean = step
@@ -195,7 +195,7 @@ extension TrainedExperiment {
     var noise = NoiseSource(.philox, seeds: seeds, on: device)
     let shape = Shape([samples] + Self.shape.dimensions)
     let start = try silent.initial(noise: noise.normal(shape, for: .initial))
-    let mean = try ddim(
+    let mean = try DDIMSampler().sample(
       NetworkDenoiser(.epsilon, denoiser.network), from: start, along: silent, noise: &noise)
     func diversity(_ x: Tensor) throws -> Double {
       let values = try x.floats()
@@ -246,7 +246,7 @@ extension TrainedExperiment {
     let counts = [5, 10, 20, 50, 200]
     var curves: [Series] = []
     var shown: [Tensor] = []
-    for sampler in [Sampler.ddim, .ddpm] {
+    for sampler in [SamplerChoice.ddim, .ddpm] {
       var series = Series(name: sampler == .ddim ? "DDIM" : "DDPM", x: counts.map(Double.init), y: [])
       for count in counts {
         let result = try sample(sampler, steps: count, count: samples, denoiser.network)

@@ -89,7 +89,7 @@ public struct TrainedExperiment: Sendable {
 
   /// Noise to `count` pictures by a network that guesses the noise.
   func sample(
-    _ sampler: Sampler, steps: Int, count: Int, run: UInt64 = 0, _ network: @escaping Network
+    _ sampler: SamplerChoice, steps: Int, count: Int, run: UInt64 = 0, _ network: @escaping Network
   ) throws -> Tensor {
     let along = try sampler.schedule(schedule, steps: steps)
     let seeds = (0..<UInt64(count)).map { seed &* 0x9E37_79B9 &+ (run << 32) &+ $0 }
@@ -98,7 +98,7 @@ public struct TrainedExperiment: Sendable {
     let start = try along.initial(noise: noise.normal(shape, for: .initial))
     // No picture is brighter than white.
     let denoiser = Limited(NetworkDenoiser(.epsilon, network), .clip(1))
-    return try sampler.sample(denoiser, from: start, along: along, config: schedule, noise: &noise)
+    return try sampler.make(schedule).sample(denoiser, from: start, along: along, noise: &noise)
   }
 
   /// Rows of a table of constants that stand for words.

@@ -193,12 +193,12 @@ private struct ModelParts {
       }
       let denoiser = NetworkDenoiser(schedule.prediction) { x, timestep in try guidance(x, timestep) }
       // One step from the middle of twenty.
-      var levels = try Sampler.ddim.schedule(schedule, steps: 20)
+      var levels = try SamplerChoice.ddim.schedule(schedule, steps: 20)
       levels.steps = [levels.steps[levels.steps.count / 2]]
       return {
         var noise = NoiseSource(.philox, seeds: [0], on: device)
-        let result = try Sampler.ddim.sample(
-          denoiser, from: x, along: levels, config: schedule, noise: &noise)
+        let result = try SamplerChoice.ddim.make(schedule).sample(
+          denoiser, from: x, along: levels, noise: &noise)
         return { try result.floats() }
       }
     }

@@ -70,7 +70,7 @@ struct PriorStage: Sendable {
   let component: Checkpoint.Component
   let config: PriorTransformerConfig
   let schedule: NoiseSchedule
-  let sampler: Sampler
+  let sampler: SamplerChoice
 
   init(_ checkpoint: Checkpoint) throws {
     component = try checkpoint.component("prior")
@@ -112,7 +112,7 @@ struct PriorStage: Sendable {
           embedding: text.embeddings, text: text.hidden, mask: mask)
       }
       let trajectory = Trajectory(
-        "prior", sampler, along: steps, config: schedule, eta: request.eta,
+        "prior", try sampler.make(schedule, eta: request.eta), along: steps,
         shape: [1, config.embeddingChannels],
         denoiser: NetworkDenoiser(schedule.prediction) { x, timestep in try guidance(x, timestep) })
       let sampled = try run.sample(trajectory, image: image)

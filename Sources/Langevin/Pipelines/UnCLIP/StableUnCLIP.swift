@@ -113,7 +113,7 @@ struct StableUnCLIPStage: Sendable {
         labels = try Tensor.concatenated([Tensor.fill(0, labels.shape, on: run.device), labels], axis: 0)
       }
       let vectors = try labels.cast(to: dtype)
-      var trajectory = plan.latent.trajectory(image, schedule, nil, autoencoder) { x, timestep in
+      var trajectory = try plan.latent.trajectory(image, schedule, nil, autoencoder) { x, timestep in
         // Without guidance in this step it is the prompt's row alone, the last.
         let rows = context.shape[0] - x.shape[0]..<context.shape[0]
         let input = UNetConditioning(

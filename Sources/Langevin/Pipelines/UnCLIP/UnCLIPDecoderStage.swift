@@ -103,7 +103,7 @@ struct UnCLIPDecoderStage: Sendable {
         return try model(x.cast(to: dtype), timesteps: timesteps, conditioning: conditionings[image])
       }
       return Trajectory(
-        "decoder", schedule.sampler ?? .ddpm, along: plan.decoder, config: schedule, stream: 1,
+        "decoder", try (schedule.sampler ?? .ddpm).make(schedule), along: plan.decoder, stream: 1,
         shape: [1, config.sampleSize, config.sampleSize, config.inChannels],
         denoiser: NetworkDenoiser(schedule.prediction) { x, timestep in try guidance(x, timestep) })
     }
@@ -155,9 +155,8 @@ struct UnCLIPDecoderStage: Sendable {
         return try (timestep == end ? last : first)(input, timesteps: [timestep]).cast(to: .float32)
       }
       let trajectory = Trajectory(
-        "super-resolution", schedule.sampler ?? .ddpm, along: plan.superResolution, config: schedule,
-        stream: 2,
-        shape: [1, size, size, channels], denoiser: denoiser)
+        "super-resolution", try (schedule.sampler ?? .ddpm).make(schedule), along: plan.superResolution,
+        stream: 2, shape: [1, size, size, channels], denoiser: denoiser)
       return try run.sample(trajectory, image: image)
     }
   }

@@ -103,7 +103,7 @@ private func readT5(_ input: [UInt8]) {
 /// What a sampler makes of an accepted file falls from noise to none, in numbers.
 private func readScheduler(_ input: [UInt8]) {
   guard let config = try? NoiseSchedule(json: Data(input)), config.trainTimesteps <= 10_000 else { return }
-  for sampler in Sampler.allCases {
+  for sampler in SamplerChoice.allCases {
     guard let schedule = try? sampler.schedule(config, steps: 5) else { continue }
     precondition(schedule.initialScale.isFinite && schedule.steps.count == 5)
     for step in schedule.steps {

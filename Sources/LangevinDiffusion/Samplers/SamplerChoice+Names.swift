@@ -1,5 +1,5 @@
 /// What a sampler is called here and elsewhere.
-extension Sampler {
+extension SamplerChoice {
   /// Its name in A1111's web UI, and so in the texts of pictures.
   public var title: String {
     switch self {
@@ -43,14 +43,15 @@ extension Sampler {
 
   /// The sampler of one of its names; nil where there is none.
   public init?(named text: String) {
-    guard let sampler = Sampler.byName[Sampler.folded(text)] else { return nil }
+    guard let sampler = SamplerChoice.byName[SamplerChoice.folded(text)] else { return nil }
     self = sampler
   }
 
   /// The sampler of a name, and the spacing that the name ends in where it is not the sampler's own: `Euler Karras`,
   /// `dpmpp_2m_sde_exponential`; `euler_k` is `Euler Karras` too. Nil where there is none.
-  public static func named(_ text: String) -> (sampler: Sampler, spacing: NoiseSchedule.SigmaSpacing?)? {
-    if let sampler = Sampler(named: text) { return (sampler, nil) }
+  public static func named(_ text: String) -> (sampler: SamplerChoice, spacing: NoiseSchedule.SigmaSpacing?)?
+  {
+    if let sampler = SamplerChoice(named: text) { return (sampler, nil) }
     let name = folded(text)
     let endings = NoiseSchedule.SigmaSpacing.allCases.map { ($0.rawValue, $0) } + [("k", .karras)]
     for (ending, spacing) in endings where name.hasSuffix(ending) {
@@ -68,7 +69,7 @@ extension Sampler {
 
   /// Each name once and folded; a test holds that no two samplers share one.
   var foldedNames: Set<String> {
-    Set(([rawValue, title] + aliases + schedulerClasses).map(Sampler.folded))
+    Set(([rawValue, title] + aliases + schedulerClasses).map(SamplerChoice.folded))
   }
 
   private static let byName = Dictionary(

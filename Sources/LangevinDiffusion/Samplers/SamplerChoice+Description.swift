@@ -1,5 +1,5 @@
 /// What a sampler is for: the rows of `langevin samplers`.
-extension Sampler {
+extension SamplerChoice {
   /// One line on when to choose it.
   public var purpose: String {
     switch self {
