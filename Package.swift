@@ -5,6 +5,14 @@ let package = Package(
   name: "langevin",
   products: [
     .library(name: "Langevin", targets: ["Langevin"]),
+    // In parts, for packages that need no more: a sampler of your own, a model, a backend.
+    .library(name: "LangevinTensor", targets: ["LangevinTensor"]),
+    .library(name: "LangevinCPU", targets: ["LangevinCPU"]),
+    .library(name: "LangevinOpenCL", targets: ["LangevinOpenCL"]),
+    .library(name: "LangevinNN", targets: ["LangevinNN"]),
+    .library(name: "LangevinModels", targets: ["LangevinModels"]),
+    .library(name: "LangevinDiffusion", targets: ["LangevinDiffusion", "LangevinTensor", "LangevinJSON"]),
+    .library(name: "LangevinTraining", targets: ["LangevinTraining"]),
     .executable(name: "langevin", targets: ["LangevinTool"]),
   ],
   dependencies: [
@@ -61,7 +69,7 @@ let package = Package(
 
     // Networks and the mathematics of noise.
     .target(name: "LangevinNN", dependencies: ["LangevinTensor"]),
-    .target(name: "LangevinDiffusion", dependencies: ["LangevinTensor"]),
+    .target(name: "LangevinDiffusion", dependencies: ["LangevinTensor", "LangevinJSON"]),
     // Configurations and headers, strictly.
     .target(name: "LangevinJSON"),
     .target(
@@ -107,7 +115,8 @@ let package = Package(
         "LangevinOpenCL", "LangevinCPU", "LangevinTensor", "LangevinValidation",
         .product(name: "Logging", package: "swift-log"),
       ]),
-    .testTarget(name: "LangevinDiffusionTests", dependencies: ["LangevinDiffusion", "LangevinCPU"]),
+    .testTarget(
+      name: "LangevinDiffusionTests", dependencies: ["LangevinDiffusion", "LangevinCPU", "LangevinJSON"]),
     .testTarget(
       name: "LangevinExperimentTests",
       dependencies: [

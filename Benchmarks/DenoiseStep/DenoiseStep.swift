@@ -32,8 +32,8 @@ func guidedStep(_ folder: URL, on device: Device) throws -> () throws -> Void {
   let checkpoint = try Checkpoint.open(folder)
   let config = try UNet2DConditionConfig(checkpoint.unet.configuration)
   let unet = try UNet2DConditionModel(config, Weights(checkpoint.unet.weights, on: device))
-  let noise = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
-  let step = try SamplerChoice.ddim.schedule(noise, steps: 30).steps[0]
+  let file = try SchedulerFile(json: checkpoint.scheduler).forStableDiffusion()
+  let step = try SamplerChoice.ddim.make(file).schedule(file.noise, steps: 30).steps[0]
 
   let context = try device.normal([2, 77, config.crossAttentionChannels[0]])
   let latent = try device.normal([1, config.sampleSize, config.sampleSize, config.inChannels], seed: 2)
@@ -41,7 +41,7 @@ func guidedStep(_ folder: URL, on device: Device) throws -> () throws -> Void {
     try unet(x, timesteps: [Float](repeating: timestep, count: x.shape[0]), context: context)
   }
   let guided = ClassifierFreeGuidance(scale: 7.5, network)
-  let denoiser = NetworkDenoiser(noise.prediction, { try guided($0, $1) })
+  let denoiser = NetworkDenoiser(file.noise.prediction, { try guided($0, $1) })
   return {
     var source = NoiseSource(.philox, seeds: [1], on: device)
     _ = try DDIMSampler().sample(denoiser, from: latent, along: Schedule(steps: [step]), noise: &source)

@@ -3,8 +3,8 @@ import LangevinTensor
 /// Guesses the clean latent within a noisy one: the one contract that samplers know.
 ///
 /// Conforming types need `denoised` only. Those that also know how much noise a step of the training's chain
-/// should add, per element, say so in `guess`; the one sampler that adds it asks for that, all others are content
-/// with `denoised`.
+/// should add, per element, say so in `guess`; the one sampler that adds it asks for that, all others are
+/// content with `denoised`.
 public protocol Denoiser {
   /// E[x0 | x]; `x` and the result are float32 [N, ..., C].
   func denoised(_ x: Tensor, at level: NoiseLevel) throws -> Tensor
@@ -23,8 +23,8 @@ extension Denoiser {
 public struct Guess: Sendable {
   /// E[x0 | x], float32 [N, ..., C].
   public var denoised: Tensor
-  /// Where the variance of a step of the chain lies between the posterior's (-1) and the chain's own (1), in its
-  /// logarithm: 2 v - 1 of arXiv:2102.09672, eq. 15. Float32 [N, ..., C]; nil where it was not learned.
+  /// Where the variance of a step of the chain lies between the posterior's (-1) and the chain's own (1), in
+  /// its logarithm: 2 v - 1 of arXiv:2102.09672, eq. 15. Float32 [N, ..., C]; nil where it was not learned.
   public var varianceMix: Tensor?
 
   /// By default nothing is known of the variance.
@@ -35,12 +35,12 @@ public struct Guess: Sendable {
 }
 
 /// A network as sampling sees it, with its conditioning inside: float32 x [N, ..., C] and a timestep to an
-/// output of x's shape in any floating-point dtype. A network that has learned its variance returns [N, ..., 2C],
-/// the mean's channels first.
+/// output of x's shape in any floating-point dtype. A network that has learned its variance returns [N, ...,
+/// 2C], the mean's channels first.
 public typealias Network = (_ x: Tensor, _ timestep: Float) throws -> Tensor
 
 /// What a network's output means.
-public enum Prediction: String, Sendable, CaseIterable, Decodable {
+public enum Prediction: String, Sendable, CaseIterable {
   /// The network predicts the noise; arXiv:2006.11239.
   case epsilon
   /// `alpha * noise - sigma * x0`; arXiv:2202.00512, appendix D.

@@ -14,6 +14,8 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
   case unsupportedLevels(choice: String, sampler: String, reason: String)
   /// The steps' variance is to come from the network, which gives none.
   case noLearnedVariance
+  /// Another sampler is registered under this name.
+  case samplerNameTaken(name: String, by: String)
   case stepCount(requested: Int, reason: String)
   /// `strength` is outside 0...1, or leaves no step to take.
   case strength(Double, steps: Int)
@@ -37,11 +39,13 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
       "scheduler_config.json: \(field) is not supported by the sampler \(sampler)"
     case .flowModel(let sampler):
       "the model is a flow, which the sampler \(sampler) cannot follow; there are "
-        + SamplerChoice.allCases.filter(\.followsFlows).map(\.rawValue).joined(separator: ", ")
+        + SamplerRegistry.all.filter(\.followsFlows).map(\.name).joined(separator: ", ")
     case .unsupportedLevels(let choice, let sampler, let reason):
       "\(choice): not with the sampler \(sampler): \(reason)"
     case .noLearnedVariance:
       "scheduler_config.json: variance_type is learned_range, but the network's output has no channels for it"
+    case .samplerNameTaken(let name, let other):
+      "a sampler cannot be called '\(name)', which means the sampler \(other) already"
     case .stepCount(let requested, let reason): "\(requested) steps: \(reason)"
     case .strength(let strength, let steps):
       "strength \(strength) leaves no step of \(steps) to take; it must be at least \(1 / Double(max(steps, 1))) "

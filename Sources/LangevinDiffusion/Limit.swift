@@ -5,8 +5,9 @@ import LangevinTensor
 public enum Limit: Sendable, Hashable {
   /// Clamps values to -c...c.
   case clip(Float)
-  /// Each image within -s...s, divided by s, where s is this quantile of its absolute values, at least 1 and at
-  /// most `maximum`: dynamic thresholding, arXiv:2205.11487, section 2.3, with torch.quantile's interpolation.
+  /// Each image within -s...s, divided by s, where s is this quantile of its absolute values, at least 1 and
+  /// at most `maximum`: dynamic thresholding, arXiv:2205.11487, section 2.3, with torch.quantile's
+  /// interpolation.
   ///
   /// The quantile is found on the host: the absolute values are copied there, and one number an image back.
   case dynamic(quantile: Double, maximum: Double)
@@ -27,6 +28,36 @@ public enum Limit: Sendable, Hashable {
       let shape = Shape([count] + [Int](repeating: 1, count: x.shape.rank - 1))
       let upper = try Tensor(limits, shape, on: x.device)
       return try x.minimum(upper).maximum(upper.map(.negate)) / upper
+    }
+  }
+
+  /// What a file says; `clips` is the class's default for `clip_sample`, nil where the class does not read
+  /// it, and
+  /// `thresholds` whether it reads `thresholding`, which comes first.
+  ///
+  /// Throws `DiffusionError.configuration`.
+  public init?(_ file: SchedulerFile, clips: Bool?, thresholds: Bool) throws {
+    let clip = Limit.clip(Float(try file.double("clip_sample_range") ?? 1))
+    let dynamic = Limit.dynamic(
+      quantile: try file.double("dynamic_thresholding_ratio") ?? 0.995,
+      maximum: try file.double("sample_max_value") ?? 1)
+    for limit in [clip, dynamic] { try limit.check() }
+    if try file.bool("thresholding") == true && thresholds {
+      self = dynamic
+    } else if let clips, try file.bool("clip_sample") ?? clips {
+      self = clip
+    } else {
+      return nil
+    }
+  }
+
+  /// Throws `DiffusionError.configuration` for numbers out of their range.
+  func check() throws {
+    switch self {
+    case .clip(let limit): try requirePositive("clip_sample_range", Double(limit))
+    case .dynamic(let quantile, let maximum):
+      try require((0...1).contains(quantile), "dynamic_thresholding_ratio", quantile, "within 0 and 1")
+      try require(maximum >= 1 && maximum <= 1e9, "sample_max_value", maximum, "within 1 and 1e9")
     }
   }
 

@@ -125,7 +125,7 @@ extension Experiment {
     -> [Vector]
   {
     let conditions = ClassifierFreeGuidance.isUsed(scale: scale) ? [negative, prompt] : [prompt]
-    let network = CaptionedNetwork(conditions: conditions, alphasCumprod: try schedule.alphasCumprod())
+    let network = CaptionedNetwork(conditions: conditions, alphasCumprod: try scheduler.noise.alphasCumprod())
     let guidance = ClassifierFreeGuidance(scale: scale, network.callAsFunction)
     return try vectors(sample(.ddim, steps: guidedSteps, NetworkDenoiser(.sample, guidance.callAsFunction)))
   }

@@ -6,19 +6,19 @@ extension Experiment {
   /// Distance to the data against the number of steps.
   func fewSteps() throws -> ExperimentSection {
     let counts = [1, 2, 5, 10, 20, 50, 100] + (chainSteps > 250 ? [250] : [])
-    var chain = schedule
+    var chain = try DDPMSampler(scheduler)
     chain.variance = .large
     let large = chain
     let runs: [(name: String, color: Color, sample: (_ steps: Int, _ run: Int) throws -> Tensor)] = [
       ("DDPM (posterior variance)", .blue, { try sample(.ddpm, steps: $0, denoiser, run: $1) }),
       (
         "DDPM (chain variance)", .purple,
-        { try sample(.ddpm, steps: $0, denoiser, along: large, run: $1) }
+        { try sample(SamplerChoice(large), steps: $0, denoiser, run: $1) }
       ),
       ("DDIM", .vermilion, { try sample(.ddim, steps: $0, denoiser, run: $1) }),
       (
         "flow matching, Euler", .green,
-        { try sample(.euler, steps: $0, denoiser, along: flow(steps: $0), run: $1) }
+        { try sample(.euler, steps: $0, denoiser, flow: true, run: $1) }
       ),
     ]
     var distances: [Series] = []
@@ -114,7 +114,7 @@ extension Experiment {
     let steps = 100
     let times = [1, 0.5, 0.2, 0.05]
     var states = [try vectors(normal())]
-    _ = try sample(.euler, steps: steps, denoiser, along: flow(steps: steps)) { state in
+    _ = try sample(.euler, steps: steps, denoiser, flow: true) { state in
       states.append(try vectors(state.latent))
     }
 

@@ -67,7 +67,7 @@ extension Experiment {
 
   /// The clouds at these times, and three points' paths.
   private func forwards(_ times: [Int]) throws -> ([[Vector]], [[Vector]]) {
-    let alphas = try schedule.alphasCumprod()
+    let alphas = try scheduler.noise.alphasCumprod()
     let start = (0..<samples).map { spiral.points[$0 % points] }
     var x = try Tensor(start.flatMap { [Float($0.x), Float($0.y)] }, shape, on: device)
     var fresh = noise(2)
@@ -111,7 +111,7 @@ extension Experiment {
 
   /// DDPM without its noise term, beside its samples with it.
   private func collapse(beside full: [Vector]) throws -> ExperimentSection {
-    var silent = try SamplerChoice.ddpm.schedule(schedule, steps: chainSteps)
+    var silent = try SamplerChoice.ddpm.make(scheduler).schedule(scheduler.noise, steps: chainSteps)
     silent.steps = silent.steps.map { step in
       // DDPM's step is DDIM's to as much less noise as it then adds: arXiv:2010.02502, eq. 12. Arriving there and
       // adding none is DDPM's update without its last term; the next step is still told the full level.

@@ -22,7 +22,7 @@ public struct Experiment {
   /// Called with the title of each part before it runs; throws to stop.
   public var progress: (String) throws -> Void = { _ in }
 
-  let schedule: NoiseSchedule
+  let scheduler: SchedulerFile
   let spiral: PointSet
   let denoiser: PosteriorMean
 
@@ -34,11 +34,9 @@ public struct Experiment {
     self.seed = seed
     (points, samples) = quick ? (128, 256) : (256, 768)
     (chainSteps, guidedSteps) = quick ? (250, 30) : (1000, 50)
-    var schedule = NoiseSchedule()
-    schedule.clipSample = false
     // However few the steps, they begin where there is nothing but noise: arXiv:2305.08891, section 3.3.
-    schedule.timestepSpacing = .trailing
-    self.schedule = schedule
+    scheduler = SchedulerFile(
+      NoiseSchedule(), ["clip_sample": .bool(false), "timestep_spacing": .string("trailing")])
     spiral = PointSet.spirals(1, count: points)
     denoiser = try PosteriorMean(spiral.points, on: device)
   }
@@ -97,26 +95,32 @@ public struct Experiment {
     return sum / Double(draws)
   }
 
-  /// Noise to samples in `steps` steps of a sampler, along `schedule` where no other is given; `run` tells apart the
-  /// noise of several.
+  /// Noise to samples in `steps` steps of a sampler, along a flow's straight lines if `flow`; `run` tells apart the noise
+  /// of several.
   func sample(
-    _ sampler: SamplerChoice, steps: Int, _ denoiser: some Denoiser, along other: NoiseSchedule? = nil,
-    run: Int = 0,
+    _ sampler: SamplerChoice, steps: Int, _ denoiser: some Denoiser, flow: Bool = false, run: Int = 0,
     progress: LangevinDiffusion.Progress? = nil
   ) throws -> Tensor {
-    let config = other ?? schedule
     var noise = noise(run == 0 ? 0 : UInt64(100 + run))
-    let levels = try sampler.schedule(config, steps: steps)
+    let made = try sampler.make(scheduler)
+    let levels =
+      flow
+      ? try made.schedule(Self.flow, steps: steps, choosing: Self.flowLevels(steps: steps))
+      : try made.schedule(scheduler.noise, steps: steps)
     let start = try levels.initial(noise: noise.normal(shape, for: .initial))
-    return try sampler.make(config).sample(
+    return try made.sample(
       denoiser, from: start, along: levels, noise: &noise, progress: progress)
   }
 
-  /// Straight lines from noise to data, `x = (1 - s) x0 + s noise`, in even steps of s: arXiv:2209.03003.
-  func flow(steps: Int) -> NoiseSchedule {
+  /// Straight lines from noise to data, `x = (1 - s) x0 + s noise`: arXiv:2209.03003.
+  static var flow: NoiseSchedule {
     var flow = NoiseSchedule()
     flow.path = .flow
-    flow.levels = .theseSigmas((0..<steps).map { 1 - Double($0) / Double(steps) })
     return flow
+  }
+
+  /// Even steps of s.
+  static func flowLevels(steps: Int) -> NoiseSchedule.Levels {
+    .theseSigmas((0..<steps).map { 1 - Double($0) / Double(steps) })
   }
 }

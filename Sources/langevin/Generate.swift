@@ -99,7 +99,7 @@ struct Generate: ParsableCommand {
     run.endCompiling()
     do {
       let settings = Output.settings(
-        steps: request.steps, sampler: request.sampler?.rawValue, guidance: request.guidance)
+        steps: request.steps, sampler: request.sampler?.name, guidance: request.guidance)
       var title = Optional(
         (["seed \(seed)"] + settings + [device.label, Checkpoint.name(of: url)] + record.additionTitles)
           .joined(separator: ", "))

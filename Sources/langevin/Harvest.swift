@@ -140,17 +140,17 @@ enum ShapeHarvest {
       return try unet(x.cast(to: dtype), timesteps: timesteps, context: context).cast(to: .float32)
     }
     let denoiser = NetworkDenoiser(prediction) { x, timestep in try guidance(x, timestep) }
-    var config = NoiseSchedule()
-    config.betaSchedule = .scaledLinear
-    (config.betaStart, config.betaEnd) = (0.00085, 0.012)
-    config.clipSample = false
-    config.skipPRKSteps = true
-    config.prediction = prediction
-    for sampler in SamplerChoice.allCases {
+    var schedule = NoiseSchedule()
+    schedule.betaSchedule = .scaledLinear
+    (schedule.betaStart, schedule.betaEnd) = (0.00085, 0.012)
+    schedule.prediction = prediction
+    let file = SchedulerFile(schedule, ["clip_sample": .bool(false), "skip_prk_steps": .bool(true)])
+    for choice in SamplerRegistry.all {
       var noise = NoiseSource(.philox, seeds: [0], on: device)
-      let schedule = try sampler.schedule(config, steps: 3)
+      let sampler = try choice.make(file, eta: 0.5)
+      let schedule = try sampler.schedule(file.noise, steps: 3)
       let start = try schedule.initial(noise: noise.normal([1, latent, latent, 4], for: .initial))
-      _ = try sampler.make(config, eta: 0.5).sample(
+      _ = try sampler.sample(
         denoiser, from: start, along: schedule, noise: &noise
       ) { _ = try $0.latent.nonFiniteCount() }
     }

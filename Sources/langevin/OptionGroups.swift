@@ -72,7 +72,7 @@ struct SamplingOptions: ParsableArguments {
   var steps: Int?
   @Option(
     help: """
-      \(SamplerChoice.allCases.map(\.rawValue).joined(separator: ", ")); `langevin samplers` says what each is for. \
+      \(SamplerRegistry.all.map(\.name).joined(separator: ", ")); `langevin samplers` says what each is for. \
       Other tools' names are understood too, such as 'DPM++ 2M Karras' and euler_a. (default: what the model's \
       langevin.json recommends, else ddim for Stable Diffusion 1 and 2, the model's scheduler for others)
       """,

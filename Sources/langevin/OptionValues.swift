@@ -29,11 +29,11 @@ struct SamplerOption {
 
   /// Throws a line with what there is.
   init(_ text: String) throws {
-    guard let named = SamplerChoice.named(text) else {
-      let names = SamplerChoice.allCases.map(\.rawValue)
+    guard let named = SamplerRegistry.named(text) else {
+      let names = SamplerRegistry.all.map(\.name)
       // What other tools call them may be nearer.
-      let others = names + SamplerChoice.allCases.map(\.title)
-      let meant = Suggestion.nearest(to: text, among: others).flatMap { SamplerChoice(named: $0)?.rawValue }
+      let others = names + SamplerRegistry.all.map(\.title)
+      let meant = Suggestion.nearest(to: text, among: others).flatMap { SamplerChoice(named: $0)?.name }
       let hint = meant.map { "did you mean '\($0)'? " } ?? ""
       throw ValidationError("\(hint)There are: \(names.joined(separator: ", "))")
     }

@@ -76,7 +76,7 @@ struct ProfileCommand: ParsableCommand {
     }
     let settings = Settings(
       model: Checkpoint.name(of: model), deviceName: device.label, prompt: request.prompt, seed: seed,
-      sampler: request.sampler?.rawValue, precision: record.precision, steps: request.steps,
+      sampler: request.sampler?.name, precision: record.precision, steps: request.steps,
       guidance: request.guidance, count: request.imageCount)
     var profile = Profile(recording, ceilings: ceilings, depth: depth, unrecordedStepSeconds: plain)
     if case .failure(let error) = result {

@@ -125,7 +125,7 @@ struct Report: Encodable {
       )
       (self.model, rng, precision) = (model.path, request.noise.rawValue, record.precision)
       (sampler, spacing, sigmas) = (
-        request.sampler?.rawValue, options.spacing?.name, options.sigmas?.values
+        request.sampler?.name, options.spacing?.name, options.sigmas?.values
       )
       (guidance, guidanceRescale) = (request.guidance, request.guidanceRescale)
       guidanceInterval = options.guidanceInterval?.values
@@ -147,7 +147,7 @@ struct Report: Encodable {
     let sampler: String?
 
     init(_ settings: RecommendedSettings) {
-      (guidance, steps, sampler) = (settings.guidance, settings.steps, settings.sampler?.rawValue)
+      (guidance, steps, sampler) = (settings.guidance, settings.steps, settings.sampler?.name)
     }
   }
 

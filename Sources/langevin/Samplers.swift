@@ -32,7 +32,7 @@ private struct SamplerListing: Encodable {
     let spacings: [String]
 
     init(_ sampler: SamplerChoice) {
-      name = sampler.rawValue
+      name = sampler.name
       purpose = sampler.purpose
       stochastic = sampler.isStochastic
       order = sampler.order
@@ -42,7 +42,7 @@ private struct SamplerListing: Encodable {
     }
   }
 
-  let samplers = SamplerChoice.allCases.map(Row.init)
+  let samplers = SamplerRegistry.all.map(Row.init)
 
   var lines: [String] {
     samplers.flatMap { row in

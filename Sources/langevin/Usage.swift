@@ -17,8 +17,8 @@ enum Usage {
     case let error as DiffusionError:
       switch error {
       case .flowModel, .unsupportedLevels, .stepCount, .strength, .eta: true
-      case .configuration, .unknownScheduler, .unsupportedSetting, .noLearnedVariance, .noSignal, .seedCount,
-        .guidanceBatch:
+      case .configuration, .unknownScheduler, .unsupportedSetting, .samplerNameTaken, .noLearnedVariance,
+        .noSignal, .seedCount, .guidanceBatch:
         false
       }
     case let error as VideoError:

@@ -52,7 +52,7 @@ private let tiny = fixtures.appendingPathComponent("tiny-sd")
       try edited.write(to: url, atomically: true, encoding: .utf8)
       let scheduler = try Checkpoint.open(model).scheduler
       guard word == "Infinity" else {
-        #expect(try NoiseSchedule(json: scheduler).lambdaMinClipped == -.infinity)
+        #expect(try DPMpp2MSampler(SchedulerFile(json: scheduler)).settings.lambdaMin == -.infinity)
         continue
       }
       // Read, and then out of its range.

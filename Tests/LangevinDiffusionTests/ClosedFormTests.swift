@@ -1,5 +1,6 @@
 import Foundation
 import LangevinDiffusion
+import LangevinJSON
 import LangevinTensor
 import Testing
 
@@ -65,34 +66,34 @@ import Testing
   @Test func stochasticSamplersReproduceTheDistribution() throws {
     var config = NoiseSchedule()
     (config.betaStart, config.betaEnd, config.betaSchedule) = (0.00085, 0.012, .scaledLinear)
-    config.clipSample = false
+    let file = SchedulerFile(config, ["clip_sample": .bool(false)])
     for (sampler, eta) in [
       (SamplerChoice.ddpm, 0.0), (.ddim, 1), (.ddim, 0.5), (.eulerAncestral, 0), (.dpmpp2MSDE, 0),
       (.dpmppSDE, 0),
       (.unCLIP, 0),
     ] {
-      let schedule = try sampler.schedule(config, steps: 200)
+      let made = try sampler.make(file, eta: eta)
+      let schedule = try made.schedule(file.noise, steps: 200)
       var noise = NoiseSource(.philox, seeds: [5], on: cpu)
       let start = try schedule.initial(noise: noise.normal([1, 16384], for: .initial))
-      let values = try sampler.make(config, eta: eta).sample(
+      let values = try made.sample(
         Self.gaussian, from: start, along: schedule, noise: &noise
       ).floats().map { Double($0) }
       let mean = values.reduce(0, +) / 16384
       let deviation = (values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / 16384).squareRoot()
       // Four standard errors, 0.022 and 0.015, and the bias of 200 steps.
-      #expect(abs(mean - Self.gaussian.mean) < 0.025, "\(sampler) \(eta): mean \(mean)")
-      #expect(abs(deviation - Self.gaussian.deviation) < 0.025, "\(sampler) \(eta): deviation \(deviation)")
+      #expect(abs(mean - Self.gaussian.mean) < 0.025, "\(sampler.name) \(eta): mean \(mean)")
+      #expect(
+        abs(deviation - Self.gaussian.deviation) < 0.025, "\(sampler.name) \(eta): deviation \(deviation)")
     }
   }
 
   /// Jumping to the denoised latent and adding noise to it keeps a Gaussian one, whose variance is known at each level.
   @Test func lcmHasTheVarianceOfItsJumps() throws {
-    var config = NoiseSchedule()
-    config.sampler = .lcm
-    let schedule = try SamplerChoice.lcm.schedule(config, steps: 5)
+    let schedule = try LCMSampler().schedule(NoiseSchedule(), steps: 5)
     var noise = NoiseSource(.philox, seeds: [5], on: cpu)
     let start = try schedule.initial(noise: noise.normal([1, 16384], for: .initial))
-    let values = try SamplerChoice.lcm.make(config).sample(
+    let values = try LCMSampler().sample(
       Self.gaussian, from: start, along: schedule, noise: &noise
     ).floats().map { Double($0) }
     var (expectedMean, variance) = (0.0, 1.0)
@@ -112,16 +113,16 @@ import Testing
   }
 
   @Test func deterministicSamplersDrawNothing() throws {
-    let config = NoiseSchedule().forStableDiffusion()
-    for sampler in SamplerChoice.allCases where !sampler.isStochastic {
-      let schedule = try sampler.schedule(config, steps: 9)
+    let file = SchedulerFile().forStableDiffusion()
+    for sampler in SamplerRegistry.all where !sampler.isStochastic {
+      let made = try sampler.make(file)
+      let schedule = try made.schedule(file.noise, steps: 9)
       let start = try Tensor([0.3, -1, 2], [1, 3], on: cpu)
       var first = NoiseSource(.torch, seeds: [1], on: cpu)
       var second = NoiseSource(.torch, seeds: [2], on: cpu)
-      let made = try sampler.make(config)
       let a = try made.sample(Self.gaussian, from: start, along: schedule, noise: &first)
       let b = try made.sample(Self.gaussian, from: start, along: schedule, noise: &second)
-      #expect(try a.floats() == b.floats(), "\(sampler)")
+      #expect(try a.floats() == b.floats(), "\(sampler.name)")
       var untouched = NoiseSource(.torch, seeds: [1], on: cpu)
       #expect(
         try first.normal([1, 4], for: .initial).floats() == untouched.normal([1, 4], for: .initial).floats())
@@ -186,14 +187,14 @@ import Testing
 
   @Test func progressReportsAndCancels() throws {
     struct Stop: Error {}
-    let config = NoiseSchedule().forStableDiffusion()
-    for sampler in SamplerChoice.allCases {
-      let schedule = try sampler.schedule(config, steps: 6)
+    let file = SchedulerFile().forStableDiffusion()
+    for sampler in SamplerRegistry.all {
+      let made = try sampler.make(file)
+      let schedule = try made.schedule(file.noise, steps: 6)
       var noise = NoiseSource(.philox, seeds: [1], on: cpu)
       let start = try Tensor([0.3, -1, 2], [1, 3], on: cpu)
       var seen: [Int] = []
       var last: [Float] = []
-      let made = try sampler.make(config)
       let result = try made.sample(Self.gaussian, from: start, along: schedule, noise: &noise) { state in
         #expect(state.count == 6 && state.guess?.shape == [1, 3])
         seen.append(state.step)

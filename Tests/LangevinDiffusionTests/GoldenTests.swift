@@ -20,7 +20,7 @@ import Testing
     var config: String
     var timesteps: [Float]
     var final: [Float]
-    /// The user's choice of levels, as `NoiseSchedule.levels`.
+    /// The user's choice of levels, as `NoiseSchedule.Levels`.
     var spacing: String?
     /// `timesteps` is what the network was told; these are what was asked for.
     var learned: Bool?
@@ -64,16 +64,15 @@ import Testing
   @Test func everySamplerHasATrajectory() throws {
     let files = ["trajectories.json", "solvers.json", "flows.json", "unclip.json", "choices.json"]
     let rows = try files.flatMap { try fixture($0, as: Trajectories.self).rows }
-    #expect(Set(rows.map(\.sampler)) == Set(SamplerChoice.allCases.map(\.rawValue)))
+    #expect(Set(rows.map(\.sampler)) == Set(SamplerRegistry.all.map(\.name)))
   }
 
   /// The relative error of one row's latent.
   private func deviation(of row: Case, _ golden: Trajectories) throws -> Float {
     let shape: Shape = [golden.shape[0], golden.shape[2], golden.shape[3], golden.shape[1]]
-    let sampler = try #require(SamplerChoice(rawValue: row.sampler))
-    var config = try NoiseSchedule(json: Data(row.config.utf8))
-    config.levels = row.levels
-    var schedule = try sampler.schedule(config, steps: row.steps)
+    let file = try SchedulerFile(json: Data(row.config.utf8))
+    let sampler = try #require(SamplerChoice(named: row.sampler)).make(file, eta: row.eta)
+    var schedule = try sampler.schedule(file.noise, steps: row.steps, choosing: row.levels)
     var noise = NoiseSource(.torch, seeds: golden.seeds, on: cpu)
     let start: Tensor
     if let strength = row.strength {
@@ -95,8 +94,8 @@ import Testing
     }
     let isLearned = row.learned == true
     let network: Network = { x, t in try isLearned ? learnedNetwork(x, t) : goldenNetwork(x, t) }
-    let final = try sampler.make(config, eta: row.eta).sample(
-      NetworkDenoiser(config.prediction, network), from: start, along: schedule, noise: &noise)
+    let final = try sampler.sample(
+      NetworkDenoiser(file.noise.prediction, network), from: start, along: schedule, noise: &noise)
     return relativeError(try final.floats(), try channelsLast(row.final, golden.shape).floats())
   }
 

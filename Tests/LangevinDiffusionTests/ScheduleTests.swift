@@ -1,19 +1,27 @@
 import Foundation
 import LangevinDiffusion
+import LangevinJSON
 import LangevinTensor
 import Testing
 
 @Suite struct ScheduleTests {
-  static func parse(_ json: String) throws -> NoiseSchedule { try NoiseSchedule(json: Data(json.utf8)) }
+  static func parse(_ json: String) throws -> SchedulerFile { try SchedulerFile(json: Data(json.utf8)) }
+
+  static func schedule(
+    _ sampler: SamplerChoice, _ file: SchedulerFile, steps: Int, _ choice: NoiseSchedule.Levels? = nil
+  ) throws -> Schedule {
+    try sampler.make(file).schedule(file.noise, steps: steps, choosing: choice)
+  }
 
   @Test func absentAndNullFieldsTakeDefaults() throws {
-    #expect(try Self.parse("{}") == NoiseSchedule())
+    #expect(try Self.parse("{}") == SchedulerFile())
     #expect(
       try Self.parse(#"{"beta_start": null, "timestep_spacing": null, "trained_betas": null}"#)
-        == NoiseSchedule())
+        == SchedulerFile())
     let parsed = try Self.parse(
       #"{"prediction_type": "v_prediction", "lambda_min_clipped": -Infinity, "note": "-Infinity \" NaN"}"#)
-    #expect(parsed.prediction == .v && parsed.lambdaMinClipped == -.infinity)
+    #expect(parsed.noise.prediction == .v)
+    #expect(try DPMpp2MSampler(parsed).settings.lambdaMin == -.infinity)
   }
 
   @Test func badFilesNameTheField() throws {
@@ -41,8 +49,8 @@ import Testing
       #"{"trained_betas": [0.1, 0.2]}"#, #"{"beta_end": 1.5}"#,
       #"{"num_train_timesteps": 2, "trained_betas": [0.1, -0.2]}"#,
     ] {
-      for sampler in SamplerChoice.allCases {
-        #expect(throws: DiffusionError.self) { _ = try sampler.schedule(Self.parse(json), steps: 1) }
+      for sampler in SamplerRegistry.all {
+        #expect(throws: DiffusionError.self) { _ = try Self.schedule(sampler, Self.parse(json), steps: 1) }
       }
     }
   }
@@ -81,19 +89,36 @@ import Testing
       {"dynamic_thresholding_ratio": 1, "sample_max_value": 1, "clip_sample_range": 1e-3, "beta_start": 1e-6,
        "beta_end": 0.02, "steps_offset": 0, "lambda_min_clipped": -Infinity, "timestep_scaling": 10, "thresholding": true}
       """#)
-    #expect(config.thresholdingRatio == 1 && config.clipSampleRange == 1e-3)
-    #expect(try SamplerChoice.ddim.schedule(config, steps: 5).steps.count == 5)
-    #expect(try Self.parse(#"{"dynamic_thresholding_ratio": 0}"#).thresholdingRatio == 0)
+    #expect(try DDIMSampler(config).limit == .dynamic(quantile: 1, maximum: 1))
+    #expect(try UnCLIPSampler(config).limit == .clip(1e-3))
+    #expect(try Self.schedule(.ddim, config, steps: 5).steps.count == 5)
+    let zero = try Self.parse(#"{"dynamic_thresholding_ratio": 0, "thresholding": true}"#)
+    #expect(try DDIMSampler(zero).limit == .dynamic(quantile: 0, maximum: 1))
   }
 
   /// A library's own settings never went through a file.
-  @Test func aSamplerChecksWhatItIsHanded() {
-    var config = NoiseSchedule()
-    (config.thresholding, config.thresholdingRatio) = (true, 3)
-    #expect(throws: DiffusionError.self) { try SamplerChoice.ddim.schedule(config, steps: 5) }
+  @Test func aSamplerChecksWhatItIsHanded() throws {
+    let noise = NoiseSchedule()
+    func refused(_ sampler: some Sampler, sourceLocation: SourceLocation = #_sourceLocation) {
+      #expect(throws: DiffusionError.self, sourceLocation: sourceLocation) {
+        try sampler.schedule(noise, steps: 5)
+      }
+    }
+    refused(DDIMSampler(limit: .dynamic(quantile: 3, maximum: 1)))
+    refused(DDPMSampler(limit: .clip(-1)))
+    refused(LCMSampler(timestepScaling: -1))
+    refused(UniPCSampler(order: 4))
+    var (euler, dpm, ddim) = (EulerSampler(), DPMpp2MSampler(), DDIMSampler())
+    euler.sigmas.minimum = -1
+    dpm.settings.lambdaMin = 1
+    ddim.timesteps.offset = -1
+    refused(euler)
+    refused(dpm)
+    refused(ddim)
+    #expect(try EulerSampler().schedule(noise, steps: 5).steps.count == 5)
   }
 
-  static let strangersToFlows = Set(SamplerChoice.allCases.filter { !$0.followsFlows })
+  static let strangersToFlows = Set(SamplerRegistry.all.filter { !$0.followsFlows })
   static let multistep: Set<SamplerChoice> = [.dpmpp2M, .dpmpp2MSDE, .uniPC]
 
   /// What a sampler's class in diffusers reads and nothing here implements is an error; the rest is not.
@@ -112,49 +137,50 @@ import Testing
         #"{"use_flow_sigmas": true, "final_sigmas_type": "sigma_min"}"#,
         Self.strangersToFlows.union(Self.multistep)
       ),
-      (#"{"prediction_type": "flow_prediction"}"#, Set(SamplerChoice.allCases)),
+      (#"{"prediction_type": "flow_prediction"}"#, Set(SamplerRegistry.all)),
       (
         #"{"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": true}"#,
-        Set(SamplerChoice.allCases)
+        Set(SamplerRegistry.all)
       ),
       (
         #"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 0.1}"#,
-        Set(SamplerChoice.allCases)
+        Set(SamplerRegistry.all)
       ),
     ]
     for (json, refusing) in expected {
       let config = try Self.parse(json)
-      for sampler in SamplerChoice.allCases {
+      for sampler in SamplerRegistry.all {
         if refusing.contains(sampler) {
-          #expect(throws: DiffusionError.self) { _ = try sampler.schedule(config, steps: 5) }
+          #expect(throws: DiffusionError.self) { _ = try Self.schedule(sampler, config, steps: 5) }
         } else {
-          #expect(try sampler.schedule(config, steps: 5).steps.count == 5)
+          #expect(try Self.schedule(sampler, config, steps: 5).steps.count == 5)
         }
       }
     }
   }
 
   @Test func impossibleStepCountsThrow() throws {
-    let config = NoiseSchedule().forStableDiffusion()
-    for sampler in SamplerChoice.allCases {
+    let config = SchedulerFile().forStableDiffusion()
+    for sampler in SamplerRegistry.all {
       for steps in [0, -3] {
-        #expect(throws: DiffusionError.self) { _ = try sampler.schedule(config, steps: steps) }
+        #expect(throws: DiffusionError.self) { _ = try Self.schedule(sampler, config, steps: steps) }
       }
       if sampler != .dpmpp2MKarras {  // whose sigmas never meet
-        #expect(throws: DiffusionError.self) { _ = try sampler.schedule(config, steps: 1001) }
+        #expect(throws: DiffusionError.self) { _ = try Self.schedule(sampler, config, steps: 1001) }
       }
     }
     // 1000 leading steps from an offset of 1 would begin at timestep 1000, which does not exist.
-    #expect(throws: DiffusionError.self) { _ = try SamplerChoice.ddim.schedule(config, steps: 1000) }
+    #expect(throws: DiffusionError.self) { _ = try Self.schedule(.ddim, config, steps: 1000) }
     // 1001 points on 1000 timesteps: two are the same.
-    #expect(throws: DiffusionError.self) { _ = try SamplerChoice.dpmpp2M.schedule(config, steps: 1000) }
+    #expect(throws: DiffusionError.self) { _ = try Self.schedule(.dpmpp2M, config, steps: 1000) }
   }
 
   @Test func everyStepCountGivesAFallingSchedule() throws {
-    var config = NoiseSchedule().forStableDiffusion()
     for spacing in NoiseSchedule.Spacing.allCases {
-      config.timestepSpacing = spacing
-      for sampler in SamplerChoice.allCases {
+      let config = SchedulerFile().forStableDiffusion().setting([
+        "timestep_spacing": .string(spacing.rawValue)
+      ])
+      for sampler in SamplerRegistry.all {
         // LCM's model was distilled from 50 steps, unCLIP's stride needs two and PNDM's beginning four.
         let counts =
           switch sampler {
@@ -164,7 +190,7 @@ import Testing
           default: 1...60
           }
         for steps in counts {
-          let schedule = try sampler.schedule(config, steps: steps)
+          let schedule = try Self.schedule(sampler, config, steps: steps)
           #expect(schedule.steps.count == steps)
           let levels = schedule.steps.map(\.from.noiseToSignal)
           #expect(zip(levels, levels.dropFirst()).allSatisfy { $0 > $1 })
@@ -174,7 +200,7 @@ import Testing
   }
 
   @Test func strengthTakesTheLastSteps() throws {
-    let schedule = try SamplerChoice.ddim.schedule(NoiseSchedule().forStableDiffusion(), steps: 30)
+    let schedule = try Self.schedule(.ddim, SchedulerFile().forStableDiffusion(), steps: 30)
     for (strength, kept) in [(1.0, 30), (0.7, 21), (0.99, 29), (0.5, 15), (0.034, 1)] {
       let part = try schedule.starting(at: strength)
       #expect(part.steps == Array(schedule.steps.suffix(kept)))
@@ -212,10 +238,11 @@ import Testing
     let sde = try Self.parse(
       #"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}"#)
     #expect(sde.sampler == .dpmpp2MSDE)
-    #expect(try Self.parse(#"{"_class_name": "UnCLIPScheduler"}"#).betaSchedule == .squaredCosine)
-    #expect(try Self.parse(#"{"_class_name": "LCMScheduler"}"#).betaEnd == 0.012)
+    #expect(try Self.parse(#"{"_class_name": "UnCLIPScheduler"}"#).noise.betaSchedule == .squaredCosine)
+    #expect(try Self.parse(#"{"_class_name": "LCMScheduler"}"#).noise.betaEnd == 0.012)
     let flow = try Self.parse(#"{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3}"#)
-    #expect(flow.path == .flow && flow.prediction == .flow && flow.flowShift == 3 && flow.sampler == .euler)
+    #expect(flow.noise.path == .flow && flow.noise.prediction == .flow && flow.noise.flowShift == 3)
+    #expect(flow.sampler == .euler)
     #expect(throws: DiffusionError.self) {
       _ = try Self.parse(#"{"use_karras_sigmas": true, "use_beta_sigmas": true}"#)
     }
@@ -229,12 +256,10 @@ import Testing
       .theseTimesteps([900, 500, 20, 3]), .theseSigmas([9, 3, 1, 0.2]), .theseSigmas([9, 3, 1, 0.2, 0]),
     ]
     for path in [Schedule.Path.variancePreserving, .flow] {
-      var config = NoiseSchedule()
-      config.skipPRKSteps = true
-      (config.path, config.prediction) = (path, path == .flow ? .flow : .epsilon)
-      for sampler in SamplerChoice.allCases where path != .flow || sampler.followsFlows {
+      var config = SchedulerFile(NoiseSchedule(), ["skip_prk_steps": .bool(true)])
+      (config.noise.path, config.noise.prediction) = (path, path == .flow ? .flow : .epsilon)
+      for sampler in SamplerRegistry.all where path != .flow || sampler.followsFlows {
         for levels in spacings + layouts + given {
-          config.levels = levels
           let name =
             switch levels {
             case .timesteps(let spacing): spacing.rawValue
@@ -253,8 +278,8 @@ import Testing
             }
           }
           if fits {
-            let schedule = try sampler.schedule(config, steps: 4)
-            #expect(schedule.steps.count == 4 && schedule.path == path, "\(sampler) \(levels)")
+            let schedule = try Self.schedule(sampler, config, steps: 4, levels)
+            #expect(schedule.steps.count == 4 && schedule.path == path, "\(sampler.name) \(levels)")
             if case .theseTimesteps(let times) = levels {
               #expect(schedule.steps.map { Int($0.from.timestep) } == times)
             }
@@ -264,8 +289,8 @@ import Testing
               }
             }
           } else {
-            #expect(throws: DiffusionError.self, "\(sampler) \(levels)") {
-              _ = try sampler.schedule(config, steps: 4)
+            #expect(throws: DiffusionError.self, "\(sampler.name) \(levels)") {
+              _ = try Self.schedule(sampler, config, steps: 4, levels)
             }
           }
         }
@@ -274,7 +299,6 @@ import Testing
   }
 
   @Test func badChoicesOfLevelsThrow() throws {
-    var config = NoiseSchedule()
     let bad: [(NoiseSchedule.Levels, Int)] = [
       (.theseSigmas([1, 2]), 2), (.theseSigmas([]), 0), (.theseSigmas([0]), 0), (.theseSigmas([3, -1]), 2),
       (.theseSigmas([3, .nan]), 2), (.theseSigmas([3, 3]), 2), (.theseSigmas([3, 1]), 3),
@@ -283,9 +307,8 @@ import Testing
     ]
     for sampler in [SamplerChoice.euler, .dpmpp2M, .uniPC, .ddpm] {
       for (levels, steps) in bad {
-        config.levels = levels
-        #expect(throws: DiffusionError.self, "\(sampler) \(levels)") {
-          _ = try sampler.schedule(config, steps: steps)
+        #expect(throws: DiffusionError.self, "\(sampler.name) \(levels)") {
+          _ = try Self.schedule(sampler, SchedulerFile(), steps: steps, levels)
         }
       }
     }
@@ -304,7 +327,7 @@ import Testing
   /// The noise agrees with the network's word between beta tilde and beta, per element.
   @Test func learnedVarianceIsAskedFor() throws {
     let x = try Tensor([0.5, -1] as [Float], [1, 2], on: cpu)
-    let schedule = try SamplerChoice.ddpm.schedule(NoiseSchedule(), steps: 3)
+    let schedule = try DDPMSampler().schedule(NoiseSchedule(), steps: 3)
     var noise = NoiseSource(.philox, seeds: [1], on: cpu)
     #expect(throws: DiffusionError.noLearnedVariance) {
       _ = try DDPMSampler(variance: .learnedRange).sample(
@@ -338,10 +361,10 @@ import Testing
   }
 
   @Test func everySamplerDescribesItself() {
-    for sampler in SamplerChoice.allCases {
+    for sampler in SamplerRegistry.all {
       #expect(!sampler.purpose.isEmpty && sampler.order > 0 && sampler.callsPerStep > 0)
       #expect(Set(sampler.spacings).count == sampler.spacings.count)
     }
-    #expect(Set(SamplerChoice.allCases.map(\.purpose)).count == SamplerChoice.allCases.count)
+    #expect(Set(SamplerRegistry.all.map(\.purpose)).count == SamplerRegistry.all.count)
   }
 }

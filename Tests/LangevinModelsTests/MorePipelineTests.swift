@@ -73,7 +73,7 @@ import Testing
       Checkpoint.open(folder), on: setting.device, precision: setting.dtype)
     for (name, run) in try runs(folder) {
       var request = request(run)
-      request.sampler = SamplerChoice(rawValue: name)
+      request.sampler = SamplerChoice(named: name)
       let result = try pipeline.generate(request)
       try expect(result, name, in: folder, setting, tolerance: 1e-3)
       #expect(result.pictures.map(\.width) == [16])

@@ -39,7 +39,7 @@ import Testing
       request.sampler = sampler
       request.eta = sampler == .ddim ? settings.eta : 0
       let latents = try pipeline.generate(request).latents
-      let expected = try golden.load("\(kind).\(sampler.rawValue)", on: setting.device)
+      let expected = try golden.load("\(kind).\(sampler.name)", on: setting.device)
       #expect(latents.shape == expected.shape)
       let error = relativeError(latents.values, try expected.floats())
       #expect(error < tolerance, "\(kind) \(sampler) differs by \(error)")

@@ -11,8 +11,8 @@ struct SamplersTests {
   @Test func everySamplerIsListed() throws {
     let text = try Tool.run(["samplers"], in: scratch.folder)
     #expect(text.status == 0 && text.errors.isEmpty)
-    for sampler in SamplerChoice.allCases {
-      #expect(text.output.contains("\(sampler.rawValue): \(sampler.purpose)\n"))
+    for sampler in SamplerRegistry.all {
+      #expect(text.output.contains("\(sampler.name): \(sampler.purpose)\n"))
     }
 
     struct Listing: Decodable {
@@ -28,8 +28,8 @@ struct SamplersTests {
     }
     let json = try Tool.run(["samplers", "--json"], in: scratch.folder)
     let listing = try JSONDecoder().decode(Listing.self, from: Data(json.output.utf8))
-    #expect(listing.samplers.map(\.name) == SamplerChoice.allCases.map(\.rawValue))
-    for (row, sampler) in zip(listing.samplers, SamplerChoice.allCases) {
+    #expect(listing.samplers.map(\.name) == SamplerRegistry.all.map(\.name))
+    for (row, sampler) in zip(listing.samplers, SamplerRegistry.all) {
       #expect(row.stochastic == sampler.isStochastic && row.order == sampler.order)
       #expect(row.callsPerStep == sampler.callsPerStep && row.flowMatching == sampler.followsFlows)
       #expect(row.spacings == sampler.spacings)

@@ -25,7 +25,7 @@ struct ShippedModelTests {
   }
 
   /// The model's first timestep has no signal at all. A sampler draws the apple from there, or says that it cannot.
-  @Test(arguments: SamplerChoice.allCases) func everySamplerDrawsFromNoiseAlone(_ sampler: SamplerChoice)
+  @Test(arguments: SamplerRegistry.all) func everySamplerDrawsFromNoiseAlone(_ sampler: SamplerChoice)
     throws
   {
     func picture() throws -> Picture {
@@ -40,6 +40,29 @@ struct ShippedModelTests {
     let (middle, corner) = (colour(apple, x: 28, y: 36), colour(apple, x: 0, y: 56))
     #expect(middle[0] > 200 && middle[1] < 110 && middle[2] < 110, "\(middle)")
     #expect(corner.allSatisfy { $0 > 200 }, "\(corner)")
+  }
+
+  /// Euler's method by somebody else.
+  private struct Foreign: ConfiguredSampler {
+    static let description = SamplerDescription("foreign", purpose: "another package's")
+    let own: EulerSampler
+
+    init(_ file: SchedulerFile) throws { own = try EulerSampler(file) }
+
+    func levels(_ request: LevelRequest) throws -> Schedule { try own.levels(request) }
+
+    mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
+      try step.euler(x, step.denoised(x), to: step.to)
+    }
+  }
+
+  @Test func aSamplerOfAnotherPackageDraws() throws {
+    func picture(_ sampler: SamplerChoice) throws -> Picture {
+      try draw("red apple") { ($0.sampler, $0.steps) = (sampler, 6) }
+    }
+    let theirs = try picture(SamplerChoice(Foreign.self))
+    #expect(try theirs == picture(.euler))
+    #expect(try theirs != picture(.heun))
   }
 
   @Test(arguments: [

@@ -44,8 +44,8 @@ public struct RecommendedSettings: Sendable, Hashable {
         }
         settings.steps = count
       case "sampler":
-        guard let sampler = value.string.flatMap(SamplerChoice.init(rawValue:)) else {
-          let names = SamplerChoice.allCases.map(\.rawValue).joined(separator: ", ")
+        guard let sampler = value.string.flatMap(SamplerChoice.init(named:)) else {
+          let names = SamplerRegistry.all.map(\.name).joined(separator: ", ")
           throw fail("there is no sampler \(value.text); there are \(names)")
         }
         settings.sampler = sampler

@@ -15,10 +15,10 @@ public struct LatentPlan {
   public let steps: Schedule
   /// [1, h, w, C] of one image.
   public let latentShape: Shape
-  private let sampler: SamplerChoice
+  private let sampler: any Sampler
 
   /// `scale` is the autoencoder's pixels a latent, along each side. Throws `GenerationError`, `DiffusionError`.
-  init(_ request: GenerationRequest, _ schedule: NoiseSchedule, scale: Int, channels: Int) throws {
+  init(_ request: GenerationRequest, _ schedule: SchedulerFile, scale: Int, channels: Int) throws {
     guard let guidance = request.guidance, let count = request.steps, let sampler = request.sampler,
       let width = request.width, let height = request.height
     else { preconditionFailure("the request was not filled") }
@@ -29,11 +29,9 @@ public struct LatentPlan {
       throw GenerationError.badRequest("a strength needs an image to start from")
     }
     self.request = request
-    self.sampler = sampler
+    self.sampler = try sampler.make(schedule, eta: request.eta)
     isGuided = ClassifierFreeGuidance.isUsed(scale: guidance)
-    var config = schedule
-    config.levels = request.levels
-    let full = try sampler.schedule(config, steps: count)
+    let full = try self.sampler.schedule(schedule.noise, steps: count, choosing: request.levels)
     steps = try request.images.isEmpty ? full : full.starting(at: request.strength ?? 1)
     latentShape = [1, height / scale, width / scale, channels]
     try request.checkInitialLatents([request.imageCount, channels, height / scale, width / scale])
@@ -65,8 +63,8 @@ public struct LatentPlan {
   /// A line for each setting that has no effect in this request.
   var warnings: [String] {
     var lines: [String] = []
-    if request.eta != 0 && sampler != .ddim {
-      lines.append("eta has no effect on the sampler \(sampler.rawValue)")
+    if request.eta != 0, let sampler = request.sampler, !sampler.takesEta {
+      lines.append("eta has no effect on the sampler \(sampler.name)")
     }
     if !isGuided && !request.negativePrompt.isEmpty {
       lines.append("the negative prompt has no effect without guidance (above 1)")
@@ -82,18 +80,18 @@ public struct LatentPlan {
   /// `network` is called on [x; x] of (negative, prompt) where guided, and on x of the prompt outside of the interval
   /// of guidance.
   func trajectory(
-    _ image: Int, _ config: NoiseSchedule, _ posterior: DiagonalGaussian?, _ autoencoder: AutoencoderStage,
+    _ image: Int, _ config: SchedulerFile, _ posterior: DiagonalGaussian?, _ autoencoder: AutoencoderStage,
     _ network: @escaping Network
-  ) throws -> Trajectory {
+  ) -> Trajectory {
     let guidance = ClassifierFreeGuidance(
       scale: request.guidance ?? 1, rescale: request.guidanceRescale ?? 0, network)
-    let guided = NetworkDenoiser(config.prediction) { x, timestep in try guidance(x, timestep) }
+    let guided = NetworkDenoiser(config.noise.prediction) { x, timestep in try guidance(x, timestep) }
     let denoiser = GuidanceInterval(
-      guided, outside: NetworkDenoiser(config.prediction, network),
+      guided, outside: NetworkDenoiser(config.noise.prediction, network),
       interval: request.guidanceInterval ?? 0 ... .infinity)
     let (request, steps, shape) = (request, steps, latentShape)
     return Trajectory(
-      "unet", try sampler.make(config, eta: request.eta), along: steps, shape: shape, denoiser: denoiser
+      "unet", sampler, along: steps, shape: shape, denoiser: denoiser
     ) { noise in
       if let initial = request.initialLatents {
         return try steps.initial(noise: initial.tensor(on: noise.device).rows(image..<image + 1))

@@ -35,8 +35,8 @@ public struct MemoryPlan: Sendable {
     let backend = PlanningBackend(like: device.backend)
     let pipeline = try Pipelines.open(checkpoint, on: Device(backend), precision: precision)
     var short = try pipeline.filled(request)
-    // Every step and every image holds the same; a few show what is kept between them. PNDM takes no fewer than 4.
-    let most = short.sampler == .pndm ? 4 : 2
+    // Every step and every image holds the same; a few show what is kept between them.
+    let most = max(2, short.sampler?.fewestSteps ?? 2)
     short.steps = short.steps.map { min($0, most) }
     short.strength = short.strength.map { _ in 1 }
     short.priorSteps = short.priorSteps.map { min($0, most) }

@@ -31,7 +31,7 @@ public struct StableDiffusion: Pipeline {
   let unet: Checkpoint.Component
   let unetConfig: UNet2DConditionConfig
   let autoencoder: AutoencoderStage
-  let schedule: NoiseSchedule
+  let schedule: SchedulerFile
 
   /// Reads configurations and tokenizer; weights are loaded by `generate`.
   ///
@@ -44,7 +44,7 @@ public struct StableDiffusion: Pipeline {
     unet = try checkpoint.unet
     unetConfig = try UNet2DConditionConfig(unet.configuration)
     autoencoder = try AutoencoderStage(checkpoint, precision: precision)
-    schedule = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
+    schedule = try SchedulerFile(json: checkpoint.scheduler).forStableDiffusion()
   }
 
   /// 30 steps of DDIM, guidance 7.5, the size that the UNet was made for; of a picture 0.7 of the schedule.
@@ -91,7 +91,7 @@ public struct StableDiffusion: Pipeline {
     let dtype = precision
     return { image in
       let context = conditioning.contexts[plan.request.prompt(of: image)]
-      return try plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
+      return plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
         let timesteps = [Float](repeating: timestep, count: x.shape[0])
         // Without guidance in this step it is the prompt's row alone, the last.
         let own = try context.rows(context.shape[0] - x.shape[0]..<context.shape[0])

@@ -30,7 +30,7 @@ public struct StableDiffusionXL: Pipeline {
   let unet: Checkpoint.Component
   let unetConfig: UNet2DConditionConfig
   let autoencoder: AutoencoderStage
-  let schedule: NoiseSchedule
+  let schedule: SchedulerFile
   /// Whether without a negative prompt the context that is steered away from is zero, rather than that of no words.
   let zeroesEmptyNegative: Bool
 
@@ -48,7 +48,7 @@ public struct StableDiffusionXL: Pipeline {
     unet = try checkpoint.unet
     unetConfig = try UNet2DConditionConfig(unet.configuration)
     autoencoder = try AutoencoderStage(checkpoint, precision: precision)
-    schedule = try NoiseSchedule(json: checkpoint.scheduler)
+    schedule = try SchedulerFile(json: checkpoint.scheduler)
     zeroesEmptyNegative = checkpoint.index["force_zeros_for_empty_prompt"] != .bool(false)
     guard checkpoint.index["requires_aesthetics_score"] != .bool(true) else {
       throw CheckpointError.unsupported(
@@ -130,7 +130,7 @@ public struct StableDiffusionXL: Pipeline {
     let sizes = [height, width, 0, 0, height, width].map { Float($0) }
     return { image in
       let prompt = plan.request.prompt(of: image)
-      return try plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
+      return plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
         let count = x.shape[0]
         // Without guidance in this step it is the prompt's row alone, the last.
         func own(_ rows: Tensor) throws -> Tensor { try rows.rows(rows.shape[0] - count..<rows.shape[0]) }

@@ -22,7 +22,7 @@ public struct UnconditionalDiffusion: Pipeline {
   public let precision: DType
   let unet: Checkpoint.Component
   let config: UNet2DConfig
-  let schedule: NoiseSchedule
+  let schedule: SchedulerFile
 
   /// Reads configurations; weights are loaded by `generate`.
   ///
@@ -39,14 +39,15 @@ public struct UnconditionalDiffusion: Pipeline {
         value: config.classEmbedding.map { "\($0)" } ?? "\(config.inChannels)",
         supported: ["pictures of 1 or 3 channels, without classes"])
     }
-    schedule = try NoiseSchedule(json: checkpoint.scheduler)
+    schedule = try SchedulerFile(json: checkpoint.scheduler)
   }
 
   /// As many steps as the reference takes: every one of the training's for DDPM, 50 for DDIM.
   public func fill(_ request: inout GenerationRequest) throws {
     let isDDIM = checkpoint.pipeline == "DDIMPipeline"
     request.sampler = request.sampler ?? (isDDIM ? .ddim : schedule.sampler ?? .ddpm)
-    request.steps = request.steps ?? (request.sampler == .ddpm ? min(schedule.trainTimesteps, 10_000) : 50)
+    request.steps =
+      request.steps ?? (request.sampler == .ddpm ? min(schedule.noise.trainTimesteps, 10_000) : 50)
     let size = config.sampleSize ?? 0
     try request.fillSize((size, size), multiple: config.sizeMultiple)
   }
@@ -54,7 +55,7 @@ public struct UnconditionalDiffusion: Pipeline {
   /// The schedule and the shape of one request.
   public struct Plan {
     let request: GenerationRequest
-    let sampler: SamplerChoice
+    let sampler: any Sampler
     let steps: Schedule
     /// [1, H, W, C].
     let shape: Shape
@@ -66,17 +67,17 @@ public struct UnconditionalDiffusion: Pipeline {
       let height = request.height
     else { preconditionFailure("the request was not filled") }
     try request.checkInitialLatents([request.imageCount, config.inChannels, height, width])
-    var noise = schedule
-    noise.levels = request.levels
+    let made = try sampler.make(schedule, eta: request.eta)
     return Plan(
-      request: request, sampler: sampler, steps: try sampler.schedule(noise, steps: steps),
+      request: request, sampler: made,
+      steps: try made.schedule(schedule.noise, steps: steps, choosing: request.levels),
       shape: [1, height, width, config.inChannels])
   }
 
   /// A line for each setting that has no effect in this request.
   public func warnings(_ plan: Plan) -> [String] {
-    plan.request.eta != 0 && plan.sampler != .ddim
-      ? ["eta has no effect on the sampler \(plan.sampler.rawValue)"] : []
+    guard plan.request.eta != 0, let sampler = plan.request.sampler, !sampler.takesEta else { return [] }
+    return ["eta has no effect on the sampler \(sampler.name)"]
   }
 
   /// There is nothing to condition on.
@@ -90,11 +91,11 @@ public struct UnconditionalDiffusion: Pipeline {
     let model = try run.load("unet") { try UNet2DModel(config, weights) }
     let (dtype, schedule) = (precision, schedule)
     return { image in
-      let denoiser = NetworkDenoiser(schedule.prediction) { x, timestep in
+      let denoiser = NetworkDenoiser(schedule.noise.prediction) { x, timestep in
         try model(x.cast(to: dtype), timesteps: [timestep])
       }
       return Trajectory(
-        "unet", try plan.sampler.make(schedule, eta: plan.request.eta), along: plan.steps, shape: plan.shape,
+        "unet", plan.sampler, along: plan.steps, shape: plan.shape,
         denoiser: denoiser
       ) { noise in
         if let initial = plan.request.initialLatents {

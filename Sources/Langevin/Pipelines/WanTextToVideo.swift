@@ -40,7 +40,7 @@ public struct WanTextToVideo: Pipeline {
   let config: WanTransformer3DConfig
   let vae: Checkpoint.Component
   let vaeConfig: AutoencoderKLWanConfig
-  let schedule: NoiseSchedule
+  let schedule: SchedulerFile
 
   /// Reads configurations and tokenizer; weights are loaded by `generate`.
   ///
@@ -55,7 +55,7 @@ public struct WanTextToVideo: Pipeline {
     config = try WanTransformer3DConfig(transformer.configuration)
     vae = try checkpoint.vae
     vaeConfig = try AutoencoderKLWanConfig(vae.configuration)
-    schedule = try NoiseSchedule(json: checkpoint.scheduler)
+    schedule = try SchedulerFile(json: checkpoint.scheduler)
     guard case .folder(let folder) = try checkpoint.tokenizer else {
       throw CheckpointError.missingComponent(path: checkpoint.url.path, name: "tokenizer")
     }
@@ -85,9 +85,9 @@ public struct WanTextToVideo: Pipeline {
       throw ModelError.unsupported(
         model: transformer.className, key: "image_dim", value: "\(channels)", supported: ["null"])
     }
-    guard schedule.prediction == .flow else {
+    guard schedule.noise.prediction == .flow else {
       throw ModelError.unsupported(
-        model: "the scheduler", key: "prediction_type", value: schedule.prediction.rawValue,
+        model: "the scheduler", key: "prediction_type", value: schedule.noise.prediction.rawValue,
         supported: [Prediction.flow.rawValue])
     }
   }
@@ -127,7 +127,7 @@ public struct WanTextToVideo: Pipeline {
   public struct Plan {
     let request: GenerationRequest
     let isGuided: Bool
-    let sampler: SamplerChoice
+    let sampler: any Sampler
     let steps: Schedule
     /// [1, f, h, w, C] of one video.
     let latentShape: Shape
@@ -143,12 +143,12 @@ public struct WanTextToVideo: Pipeline {
       width / vaeConfig.downscale,
     ]
     let channels = vaeConfig.latentChannels
-    var config = schedule
-    config.levels = request.levels
+    let made = try sampler.make(schedule)
     try request.checkInitialLatents(Shape([request.imageCount, channels] + grid))
     return Plan(
-      request: request, isGuided: ClassifierFreeGuidance.isUsed(scale: guidance), sampler: sampler,
-      steps: try sampler.schedule(config, steps: count), latentShape: Shape([1] + grid + [channels]))
+      request: request, isGuided: ClassifierFreeGuidance.isUsed(scale: guidance), sampler: made,
+      steps: try made.schedule(schedule.noise, steps: count, choosing: request.levels),
+      latentShape: Shape([1] + grid + [channels]))
   }
 
   /// What was rounded, and settings without effect.
@@ -207,12 +207,12 @@ public struct WanTextToVideo: Pipeline {
         scale: request.guidance ?? 1, rescale: request.guidanceRescale ?? 0
       ) { x, timestep in try velocity(x, timestep, contexts) }
       let denoiser = GuidanceInterval(
-        NetworkDenoiser(schedule.prediction) { x, timestep in try guidance(x, timestep) },
-        outside: NetworkDenoiser(schedule.prediction) { x, timestep in
+        NetworkDenoiser(schedule.noise.prediction) { x, timestep in try guidance(x, timestep) },
+        outside: NetworkDenoiser(schedule.noise.prediction) { x, timestep in
           try velocity(x, timestep, Array(contexts.suffix(1)))
         }, interval: request.guidanceInterval ?? 0 ... .infinity)
       return Trajectory(
-        "transformer", try plan.sampler.make(schedule), along: plan.steps, shape: plan.latentShape,
+        "transformer", plan.sampler, along: plan.steps, shape: plan.latentShape,
         denoiser: denoiser
       ) { noise in
         guard let initial = request.initialLatents else {

@@ -1,19 +1,59 @@
 import Foundation
+import LangevinJSON
 import LangevinTensor
 
 /// DDPM: ancestral sampling of the training's Markov chain. arXiv:2006.11239, algorithm 2.
 ///
-/// Throws `DiffusionError.noLearnedVariance` where the variance is to come from a network that has not learned it.
-public struct DDPMSampler: Sampler {
+/// Throws `DiffusionError.noLearnedVariance` where the variance is to come from a network that has not
+/// learned it.
+public struct DDPMSampler: ConfiguredSampler {
+  /// The variance of the noise that a step adds: beta tilde or beta of arXiv:2006.11239, section 3.2.
+  public enum Variance: String, Sendable, CaseIterable {
+    case small = "fixed_small"
+    case large = "fixed_large"
+    /// Between the two, per element, as the network says: arXiv:2102.09672, eq. 15.
+    case learnedRange = "learned_range"
+
+    /// `variance_type`; what is not implemented is refused before.
+    init(_ file: SchedulerFile) throws {
+      self = try file.string("variance_type").flatMap(Variance.init(rawValue:)) ?? .small
+    }
+
+    static let implemented: [String: [StrictJSON]] = [
+      "variance_type": ["fixed_small", "fixed_small_log", "fixed_large", "learned_range"].map(
+        StrictJSON.string)
+    ]
+  }
+
+  /// The training's own chain.
+  public static let description = SamplerDescription(
+    "ddpm", title: "DDPM",
+    purpose: "the training's own chain; needs many steps, and is what the others are held against",
+    isStochastic: true, spacings: NoiseSchedule.Levels.ofTimesteps,
+    classes: [SchedulerClass("DDPMScheduler")],
+    implemented: Variance.implemented)
+
+  /// Which timesteps it visits.
+  public var timesteps = TimestepSettings(.leading)
   /// The variance of the noise that a step adds.
-  public var variance: NoiseSchedule.Variance
+  public var variance: Variance
   /// How guesses are limited.
   public var limit: Limit?
 
   /// DDPM with this variance.
-  public init(variance: NoiseSchedule.Variance = .small, limit: Limit? = nil) {
+  public init(variance: Variance = .small, limit: Limit? = nil) {
     (self.variance, self.limit) = (variance, limit)
   }
+
+  /// Of a file: by default guesses are clipped at 1.
+  public init(_ file: SchedulerFile) throws {
+    timesteps = try TimestepSettings(file, default: .leading)
+    variance = try Variance(file)
+    limit = try Limit(file, clips: true, thresholds: true)
+  }
+
+  /// From timestep to timestep.
+  public func levels(_ request: LevelRequest) throws -> Schedule { try request.chain(timesteps) }
 
   /// A step of the chain.
   public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
@@ -23,10 +63,19 @@ public struct DDPMSampler: Sampler {
 
 /// DDIM: arXiv:2010.02502, eq. 12.
 ///
-/// Where guesses are limited, the noise that remains is what the network predicted, as in diffusers; for noise that
-/// agrees with the limited latent, wrap the denoiser in `Limited`.
-/// A step throws `DiffusionError.eta` where eta is outside 0...1.
-public struct DDIMSampler: Sampler {
+/// Where guesses are limited, the noise that remains is what the network predicted, as in diffusers; for
+/// noise that agrees with the limited latent, wrap the denoiser in `Limited`. A step throws
+/// `DiffusionError.eta` where eta is outside 0...1.
+public struct DDIMSampler: ConfiguredSampler, EtaSampler {
+  /// Few steps of the same chain.
+  public static let description = SamplerDescription(
+    "ddim", title: "DDIM", purpose: "few steps, repeatable; with --eta between Euler and DDPM",
+    spacings: NoiseSchedule.Levels.ofTimesteps, classes: [SchedulerClass("DDIMScheduler")])
+
+  /// Which timesteps it visits.
+  public var timesteps = TimestepSettings(.leading)
+  /// Whether the last step arrives at no noise rather than at timestep 0's.
+  public var setAlphaToOne = true
   /// The share of fresh noise: 0 is deterministic, 1 is DDPM (eq. 16).
   public var eta: Double
   /// How guesses are limited.
@@ -35,37 +84,22 @@ public struct DDIMSampler: Sampler {
   /// DDIM with this share of fresh noise.
   public init(eta: Double = 0, limit: Limit? = nil) { (self.eta, self.limit) = (eta, limit) }
 
+  /// Of a file: by default guesses are clipped at 1.
+  public init(_ file: SchedulerFile) throws {
+    self.init(limit: try Limit(file, clips: true, thresholds: true))
+    timesteps = try TimestepSettings(file, default: .leading)
+    setAlphaToOne = try file.bool("set_alpha_to_one") ?? true
+  }
+
+  /// By a fixed stride from timesteps; from one to the next where the user gave them.
+  public func levels(_ request: LevelRequest) throws -> Schedule {
+    try request.chain(timesteps, fixedStride: !request.hasTimesteps, toClean: setAlphaToOne)
+  }
+
   /// Eq. 12.
   public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
     guard eta >= 0, eta <= 1 else { throw DiffusionError.eta(eta) }
     return try step.ancestral(x, eta: eta, limitsNoise: false)
-  }
-}
-
-/// Euler's method on the probability flow: arXiv:2206.00364, algorithm 1 without churn.
-///
-/// In variance-preserving coordinates its step is DDIM's with eta 0; what differs is the schedule. Along a flow it
-/// is Euler's step of rectified flow (arXiv:2209.03003, section 2.1).
-public struct EulerSampler: Sampler {
-  /// Euler's method.
-  public init() {}
-
-  /// One call of the denoiser.
-  public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
-    try step.ancestral(x, eta: 0)
-  }
-}
-
-/// Euler's method down to less noise than wanted, and fresh noise up to it; k-diffusion's `euler_ancestral`.
-///
-/// In variance-preserving coordinates its step is DDIM's with eta 1; what differs is the schedule.
-public struct EulerAncestralSampler: Sampler {
-  /// Euler's method with fresh noise.
-  public init() {}
-
-  /// One call of the denoiser.
-  public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
-    try step.ancestral(x, eta: 1)
   }
 }
 
@@ -74,10 +108,10 @@ extension SamplerStep {
   /// posterior's standard deviation: arXiv:2010.02502, eq. 12 and 16.
   ///
   /// `variance` `.small` is the posterior's (beta tilde), `.large` the chain's own (beta), `.learnedRange` between
-  /// them, as the network says for each element (`Guess.varianceMix`; arXiv:2102.09672, eq. 15). Without `limitsNoise`
-  /// only x0 is limited, not the noise that is taken for what remains.
+  /// them, as the network says for each element (`Guess.varianceMix`; arXiv:2102.09672, eq. 15). Without
+  /// `limitsNoise` only x0 is limited, not the noise that is taken for what remains.
   mutating func ancestral(
-    _ x: Tensor, eta: Double, variance: NoiseSchedule.Variance = .small, limitsNoise: Bool = true
+    _ x: Tensor, eta: Double, variance: DDPMSampler.Variance = .small, limitsNoise: Bool = true
   ) throws -> Tensor {
     let guess = try guess(x, limited: limitsNoise)
     let ratio = from.alpha * to.sigma / (to.alpha * from.sigma)

@@ -4,17 +4,32 @@ import LangevinTensor
 /// DPM-Solver++(2M): arXiv:2211.01095, algorithm 2.
 ///
 /// The first step, and a step to no noise at all, are of first order.
-public struct DPMpp2MSampler: Sampler {
-  /// Which last steps are of first order, too.
-  public var ending: DPMEnding
+public struct DPMpp2MSampler: ConfiguredSampler {
+  /// The usual choice.
+  public static let description = SamplerDescription(
+    "dpmpp-2m", title: "DPM++ 2M", aliases: ["k_dpmpp_2m"],
+    purpose: "the usual choice for latent diffusion: 15 to 30 steps, repeatable", order: 2,
+    followsFlows: true,
+    classes: [SchedulerClass("DPMSolverMultistepScheduler")], implemented: ["use_lu_lambdas": [.bool(false)]])
+
+  /// Levels, and which last steps are of first order, too.
+  public var settings: DPMSettings
   /// How guesses are limited.
   public var limit: Limit?
   private var memory = DPMMemory()
 
   /// The second-order solver.
-  public init(ending: DPMEnding = DPMEnding(), limit: Limit? = nil) {
-    (self.ending, self.limit) = (ending, limit)
+  public init(_ settings: DPMSettings = DPMSettings(), limit: Limit? = nil) {
+    (self.settings, self.limit) = (settings, limit)
   }
+
+  /// Of a file, whose `algorithm_type` is not read: the sampler's name says it.
+  public init(_ file: SchedulerFile) throws {
+    self.init(try DPMSettings(file), limit: try Limit(file, clips: nil, thresholds: true))
+  }
+
+  /// Those of diffusers' DPMSolverMultistepScheduler.
+  public func levels(_ request: LevelRequest) throws -> Schedule { try settings.levels(request) }
 
   /// One call of the denoiser.
   public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
@@ -23,25 +38,79 @@ public struct DPMpp2MSampler: Sampler {
     let carry = to.sigma / from.sigma
     let gain = to.alpha - carry * from.alpha
     return try step.combination(
-      [(carry, x)] + memory.terms(denoised, gain, from, to, isFirstOrder: ending.isFirstOrder(step)))
+      [(carry, x)] + memory.terms(denoised, gain, from, to, isFirstOrder: settings.isFirstOrder(step)))
   }
 }
 
-/// DPM-Solver++(2M) as a stochastic differential equation: arXiv:2211.01095, section 5 and appendix B.2; diffusers'
+/// `DPMpp2MSampler` with Karras' sigmas, whatever the file says of them.
+public struct DPMpp2MKarrasSampler: ConfiguredSampler {
+  /// A name of its own for what A1111 had under one.
+  public static let description = SamplerDescription(
+    "dpmpp-2m-karras", title: "DPM++ 2M Karras", aliases: ["k_dpmpp_2m_karras"],
+    purpose: "dpmpp-2m with more of its steps where there is little noise", order: 2,
+    spacings: [NoiseSchedule.SigmaSpacing.karras.rawValue],
+    implemented: DPMpp2MSampler.description.implemented)
+
+  private var solver: DPMpp2MSampler
+
+  /// The second-order solver.
+  public init(_ settings: DPMSettings = DPMSettings(), limit: Limit? = nil) {
+    solver = DPMpp2MSampler(settings, limit: limit)
+    solver.settings.sigmas.spacing = .karras
+  }
+
+  /// Of a file.
+  public init(_ file: SchedulerFile) throws {
+    let solver = try DPMpp2MSampler(file)
+    self.init(solver.settings, limit: solver.limit)
+  }
+
+  /// How guesses are limited.
+  public var limit: Limit? { solver.limit }
+
+  /// Karras' sigmas.
+  public func levels(_ request: LevelRequest) throws -> Schedule { try solver.levels(request) }
+
+  /// DPM-Solver++'s step.
+  public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
+    try solver.step(x, &step)
+  }
+}
+
+/// DPM-Solver++(2M) as a stochastic differential equation: arXiv:2211.01095, section 5 and appendix B.2;
+/// diffusers'
 /// `sde-dpmsolver++` with its midpoint solver.
 ///
 /// The first step, and a step to no noise at all, are of first order.
-public struct DPMpp2MSDESampler: Sampler {
-  /// Which last steps are of first order, too.
-  public var ending: DPMEnding
+public struct DPMpp2MSDESampler: ConfiguredSampler {
+  /// With fresh noise.
+  public static let description = SamplerDescription(
+    "dpmpp-2m-sde", title: "DPM++ 2M SDE", aliases: ["k_dpmpp_2m_sde"],
+    purpose: "dpmpp-2m with fresh noise in every step: more detail, some more steps", isStochastic: true,
+    order: 2, followsFlows: true,
+    classes: [
+      SchedulerClass(
+        "DPMSolverMultistepScheduler", where: ("algorithm_type", .string("sde-dpmsolver++")))
+    ], implemented: DPMpp2MSampler.description.implemented)
+
+  /// Levels, and which last steps are of first order, too.
+  public var settings: DPMSettings
   /// How guesses are limited.
   public var limit: Limit?
   private var memory = DPMMemory()
 
   /// The second-order solver.
-  public init(ending: DPMEnding = DPMEnding(), limit: Limit? = nil) {
-    (self.ending, self.limit) = (ending, limit)
+  public init(_ settings: DPMSettings = DPMSettings(), limit: Limit? = nil) {
+    (self.settings, self.limit) = (settings, limit)
   }
+
+  /// Of a file, whose `algorithm_type` is not read: the sampler's name says it.
+  public init(_ file: SchedulerFile) throws {
+    self.init(try DPMSettings(file), limit: try Limit(file, clips: nil, thresholds: true))
+  }
+
+  /// Those of diffusers' DPMSolverMultistepScheduler.
+  public func levels(_ request: LevelRequest) throws -> Schedule { try settings.levels(request) }
 
   /// One call of the denoiser, and fresh noise.
   public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
@@ -51,22 +120,47 @@ public struct DPMpp2MSDESampler: Sampler {
     let gain = -to.alpha * expm1(-2 * h)
     let spread = to.sigma * (-expm1(-2 * h)).squareRoot()
     var terms = [(to.sigma / from.sigma * exp(-h), x)]
-    terms += memory.terms(denoised, gain, from, to, isFirstOrder: ending.isFirstOrder(step))
+    terms += memory.terms(denoised, gain, from, to, isFirstOrder: settings.isFirstOrder(step))
     if spread > 0 { terms.append((spread, try step.noise(like: x))) }
     return try step.combination(terms)
   }
 }
 
-/// Where DPM-Solver++ ends with a step of first order.
-public struct DPMEnding: Sendable, Hashable {
-  /// Where there are fewer than 15 steps.
-  public var lowerOrderFinal: Bool
-  /// In any case.
-  public var eulerAtFinal: Bool
+/// What the second-order solvers have in common.
+public struct DPMSettings: Sendable, Hashable {
+  /// Which timesteps are visited.
+  public var timesteps = TimestepSettings()
+  /// How sigmas are laid out.
+  public var sigmas = SigmaSettings()
+  /// Timesteps whose log(alpha / sigma) is less are left out.
+  public var lambdaMin = -Double.infinity
+  /// The last step is of first order where there are fewer than 15.
+  public var lowerOrderFinal = true
+  /// The last step is of first order in any case.
+  public var eulerAtFinal = false
 
-  /// As diffusers does by default: with fewer than 15 steps.
-  public init(lowerOrderFinal: Bool = true, eulerAtFinal: Bool = false) {
-    (self.lowerOrderFinal, self.eulerAtFinal) = (lowerOrderFinal, eulerAtFinal)
+  /// Diffusers' defaults.
+  public init() {}
+
+  /// Of a file.
+  public init(_ file: SchedulerFile) throws {
+    (timesteps, sigmas) = (try TimestepSettings(file), try SigmaSettings(file))
+    lambdaMin = try file.double("lambda_min_clipped") ?? lambdaMin
+    lowerOrderFinal = try file.bool("lower_order_final") ?? true
+    eulerAtFinal = try file.bool("euler_at_final") ?? false
+    try check()
+  }
+
+  private func check() throws {
+    // Below every logarithm it leaves nothing out; above 0 nothing of the way would be left.
+    try require(lambdaMin <= 0, "lambda_min_clipped", lambdaMin, "at most 0")
+  }
+
+  func levels(_ request: LevelRequest) throws -> Schedule {
+    try check()
+    return try request.noise.path == .flow
+      ? request.multistepFlowLevels(.dpm, sigmas)
+      : request.multistepLevels(.dpm, timesteps, sigmas, lambdaMin: lambdaMin)
   }
 
   func isFirstOrder(_ step: SamplerStep) -> Bool {
@@ -89,45 +183,5 @@ private struct DPMMemory {
     guard let previous, h.isFinite, !isFirstOrder else { return [(gain, denoised)] }
     let weight = h / (2 * (lambda - previous.logSNR))
     return [(gain * (1 + weight), denoised), (-gain * weight, previous.denoised)]
-  }
-}
-
-/// DPM-Solver++ as a stochastic differential equation in two stages a step, of which the first ends at
-/// `SamplerStep.middle`: k-diffusion's `sample_dpmpp_sde` with eta 1 and r 1/2, diffusers' DPMSolverSDEScheduler.
-/// A step without a middle, and one to no noise, is Euler's.
-///
-/// The two stages' noises are increments of one Brownian motion over sigma / alpha, as the reference draws them from a
-/// tree of its own (torchsde), whose numbers are not repeated here: the same process from another source.
-public struct DPMppSDESampler: Sampler {
-  /// The two-stage solver.
-  public init() {}
-
-  /// Two calls of the denoiser, and fresh noise in both stages.
-  public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
-    let (from, to) = (step.from, step.to)
-    let denoised = try step.denoised(x)
-    guard let middle = step.middle, to.sigma > 0 else { return try step.euler(x, denoised, to: to) }
-    let half = ancestral(from, middle)
-    let first = try step.noise(like: x, halfway: true)
-    let between = try step.combination([(half.x, x), (half.denoised, denoised), (half.noise, first)])
-    let corrected = try step.denoised(between, at: middle)
-    let second = try step.noise(like: x)
-    let whole = ancestral(from, to)
-    // Over the whole step the motion is what it was over the first half and what is new since.
-    let (s, m, end) = (from.noiseToSignal, middle.noiseToSignal, to.noiseToSignal)
-    let (old, new) = (((s - m) / (s - end)).squareRoot(), ((m - end) / (s - end)).squareRoot())
-    return try step.combination([
-      (whole.x, x), (whole.denoised, corrected), (whole.noise * old, first), (whole.noise * new, second),
-    ])
-  }
-
-  /// Down to less noise than wanted, x and the denoised latent's factors, and the fresh noise's up to it.
-  private func ancestral(_ from: NoiseLevel, _ to: NoiseLevel) -> (
-    x: Double, denoised: Double, noise: Double
-  ) {
-    let (s, wanted) = (from.noiseToSignal, to.noiseToSignal)
-    let up = min(wanted, wanted * max(0, 1 - wanted / s * (wanted / s)).squareRoot())
-    let down = max(0, wanted * wanted - up * up).squareRoot()
-    return (to.alpha * down / from.sigma, to.alpha * (1 - down / s), to.alpha * up)
   }
 }

@@ -1,10 +1,23 @@
 import LangevinTensor
 
-/// Multistep consistency sampling: arXiv:2310.04378, algorithm 3; diffusers' LCMScheduler. Each step jumps to the clean
-/// latent and adds the next level's noise to it.
-public struct LCMSampler: Sampler {
-  /// How fast the boundary condition's weights let go of x (arXiv:2303.01469, appendix C, with 0.5 for the data's
-  /// deviation).
+/// Multistep consistency sampling: arXiv:2310.04378, algorithm 3; diffusers' LCMScheduler. Each step jumps to
+/// the clean latent and adds the next level's noise to it.
+public struct LCMSampler: ConfiguredSampler {
+  /// For latent consistency models.
+  public static let description = SamplerDescription(
+    "lcm", title: "LCM",
+    purpose: "for latent consistency models: 1 to 8 steps, without or with little guidance",
+    isStochastic: true, spacings: ["timesteps"],
+    classes: [
+      SchedulerClass(
+        "LCMScheduler",
+        defaults: SchedulerClass.latentBetas.merging(["beta_schedule": .string("scaled_linear")]) { $1 })
+    ])
+
+  /// How many steps the distillation's schedule had.
+  public var originalSteps = 50
+  /// How fast the boundary condition's weights let go of x (arXiv:2303.01469, appendix C, with 0.5 for the
+  /// data's deviation).
   public var timestepScaling: Double
   /// How guesses are limited.
   public var limit: Limit?
@@ -12,6 +25,42 @@ public struct LCMSampler: Sampler {
   /// Consistency sampling.
   public init(timestepScaling: Double = 10, limit: Limit? = nil) {
     (self.timestepScaling, self.limit) = (timestepScaling, limit)
+  }
+
+  /// Of a file: by default guesses are not clipped.
+  public init(_ file: SchedulerFile) throws {
+    self.init(
+      timestepScaling: try file.double("timestep_scaling") ?? 10,
+      limit: try Limit(file, clips: false, thresholds: true))
+    originalSteps = try file.int("original_inference_steps") ?? 50
+    try check()
+  }
+
+  private func check() throws {
+    try require(
+      (1...1_000_000).contains(originalSteps), "original_inference_steps", originalSteps,
+      "within 1 and 1000000")
+    try requirePositive("timestep_scaling", timestepScaling)
+  }
+
+  /// Among the timesteps of the distillation, arXiv:2310.04378, section 4.3. The last step arrives at no
+  /// noise.
+  public func levels(_ request: LevelRequest) throws -> Schedule {
+    try check()
+    if request.hasTimesteps { return try request.chain() }
+    let (count, trainTimesteps) = (request.steps, request.noise.trainTimesteps)
+    try require(
+      originalSteps <= trainTimesteps, "original_inference_steps", originalSteps,
+      "within 1 and \(trainTimesteps)")
+    guard count >= 1, count <= originalSteps else {
+      throw DiffusionError.stepCount(
+        requested: count,
+        reason: "lcm takes 1 to the \(originalSteps) that its model was distilled from")
+    }
+    let skipped = trainTimesteps / originalSteps
+    let stride = Double(originalSteps) / Double(count)
+    let times = (0..<count).map { (originalSteps - Int(Double($0) * stride)) * skipped - 1 }
+    return try request.chain(times, toClean: true)
   }
 
   /// One call of the denoiser, and fresh noise.

@@ -1,14 +1,39 @@
 import LangevinTensor
 
-/// Heun's method on the probability flow: arXiv:2206.00364, algorithm 1 without churn. Along a flow it is the same in the
-/// flow's own time. A step to no noise is Euler's. So is a step from noise alone (zero terminal SNR), where the mean
-/// of the slopes would multiply the second guess by hundreds.
-public struct HeunSampler: Sampler {
+/// Heun's method on the probability flow: arXiv:2206.00364, algorithm 1 without churn. Along a flow it is the
+/// same in the flow's own time. A step to no noise is Euler's. So is a step from noise alone (zero terminal
+/// SNR), where the mean of the slopes would multiply the second guess by hundreds.
+public struct HeunSampler: ConfiguredSampler {
+  /// Euler, corrected.
+  public static let description = SamplerDescription(
+    "heun", title: "Heun", aliases: ["k_heun"],
+    purpose: "Euler, corrected: twice the work a step for a better one", order: 2, callsPerStep: 2,
+    followsFlows: true,
+    classes: [
+      SchedulerClass("HeunDiscreteScheduler", defaults: SchedulerClass.latentBetas),
+      SchedulerClass("FlowMatchHeunDiscreteScheduler", defaults: SchedulerClass.flow),
+    ])
+
+  /// Which timesteps it visits.
+  public var timesteps = TimestepSettings()
+  /// How sigmas are laid out.
+  public var sigmas = SigmaSettings()
   /// How guesses are limited.
   public var limit: Limit?
 
   /// Heun's method.
   public init(limit: Limit? = nil) { self.limit = limit }
+
+  /// Of a file: by default guesses are not clipped, and those of a flow never.
+  public init(_ file: SchedulerFile) throws {
+    limit = try Limit(file, clips: file.noise.path == .flow ? nil : false, thresholds: false)
+    (timesteps, sigmas) = (try TimestepSettings(file), try SigmaSettings(file, readsFinal: false))
+  }
+
+  /// Those of diffusers' HeunDiscreteScheduler or FlowMatchHeunDiscreteScheduler.
+  public func levels(_ request: LevelRequest) throws -> Schedule {
+    try request.noise.path == .flow ? request.flowLevels(sigmas) : request.sigmaLevels(timesteps, sigmas)
+  }
 
   /// Two calls of the denoiser.
   public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
@@ -30,17 +55,37 @@ public struct HeunSampler: Sampler {
   }
 }
 
-/// The linear multistep method of up to fourth order on the probability flow: Adams-Bashforth over uneven steps;
-/// k-diffusion's `sample_lms`, diffusers' LMSDiscreteScheduler.
+/// The linear multistep method of up to fourth order on the probability flow: Adams-Bashforth over uneven
+/// steps; k-diffusion's `sample_lms`, diffusers' LMSDiscreteScheduler.
 ///
-/// The order grows from 1 with the number of slopes known. (Diffusers', begun in the middle of a schedule, takes the
-/// weights of slopes that it does not have.)
-public struct LMSSampler: Sampler {
+/// The order grows from 1 with the number of slopes known. (Diffusers', begun in the middle of a schedule,
+/// takes the weights of slopes that it does not have.)
+public struct LMSSampler: ConfiguredSampler {
+  /// Of the highest order.
+  public static let description = SamplerDescription(
+    "lms", title: "LMS", aliases: ["k_lms"],
+    purpose: "remembers up to four steps: smooth at many steps, rough at few", order: 4,
+    classes: [SchedulerClass("LMSDiscreteScheduler")])
+
+  /// Which timesteps it visits.
+  public var timesteps = TimestepSettings()
+  /// How sigmas are laid out.
+  public var sigmas = SigmaSettings()
   /// Earlier slopes with their times, the newest first.
   private var slopes: [(time: Double, slope: Tensor)] = []
 
   /// The linear multistep method.
   public init() {}
+
+  /// Of a file.
+  public init(_ file: SchedulerFile) throws {
+    (timesteps, sigmas) = (try TimestepSettings(file), try SigmaSettings(file, readsFinal: false))
+  }
+
+  /// Those of diffusers' LMSDiscreteScheduler.
+  public func levels(_ request: LevelRequest) throws -> Schedule {
+    try request.sigmaLevels(timesteps, sigmas)
+  }
 
   /// One call of the denoiser.
   public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {
@@ -59,8 +104,8 @@ public struct LMSSampler: Sampler {
   }
 }
 
-/// The integrals, from the first of `times` to `end`, of the polynomials that are 1 at one of the times and 0 at the
-/// others. They are cubic at most, for which Gauss' two points are exact.
+/// The integrals, from the first of `times` to `end`, of the polynomials that are 1 at one of the times and 0
+/// at the others. They are cubic at most, for which Gauss' two points are exact.
 private func adamsBashforth(_ times: [Double], to end: Double) -> [Double] {
   let (middle, half) = ((times[0] + end) / 2, (end - times[0]) / 2)
   let points = [middle - half / 3.0.squareRoot(), middle + half / 3.0.squareRoot()]

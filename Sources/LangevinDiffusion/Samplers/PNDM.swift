@@ -1,18 +1,53 @@
 import LangevinTensor
 
-/// PNDM: classical integration with noise as the slope and DDIM's transfer as the step: arXiv:2202.09778, algorithms
-/// 1 and 2; diffusers' PNDMScheduler.
+/// PNDM: classical integration with noise as the slope and DDIM's transfer as the step: arXiv:2202.09778,
+/// algorithms 1 and 2; diffusers' PNDMScheduler.
 ///
-/// Where steps have a middle, the first three are of the Runge-Kutta kind with four calls each (PRK); else the first is
-/// of the improved Euler kind with two (PLMS as Stable Diffusion ships it). Those that follow are Adams-Bashforth's, of
-/// as many slopes as there are, at most four. (For v prediction diffusers combines the outputs as they are and takes the
-/// noise from the combination; here it is the noises that are combined, as in the paper.)
-public struct PNDMSampler: Sampler {
+/// Where steps have a middle, the first three are of the Runge-Kutta kind with four calls each (PRK); else
+/// the first is of the improved Euler kind with two (PLMS as Stable Diffusion ships it). Those that follow
+/// are Adams-Bashforth's, of as many slopes as there are, at most four. (For v prediction diffusers combines
+/// the outputs as they are and takes the noise from the combination; here it is the noises that are combined,
+/// as in the paper.)
+public struct PNDMSampler: ConfiguredSampler {
+  /// Its order is that of arXiv:2202.09778, section 3.4, whatever its slopes'.
+  public static let description = SamplerDescription(
+    "pndm", title: "PLMS", purpose: "Stable Diffusion 1's first scheduler: remembers up to four steps",
+    order: 2,
+    spacings: NoiseSchedule.Spacing.allCases.map(\.rawValue), fewestSteps: 4,
+    classes: [SchedulerClass("PNDMScheduler")])
+
+  /// Which timesteps it visits.
+  public var timesteps = TimestepSettings(.leading)
+  /// Begins with multistep steps (PLMS) rather than Runge-Kutta's.
+  public var skipsRungeKutta = false
+  /// Whether the last step arrives at no noise rather than at timestep 0's.
+  public var setAlphaToOne = false
   /// Earlier slopes, the newest first.
   private var slopes: [Tensor] = []
 
   /// Pseudo numerical methods.
   public init() {}
+
+  /// Of a file.
+  public init(_ file: SchedulerFile) throws {
+    timesteps = try TimestepSettings(file, default: .leading)
+    skipsRungeKutta = try file.bool("skip_prk_steps") ?? false
+    setAlphaToOne = try file.bool("set_alpha_to_one") ?? false
+  }
+
+  /// From timestep to timestep. (Diffusers' steps back by a fixed stride, which is the same for leading
+  /// spacing.)
+  public func levels(_ request: LevelRequest) throws -> Schedule {
+    // Its second stage would take the noise for the signal.
+    if request.noise.rescaleBetasZeroSNR {
+      throw DiffusionError.unsupportedSetting(field: "rescale_betas_zero_snr", sampler: "pndm")
+    }
+    if !skipsRungeKutta && request.steps < 4 {
+      throw DiffusionError.stepCount(
+        requested: request.steps, reason: "pndm needs at least 4 where skip_prk_steps is false")
+    }
+    return try request.chain(timesteps, toClean: setAlphaToOne, halfway: !skipsRungeKutta)
+  }
 
   /// One call of the denoiser; two or four at the beginning.
   public mutating func step(_ x: Tensor, _ step: inout SamplerStep) throws -> Tensor {

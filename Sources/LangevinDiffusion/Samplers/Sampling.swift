@@ -17,8 +17,8 @@ public typealias Progress = (SamplingProgress) throws -> Void
 
 /// A run of a sampler: the one loop over steps. Each call of `next` takes a step.
 ///
-/// It is an asynchronous sequence, too, whose elements come as the steps are done. Each is computed on the task that asks
-/// for it:
+/// It is an asynchronous sequence, too, whose elements come as the steps are done. Each is computed on the
+/// task that asks for it:
 /// ```swift
 /// for try await state in Sampling(sampler, denoiser, from: start, along: schedule, noise: noise) {
 ///   show(state.guess)
@@ -45,7 +45,8 @@ public struct Sampling: AsyncSequence {
 
   /// Takes a step; nil where none is left. `progress` is called within the step's span.
   ///
-  /// Throws what the sampler, the denoiser and `progress` throw, and `CancellationError` in a task that was cancelled.
+  /// Throws what the sampler, the denoiser and `progress` throw, and `CancellationError` in a task that was
+  /// cancelled.
   public mutating func next(_ progress: Progress? = nil) throws -> SamplingProgress? {
     let count = step.schedule.steps.count
     guard step.index < count else { return nil }

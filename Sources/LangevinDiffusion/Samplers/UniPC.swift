@@ -1,16 +1,29 @@
 import Foundation
 import LangevinTensor
 
-/// UniPC: a multistep predictor, and a corrector that takes the next call of the denoiser into account at no cost.
-/// arXiv:2302.04867, algorithms 1 and 2; diffusers' UniPCMultistepScheduler.
+/// UniPC: a multistep predictor, and a corrector that takes the next call of the denoiser into account at no
+/// cost. arXiv:2302.04867, algorithms 1 and 2; diffusers' UniPCMultistepScheduler.
 ///
-/// A step to no noise is of first order in any case. It never asks for a level between the schedule's, so it runs along
-/// a flow as it does along betas (WAN 2.1).
-public struct UniPCSampler: Sampler {
+/// A step to no noise is of first order in any case. It never asks for a level between the schedule's, so it
+/// runs along a flow as it does along betas (WAN 2.1).
+public struct UniPCSampler: ConfiguredSampler {
+  /// What it divides by: arXiv:2302.04867, section 3.3 (B1 and B2).
+  public enum Solver: String, Sendable, CaseIterable { case bh1, bh2 }
+
+  /// Its order is for `order` 2 with the corrector, the default.
+  public static let description = SamplerDescription(
+    "unipc", title: "UniPC", purpose: "predicts and corrects for one call a step: 5 to 20 steps; WAN's own",
+    order: 3, followsFlows: true, classes: [SchedulerClass("UniPCMultistepScheduler")],
+    implemented: ["solver_p": []])
+
+  /// Which timesteps it visits.
+  public var timesteps = TimestepSettings()
+  /// How sigmas are laid out.
+  public var sigmas = SigmaSettings()
   /// The predictor's order, 1 to 3; the corrector's is one more.
   public var order: Int
   /// Which function B(h) it uses.
-  public var solver: NoiseSchedule.UniPCSolver
+  public var solver: Solver
   /// Integrates the denoised latent rather than the noise.
   public var predictX0: Bool
   /// Whether the order falls to 1 at the end.
@@ -26,11 +39,41 @@ public struct UniPCSampler: Sampler {
 
   /// UniPC with diffusers' defaults.
   public init(
-    order: Int = 2, solver: NoiseSchedule.UniPCSolver = .bh2, predictX0: Bool = true,
+    order: Int = 2, solver: Solver = .bh2, predictX0: Bool = true,
     lowerOrderFinal: Bool = true, uncorrected: Set<Int> = [], limit: Limit? = nil
   ) {
     (self.order, self.solver, self.predictX0) = (order, solver, predictX0)
     (self.lowerOrderFinal, self.uncorrected, self.limit) = (lowerOrderFinal, uncorrected, limit)
+  }
+
+  /// Of a file; another solver's `solver_type` means the default, as in diffusers.
+  public init(_ file: SchedulerFile) throws {
+    let predictX0 = try file.bool("predict_x0") ?? true
+    self.init(
+      order: try file.int("solver_order") ?? 2,
+      solver: try file.string("solver_type").flatMap(Solver.init(rawValue:)) ?? .bh2, predictX0: predictX0,
+      lowerOrderFinal: try file.bool("lower_order_final") ?? true,
+      uncorrected: Set(try file.doubles("disable_corrector")?.compactMap(Int.init(exactly:)) ?? []),
+      limit: try Limit(file, clips: nil, thresholds: predictX0))
+    (timesteps, sigmas) = (try TimestepSettings(file), try SigmaSettings(file))
+  }
+
+  /// Those of diffusers' UniPCMultistepScheduler.
+  public func levels(_ request: LevelRequest) throws -> Schedule {
+    try require((1...3).contains(order), "solver_order", order, "within 1 and 3")
+    let isFlow = request.noise.path == .flow
+    if !predictX0 && (sigmas.final == .zero || isFlow) {
+      throw DiffusionError.configuration(
+        field: "predict_x0",
+        reason:
+          "false is not defined where no noise is left: it needs final_sigmas_type sigma_min and no flow")
+    }
+    if try sigmas.final == .minimum && request.resolved(timesteps, sigmas).sigmas.spacing != nil {
+      throw DiffusionError.configuration(
+        field: "final_sigmas_type", reason: "with sigmas spaced by rule the last step would go nowhere")
+    }
+    return try isFlow
+      ? request.multistepFlowLevels(.uniPC, sigmas) : request.multistepLevels(.uniPC, timesteps, sigmas)
   }
 
   /// One call of the denoiser.
@@ -63,11 +106,11 @@ private struct UniPCUpdate {
     let lambda: Double
   }
 
-  let solver: NoiseSchedule.UniPCSolver
+  let solver: UniPCSampler.Solver
   let predictX0: Bool
 
-  /// x at `to` from x at `from`, given what is integrated at `from` (the last of `past`), at the order - 1 levels
-  /// before it, and, to correct, at `to`.
+  /// x at `to` from x at `from`, given what is integrated at `from` (the last of `past`), at the order - 1
+  /// levels before it, and, to correct, at `to`.
   func terms(
     _ x: Tensor, from: NoiseLevel, to: NoiseLevel, past: [Point], order: Int, arrived: Tensor?
   ) -> [(Double, Tensor)] {

@@ -63,8 +63,8 @@ public struct Schedule: Sendable, Hashable {
     }
   }
 
-  /// One call of the denoiser, or two for samplers in two stages. `to` need not be the next step's `from`: diffusers' DDIM steps back by a fixed
-  /// number of timesteps from wherever it is.
+  /// One call of the denoiser, or two for samplers in two stages. `to` need not be the next step's `from`:
+  /// diffusers' DDIM steps back by a fixed number of timesteps from wherever it is.
   public struct Step: Sendable, Hashable {
     /// Where the denoiser is called.
     public var from: NoiseLevel
@@ -120,6 +120,19 @@ public struct Schedule: Sendable, Hashable {
     return Schedule(
       initialScale: initialScale, steps: Array(steps.suffix(kept)), skipped: skipped + steps.count - kept,
       path: path)
+  }
+
+  /// Every step must have noise to remove, and may not add any. Throws `DiffusionError.stepCount`.
+  func check(requested count: Int) throws {
+    for step in steps
+    where !(step.from.sigma > 0 && step.from.noiseToSignal >= step.to.noiseToSignal && step.to.alpha > 0) {
+      throw DiffusionError.stepCount(
+        requested: count, reason: "the noise does not fall from timestep \(step.from.timestep)")
+    }
+    for (a, b) in zip(steps, steps.dropFirst()) where a.from.noiseToSignal <= b.from.noiseToSignal {
+      throw DiffusionError.stepCount(
+        requested: count, reason: "too many: two of them share timestep \(b.from.timestep)")
+    }
   }
 
   /// The latent that sampling starts from, given standard normal noise of the latent's shape.

@@ -23,7 +23,7 @@ extension TrainedExperiment {
   }
 
   private func chainStep(_ numbers: Range<UInt64>) throws -> ChainStep {
-    let alphas = try schedule.alphasCumprod().map(Double.init)
+    let alphas = try scheduler.noise.alphasCumprod().map(Double.init)
     let clean = try pictures.tensor(numbers.map(pictures.sample), on: device)
     let timesteps = noisiness(numbers).timesteps.map { max(Int($0), 1) }
     func column(_ body: (Int) -> Double) throws -> Tensor {
@@ -183,8 +183,9 @@ extension TrainedExperiment {
 
   /// The trained chain with and without the noise that its steps add.
   func collapse(_ denoiser: PlainDenoiser) throws -> ExperimentSection {
-    let full = try sample(.ddpm, steps: schedule.trainTimesteps, count: samples, denoiser.network)
-    var silent = try SamplerChoice.ddpm.schedule(schedule, steps: schedule.trainTimesteps)
+    let full = try sample(.ddpm, steps: scheduler.noise.trainTimesteps, count: samples, denoiser.network)
+    var silent = try SamplerChoice.ddpm.make(scheduler).schedule(
+      scheduler.noise, steps: scheduler.noise.trainTimesteps)
     // DDPM's step without its last term; see the experiment without training.
     silent.steps = silent.steps.map { step in
       var mean = step
@@ -210,7 +211,7 @@ extension TrainedExperiment {
     return ExperimentSection(
       title: "Without the noise term, a trained chain collapses to the mean",
       text: """
-        The network that was trained towards the noise, run backwards through all \(schedule.trainTimesteps) steps: as \
+        The network that was trained towards the noise, run backwards through all \(scheduler.noise.trainTimesteps) steps: as \
         DDPM does it, and with the noise left out that each step adds. Then every picture is drawn towards the mean of \
         all, until what is nearest to the mean decides: whatever the noise that they begin with, they end alike.
         """,
@@ -270,7 +271,7 @@ extension TrainedExperiment {
     return ExperimentSection(
       title: "Fewer steps need no other training",
       text: """
-        The same network again, by DDIM and DDPM, with fewer steps than the \(schedule.trainTimesteps) that it was trained with. The number is the mean square distance of a \
+        The same network again, by DDIM and DDPM, with fewer steps than the \(scheduler.noise.trainTimesteps) that it was trained with. The number is the mean square distance of a \
         picture to the nearest of 1024 that were drawn like the data; pictures drawn like the data are at \
         \(String(format: "%.3f", floor)) from them.
         """,

@@ -14,7 +14,7 @@ public struct TrainedExperiment: Sendable {
   public var progress: @Sendable (String) throws -> Void = { _ in }
 
   let pictures: ShapePictures
-  let schedule: NoiseSchedule
+  let scheduler: SchedulerFile
   let levels: NoiseSchedule.TrainingLevels
   /// Steps of each network's training.
   let steps: Int
@@ -29,9 +29,8 @@ public struct TrainedExperiment: Sendable {
     pictures = ShapePictures(seed: seed)
     var schedule = NoiseSchedule()
     (schedule.trainTimesteps, schedule.betaStart, schedule.betaEnd) = (200, 0.0005, 0.1)
-    schedule.clipSample = false
-    schedule.timestepSpacing = .trailing
-    self.schedule = schedule
+    scheduler = SchedulerFile(
+      schedule, ["clip_sample": .bool(false), "timestep_spacing": .string("trailing")])
     levels = try NoiseSchedule.TrainingLevels(schedule)
   }
 
@@ -91,14 +90,15 @@ public struct TrainedExperiment: Sendable {
   func sample(
     _ sampler: SamplerChoice, steps: Int, count: Int, run: UInt64 = 0, _ network: @escaping Network
   ) throws -> Tensor {
-    let along = try sampler.schedule(schedule, steps: steps)
+    let made = try sampler.make(scheduler)
+    let along = try made.schedule(scheduler.noise, steps: steps)
     let seeds = (0..<UInt64(count)).map { seed &* 0x9E37_79B9 &+ (run << 32) &+ $0 }
     var noise = NoiseSource(.philox, seeds: seeds, on: device)
     let shape = Shape([count] + Self.shape.dimensions)
     let start = try along.initial(noise: noise.normal(shape, for: .initial))
     // No picture is brighter than white.
     let denoiser = Limited(NetworkDenoiser(.epsilon, network), .clip(1))
-    return try sampler.make(schedule).sample(denoiser, from: start, along: along, noise: &noise)
+    return try made.sample(denoiser, from: start, along: along, noise: &noise)
   }
 
   /// Rows of a table of constants that stand for words.

@@ -122,7 +122,7 @@ private struct ModelParts {
   let textConfig: CLIPTextConfig
   let unetConfig: UNet2DConditionConfig
   let vaeConfig: AutoencoderKLConfig
-  let schedule: NoiseSchedule
+  let schedule: SchedulerFile
 
   init(_ checkpoint: Checkpoint, dtype: DType) throws {
     self.checkpoint = checkpoint
@@ -130,7 +130,7 @@ private struct ModelParts {
     textConfig = try CLIPTextConfig(checkpoint.textEncoder.configuration)
     unetConfig = try UNet2DConditionConfig(checkpoint.unet.configuration)
     vaeConfig = try AutoencoderKLConfig(checkpoint.vae.configuration)
-    schedule = try NoiseSchedule(json: checkpoint.scheduler).forStableDiffusion()
+    schedule = try SchedulerFile(json: checkpoint.scheduler).forStableDiffusion()
   }
 
   /// The tolerances of the golden tests: float32 sums in another order, and float16 storage of every activation.
@@ -191,13 +191,14 @@ private struct ModelParts {
         let timesteps = [Float](repeating: timestep, count: x.shape[0])
         return try unet(x.cast(to: dtype), timesteps: timesteps, context: context).cast(to: .float32)
       }
-      let denoiser = NetworkDenoiser(schedule.prediction) { x, timestep in try guidance(x, timestep) }
+      let denoiser = NetworkDenoiser(schedule.noise.prediction) { x, timestep in try guidance(x, timestep) }
       // One step from the middle of twenty.
-      var levels = try SamplerChoice.ddim.schedule(schedule, steps: 20)
+      let sampler = try SamplerChoice.ddim.make(schedule)
+      var levels = try sampler.schedule(schedule.noise, steps: 20)
       levels.steps = [levels.steps[levels.steps.count / 2]]
       return {
         var noise = NoiseSource(.philox, seeds: [0], on: device)
-        let result = try SamplerChoice.ddim.make(schedule).sample(
+        let result = try sampler.sample(
           denoiser, from: x, along: levels, noise: &noise)
         return { try result.floats() }
       }

@@ -69,7 +69,7 @@ struct ProjectedTextStage: Sendable {
 struct PriorStage: Sendable {
   let component: Checkpoint.Component
   let config: PriorTransformerConfig
-  let schedule: NoiseSchedule
+  let schedule: SchedulerFile
   let sampler: SamplerChoice
 
   init(_ checkpoint: Checkpoint) throws {
@@ -83,13 +83,13 @@ struct PriorStage: Sendable {
       throw ModelError.unsupported(
         model: "PriorTransformer", key: "added_emb_type", value: "null", supported: ["\"prd\""])
     }
-    schedule = try NoiseSchedule(json: checkpoint.scheduler(named: "prior_scheduler"))
+    schedule = try SchedulerFile(json: checkpoint.scheduler(named: "prior_scheduler"))
     sampler = schedule.sampler ?? .ddpm
   }
 
   /// The levels of a filled request.
   func steps(_ request: GenerationRequest) throws -> Schedule {
-    try sampler.schedule(schedule, steps: request.priorSteps ?? 25)
+    try sampler.make(schedule).schedule(schedule.noise, steps: request.priorSteps ?? 25)
   }
 
   /// Samples every image's embedding, in CLIP's own units, float32 [1, D]; the network is let go.
@@ -114,7 +114,7 @@ struct PriorStage: Sendable {
       let trajectory = Trajectory(
         "prior", try sampler.make(schedule, eta: request.eta), along: steps,
         shape: [1, config.embeddingChannels],
-        denoiser: NetworkDenoiser(schedule.prediction) { x, timestep in try guidance(x, timestep) })
+        denoiser: NetworkDenoiser(schedule.noise.prediction) { x, timestep in try guidance(x, timestep) })
       let sampled = try run.sample(trajectory, image: image)
       return try stage("prior") { try prior.postProcess(sampled) }
     }

@@ -21,7 +21,7 @@ struct StableUnCLIPStage: Sendable {
   let unet: Checkpoint.Component
   let unetConfig: UNet2DConditionConfig
   let autoencoder: AutoencoderStage
-  let schedule: NoiseSchedule
+  let schedule: SchedulerFile
   let normalizer: Checkpoint.Component
   let noisingSchedule: NoiseSchedule
 
@@ -41,7 +41,7 @@ struct StableUnCLIPStage: Sendable {
     unet = try checkpoint.unet
     unetConfig = try UNet2DConditionConfig(unet.configuration)
     autoencoder = try AutoencoderStage(checkpoint, precision: precision)
-    schedule = try NoiseSchedule(json: checkpoint.scheduler)
+    schedule = try SchedulerFile(json: checkpoint.scheduler)
     normalizer = try checkpoint.component("image_normalizer")
     noisingSchedule = try NoiseSchedule(json: checkpoint.scheduler(named: "image_noising_scheduler"))
   }
@@ -113,7 +113,7 @@ struct StableUnCLIPStage: Sendable {
         labels = try Tensor.concatenated([Tensor.fill(0, labels.shape, on: run.device), labels], axis: 0)
       }
       let vectors = try labels.cast(to: dtype)
-      var trajectory = try plan.latent.trajectory(image, schedule, nil, autoencoder) { x, timestep in
+      var trajectory = plan.latent.trajectory(image, schedule, nil, autoencoder) { x, timestep in
         // Without guidance in this step it is the prompt's row alone, the last.
         let rows = context.shape[0] - x.shape[0]..<context.shape[0]
         let input = UNetConditioning(

@@ -25,11 +25,11 @@ struct UnCLIPDecoderStage: Sendable {
   let projectionConfig: UnCLIPTextProjectionConfig
   let decoder: Checkpoint.Component
   let decoderConfig: UNet2DConditionConfig
-  let decoderSchedule: NoiseSchedule
+  let decoderSchedule: SchedulerFile
   /// All but the last step's, and the last step's.
   let superResolution: (first: Checkpoint.Component, last: Checkpoint.Component)
   let superResolutionConfig: (first: UNet2DConfig, last: UNet2DConfig)
-  let superResolutionSchedule: NoiseSchedule
+  let superResolutionSchedule: SchedulerFile
   /// Pixels a side of the final picture.
   let size: Int
 
@@ -46,7 +46,7 @@ struct UnCLIPDecoderStage: Sendable {
     projectionConfig = try UnCLIPTextProjectionConfig(projection.configuration)
     decoder = try checkpoint.component("decoder")
     decoderConfig = try UNet2DConditionConfig(decoder.configuration)
-    decoderSchedule = try NoiseSchedule(json: checkpoint.scheduler(named: "decoder_scheduler"))
+    decoderSchedule = try SchedulerFile(json: checkpoint.scheduler(named: "decoder_scheduler"))
     superResolution = (
       try checkpoint.component("super_res_first"), try checkpoint.component("super_res_last")
     )
@@ -54,7 +54,7 @@ struct UnCLIPDecoderStage: Sendable {
       try UNet2DConfig(superResolution.first.configuration),
       try UNet2DConfig(superResolution.last.configuration)
     )
-    superResolutionSchedule = try NoiseSchedule(json: checkpoint.scheduler(named: "super_res_scheduler"))
+    superResolutionSchedule = try SchedulerFile(json: checkpoint.scheduler(named: "super_res_scheduler"))
     guard let size = superResolutionConfig.first.sampleSize else {
       throw ModelError.invalidConfig(
         model: "super_res_first", key: "sample_size", value: "absent", expected: "the pictures' size")
@@ -79,8 +79,8 @@ struct UnCLIPDecoderStage: Sendable {
 
   /// Of a filled request.
   func plan(_ request: GenerationRequest, prior: Schedule?) throws -> UnCLIPPlan {
-    func levels(_ config: NoiseSchedule, _ count: Int?) throws -> Schedule {
-      try (config.sampler ?? .ddpm).schedule(config, steps: count ?? 1)
+    func levels(_ file: SchedulerFile, _ count: Int?) throws -> Schedule {
+      try (file.sampler ?? .ddpm).make(file).schedule(file.noise, steps: count ?? 1)
     }
     return UnCLIPPlan(
       request: request, prior: prior, decoder: try levels(decoderSchedule, request.steps),
@@ -105,7 +105,7 @@ struct UnCLIPDecoderStage: Sendable {
       return Trajectory(
         "decoder", try (schedule.sampler ?? .ddpm).make(schedule), along: plan.decoder, stream: 1,
         shape: [1, config.sampleSize, config.sampleSize, config.inChannels],
-        denoiser: NetworkDenoiser(schedule.prediction) { x, timestep in try guidance(x, timestep) })
+        denoiser: NetworkDenoiser(schedule.noise.prediction) { x, timestep in try guidance(x, timestep) })
     }
   }
 
@@ -150,7 +150,7 @@ struct UnCLIPDecoderStage: Sendable {
       let enlarged = try stage("enlarge") {
         try small.clamped(-1, 1).resizedBicubic(height: size, width: size)
       }
-      let denoiser = NetworkDenoiser(schedule.prediction) { x, timestep in
+      let denoiser = NetworkDenoiser(schedule.noise.prediction) { x, timestep in
         let input = try Tensor.concatenated([x, enlarged], axis: -1).cast(to: dtype)
         return try (timestep == end ? last : first)(input, timesteps: [timestep]).cast(to: .float32)
       }

@@ -295,7 +295,7 @@ extension RecommendedSettings {
     var members: [StrictJSON.Member] = []
     if let guidance { members.append(StrictJSON.Member("guidance", .real(guidance))) }
     if let steps { members.append(StrictJSON.Member("steps", .integer(steps))) }
-    if let sampler { members.append(StrictJSON.Member("sampler", .string(sampler.rawValue))) }
+    if let sampler { members.append(StrictJSON.Member("sampler", .string(sampler.name))) }
     return .object(members)
   }
 }

@@ -102,9 +102,9 @@ private func readT5(_ input: [UInt8]) {
 
 /// What a sampler makes of an accepted file falls from noise to none, in numbers.
 private func readScheduler(_ input: [UInt8]) {
-  guard let config = try? NoiseSchedule(json: Data(input)), config.trainTimesteps <= 10_000 else { return }
-  for sampler in SamplerChoice.allCases {
-    guard let schedule = try? sampler.schedule(config, steps: 5) else { continue }
+  guard let file = try? SchedulerFile(json: Data(input)), file.noise.trainTimesteps <= 10_000 else { return }
+  for sampler in SamplerRegistry.all {
+    guard let schedule = try? sampler.make(file).schedule(file.noise, steps: 5) else { continue }
     precondition(schedule.initialScale.isFinite && schedule.steps.count == 5)
     for step in schedule.steps {
       for level in [step.from, step.to] { precondition(level.alpha.isFinite && level.sigma.isFinite) }

@@ -1,13 +1,17 @@
 import Foundation
 
 /// What diffusers' schedulers have in common on the way from a number of steps to noise levels.
-extension NoiseSchedule {
-  /// Descending timesteps: the user's, or `count` by the file's spacing. `spare` more are laid out, and dropped at
-  /// the end, below `last`.
-  func timesteps(
-    count: Int, default spacing: Spacing, rounded: Bool, spare: Int = 0, last: Int? = nil
-  ) throws -> [Double] {
-    if case .theseTimesteps(let times) = levels { return try given(times) }
+extension LevelRequest {
+  var count: Int { steps }
+  var trainTimesteps: Int { noise.trainTimesteps }
+
+  /// Descending timesteps: the user's, or by the settings. `spare` more are laid out, and dropped at the end,
+  /// below
+  /// `last`.
+  func timesteps(_ settings: TimestepSettings, rounded: Bool, spare: Int = 0, last: Int? = nil) throws
+    -> [Double]
+  {
+    if case .theseTimesteps(let times) = choice { return try given(times) }
     let last = last ?? trainTimesteps
     guard count > 0 else { throw DiffusionError.stepCount(requested: count, reason: "at least 1 is needed") }
     guard count <= trainTimesteps else {
@@ -16,7 +20,7 @@ extension NoiseSchedule {
     }
     let points = count + spare
     var times: [Double]
-    switch timestepSpacing ?? spacing {
+    switch settings.spacing {
     case .linspace:
       times = linspace(0, Double(last - 1), points).reversed()
       if rounded { times = times.map { $0.rounded(.toNearestOrEven) } }
@@ -24,7 +28,7 @@ extension NoiseSchedule {
     case .leading:
       times = (0..<points).reversed().map { Double($0 * (last / points)) }
       times.removeLast(spare)
-      times = times.map { $0 + Double(stepsOffset) }
+      times = times.map { $0 + Double(settings.offset) }
     case .trailing:
       // NumPy's arange: the stride is the difference of its first two values.
       let start = Double(last)
@@ -36,7 +40,8 @@ extension NoiseSchedule {
     guard let first = times.first, let least = times.last, first < Double(trainTimesteps), least >= 0 else {
       throw DiffusionError.stepCount(
         requested: count,
-        reason: "with steps_offset \(stepsOffset) they leave the \(trainTimesteps) timesteps of the training")
+        reason:
+          "with steps_offset \(settings.offset) they leave the \(trainTimesteps) timesteps of the training")
     }
     return times
   }
@@ -52,13 +57,13 @@ extension NoiseSchedule {
 
   /// Sigmas that the user gave, without the zero at the end.
   func givenSigmas() throws -> [Double]? {
-    guard case .theseSigmas(var sigmas) = levels else { return nil }
+    guard case .theseSigmas(var sigmas) = choice else { return nil }
     if sigmas.last == 0 { sigmas.removeLast() }
-    let most = path == .flow ? 1.0 : .greatestFiniteMagnitude
+    let most = noise.path == .flow ? 1.0 : .greatestFiniteMagnitude
     guard !sigmas.isEmpty, sigmas.allSatisfy({ $0 > 0 && $0 <= most }) else {
       throw DiffusionError.stepCount(
         requested: sigmas.count,
-        reason: path == .flow ? "a flow's sigmas are above 0 and at most 1" : "sigmas must be above 0")
+        reason: noise.path == .flow ? "a flow's sigmas are above 0 and at most 1" : "sigmas must be above 0")
     }
     return sigmas
   }
@@ -67,13 +72,15 @@ extension NoiseSchedule {
 
   /// sigma / alpha of each training timestep.
   func trainingSigmas() throws -> [Float] {
-    try alphasCumprod(clampingTerminal: true).map { ((1 - $0) / $0).squareRoot() }
+    try noise.alphasCumprod(clampingTerminal: true).map { ((1 - $0) / $0).squareRoot() }
   }
 
-  /// A layout of sigmas between the file's limits, or else these.
-  func sigmas(_ spacing: SigmaSpacing, from high: Double, to low: Double, count: Int) throws -> [Double] {
+  /// A layout of sigmas between the settings' limits, or else these.
+  func sigmas(
+    _ spacing: NoiseSchedule.SigmaSpacing, _ settings: SigmaSettings, from high: Double, to low: Double
+  ) throws -> [Double] {
     guard count > 0 else { throw DiffusionError.stepCount(requested: count, reason: "at least 1 is needed") }
-    let (high, low) = (sigmaMax ?? high, sigmaMin ?? low)
+    let (high, low) = (settings.maximum ?? high, settings.minimum ?? low)
     guard high.isFinite, low > 0, high >= low else {
       throw DiffusionError.configuration(
         field: "sigma_max", reason: "sigmas cannot fall from \(high) to \(low)")
@@ -97,22 +104,5 @@ extension NoiseSchedule {
     guard low + 1 < values.count else { return Double(values[low]) }
     let (a, b) = (Double(values[low]), Double(values[low + 1]))
     return a + (b - a) * (position - Double(low))
-  }
-
-  // MARK: Assembly
-
-  /// Every step must have noise to remove, and may not add any.
-  func checked(_ schedule: Schedule, _ count: Int) throws -> Schedule {
-    for step in schedule.steps
-    where !(step.from.sigma > 0 && step.from.noiseToSignal >= step.to.noiseToSignal && step.to.alpha > 0) {
-      throw DiffusionError.stepCount(
-        requested: count, reason: "the noise does not fall from timestep \(step.from.timestep)")
-    }
-    for (a, b) in zip(schedule.steps, schedule.steps.dropFirst())
-    where a.from.noiseToSignal <= b.from.noiseToSignal {
-      throw DiffusionError.stepCount(
-        requested: count, reason: "too many: two of them share timestep \(b.from.timestep)")
-    }
-    return schedule
   }
 }
