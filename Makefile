@@ -1,8 +1,9 @@
 # make picture [PROMPT="…"] draws a picture; make install [PREFIX=/usr/local] [DESTDIR=] puts langevin on the PATH, and
 # make uninstall takes it away; make test [FILTER=…] runs the tests. Each installs what is missing first.
-# make docs compiles the documentation; make validate-kernels runs the kernels in a simulator; make package builds an
-# archive for machines without a toolchain, and make test-package, as root, tries it in an empty Debian. make emoji trains
-# the emoji model in a few hours, and make emoji-check measures it.
+# make docs compiles the documentation; make validate-kernels runs the kernels in a simulator; make outside builds and
+# tests a package of its own that adds a sampler; make package builds an archive for machines without a toolchain, and
+# make test-package, as root, tries it in an empty Debian. make emoji trains the emoji model in a few hours, and make
+# emoji-check measures it.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
@@ -16,7 +17,7 @@ PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd lib
   libturbojpeg0-dev libwebp-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: emoji emoji-check fuzz build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
+.PHONY: emoji emoji-check fuzz outside build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
 export PROMPT PICTURE FILTER FOLDER DESTDIR
 
 build: deps
@@ -54,6 +55,11 @@ validate-kernels: build
 	    --device opencl --family $$family --shapes tiny --precision f16 --repeats 1 || exit 1; \
 	  if [ -s "$$log" ]; then cat "$$log" >&2; echo "oclgrind has something to report" >&2; exit 1; fi; \
 	done
+
+# A package of its own that adds a sampler to the library: its public face is enough for that. Unoptimised, and of the
+# library only the rooms that a sampler needs.
+outside:
+	$(SWIFT) test --package-path Tests/Outside --scratch-path .build/outside
 
 # Records anew what the models dispatch, after a change to a model.
 shapes: build
