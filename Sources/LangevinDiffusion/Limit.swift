@@ -32,8 +32,7 @@ public enum Limit: Sendable, Hashable {
   }
 
   /// What a file says; `clips` is the class's default for `clip_sample`, nil where the class does not read
-  /// it, and
-  /// `thresholds` whether it reads `thresholding`, which comes first.
+  /// it, and `thresholds` whether it reads `thresholding`, which comes first.
   ///
   /// Throws `DiffusionError.configuration`.
   public init?(_ file: SchedulerFile, clips: Bool?, thresholds: Bool) throws {

@@ -78,8 +78,7 @@ public struct DPMpp2MKarrasSampler: ConfiguredSampler {
 }
 
 /// DPM-Solver++(2M) as a stochastic differential equation: arXiv:2211.01095, section 5 and appendix B.2;
-/// diffusers'
-/// `sde-dpmsolver++` with its midpoint solver.
+/// diffusers' `sde-dpmsolver++` with its midpoint solver.
 ///
 /// The first step, and a step to no noise at all, are of first order.
 public struct DPMpp2MSDESampler: ConfiguredSampler {

@@ -1,8 +1,8 @@
 import LangevinTensor
 
 /// DPM-Solver++ as a stochastic differential equation in two stages a step, of which the first ends at
-/// `SamplerStep.middle`: k-diffusion's `sample_dpmpp_sde` with eta 1 and r 1/2, DPMSolverSDEScheduler of diffusers.
-/// A step without a middle, and one to no noise, is Euler's.
+/// `SamplerStep.middle`: k-diffusion's `sample_dpmpp_sde` with eta 1 and r 1/2, DPMSolverSDEScheduler of
+/// diffusers. A step without a middle, and one to no noise, is Euler's.
 ///
 /// The two stages' noises are increments of one Brownian motion over sigma / alpha, as the reference draws
 /// them from a tree of its own (torchsde), whose numbers are not repeated here: the same process from another

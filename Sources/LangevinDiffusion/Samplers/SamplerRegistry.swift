@@ -27,8 +27,7 @@ public enum SamplerRegistry {
   }
 
   /// The sampler of a name, and the spacing that the name ends in where it is not the sampler's own: `Euler
-  /// Karras`,
-  /// `dpmpp_2m_sde_exponential`; `euler_k` is `Euler Karras` too. Nil where there is none.
+  /// Karras`, `dpmpp_2m_sde_exponential`; `euler_k` is `Euler Karras` too. Nil where there is none.
   public static func named(_ text: String) -> (sampler: SamplerChoice, spacing: NoiseSchedule.SigmaSpacing?)?
   {
     let (name, all) = (SamplerDescription.folded(text), all)

@@ -4,8 +4,7 @@ import Foundation
 extension LevelRequest {
   /// The sigmas of FlowMatchEulerDiscreteScheduler and FlowMatchHeunDiscreteScheduler: evenly from 1 to the
   /// training's least, which is shifted already, and then all of them shifted. The network is told sigma
-  /// times
-  /// `num_train_timesteps`.
+  /// times `num_train_timesteps`.
   public func flowLevels(_ settings: SigmaSettings = SigmaSettings()) throws -> Schedule {
     var sigmas: [Double]
     if let given = try givenFlowSigmas() {

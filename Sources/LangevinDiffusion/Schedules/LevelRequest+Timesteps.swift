@@ -6,8 +6,7 @@ extension LevelRequest {
   var trainTimesteps: Int { noise.trainTimesteps }
 
   /// Descending timesteps: the user's, or by the settings. `spare` more are laid out, and dropped at the end,
-  /// below
-  /// `last`.
+  /// below `last`.
   func timesteps(_ settings: TimestepSettings, rounded: Bool, spare: Int = 0, last: Int? = nil) throws
     -> [Double]
   {

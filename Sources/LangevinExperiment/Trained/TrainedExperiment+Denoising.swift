@@ -248,7 +248,7 @@ extension TrainedExperiment {
     var curves: [Series] = []
     var shown: [Tensor] = []
     for sampler in [SamplerChoice.ddim, .ddpm] {
-      var series = Series(name: sampler == .ddim ? "DDIM" : "DDPM", x: counts.map(Double.init), y: [])
+      var series = Series(name: sampler.title, x: counts.map(Double.init), y: [])
       for count in counts {
         let result = try sample(sampler, steps: count, count: samples, denoiser.network)
         if count == 10 { shown.append(try result.rows(0..<32)) }
