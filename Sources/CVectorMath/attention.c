@@ -1,6 +1,6 @@
-// The two products of an attention block and the softmax between them. The products' inner extent is a head's
-// size, too short for a BLAS call to pay for packing; here keys are packed once for all queries, and a tile of
-// rows stays in registers.
+// The products of a block of attention and of its gradient, and the softmax between them. The products' inner extent
+// is a head's size, too short for a BLAS call to pay for packing; here keys are packed once for all queries, and a
+// tile of rows stays in registers.
 #include "functions.h"
 
 #include "CVectorMath.h"
@@ -37,7 +37,21 @@ typedef int32_t words __attribute__((vector_size(64)));
     result = SELECT(x_ != x_, x_, p);                                                  \
   }
 
-INLINE float softmax_lanes(float *scores, size_t count, size_t n, float *maximum, float *sum) {
+// All 16 lanes to one number, in every lane.
+#define ROTATED(v, n)                                                                                             \
+  __builtin_shufflevector(v, v, (n) % 16, (n + 1) % 16, (n + 2) % 16, (n + 3) % 16, (n + 4) % 16, (n + 5) % 16,   \
+                          (n + 6) % 16, (n + 7) % 16, (n + 8) % 16, (n + 9) % 16, (n + 10) % 16, (n + 11) % 16,   \
+                          (n + 12) % 16, (n + 13) % 16, (n + 14) % 16, (n + 15) % 16)
+#define FOLD(v, n, combine) v = combine(v, ROTATED(v, n))
+#define FOLD_ALL(v, combine) \
+  FOLD(v, 8, combine);       \
+  FOLD(v, 4, combine);       \
+  FOLD(v, 2, combine);       \
+  FOLD(v, 1, combine)
+#define LARGER(a, b) SELECT((a) > (b), a, b)
+#define SUM(a, b) ((a) + (b))
+
+INLINE float softmax_row(float *scores, size_t count, size_t n, float *maximum, float *sum) {
   for (size_t i = count; i < n; i++) scores[i] = -INFINITY;
   // The first maximum is finite, so that a row of nothing but -infinity gives zeros and not inf - inf.
   lanes top = *maximum - (lanes){0};
@@ -45,21 +59,44 @@ INLINE float softmax_lanes(float *scores, size_t count, size_t n, float *maximum
     lanes x = LOAD(scores + i);
     top = SELECT(x > top, x, top);
   }
-  float next = *maximum;
-  for (int j = 0; j < 16; j++) next = top[j] > next ? top[j] : next;
+  FOLD_ALL(top, LARGER);
   lanes total = {0};
   for (size_t i = 0; i < n; i += 16) {
     lanes e;
-    EXP_FALLING(e, LOAD(scores + i) - next)
+    EXP_FALLING(e, LOAD(scores + i) - top)
     STORE(scores + i, e);
     total += e;
   }
-  float block = 0;
-  for (int j = 0; j < 16; j++) block += total[j];
-  float factor = exp_inline(*maximum - next);
-  *sum = *sum * factor + block;
-  *maximum = next;
+  FOLD_ALL(total, SUM);
+  float factor = *maximum == top[0] ? 1 : exp_inline(*maximum - top[0]);
+  *sum = *sum * factor + total[0];
+  *maximum = top[0];
   return factor;
+}
+
+INLINE void softmax_rows(
+    float *scores, size_t width, size_t rows, ptrdiff_t visible, int grows, size_t n, float *maxima, float *sums,
+    float *out, size_t stride) {
+  for (size_t row = 0; row < rows; row++) {
+    ptrdiff_t count = visible + (grows ? (ptrdiff_t)row : 0);
+    count = count < 0 ? 0 : count > (ptrdiff_t)n ? (ptrdiff_t)n : count;
+    float factor = softmax_row(scores + row * width, (size_t)count, n, maxima + row, sums + row);
+    if (factor != 1)
+      for (size_t i = 0; i < stride; i += 16) STORE(out + row * stride + i, LOAD(out + row * stride + i) * factor);
+  }
+}
+
+INLINE void softmax_slopes(
+    float *weights, float *slopes, size_t width, size_t rows, size_t n, const float *sums, const float *totals,
+    float scale) {
+  for (size_t row = 0; row < rows; row++, weights += width, slopes += width) {
+    float share = sums[row] == 0 ? 0 : 1 / sums[row];
+    for (size_t i = 0; i < n; i += 16) {
+      lanes weight = LOAD(weights + i) * share;
+      STORE(weights + i, weight);
+      STORE(slopes + i, weight * (LOAD(slopes + i) - totals[row]) * scale);
+    }
+  }
 }
 
 // `rows` query rows by `vectors` times 16 keys.
@@ -86,10 +123,10 @@ INLINE void score_tile(
     for (int v = 0; v < vectors; v++) STORE(scores + (size_t)i * width + 16 * v, acc[i][v] * scale);
 }
 
-// out += scores values, for `rows` rows by `vectors` times 16 columns.
+// out += scores values, for `rows` rows by `vectors` times 16 columns; the scores may be stored transposed.
 INLINE void value_tile(
-    const int rows, const int vectors, const float *scores, size_t width, const float *values, size_t stride,
-    size_t count, float *out) {
+    const int transposed, const int rows, const int vectors, const float *scores, size_t width, const float *values,
+    size_t stride, size_t count, float *out) {
   lanes acc[8][3];
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -102,7 +139,7 @@ INLINE void value_tile(
 #pragma clang loop unroll(full)
     for (int i = 0; i < rows; i++)
 #pragma clang loop unroll(full)
-      for (int v = 0; v < vectors; v++) acc[i][v] += scores[(size_t)i * width + k] * value[v];
+      for (int v = 0; v < vectors; v++) acc[i][v] += scores[transposed ? k * width + (size_t)i : (size_t)i * width + k] * value[v];
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < rows; i++)
@@ -113,8 +150,7 @@ INLINE void value_tile(
 // Tiles of `tile` rows, the rest row by row.
 INLINE void all_scores(
     const int tile, const int vectors, const float *q, size_t stride, size_t rows, const float *keys, size_t panels,
-    size_t size, float scale, float *scores) {
-  size_t width = panels * PANEL;
+    size_t size, float scale, float *scores, size_t width) {
   for (size_t p = 0; p < panels; p++)
     for (int v = 0; v < 2; v += vectors) {
       const float *panel = keys + p * size * PANEL + 16 * v;
@@ -128,17 +164,17 @@ INLINE void all_scores(
 }
 
 INLINE void all_values(
-    const int tile, const int vectors, const float *scores, size_t width, size_t rows, const float *values,
-    size_t count, size_t stride, float *out) {
-  size_t groups = stride / 16, group = 0;
+    const int transposed, const int tile, const int vectors, const float *scores, size_t width, size_t rows,
+    const float *values, size_t count, size_t stride, float *out) {
+  size_t groups = stride / 16, group = 0, step = transposed ? 1 : width;
 #define GROUPS(n)                                                                                          \
   for (; group + (n) <= groups; group += (n)) {                                                            \
     size_t row = 0;                                                                                        \
     for (; row + (size_t)tile <= rows; row += (size_t)tile)                                                \
-      value_tile(tile, n, scores + row * width, width, values + 16 * group, stride, count,                 \
+      value_tile(transposed, tile, n, scores + row * step, width, values + 16 * group, stride, count,      \
                  out + row * stride + 16 * group);                                                         \
     for (; row < rows; row++)                                                                              \
-      value_tile(1, n, scores + row * width, width, values + 16 * group, stride, count,                    \
+      value_tile(transposed, 1, n, scores + row * step, width, values + 16 * group, stride, count,         \
                  out + row * stride + 16 * group);                                                         \
   }
   if (vectors == 3 && groups % 3 == 0) GROUPS(3)
@@ -149,56 +185,48 @@ INLINE void all_values(
 
 #define SCORES_PARAMETERS                                                                             \
   const float *q, size_t stride, size_t rows, const float *keys, size_t panels, size_t size, float scale, \
-      float *scores
+      float *scores, size_t width
+#define SCORES q, stride, rows, keys, panels, size, scale, scores, width
 #define VALUES_PARAMETERS                                                                                   \
   const float *scores, size_t width, size_t rows, const float *values, size_t count, size_t stride, float *out
+#define VALUES scores, width, rows, values, count, stride, out
+#define SOFTMAX_PARAMETERS                                                                                     \
+  float *scores, size_t width, size_t rows, ptrdiff_t visible, int grows, size_t n, float *maxima, float *sums, \
+      float *out, size_t stride
+#define SOFTMAX scores, width, rows, visible, grows, n, maxima, sums, out, stride
+#define SLOPES_PARAMETERS                                                                                      \
+  float *weights, float *slopes, size_t width, size_t rows, size_t n, const float *sums, const float *totals,   \
+      float scale
+#define SLOPES weights, slopes, width, rows, n, sums, totals, scale
 
 #if defined(__x86_64__)
 // 32 registers of 16 lanes, which the compiler takes only where it is told that vectors are so wide.
-#define WIDE __attribute__((target("arch=x86-64-v4"), min_vector_width(512)))
-WIDE static void scores_wide(SCORES_PARAMETERS) {
-  all_scores(8, 2, q, stride, rows, keys, panels, size, scale, scores);
-}
-WIDE static void values_wide(VALUES_PARAMETERS) {
-  all_values(8, 3, scores, width, rows, values, count, stride, out);
-}
-WIDE static float softmax_wide(float *scores, size_t count, size_t n, float *maximum, float *sum) {
-  return softmax_lanes(scores, count, n, maximum, sum);
-}
+#define WIDE __attribute__((target("arch=x86-64-v4"), min_vector_width(512))) static void
+WIDE scores_wide(SCORES_PARAMETERS) { all_scores(8, 2, SCORES); }
+WIDE values_wide(VALUES_PARAMETERS) { all_values(0, 8, 3, VALUES); }
+WIDE transposed_wide(VALUES_PARAMETERS) { all_values(1, 8, 3, VALUES); }
+WIDE softmax_wide(SOFTMAX_PARAMETERS) { softmax_rows(SOFTMAX); }
+WIDE slopes_wide(SLOPES_PARAMETERS) { softmax_slopes(SLOPES); }
+#define CHOOSE(name, ...) \
+  if (vm_has_avx512()) return name##_wide(__VA_ARGS__); \
+  name##_narrow(__VA_ARGS__)
+#else
+#define CHOOSE(name, ...) name##_narrow(__VA_ARGS__)
 #endif
 
 // 16 registers, each less than 16 lanes.
-VECTORISED static void scores_narrow(SCORES_PARAMETERS) {
-  all_scores(6, 1, q, stride, rows, keys, panels, size, scale, scores);
-}
-VECTORISED static void values_narrow(VALUES_PARAMETERS) {
-  all_values(6, 1, scores, width, rows, values, count, stride, out);
-}
+#define NARROW VECTORISED static void
+NARROW scores_narrow(SCORES_PARAMETERS) { all_scores(6, 1, SCORES); }
+NARROW values_narrow(VALUES_PARAMETERS) { all_values(0, 6, 1, VALUES); }
+NARROW transposed_narrow(VALUES_PARAMETERS) { all_values(1, 6, 1, VALUES); }
+NARROW softmax_narrow(SOFTMAX_PARAMETERS) { softmax_rows(SOFTMAX); }
+NARROW slopes_narrow(SLOPES_PARAMETERS) { softmax_slopes(SLOPES); }
 
-VECTORISED static float softmax_narrow(float *scores, size_t count, size_t n, float *maximum, float *sum) {
-  return softmax_lanes(scores, count, n, maximum, sum);
-}
-
-float vm_softmax_block(float *scores, size_t count, size_t n, float *maximum, float *sum) {
-#if defined(__x86_64__)
-  if (vm_has_avx512()) return softmax_wide(scores, count, n, maximum, sum);
-#endif
-  return softmax_narrow(scores, count, n, maximum, sum);
-}
-
-void vm_attention_scores(SCORES_PARAMETERS) {
-#if defined(__x86_64__)
-  if (vm_has_avx512()) return scores_wide(q, stride, rows, keys, panels, size, scale, scores);
-#endif
-  scores_narrow(q, stride, rows, keys, panels, size, scale, scores);
-}
-
-void vm_attention_values(VALUES_PARAMETERS) {
-#if defined(__x86_64__)
-  if (vm_has_avx512()) return values_wide(scores, width, rows, values, count, stride, out);
-#endif
-  values_narrow(scores, width, rows, values, count, stride, out);
-}
+void vm_attention_scores(SCORES_PARAMETERS) { CHOOSE(scores, SCORES); }
+void vm_attention_values(VALUES_PARAMETERS) { CHOOSE(values, VALUES); }
+void vm_attention_values_transposed(VALUES_PARAMETERS) { CHOOSE(transposed, VALUES); }
+void vm_softmax_rows(SOFTMAX_PARAMETERS) { CHOOSE(softmax, SOFTMAX); }
+void vm_softmax_slopes(SLOPES_PARAMETERS) { CHOOSE(slopes, SLOPES); }
 
 VECTORISED void vm_pack_keys(const float *keys, size_t stride, size_t count, size_t size, float *packed) {
   for (size_t first = 0; first < count; first += PANEL, packed += PANEL * size) {

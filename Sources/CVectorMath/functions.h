@@ -106,6 +106,14 @@ INLINE float tanh_inline(float x) {
   return t < 0.6f ? near : copysignf(far, x);
 }
 
+// As a tree: one after the other, each addition would wait for the one before.
+INLINE double total_of_16(double *lane) {
+  for (int j = 0; j < 8; j++) lane[j] += lane[j + 8];
+  for (int j = 0; j < 4; j++) lane[j] += lane[j + 4];
+  for (int j = 0; j < 2; j++) lane[j] += lane[j + 2];
+  return lane[0] + lane[1];
+}
+
 // IEEE 754-2019 minimum and maximum: a NaN wins.
 INLINE float minimum_inline(float a, float b) { return ((a < b) | (a != a)) ? a : b; }
 INLINE float maximum_inline(float a, float b) { return ((a > b) | (a != a)) ? a : b; }

@@ -92,21 +92,15 @@ void vm_geglu_gradient(
 }
 
 VECTORISED
-float vm_dot(const float *a, const float *b, size_t n) {
-  enum { COLUMNS = 16 };
-  double lane[COLUMNS] = {0};
-  size_t i = 0;
-  for (; i + COLUMNS <= n; i += COLUMNS)
-    for (int j = 0; j < COLUMNS; j++) lane[j] += a[i + j] * b[i + j];
-  for (int j = 0; i + j < n; j++) lane[j] += a[i + j] * b[i + j];
-  double sum = 0;
-  for (int j = 0; j < COLUMNS; j++) sum += lane[j];
-  return (float)sum;
-}
-
-VECTORISED
-void vm_softmax_gradient(const float *weights, float total, float scale, float *g, size_t n) {
-  for (size_t i = 0; i < n; i++) g[i] = weights[i] * (g[i] - total) * scale;
+void vm_row_dots(const float *a, const float *b, size_t stride, size_t rows, size_t n, float *out) {
+  for (size_t row = 0; row < rows; row++, a += stride, b += stride) {
+    double lane[16] = {0};
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+      for (size_t j = 0; j < 16; j++) lane[j] += a[i + j] * b[i + j];
+    for (size_t j = 0; i + j < n; j++) lane[j] += a[i + j] * b[i + j];
+    out[row] = (float)total_of_16(lane);
+  }
 }
 
 VECTORISED

@@ -90,11 +90,8 @@ void vm_row_norm_gradient(
     for (size_t j = 0; j < COLUMNS; j++) { ROW(j) }
   for (size_t j = 0; i + j < n; j++) { ROW(j) }
 #undef ROW
-  for (size_t j = 1; j < COLUMNS; j++) {
-    total[0] += total[j];
-    slope[0] += slope[j];
-  }
-  float average = centred ? (float)(total[0] / (double)n) : 0, tilt = (float)(slope[0] / (double)n);
+  float average = centred ? (float)(total_of_16(total) / (double)n) : 0;
+  float tilt = (float)(total_of_16(slope) / (double)n);
   for (i = 0; i < n; i++) {
     float y = (x[i] - mean) * scale + offset;
     float h = gamma ? g[i] * gamma[i] : g[i];

@@ -6,6 +6,11 @@
 // Sums run in LANES independent lanes: they vectorise without permission to reorder, and are more accurate.
 enum { LANES = 32 };
 
+INLINE double total(double *lane) {
+  for (int j = 0; j < 16; j++) lane[j] += lane[j + 16];
+  return total_of_16(lane);
+}
+
 VECTORISED
 float vm_maximum(const float *x, size_t n) {
   float lane[LANES];
@@ -39,9 +44,7 @@ double vm_sum(const float *x, size_t n) {
   for (; i + LANES <= n; i += LANES)
     for (int j = 0; j < LANES; j++) lane[j] += x[i + j];
   for (int j = 0; i + j < n; j++) lane[j] += x[i + j];
-  double sum = 0;
-  for (int j = 0; j < LANES; j++) sum += lane[j];
-  return sum;
+  return total(lane);
 }
 
 // Eight numbers as a tree, which loses less than one after the other, and nothing of eight that are equal.
@@ -73,12 +76,7 @@ static deviations deviations_from(const float *x, float mean, size_t n) {
   }
 #undef DEVIATION
 #undef SQUARE
-  deviations result = {0, 0};
-  for (int j = 0; j < COLUMNS; j++) {
-    result.sum += sums[j];
-    result.square += squares[j];
-  }
-  return result;
+  return (deviations){total_of_16(sums), total_of_16(squares)};
 }
 
 VECTORISED
@@ -88,9 +86,7 @@ static double sum_of_squares(const float *x, size_t n) {
   for (; i + LANES <= n; i += LANES)
     for (int j = 0; j < LANES; j++) lane[j] += x[i + j] * x[i + j];
   for (int j = 0; i + j < n; j++) lane[j] += x[i + j] * x[i + j];
-  double sum = 0;
-  for (int j = 0; j < LANES; j++) sum += lane[j];
-  return sum;
+  return total(lane);
 }
 
 VECTORISED

@@ -1,9 +1,9 @@
 import Glibc
 import LangevinTensor
 
-/// Convolution as products of unfolded pixels [pixels, taps * C] with the weight [taps * C, columns]; only a
-/// chunk of the unfolded matrix for each core is in memory.
 extension CPUBackend {
+  /// A product of the pixels' neighbourhoods [pixels, taps * C] with the weight [taps * C, columns]. The neighbourhoods
+  /// are read where they lie: a padded tap is a row of zeros. Only small pictures under a large weight are unfolded.
   func conv2d(_ conv: Conv2D, _ x: [FloatArray], _ y: MutableFloatArray) throws {
     let (n, channels) = (y.shape[3], x[0].shape[3])
     let k = conv.taps * channels
@@ -12,39 +12,32 @@ extension CPUBackend {
     let epilogue = EpilogueOperands(conv.epilogue, x, columns: n, rowsPerImage: rowsPerImage)
     let weight = x[1].pointer
     let isTransposed = conv.weight != .rowMajor
+    let unfold = Unfold(conv, x[0], height: y.shape[1], width: y.shape[2])
+    if m >= Panels.fewestRows, k > 0 {
+      let panels = try Panels(weight, k: k, columns: n, isTransposed: isTransposed, pool: pool)
+      if conv.isPointwise {
+        return try multiply(x[0].pointer, rows: m, k: k, by: panels, epilogue, into: y.pointer)
+      }
+      let zeros = try pool.scratch(channels)
+      zeros.floats.update(repeating: 0, count: channels)
+      try multiply(rows: m, taps: conv.taps, inner: channels, by: panels, epilogue, into: y.pointer) {
+        unfold.place($0, zeros: zeros.floats, into: $1)
+      }
+      return withExtendedLifetime(zeros) {}
+    }
+    // The weight's columns are cut and not its rows.
     let product = Product(m: m, n: n, k: k, transposeRight: isTransposed)
     if conv.isPointwise { return product.computeInParallel(x[0].pointer, weight, y.pointer, epilogue) }
-
-    let unfold = Unfold(conv, x[0], height: y.shape[1], width: y.shape[2])
-    let pieces = Product.fewestPieces
-    if m < 256 * pieces {
-      // A small picture under a large weight: unfolded once, and the weight's columns are cut instead.
-      let matrix = try pool.scratch(m * k)
-      parallelFor(m, grain: max(elementGrain / max(k, 1), 1)) { _, rows in
-        unfold.rows(rows, into: matrix.floats + rows.lowerBound * k)
-      }
-      product.computeInParallel(UnsafePointer(matrix.floats), weight, y.pointer, epilogue)
-      withExtendedLifetime(matrix) {}
-      return
+    let matrix = try pool.scratch(m * k)
+    parallelFor(m, grain: max(elementGrain / max(k, 1), 1)) { _, rows in
+      unfold.rows(rows, into: matrix.floats + rows.lowerBound * k)
     }
-    // Rows enough to spread the cost of BLAS packing the weight, within 24 MiB a core.
-    let most = min(Product.mostRows, max(64, (6 << 20) / max(k, 1)))
-    let rounds = (m + pieces * most - 1) / (pieces * most)
-    let grain = (m + pieces * rounds - 1) / (pieces * rounds)
-    let scratch = try pool.scratch(workerCount(m, grain: grain) * grain * k)
-    let base = scratch.floats
-    parallelFor(m, grain: grain) { worker, rows in
-      let matrix = base + worker * grain * k
-      unfold.rows(rows, into: matrix)
-      let chunk = Product(m: rows.count, n: n, k: k, transposeRight: isTransposed)
-      chunk.compute(
-        UnsafePointer(matrix) - rows.lowerBound * k, weight, y.pointer, epilogue, rows, 0..<n)
-    }
-    withExtendedLifetime(scratch) {}
+    product.computeInParallel(UnsafePointer(matrix.floats), weight, y.pointer, epilogue)
+    withExtendedLifetime(matrix) {}
   }
 }
 
-/// Writes the neighbourhoods of output pixels as rows: tap by tap, channels innermost.
+/// The neighbourhoods of output pixels as rows: tap by tap, channels innermost.
 struct Unfold {
   private let conv: Conv2D
   private let x: UnsafePointer<Float>
@@ -62,7 +55,7 @@ struct Unfold {
     self.width = width
   }
 
-  /// Of all rows of the kernel, or of some.
+  /// Writes them, of all rows of the kernel or of some.
   func rows(_ rows: Range<Int>, kernelRows: Range<Int>? = nil, into matrix: UnsafeMutablePointer<Float>) {
     var out = matrix
     let kernelRows = kernelRows ?? 0..<conv.kernel.height
@@ -84,6 +77,28 @@ struct Unfold {
           out.update(repeating: 0, count: lineCount)
         }
         out += lineCount
+      }
+    }
+  }
+
+  /// Where each row's taps begin in the picture, or `zeros` beside it: `left[tap * rows.count + i]` for the i-th row.
+  func place(
+    _ rows: Range<Int>, zeros: UnsafePointer<Float>, into left: UnsafeMutablePointer<UnsafePointer<Float>?>
+  ) {
+    let (taps, count) = (conv.kernel, rows.count)
+    for pixel in rows {
+      let (image, place) = (pixel / (height * width), pixel % (height * width))
+      let top = place / width * conv.stride - conv.padding.top
+      let start = place % width * conv.stride - conv.padding.left
+      var entry = left + (pixel - rows.lowerBound)
+      for line in top..<top + taps.height {
+        let isInside = line >= 0 && line < inHeight
+        let source = (image * inHeight + line) * inWidth
+        for column in start..<start + taps.width {
+          entry.pointee =
+            isInside && column >= 0 && column < inWidth ? x + (source + column) * channels : zeros
+          entry += count
+        }
       }
     }
   }

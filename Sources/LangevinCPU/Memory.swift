@@ -47,12 +47,12 @@ final class MemoryPool: Sendable {
 
   private let state: Mutex<State>
   private let device: String
-  /// Bytes kept at most.
-  private let cacheLimit: Int
+  /// Bytes that may be in use and kept together, however little was ever in use.
+  private let leastBudget: Int
 
-  init(device: String, limit: Int, cacheLimit: Int = 768 << 20) {
+  init(device: String, limit: Int, leastBudget: Int = 768 << 20) {
     self.device = device
-    self.cacheLimit = cacheLimit
+    self.leastBudget = leastBudget
     self.state = Mutex(State(use: MemoryUse(limit: limit)))
   }
 
@@ -77,8 +77,10 @@ final class MemoryPool: Sendable {
           state.use.cached -= capacity
           return kept
         }
-        if state.use.inUse + state.use.cached + capacity > state.use.limit { MemoryPool.drop(&state) }
         guard state.use.inUse + capacity <= state.use.limit else { return nil }
+        let needed = state.use.inUse + capacity
+        MemoryPool.drop(
+          &state, to: min(budget(peak: max(needed, state.use.highWater)), state.use.limit) - needed)
         return MemoryPool.allocateAligned(capacity)
       }
       guard let pointer = take() else { return nil }
@@ -100,7 +102,8 @@ final class MemoryPool: Sendable {
   fileprivate func release(_ pointer: UnsafeMutableRawPointer, capacity: Int) {
     let kept = state.withLock { state in
       state.use.inUse -= capacity
-      guard state.use.cached + capacity <= cacheLimit else { return false }
+      let kept = state.use.inUse + state.use.cached + capacity
+      guard kept <= budget(peak: state.use.highWater) else { return false }
       state.free[capacity, default: []].append(pointer)
       state.use.cached += capacity
       return true
@@ -108,11 +111,18 @@ final class MemoryPool: Sendable {
     if !kept { free(pointer) }
   }
 
-  /// Gives everything that is kept back to the system.
-  private static func drop(_ state: inout State) {
-    for pointer in state.free.values.joined() { free(pointer) }
-    state.free = [:]
-    state.use.cached = 0
+  /// What may be in use and kept together: a step needs about what the step before did, in blocks of other sizes.
+  private func budget(peak: Int) -> Int { max(leastBudget, peak + peak / 4) }
+
+  /// Gives what is kept beyond so many bytes back to the system, large blocks first.
+  private static func drop(_ state: inout State, to most: Int = 0) {
+    guard state.use.cached > most else { return }
+    for capacity in state.free.keys.sorted(by: >) {
+      while state.use.cached > most, let pointer = state.free[capacity]?.popLast() {
+        free(pointer)
+        state.use.cached -= capacity
+      }
+    }
   }
 
   /// Rounded up to an eighth of a power of two, so that blocks of nearly equal size serve each other.
@@ -122,8 +132,14 @@ final class MemoryPool: Sendable {
     return (byteCount + step - 1) / step * step
   }
 
+  /// Large blocks ask for huge pages, which Linux gives where it has them: 512 times fewer page faults.
   private static func allocateAligned(_ byteCount: Int) -> UnsafeMutableRawPointer? {
+    let isLarge = byteCount >= 2 * hugePage
     var pointer: UnsafeMutableRawPointer?
-    return posix_memalign(&pointer, 64, byteCount) == 0 ? pointer : nil
+    guard posix_memalign(&pointer, isLarge ? hugePage : 64, byteCount) == 0 else { return nil }
+    if isLarge, let pointer { madvise(pointer, byteCount, MADV_HUGEPAGE) }
+    return pointer
   }
+
+  private static let hugePage = 2 << 20
 }

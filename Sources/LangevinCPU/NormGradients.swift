@@ -20,12 +20,14 @@ extension CPUBackend {
       coefficients.floats + (image * 6 + index) * channels
     }
     let width = channels / norm.groups
-    for image in 0..<images {
-      for channel in 0..<channels {
-        let (mean, factor) = statistics.moments(image: image, group: channel / width)
-        row(image, 0)[channel] = Float(mean)
-        row(image, 1)[channel] = Float(factor)
-        row(image, 2)[channel] = Float((Double(Float(mean)) - mean) * factor)
+    parallelFor(images, grain: max(1, elementGrain / channels)) { _, range in
+      for image in range {
+        for channel in 0..<channels {
+          let (mean, factor) = statistics.moments(image: image, group: channel / width)
+          row(image, 0)[channel] = Float(mean)
+          row(image, 1)[channel] = Float(factor)
+          row(image, 2)[channel] = Float((Double(Float(mean)) - mean) * factor)
+        }
       }
     }
     func forEachChunk(_ body: (_ task: Int, _ image: Int, _ offset: Int, _ count: Int) -> Void) {
@@ -42,30 +44,31 @@ extension CPUBackend {
         x.pointer + offset, g.pointer + offset, count, channels, row(image, 0), row(image, 1), row(image, 2),
         gamma, beta, silu, partial + task * 2 * channels, partial + (task * 2 + 1) * channels)
     }
-    /// A channel's sum of h, or of h y, over an image.
-    func total(_ image: Int, _ channel: Int, _ which: Int) -> Double {
-      (image * chunks..<(image + 1) * chunks).reduce(0) {
-        $0 + partial[($1 * 2 + which) * channels + channel]
+    // The first chunk of an image gets the sums over all, in their order; then the first image.
+    let perImage = chunks * 2 * channels
+    parallelFor(images, grain: max(1, elementGrain / perImage)) { _, range in
+      for image in range {
+        let sums = partial + image * perImage
+        let slopes = sums + channels
+        for i in 2 * channels..<perImage { sums[i % (2 * channels)] += sums[i] }
+        for group in 0..<norm.groups {
+          var (mean, tilt) = (0.0, 0.0)
+          for channel in group * width..<(group + 1) * width {
+            mean += Double(gamma[channel]) * sums[channel]
+            tilt += Double(gamma[channel]) * slopes[channel]
+          }
+          let factor = statistics.moments(image: image, group: group).factor
+          let scale = factor / Double(pixels * width)
+          for channel in group * width..<(group + 1) * width {
+            row(image, 3)[channel] = Float(factor * Double(gamma[channel]))
+            row(image, 4)[channel] = Float(-tilt * scale)
+            row(image, 5)[channel] = Float(-mean * scale)
+          }
+        }
       }
     }
-    var (slopes, shifts) = ([Double](repeating: 0, count: channels), [Double](repeating: 0, count: channels))
-    for image in 0..<images {
-      for group in 0..<norm.groups {
-        var (mean, tilt) = (0.0, 0.0)
-        for channel in group * width..<(group + 1) * width {
-          let (sum, slope) = (total(image, channel, 0), total(image, channel, 1))
-          (shifts[channel], slopes[channel]) = (shifts[channel] + sum, slopes[channel] + slope)
-          mean += Double(gamma[channel]) * sum
-          tilt += Double(gamma[channel]) * slope
-        }
-        let factor = statistics.moments(image: image, group: group).factor
-        let scale = factor / Double(pixels * width)
-        for channel in group * width..<(group + 1) * width {
-          row(image, 3)[channel] = Float(factor * Double(gamma[channel]))
-          row(image, 4)[channel] = Float(-tilt * scale)
-          row(image, 5)[channel] = Float(-mean * scale)
-        }
-      }
+    for image in (0..<images).dropFirst() {
+      for i in 0..<2 * channels { partial[i] += partial[image * perImage + i] }
     }
     forEachChunk { _, image, offset, count in
       vm_group_gradient(
@@ -74,8 +77,8 @@ extension CPUBackend {
     }
     let last = out.pointer + x.shape.count
     for channel in 0..<channels {
-      last[channel] = Float(slopes[channel])
-      last[channels + channel] = Float(shifts[channel])
+      last[channel] = Float(partial[channels + channel])
+      last[channels + channel] = Float(partial[channel])
     }
     withExtendedLifetime((sums, coefficients)) {}
   }

@@ -95,17 +95,27 @@ struct GroupStatistics {
       }
     }
     let width = channels / groups
+    /// A chunk's share of the pixels.
     func weight(_ i: Int) -> Double { Double(min(chunk, pixels - i * chunk)) / Double(pixels) }
-    values = (0..<images * groups).map { index in
-      let (image, group) = (index / groups, index % groups)
-      func place(_ i: Int) -> Int { (image * chunks + i) * groups + group }
-      let average = (0..<chunks).reduce(0) { $0 + weight($1) * means[place($1)] }
-      let within = (0..<chunks).reduce(0) { $0 + squares[place($1)] } / Double(pixels * width)
-      let between = (0..<chunks).reduce(0) { sum, i in
-        let deviation = means[place(i)] - average
-        return sum + weight(i) * deviation * deviation
+    values = [(mean: Double, factor: Double)](unsafeUninitializedCapacity: images * groups) { values, count in
+      nonisolated(unsafe) let values = values
+      parallelFor(images * groups, grain: max(1, elementGrain / 16 / chunks)) { _, range in
+        for index in range {
+          let (image, group) = (index / groups, index % groups)
+          func place(_ i: Int) -> Int { (image * chunks + i) * groups + group }
+          var (average, within, between) = (0.0, 0.0, 0.0)
+          for i in 0..<chunks { average += weight(i) * means[place(i)] }
+          for i in 0..<chunks {
+            let deviation = means[place(i)] - average
+            within += squares[place(i)]
+            between += weight(i) * deviation * deviation
+          }
+          let variance = within / Double(pixels * width) + between
+          (values.baseAddress! + index).initialize(
+            to: (average, 1 / (variance + Double(norm.epsilon)).squareRoot()))
+        }
       }
-      return (average, 1 / (within + between + Double(norm.epsilon)).squareRoot())
+      count = images * groups
     }
     (self.chunk, self.chunks, self.groups) = (chunk, chunks, groups)
     withExtendedLifetime((moments, sums)) {}

@@ -12,7 +12,16 @@ extension CPUBackend {
     let product = Product(
       m: m, n: n, k: k, scale: matmul.scale, transposeLeft: matmul.transposeLeft,
       transposeRight: matmul.right != .rowMajor)
-    if batch >= Product.fewestPieces || product.isSmall {
+    if m >= Panels.fewestRows, !matmul.transposeLeft, !product.isSmall {
+      for i in 0..<batch {
+        let panels = try Panels(
+          right + i * k * n, k: k, columns: n, isTransposed: product.transposeRight, scale: matmul.scale,
+          pool: pool)
+        try multiply(
+          a.pointer + i * m * k, rows: m, k: k, by: panels, epilogue.advanced(i * m),
+          into: y.pointer + i * m * n)
+      }
+    } else if batch >= Product.fewestPieces || product.isSmall {
       parallelFor(batch, grain: product.isSmall ? max(65536 / max(m * n * k, 1), 1) : 1) { _, range in
         for i in range {
           product.compute(

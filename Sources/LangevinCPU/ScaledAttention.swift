@@ -40,20 +40,14 @@ extension CPUBackend {
           let width = (count + 31) / 32 * 32
           vm_attention_scores(
             x[0].pointer + start, channels, rows, packed.keys(pair, from: key), width / 32, size,
-            attention.scale,
-            scores)
-          for row in 0..<rows {
-            let line = scores + row * width
-            if attention.mask {
-              let mask = x[3]
-              let imageStart = mask.shape.rank == 3 ? image * queries * keys : 0
-              vm_accumulate(mask.pointer + imageStart + (first + row) * keys + key, 1, line, count)
-            }
-            let visible = attention.causal ? min(count, max(0, first + row + 1 - key)) : count
-            let factor = vm_softmax_block(line, visible, width, maxima + row, sums + row)
-            let out = sumsOfValues + row * packed.width
-            if factor != 1 { vm_scale(out, factor, out, packed.width) }
+            attention.scale, scores, width)
+          if attention.mask {
+            attention.addMask(
+              x[3], image: image, queries: first..<first + rows, keys: key..<key + count, to: scores, width)
           }
+          vm_softmax_rows(
+            scores, width, rows, attention.causal ? first + 1 - key : count, attention.causal ? 1 : 0, width,
+            maxima, sums, sumsOfValues, packed.width)
           vm_attention_values(
             scores, width, rows, packed.values(pair, from: key), count, packed.width, sumsOfValues)
         }
@@ -68,10 +62,49 @@ extension CPUBackend {
   }
 }
 
+extension Attention {
+  /// Adds the mask, [T, S] or [N, T, S], to scores of these queries and keys, `width` numbers a row.
+  func addMask(
+    _ mask: FloatArray, image: Int, queries: Range<Int>, keys: Range<Int>,
+    to scores: UnsafeMutablePointer<Float>, _ width: Int
+  ) {
+    let (count, keyCount) = (mask.shape[-2], mask.shape[-1])
+    let start = mask.pointer + (mask.shape.rank == 3 ? image * count * keyCount : 0) + keys.lowerBound
+    for query in queries {
+      vm_accumulate(
+        start + query * keyCount, 1, scores + (query - queries.lowerBound) * width, keys.count)
+    }
+  }
+}
+
+/// A head's rows of a [tokens, heads * size] matrix, by themselves and filled up to whole vectors.
+struct HeadRows {
+  /// Numbers of a packed row, a multiple of 16.
+  let width: Int
+  private let size: Int
+  private let stride: Int
+
+  init(size: Int, stride: Int) {
+    (width, self.size, self.stride) = ((size + 15) / 16 * 16, size, stride)
+  }
+
+  func pack(_ source: UnsafePointer<Float>, _ count: Int, _ packed: UnsafeMutablePointer<Float>) {
+    for row in 0..<count {
+      (packed + row * width).update(from: source + row * stride, count: size)
+      (packed + row * width + size).update(repeating: 0, count: width - size)
+    }
+  }
+
+  func unpack(_ packed: UnsafePointer<Float>, _ count: Int, _ target: UnsafeMutablePointer<Float>) {
+    for row in 0..<count { (target + row * stride).update(from: packed + row * width, count: size) }
+  }
+}
+
 /// Keys and values of every head as `vm_attention_scores` and `vm_attention_values` read them.
 private struct PackedHeads {
-  /// A row of values: the head's size, filled up to whole vectors.
-  let width: Int
+  /// Numbers of a row of values.
+  var width: Int { rows.width }
+  private let rows: HeadRows
   private let storage: CPUStorage
   private let size: Int
   private let count: Int
@@ -81,22 +114,20 @@ private struct PackedHeads {
   init(_ keys: FloatArray, _ values: FloatArray, heads: Int, pool: MemoryPool) throws {
     let (images, count, channels) = (keys.shape[0], keys.shape[1], keys.shape[2])
     let size = channels / heads
-    let width = (size + 15) / 16 * 16
+    let rows = HeadRows(size: size, stride: channels)
     let keysPerHead = (count + 31) / 32 * 32 * size
-    let storage = try pool.scratch(images * heads * (keysPerHead + count * width))
+    let storage = try pool.scratch(images * heads * (keysPerHead + count * rows.width))
     let base = storage.floats
     parallelFor(images * heads, grain: 1) { _, range in
       for pair in range {
         let source = pair / heads * count * channels + pair % heads * size
         vm_pack_keys(keys.pointer + source, channels, count, size, base + pair * keysPerHead)
-        let rows = base + images * heads * keysPerHead + pair * count * width
-        for key in 0..<count {
-          (rows + key * width).update(from: values.pointer + source + key * channels, count: size)
-          (rows + key * width + size).update(repeating: 0, count: width - size)
-        }
+        rows.pack(
+          values.pointer + source, count,
+          base + images * heads * keysPerHead + pair * count * rows.width)
       }
     }
-    (self.width, self.storage, self.size, self.count) = (width, storage, size, count)
+    (self.rows, self.storage, self.size, self.count) = (rows, storage, size, count)
     (self.keysPerHead, self.heads) = (keysPerHead, images * heads)
   }
 

@@ -45,9 +45,8 @@ void vm_unary_gradient(vm_unary_function function, const float *x, const float *
 // At both halves of vm_geglu's operand.
 void vm_geglu_gradient(
     const float *first, const float *second, const float *g, float *outFirst, float *outSecond, size_t n);
-float vm_dot(const float *a, const float *b, size_t n);
-// g = weights (g - total) scale, in place.
-void vm_softmax_gradient(const float *weights, float total, float scale, float *g, size_t n);
+// out[i] = the sum over row i of a b, with n numbers in a row; rows are `stride` apart.
+void vm_row_dots(const float *a, const float *b, size_t stride, size_t rows, size_t n, float *out);
 typedef struct {
   // Of the mean of gradients, of the mean of squares, and of the average of values: what stays, and of what is added.
   float kept1, added1, kept2, added2, averaged, added;
@@ -112,16 +111,37 @@ size_t vm_count_non_finite(const float *x, size_t n);
 
 // Attention (attention.c). Keys are packed in panels of 32, [ceil(count / 32), size, 32], zero past the last.
 void vm_pack_keys(const float *keys, size_t stride, size_t count, size_t size, float *packed);
-// scores [rows, 32 * panels] = scale * q [rows, size] keys^T; q's rows are `stride` apart.
+// scores [rows, 32 * panels of width] = scale * q [rows, size] keys^T; q's rows are `stride` apart.
 void vm_attention_scores(
     const float *q, size_t stride, size_t rows, const float *keys, size_t panels, size_t size, float scale,
-    float *scores);
-// One block of an online softmax: replaces `count` scores by exp(score - maximum) and zeroes the rest up to `n`,
-// a multiple of 16; updates the row's maximum and sum, and returns what earlier sums are to be multiplied by.
-float vm_softmax_block(float *scores, size_t count, size_t n, float *maximum, float *sum);
+    float *scores, size_t width);
+// One block of an online softmax: in each row, scores become exp(score - maximum), and 0 from `visible` on up to n, a
+// multiple of 16; `visible` grows by one a row if `grows`. Updates the rows' maxima and sums, and multiplies the
+// rows of `out`, of `stride` numbers, by what the sums before were multiplied by.
+void vm_softmax_rows(
+    float *scores, size_t width, size_t rows, ptrdiff_t visible, int grows, size_t n, float *maxima, float *sums,
+    float *out, size_t stride);
+// The softmax's gradient for rows of n numbers, a multiple of 16: weights /= sum, and slopes = weights (slopes - total)
+// scale. A sum of 0 gives zeros.
+void vm_softmax_slopes(
+    float *weights, float *slopes, size_t width, size_t rows, size_t n, const float *sums, const float *totals,
+    float scale);
 // out [rows, stride] += scores [rows, count of width] values [count, stride]; stride is a multiple of 16.
 void vm_attention_values(
     const float *scores, size_t width, size_t rows, const float *values, size_t count, size_t stride, float *out);
+// The same with scores [count, rows of width] transposed.
+void vm_attention_values_transposed(
+    const float *scores, size_t width, size_t rows, const float *values, size_t count, size_t stride, float *out);
+
+// Products (product.c). A right matrix of `rows` rows is packed in panels [rows, 32], zero past the last column.
+// Packs the columns first..<first + 32, times a scale; x is [rows, columns], or [columns, rows] if transposed.
+void vm_pack_columns(
+    const float *x, size_t rows, size_t columns, size_t first, int transposed, float scale, float *panel);
+// out [rows, columns of stride] = or += the sum over taps of left [rows, inner] right [taps * inner, columns]. The rows
+// of a tap begin at left[tap * rows + row].
+void vm_product(
+    const float *const *left, size_t taps, size_t inner, size_t rows, const float *panels, size_t columns, float *out,
+    size_t stride, int adds);
 
 // Probes of one core (peak.c). 24 * lanes * count FLOP in registers; lanes 4, 8 or 16. |a| < 1 keeps it finite.
 float vm_peak_multiply_add(int lanes, float a, float b, size_t count);

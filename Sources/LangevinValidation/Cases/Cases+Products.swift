@@ -64,6 +64,12 @@ extension OperationCases {
       }
     }
     cases += [
+      // Rows that pay for packing the right side, sums that are cut, columns that fill no panel.
+      product(203, 45, 1100), product(203, 45, 1100, right: .packed, scale: 0.5),
+      product(
+        97, 70, 50, batch: [3], right: .transposed,
+        epilogue: Epilogue(bias: true, residual: true, activation: .gelu)),
+      product(193, 33, 40, batch: [2], sharedRight: false, right: .transposed),
       product(77, 48, 32, batch: [2]), product(5, 48, 32, batch: [2, 3], right: .transposed),
       product(4, 0, 3, epilogue: Epilogue(bias: true)), product(4, 3, 0, epilogue: Epilogue(bias: true)),
       product(33, 18, 21, epilogue: Epilogue(bias: true, residual: true), sliced: true),
@@ -115,6 +121,10 @@ extension OperationCases {
       convolution([1, 31, 33, 16], 24), convolution([2, 40, 40, 8], 12, epilogue: Epilogue(bias: true)),
       // Long loops in few work-items, as in the narrow middle of a UNet.
       convolution([2, 8, 8, 256], 128, epilogue: Epilogue(bias: true, perImage: true)),
+      // Sums that are cut between taps, and within them.
+      convolution([1, 14, 15, 260], 33, weight: .packed), convolution([1, 14, 15, 1100], 8),
+      convolution([2, 23, 21, 5], 40, stride: 2, padding: asymmetric, weight: .transposed),
+      convolution([1, 16, 16, 0], 5, epilogue: Epilogue(bias: true)),
       convolution([1, 16, 16, 37], 35, weight: .packed),
       convolution([1, 16, 16, 37], 35, weight: .transposed),
       convolution([2, 3, 3, 40], 33, weight: .transposed),

@@ -1,0 +1,79 @@
+import CVectorMath
+import LangevinTensor
+
+/// A product's right matrix [k, columns] in panels of 32 columns, as `vm_product` reads it.
+struct Panels {
+  /// Fewer rows on the left do not pay for packing the right.
+  static let fewestRows = 192
+
+  let columns: Int
+  private let k: Int
+  private let storage: CPUStorage
+
+  /// The matrix times `scale`; `b` is [columns, k] if transposed. Throws `TensorError.outOfMemory`.
+  init(
+    _ b: UnsafePointer<Float>, k: Int, columns: Int, isTransposed: Bool, scale: Float = 1, pool: MemoryPool
+  ) throws {
+    let count = (columns + 31) / 32
+    let storage = try pool.scratch(count * k * 32)
+    (self.k, self.columns, self.storage) = (k, columns, storage)
+    parallelFor(count, grain: max(elementGrain / (32 * max(k, 1)), 1)) { _, range in
+      for panel in range {
+        vm_pack_columns(
+          b, k, columns, panel * 32, isTransposed ? 1 : 0, scale, storage.floats + panel * k * 32)
+      }
+    }
+  }
+
+  /// From a column, a multiple of 32, on.
+  func from(column: Int) -> UnsafePointer<Float> { UnsafePointer(storage.floats + column * k) }
+}
+
+extension CPUBackend {
+  /// C [m, columns] = the left rows times the panels, and the epilogue.
+  ///
+  /// `place` says where the rows of the left matrix begin, `taps` rows of `inner` numbers each: `left[tap * rows.count +
+  /// i]` for the i-th of the rows. Each element is one sum in one order, however the work is shared out.
+  func multiply(
+    rows m: Int, taps: Int, inner: Int, by panels: Panels, _ epilogue: EpilogueOperands,
+    into c: UnsafeMutablePointer<Float>,
+    place: (_ rows: Range<Int>, _ left: UnsafeMutablePointer<UnsafePointer<Float>?>) -> Void
+  ) throws {
+    let n = panels.columns
+    // What a block reads and writes stays in its core's cache; where the blocks are few, columns are shared out too.
+    let block = 96
+    let blocks = (m + block - 1) / block
+    let wanted = max((n + 511) / 512, (16 + blocks - 1) / blocks)
+    let width = ((n + wanted - 1) / wanted + 31) / 32 * 32
+    let groups = (n + width - 1) / width
+    let tasks = blocks * groups
+    let size = block * taps
+    let storage = try pool.allocate(byteCount: workerCount(tasks, grain: 1) * size * MemoryLayout<Int>.size)
+    let pointers = storage.pointer.bindMemory(
+      to: UnsafePointer<Float>?.self, capacity: workerCount(tasks, grain: 1) * size)
+    parallelFor(tasks, grain: 1) { worker, range in
+      let left = pointers + worker * size
+      for task in range {
+        let rows = task / groups * block..<min((task / groups + 1) * block, m)
+        let columns = task % groups * width..<min((task % groups + 1) * width, n)
+        place(rows, left)
+        let isFilled = epilogue.fill(c, ld: n, rows, columns)
+        vm_product(
+          left, taps, inner, rows.count, panels.from(column: columns.lowerBound), columns.count,
+          c + rows.lowerBound * n + columns.lowerBound, n, isFilled ? 1 : 0)
+        epilogue.activate(c, ld: n, rows, columns)
+      }
+    }
+    withExtendedLifetime((storage, panels)) {}
+  }
+
+  /// The same for a left matrix [m, k] that lies in one piece.
+  func multiply(
+    _ a: UnsafePointer<Float>, rows m: Int, k: Int, by panels: Panels, _ epilogue: EpilogueOperands,
+    into c: UnsafeMutablePointer<Float>
+  ) throws {
+    try multiply(rows: m, taps: 1, inner: k, by: panels, epilogue, into: c) { rows, left in
+      for row in rows { left[row - rows.lowerBound] = a + row * k }
+    }
+  }
+}

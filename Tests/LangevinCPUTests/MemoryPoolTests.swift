@@ -1,0 +1,63 @@
+import Testing
+
+@testable import LangevinCPU
+
+@Suite struct MemoryPoolTests {
+  /// Allocates blocks of these sizes one after another; each lives until `kept` more are there.
+  private func run(_ pool: MemoryPool, _ sizes: [Int], kept: Int) throws -> Set<UnsafeMutableRawPointer> {
+    var (blocks, seen): ([CPUStorage], Set<UnsafeMutableRawPointer>) = ([], [])
+    for size in sizes {
+      if blocks.count == kept { blocks.removeFirst() }
+      blocks.append(try pool.allocate(byteCount: size))
+      seen.insert(blocks[blocks.count - 1].pointer)
+    }
+    return seen
+  }
+
+  @Test(arguments: 0..<20) func aStepThatIsRepeatedTakesTheSameBlocks(seed: UInt64) throws {
+    var generator = SplitMix(state: seed)
+    let sizes = (0..<300).map { _ in Int.random(in: 1...(1 << 20), using: &generator) }
+    let pool = MemoryPool(device: "test", limit: 1 << 40, leastBudget: 1 << 40)
+    let first = try run(pool, sizes, kept: 40)
+    #expect(try run(pool, sizes, kept: 40).isSubset(of: first))
+  }
+
+  @Test(arguments: 0..<20) func littleMoreIsHeldThanWasEverInUse(seed: UInt64) throws {
+    var generator = SplitMix(state: seed)
+    let pool = MemoryPool(device: "test", limit: 1 << 40, leastBudget: 0)
+    for _ in 0..<5 {
+      let largest = Int.random(in: 1000...(1 << 22), using: &generator)
+      let sizes = (0..<200).map { _ in Int.random(in: 1...largest, using: &generator) }
+      var blocks: [CPUStorage] = []
+      for size in sizes {
+        if blocks.count > 30 { blocks.remove(at: Int.random(in: 0..<30, using: &generator)) }
+        blocks.append(try pool.allocate(byteCount: size))
+        let use = pool.use
+        #expect(use.inUse + use.cached <= use.highWater + use.highWater / 4)
+      }
+    }
+    #expect(pool.use.inUse == 0 && pool.use.cached > 0)
+  }
+
+  @Test func whatIsKeptGivesWayToTheLimit() throws {
+    let pool = MemoryPool(device: "test", limit: 1 << 20)
+    _ = try pool.allocate(byteCount: 700_000)
+    #expect(pool.use.cached > 0)
+    let block = try pool.allocate(byteCount: 900_000)
+    #expect(pool.use.cached == 0 && block.byteCount == 900_000)
+    #expect(throws: (any Error).self) { try pool.allocate(byteCount: 200_000) }
+  }
+}
+
+/// SplitMix64: a seed gives the same numbers each time.
+private struct SplitMix: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+}
