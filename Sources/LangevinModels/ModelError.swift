@@ -9,6 +9,8 @@ public enum ModelError: Error, Sendable, Equatable, CustomStringConvertible {
   case invalidInput(model: String, reason: String)
   /// The model was loaded without the part that this call needs.
   case notLoaded(model: String, part: String)
+  /// Weights whose names and shapes tell none of the architectures that there are for this role.
+  case unknownArchitecture(source: String, role: String, known: [String])
 
   /// One line that names the key, its value and what is expected.
   public var description: String { text.printable }
@@ -21,6 +23,8 @@ public enum ModelError: Error, Sendable, Equatable, CustomStringConvertible {
       "\(model): \(key) = \(value) in config.json is not valid (expected \(expected))"
     case .invalidInput(let model, let reason): "\(model): \(reason)"
     case .notLoaded(let model, let part): "\(model) was loaded without its \(part)"
+    case .unknownArchitecture(let source, let role, let known):
+      "\(source): its tensors are not those of \(role) that is known: \(known.joined(separator: ", "))"
     }
   }
 }

@@ -2,11 +2,12 @@ import CSPNG
 import Foundation
 
 extension Picture {
-  /// Reads a PNG file of any colour type and depth, upright; transparency is laid over white, and of 16 bits the upper
-  /// eight are kept.
+  /// Reads a PNG file of any colour type and depth, upright; of 16 bits the upper eight are kept.
   ///
   /// Throws `ImageError.malformed`, also for one that breaks off, and `.limit`.
-  static func decodePNG(_ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits) throws -> File {
+  static func decodePNG(
+    _ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits, _ transparency: Transparency
+  ) throws -> File {
     guard let context = spng_ctx_new(0) else {
       throw ImageError.malformed(path: path, reason: "out of memory")
     }
@@ -34,16 +35,17 @@ extension Picture {
     defer { free(rgba) }
     try check(spng_decode_image(context, rgba, size, format, Int32(SPNG_DECODE_TRNS.rawValue)))
     try check(spng_decode_chunks(context))
-    let pixels = overWhite(UnsafeRawBufferPointer(start: rgba, count: size))
     var block = spng_exif()
     var orientation = 1
     if spng_get_exif(context, &block) == 0 {
       orientation =
         Exif(parsing: [UInt8](UnsafeRawBufferPointer(start: block.data, count: block.length))).orientation
     }
-    return File(
-      picture: Picture(unchecked: pixels, width: width, height: height).upright(from: orientation),
-      texts: texts(context))
+    let (picture, alpha) = layers(
+      UnsafeRawBufferPointer(start: rgba, count: size), width: width, height: height,
+      orientation: orientation,
+      transparency)
+    return File(picture: picture, texts: texts(context), alpha: alpha)
   }
 
   /// Without its alpha, laid over white.
@@ -86,13 +88,18 @@ extension Picture {
   /// Texts that Latin-1 can hold become tEXt chunks, the others iTXt, as other writers do. Throws
   /// `ImageError.unwritable`.
   public func writePNG(to url: URL, texts: [(keyword: String, text: String)] = []) throws {
-    try withPNG(for: url.path, texts: texts) { try OutputFile.write($0, to: url) }
+    try writePNG(to: url, texts: texts, alpha: nil)
+  }
+
+  /// The same with a grey picture as its transparency.
+  func writePNG(to url: URL, texts: [(keyword: String, text: String)], alpha: Picture?) throws {
+    try withPNG(for: url.path, texts: texts, alpha: alpha) { try OutputFile.write($0, to: url) }
   }
 
   /// Lends the bytes of a PNG file to `body`. Throws `ImageError.unwritable`, with the path that they are for, and what
   /// `body` throws.
   func withPNG<Result>(
-    for path: String, texts: [(keyword: String, text: String)],
+    for path: String, texts: [(keyword: String, text: String)], alpha: Picture? = nil,
     _ body: (UnsafeRawBufferPointer) throws -> Result
   ) throws -> Result {
     guard let context = spng_ctx_new(Int32(SPNG_CTX_ENCODER.rawValue)) else {
@@ -109,7 +116,8 @@ extension Picture {
     header.width = UInt32(width)
     header.height = UInt32(height)
     header.bit_depth = 8
-    header.color_type = UInt8(SPNG_COLOR_TYPE_TRUECOLOR.rawValue)
+    let type = alpha == nil ? SPNG_COLOR_TYPE_TRUECOLOR : SPNG_COLOR_TYPE_TRUECOLOR_ALPHA
+    header.color_type = UInt8(type.rawValue)
     try check(spng_set_ihdr(context, &header))
     let chunks = texts.map { TextChunk($0.keyword, $0.text) }
     defer { for chunk in chunks { chunk.free() } }
@@ -117,9 +125,10 @@ extension Picture {
       var entries = chunks.map(\.entry)
       try check(spng_set_text(context, &entries, UInt32(entries.count)))
     }
+    let samples = alpha.map(rgba) ?? pixels
     try check(
       spng_encode_image(
-        context, pixels, pixels.count, Int32(SPNG_FMT_PNG.rawValue), Int32(SPNG_ENCODE_FINALIZE.rawValue)))
+        context, samples, samples.count, Int32(SPNG_FMT_PNG.rawValue), Int32(SPNG_ENCODE_FINALIZE.rawValue)))
     var size = 0
     var code: Int32 = 0
     guard let buffer = spng_get_png_buffer(context, &size, &code) else {

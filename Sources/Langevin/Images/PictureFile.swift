@@ -39,6 +39,8 @@ extension Picture {
     public var picture: Picture
     /// By keyword; of two texts with one keyword the last. EXIF's comment is `parameters`.
     public var texts: [String: String]
+    /// A grey picture, where transparency was to be read apart and there is some.
+    var alpha: Picture?
   }
 
   /// Reads a PNG, JPEG or WebP file, which is recognised by its contents.
@@ -46,6 +48,10 @@ extension Picture {
   /// `limits` are those of the environment where they are nil. Throws `ImageError.missingFile`, `.unreadable`,
   /// `.malformed` or `.limit`.
   public static func read(_ url: URL, limits: ImageLimits? = nil) throws -> File {
+    try read(url, limits: limits, transparency: .overWhite)
+  }
+
+  static func read(_ url: URL, limits: ImageLimits?, transparency: Transparency) throws -> File {
     let limits = try limits ?? ImageLimits(environment: ProcessInfo.processInfo.environment)
     let file: RegularFile
     do {
@@ -56,14 +62,19 @@ extension Picture {
       case .unreadable(let reason): throw ImageError.unreadable(path: url.path, reason: reason)
       }
     }
-    return try withExtendedLifetime(file) { try decode(file.bytes, path: url.path, limits: limits) }
+    return try withExtendedLifetime(file) {
+      try decode(file.bytes, path: url.path, limits: limits, transparency)
+    }
   }
 
-  static func decode(_ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits) throws -> File {
+  static func decode(
+    _ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits,
+    _ transparency: Transparency = .overWhite
+  ) throws -> File {
     switch PictureFormat(beginningOf: bytes) {
-    case .png: try decodePNG(bytes, path: path, limits: limits)
+    case .png: try decodePNG(bytes, path: path, limits: limits, transparency)
     case .jpeg: try decodeJPEG(bytes, path: path, limits: limits)
-    case .webp: try decodeWebP(bytes, path: path, limits: limits)
+    case .webp: try decodeWebP(bytes, path: path, limits: limits, transparency)
     case nil: throw ImageError.malformed(path: path, reason: "not a PNG, JPEG or WebP file")
     }
   }

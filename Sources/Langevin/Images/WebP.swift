@@ -5,10 +5,12 @@ extension Picture {
   /// Pixels a side at most.
   private static let webPSide = 16_383
 
-  /// Reads a still WebP file, upright, its transparency laid over white; its text `parameters` is EXIF's comment.
+  /// Reads a still WebP file, upright; its text `parameters` is EXIF's comment.
   ///
   /// Throws `ImageError.malformed`, also for an animation and for a file that breaks off, and `.limit`.
-  static func decodeWebP(_ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits) throws -> File {
+  static func decodeWebP(
+    _ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits, _ transparency: Transparency
+  ) throws -> File {
     func malformed(_ reason: String) -> ImageError { .malformed(path: path, reason: reason) }
     let source = bytes.bindMemory(to: UInt8.self).baseAddress
     var features = WebPBitstreamFeatures()
@@ -28,10 +30,11 @@ extension Picture {
         source, bytes.count, rgba.assumingMemoryBound(to: UInt8.self), size, Int32(width * 4)) != nil
     else { throw malformed("not a WebP file that can be read: it is damaged or breaks off") }
     let exif = Exif(parsing: try exif(bytes, path: path, limits: limits))
-    let pixels = overWhite(UnsafeRawBufferPointer(start: rgba, count: size))
+    let (picture, alpha) = layers(
+      UnsafeRawBufferPointer(start: rgba, count: size), width: width, height: height,
+      orientation: exif.orientation, transparency)
     return File(
-      picture: Picture(unchecked: pixels, width: width, height: height).upright(from: exif.orientation),
-      texts: exif.comment.map { [PictureParameters.keyword: $0] } ?? [:])
+      picture: picture, texts: exif.comment.map { [PictureParameters.keyword: $0] } ?? [:], alpha: alpha)
   }
 
   private static func exif(_ bytes: UnsafeRawBufferPointer, path: String, limits: ImageLimits) throws
@@ -46,14 +49,19 @@ extension Picture {
     return [UInt8](UnsafeBufferPointer(start: chunk.bytes, count: chunk.size))
   }
 
-  /// As WebP of quality 90, with a comment in EXIF where there is a text. Throws `ImageError.unwritable`.
-  func webP(text: String?, path: String) throws -> [UInt8] {
+  /// As WebP of quality 90, with a comment in EXIF where there is a text, and a grey picture as its transparency.
+  ///
+  /// Throws `ImageError.unwritable`.
+  func webP(text: String?, path: String, alpha: Picture? = nil) throws -> [UInt8] {
     func failed(_ reason: String) -> ImageError { .unwritable(path: path, reason: reason) }
     guard width <= Self.webPSide, height <= Self.webPSide else {
       throw failed("\(width)x\(height) is larger than WebP's \(Self.webPSide) pixels a side; PNG holds it")
     }
     var buffer: UnsafeMutablePointer<UInt8>?
-    let size = WebPEncodeRGB(pixels, Int32(width), Int32(height), Int32(width * 3), 90, &buffer)
+    let encode = alpha == nil ? WebPEncodeRGB : WebPEncodeRGBA
+    let size = encode(
+      alpha.map(rgba) ?? pixels, Int32(width), Int32(height), Int32(width * (alpha == nil ? 3 : 4)), 90,
+      &buffer)
     defer { WebPFree(buffer) }
     guard size > 0, let buffer else { throw failed("the encoder failed") }
     guard let text else { return [UInt8](UnsafeBufferPointer(start: buffer, count: size)) }
