@@ -21,6 +21,7 @@ struct Generate: ParsableCommand {
       """)
 
   @OptionGroup var options: GenerationOptions
+  @OptionGroup(title: "Enlarging what was drawn") var enlarging: UpscaleOptions
 
   @Option(
     name: [.short, .long],
@@ -67,6 +68,7 @@ struct Generate: ParsableCommand {
     let latentsURL = saveLatents.map { URL(fileURLWithPath: $0) }
     try files.check()
     if let latentsURL { try OutputFile.check(latentsURL) }
+    let wanted = try enlarging.check()
     let url = try options.modelURL()
     let checkpoint = try options.checkpoint(url)
     if previewEvery != nil && preview == nil { throw ValidationError("--preview-every needs --preview") }
@@ -92,6 +94,10 @@ struct Generate: ParsableCommand {
     if plan { return show(memory, device) }
     if !memory.fits { Output.warning(memory.shortage(of: device)) }
     let request = try pipeline.filled(asked)
+    let enlargement = try wanted.map {
+      Enlargement(
+        upscaler: try Upscaler($0.file, on: device, precision: options.dtype), scale: $0.scale)
+    }
     let record = try PictureRecord(options, request, model: url, device: device)
     var run = Run(start: start)
     run.beginCompiling()
@@ -111,7 +117,7 @@ struct Generate: ParsableCommand {
           title.map { display.line($0) }
           title = nil
           if case .sampled(let latent, _) = event { try keep(latent) }
-          try self.handle(event, record, files, &run, &display)
+          try self.handle(event, record, enlargement, files, &run, &display)
         }
       }
       if let latentsURL {
@@ -132,7 +138,7 @@ struct Generate: ParsableCommand {
       }
       throw error
     }
-    warnOfFallbacks(device)
+    Self.warnOfFallbacks(device)
     display.line(run.summary)
     if json {
       try Output.json(
@@ -141,8 +147,8 @@ struct Generate: ParsableCommand {
   }
 
   private func handle(
-    _ event: GenerationProgress, _ record: PictureRecord, _ files: PictureFiles, _ run: inout Run,
-    _ display: inout ProgressDisplay
+    _ event: GenerationProgress, _ record: PictureRecord, _ enlargement: Enlargement?, _ files: PictureFiles,
+    _ run: inout Run, _ display: inout ProgressDisplay
   ) throws {
     switch event {
     case .warning(let line):
@@ -163,9 +169,14 @@ struct Generate: ParsableCommand {
       try picture.writePNG(to: folder.appendingPathComponent(stem + String(format: "-step-%04d.png", step)))
     case .sampled: break
     case .decoding: run.beginDecoding()
-    case .finished(let clip, let image, let seed):
+    case .finished(let drawn, let image, let seed):
       run.endDecoding()
-      let parameters = record.parameters(clip, image: image, seed: seed)
+      var (clip, parameters) = (drawn, record.parameters(drawn, image: image, seed: seed))
+      if let enlargement {
+        display.close()
+        clip = try enlargement(drawn, isShown: !quiet)
+        parameters.fields += enlargement.fields
+      }
       let paths = try files.write(clip, image: image, parameters)
       display.close()
       run.add(paths, clip.picture)
@@ -188,7 +199,7 @@ struct Generate: ParsableCommand {
     if !memory.fits { Output.warning(memory.shortage(of: device)) }
   }
 
-  private func warnOfFallbacks(_ device: Device) {
+  static func warnOfFallbacks(_ device: Device) {
     let decompositions = device.decompositions
     if !decompositions.isEmpty {
       Output.warning(

@@ -6,6 +6,8 @@ struct ProgressDisplay {
   let isShown: Bool
   let isTerminal: Bool
   let count: Int
+  /// What a step is called.
+  let unit: String
   private var stepCount = 0
   /// Seconds of the last steps.
   private var steady: [Double] = []
@@ -13,9 +15,10 @@ struct ProgressDisplay {
   private var barIsOpen = false
 
   /// `count`: how many pictures.
-  init(isShown: Bool, count: Int) {
+  init(isShown: Bool, count: Int, unit: String = "step") {
     self.isShown = isShown
     self.count = count
+    self.unit = unit
     isTerminal = isatty(STDERR_FILENO) == 1
   }
 
@@ -47,8 +50,8 @@ struct ProgressDisplay {
     guard isShown else { return }
     let pace = steady.reduce(0, +) / Double(steady.count)
     let left = pace * Double(total - step + (count - image - 1) * total)
-    let title = count > 1 ? "picture \(image + 1) of \(count), step" : "step"
-    let figures = String(format: "%.2f s/step, %@ left", pace, TrainingProgress.duration(left))
+    let title = count > 1 ? "picture \(image + 1) of \(count), \(unit)" : unit
+    let figures = String(format: "%.2f s/%@, %@ left", pace, unit, TrainingProgress.duration(left))
     if isTerminal {
       let width = 24
       let done = step * width / max(total, 1)

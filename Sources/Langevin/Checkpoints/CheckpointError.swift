@@ -76,7 +76,8 @@ public enum CheckpointError: Error, Sendable, Equatable, CustomStringConvertible
     let stem = parts.dropLast().joined(separator: ".") + (isMisnamed ? "-converted" : "")
     let script =
       "import sys, torch; from safetensors.torch import save_file; d = torch.load(sys.argv[1], "
-      + "map_location=\"cpu\", weights_only=True); d = d.get(\"state_dict\", d); save_file({k: "
+      + "map_location=\"cpu\", weights_only=True); d = next((d[k] for k in (\"state_dict\", "
+      + "\"params_ema\", \"params\") if k in d), d); save_file({k: "
       + "v.clone().contiguous() for k, v in d.items() if hasattr(v, \"dtype\")}, sys.argv[2])"
     return "convert it with: python -c '\(script)' \(path.shellQuoted) \((stem + ".safetensors").shellQuoted)"
   }
