@@ -160,7 +160,8 @@ struct UpscaleOptions: ParsableArguments {
   @Option(help: "Weights of Real-ESRGAN for --upscale, as `langevin upscale` takes them.")
   var upscaler: String?
 
-  /// The file and the scale where pictures are to be enlarged. Throws `ValidationError` and what opening the file throws.
+  /// The file and the scale where pictures are to be enlarged. Throws `ValidationError` and what opening the
+  /// file throws.
   func check() throws -> (file: UpscalerFile, scale: Int)? {
     switch (upscale, upscaler) {
     case (nil, nil): return nil

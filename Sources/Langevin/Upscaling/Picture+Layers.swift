@@ -23,8 +23,8 @@ public struct PictureLayers: Sendable, Equatable {
 
   /// Writes a file, which appears under its name only when it is complete.
   ///
-  /// PNG keeps everything; WebP keeps the text `parameters` alone, and JPEG has no transparency either: there the
-  /// picture is laid over white. Throws `ImageError.unwritable`.
+  /// PNG keeps everything; WebP keeps the text `parameters` alone, and JPEG has no transparency either: there
+  /// the picture is laid over white. Throws `ImageError.unwritable`.
   public func write(to url: URL) throws {
     let format = PictureFormat(url) ?? .png
     let parameters = texts[PictureParameters.keyword]

@@ -3,7 +3,8 @@ import LangevinModels
 import LangevinNN
 import LangevinTensor
 
-/// Enlarges pictures by a network of Real-ESRGAN, tile by tile, so that memory does not grow with the picture.
+/// Enlarges pictures by a network of Real-ESRGAN, tile by tile, so that memory does not grow with the
+/// picture.
 public struct Upscaler: Sendable {
   /// The weights' file without its ending.
   public let name: String
@@ -16,10 +17,11 @@ public struct Upscaler: Sendable {
   let network: UpscalerNetwork
 
   /// The side of a tile, in pixels of the picture, where nobody chose one.
-  public static let defaultTile = 192
-  /// What a tile sees around its own part at most, in pixels of the picture. Real-ESRGAN's large network reaches
-  /// hundreds of pixels, of which those beyond these change no pixel by more than a level or two.
-  static let context = 24
+  public static let defaultTile = 256
+  /// What a tile sees around its own part at most, in pixels of the picture: all that a published
+  /// `SRVGGNetCompact` reaches. Of the hundreds that an `RRDBNet` reaches, those beyond change a pixel by a few
+  /// levels at most.
+  static let context = 36
 
   /// Loads the network. Throws `WeightError`, `CheckpointError` and what the device throws.
   public init(_ file: UpscalerFile, on device: Device, precision: DType = .float32) throws {
@@ -36,8 +38,8 @@ public struct Upscaler: Sendable {
     return Tiling(tile: tile / config.multiple * config.multiple, overlap: overlap, measuringPasses: 0)
   }
 
-  /// The picture `scale` times as wide and as high; where the network enlarges more, its result is then reduced by
-  /// Lanczos' filter.
+  /// The picture `scale` times as wide and as high; where the network enlarges more, its result is then
+  /// reduced by Lanczos' filter.
   ///
   /// - Parameters:
   ///   - picture: of any size.
@@ -45,8 +47,8 @@ public struct Upscaler: Sendable {
   ///   - tiling: by default tiles of `defaultTile`.
   ///   - progress: is told how many tiles are done, of how many. What it throws ends the work.
   ///
-  /// Throws `ModelError.invalidInput` for a scale or tiles that cannot be, `ImageError.notFinite`, and what the device
-  /// throws.
+  /// Throws `ModelError.invalidInput` for a scale or tiles that cannot be, `ImageError.notFinite`, and what
+  /// the device throws.
   public func callAsFunction(
     _ picture: Picture, scale: Int? = nil, tiling: Tiling? = nil,
     progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
@@ -70,7 +72,8 @@ public struct Upscaler: Sendable {
     return large.resized(width: picture.width * scale, height: picture.height * scale, filter: .lanczos)
   }
 
-  /// The network's own scale where it is nil. Throws `ModelError.invalidInput` for one that the network cannot give.
+  /// The network's own scale where it is nil. Throws `ModelError.invalidInput` for one that the network
+  /// cannot give.
   public func checked(_ scale: Int?) throws -> Int {
     let scale = scale ?? config.scale
     guard (1...config.scale).contains(scale) else {

@@ -11,11 +11,11 @@ public struct PictureTile: Sendable, Hashable {
 }
 
 extension Tiling {
-  /// Tiles of one size whose own parts cover a picture, row by row. Sizes are in pixels of the picture, all of them
-  /// multiples of `multiple`.
+  /// Tiles of one size whose own parts cover a picture, row by row. Sizes are in pixels of the picture, all
+  /// of them multiples of `multiple`.
   ///
-  /// Every pixel has half of the overlap around it, or the picture's edge: where a network reaches no farther, tiles
-  /// change nothing. Throws `ModelError.invalidInput` where the overlap does not fit the tile.
+  /// Every pixel has half of the overlap around it, or the picture's edge: where a network reaches no
+  /// farther, tiles change nothing. Throws `ModelError.invalidInput` where the overlap does not fit the tile.
   public func tiles(height: Int, width: Int, multiple: Int = 1) throws -> [PictureTile] {
     try check(model: "Tiling")
     // Half an overlap is a multiple, too.

@@ -4,7 +4,8 @@ extension Tensor {
   /// `x` where it is positive, else `slope x`, for a slope in 0...1.
   func leakyReLU(_ slope: Float) throws -> Tensor { try maximum(self * slope) }
 
-  /// [N, H, W, C f f] -> [N, f H, f W, C]: the f by f channels of each C become pixels (arXiv:1609.05158, eq. 4).
+  /// [N, H, W, C f f] -> [N, f H, f W, C]: the f by f channels of each C become pixels (arXiv:1609.05158, eq.
+  /// 4).
   func pixelShuffled(_ factor: Int) throws -> Tensor {
     guard factor > 1 else { return self }
     let (n, h, w, c) = (shape[0], shape[1], shape[2], shape[3] / (factor * factor))

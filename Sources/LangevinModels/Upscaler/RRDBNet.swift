@@ -17,13 +17,13 @@ public struct RRDBNetConfig: Sendable, Hashable {
 
   /// Pixels by pixels of the picture that become the channels of one, as the trunk always enlarges by 4.
   var unshuffle: Int { 4 / scale }
-  /// How far a pixel of the picture reaches, in pixels: 15 convolutions a block, one on each side of them, and behind
-  /// them four at 2 and 4 times the size.
+  /// How far a pixel of the picture reaches, in pixels: 15 convolutions a block, one on each side of them,
+  /// and behind them four at 2 and 4 times the size.
   var reach: Int { (15 * blocks + 4) * unshuffle }
 }
 
-/// The generator of Real-ESRGAN (arXiv:2107.10833) and ESRGAN (arXiv:1809.00219, section 3.1), in BasicSR's layout of
-/// weights.
+/// The generator of Real-ESRGAN (arXiv:2107.10833) and ESRGAN (arXiv:1809.00219, section 3.1), in BasicSR's
+/// layout of weights.
 public struct RRDBNet: Sendable {
   /// What the network was built from.
   public let config: RRDBNetConfig

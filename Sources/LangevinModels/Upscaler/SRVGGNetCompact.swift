@@ -17,8 +17,8 @@ public struct SRVGGNetCompactConfig: Sendable, Hashable {
   var reach: Int { convolutions + 2 }
 }
 
-/// The small generator of Real-ESRGAN (arXiv:2107.10833): convolutions at the picture's own size, whose result is added
-/// to the picture with its pixels repeated. In BasicSR's layout of weights.
+/// The small generator of Real-ESRGAN (arXiv:2107.10833): convolutions at the picture's own size, whose
+/// result is added to the picture with its pixels repeated. In BasicSR's layout of weights.
 public struct SRVGGNetCompact: Sendable {
   /// What the network was built from.
   public let config: SRVGGNetCompactConfig
@@ -43,7 +43,8 @@ public struct SRVGGNetCompact: Sendable {
     try weights.finish()
   }
 
-  /// Picture [N, H, W, 3] in 0...1 -> [N, scale H, scale W, 3], about 0...1 and not clamped. Throws `TensorError`.
+  /// Picture [N, H, W, 3] in 0...1 -> [N, scale H, scale W, 3], about 0...1 and not clamped. Throws
+  /// `TensorError`.
   public func callAsFunction(_ picture: Tensor) throws -> Tensor {
     try layer(path) {
       let h = try layers.reduce(picture) { try $1.activation($1.convolution($0)) }

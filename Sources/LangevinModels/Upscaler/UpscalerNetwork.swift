@@ -35,8 +35,8 @@ public enum UpscalerConfig: Sendable, Hashable {
     if case .rrdbNet(let config) = self { config.unshuffle } else { 1 }
   }
 
-  /// How far a pixel of the picture reaches, in pixels: what is farther away from a pixel does not change what it
-  /// becomes.
+  /// How far a pixel of the picture reaches, in pixels: what is farther away from a pixel does not change
+  /// what it becomes.
   public var reach: Int {
     switch self {
     case .rrdbNet(let config): config.reach
