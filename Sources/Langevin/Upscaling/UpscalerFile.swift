@@ -13,7 +13,7 @@ public struct UpscalerFile: Sendable {
   /// Throws `CheckpointError`, and `ModelError.unknownArchitecture` for another network's weights.
   public init(_ url: URL) throws {
     self.url = try Self.file(url)
-    weights = try SafetensorsFile(url: self.url)
+    weights = try ESRGANNames.source(SafetensorsFile(url: self.url))
     config = try UpscalerConfig(weights)
   }
 

@@ -18,7 +18,10 @@ public enum UpscalerConfig: Sendable, Hashable {
     } else {
       throw ModelError.unknownArchitecture(
         source: source.description, role: "an upscaler",
-        known: ["RRDBNet (conv_first, body.0.rdb1.conv1, …)", "SRVGGNetCompact (body.0, body.1, …)"])
+        known: [
+          "RRDBNet (conv_first, body.0.rdb1.conv1, …, or model.0, model.1.sub.0.RDB1.conv1.0, …)",
+          "SRVGGNetCompact (body.0, body.1, …)",
+        ])
     }
   }
 
