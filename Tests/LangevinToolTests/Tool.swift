@@ -152,6 +152,9 @@ struct SafetensorsEdit {
     data = Data(file[(8 + length)...])
   }
 
+  /// The same contents, to be saved as another file.
+  init(_ other: SafetensorsEdit, at url: URL) { (header, data, self.url) = (other.header, other.data, url) }
+
   func entry(_ name: String) throws -> [String: Any] { try #require(header[name] as? [String: Any]) }
 
   func save() throws {

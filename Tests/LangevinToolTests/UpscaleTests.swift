@@ -67,6 +67,44 @@ struct UpscaleTests {
     #expect(got.picture == expected.picture && got.alpha == expected.alpha)
   }
 
+  /// The same network under ESRGAN's first names gives the same picture.
+  @Test func earlierNamesAreUnderstood() throws {
+    let url = scratch.url("new.safetensors")
+    let source = Self.fixtures.appendingPathComponent("upscaler_rrdb_x4/weights.safetensors")
+    try FileManager.default.copyItem(at: source, to: url)
+    var edit = try SafetensorsEdit(url)
+    let layers = [
+      "conv_first": "0", "conv_body": "1.sub.2", "conv_up1": "3", "conv_up2": "6", "conv_hr": "8",
+      "conv_last": "10",
+    ]
+    for (name, entry) in edit.header where name != "__metadata__" {
+      edit.header[name] = nil
+      let parts = name.split(separator: ".").map(String.init)
+      let isTrunk = parts[0] == "body"
+      let path =
+        isTrunk ? "1.sub.\(parts[1]).\(parts[2].uppercased()).\(parts[3]).0" : layers[parts[0]] ?? ""
+      edit.header["model.\(path).\(parts[parts.count - 1])"] = entry
+    }
+    let old = SafetensorsEdit(edit, at: scratch.url("old.safetensors"))
+    try old.save()
+    for name in ["new", "old"] {
+      let outcome = try Tool.run(
+        [
+          "upscale", "rgb.png", "-m", "\(name).safetensors", "-o", "\(name).png", "--device", "cpu",
+          "--quiet",
+        ], in: scratch.folder)
+      #expect(outcome.status == 0, "\(outcome.errors)")
+    }
+    #expect(try read("old.png").picture == read("new.png").picture)
+    // A layer without a name there is named.
+    var more = old
+    more.header["model.12.weight"] = more.header.removeValue(forKey: "model.10.bias")
+    try more.save()
+    try fail(
+      ["upscale", "rgb.png", "-m", "old.safetensors", "--device", "cpu"], words: ["conv_last.bias is missing"]
+    )
+  }
+
   @Test func textsAreKept() throws {
     let texts = try read("text_unicode.png").texts
     #expect(!texts.isEmpty)
