@@ -11,7 +11,7 @@ struct Upscale: ParsableCommand {
     discussion: """
       Examples:
         langevin upscale apple.png --model realesrgan-x4plus.safetensors
-        langevin upscale *.jpg --model realesr-general-x4v3.safetensors --scale 2 --output large
+        langevin upscale *.jpg --model realesr-general-x4v3.safetensors --scale 2 -o large
 
       Transparency is enlarged like a grey picture, and a PNG keeps all texts of the picture. The paths of the new \
       pictures go to standard output.
@@ -38,7 +38,7 @@ struct Upscale: ParsableCommand {
   @Option(
     parsing: .unconditional,
     help:
-      "Work in tiles of N by N pixels: small ones need less memory. (default: \(Upscaler.defaultTile))")
+      "Work in tiles of N by N pixels: small ones need less memory.")
   var tile = Upscaler.defaultTile
   @Option(help: "auto, cpu, opencl or opencl:N; `langevin devices` lists them.")
   var device = "auto"
