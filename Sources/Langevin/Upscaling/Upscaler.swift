@@ -19,8 +19,7 @@ public struct Upscaler: Sendable {
   /// The side of a tile, in pixels of the picture, where nobody chose one.
   public static let defaultTile = 256
   /// What a tile sees around its own part at most, in pixels of the picture: all that a published
-  /// `SRVGGNetCompact` reaches. Of the hundreds that an `RRDBNet` reaches, those beyond change a pixel by a few
-  /// levels at most.
+  /// `SRVGGNetCompact` reaches. Of the hundreds that an `RRDBNet` reaches, those beyond change hardly any pixel.
   static let context = 36
 
   /// Loads the network. Throws `WeightError`, `CheckpointError` and what the device throws.
