@@ -68,6 +68,7 @@ struct Generate: ParsableCommand {
     let latentsURL = saveLatents.map { URL(fileURLWithPath: $0) }
     try files.check()
     if let latentsURL { try OutputFile.check(latentsURL) }
+    try enlarging.repeatPicture(options)
     let wanted = try enlarging.check()
     let url = try options.modelURL()
     let checkpoint = try options.checkpoint(url)
@@ -96,9 +97,10 @@ struct Generate: ParsableCommand {
     let request = try pipeline.filled(asked)
     let enlargement = try wanted.map {
       Enlargement(
-        upscaler: try Upscaler($0.file, on: device, precision: options.dtype), scale: $0.scale)
+        upscaler: try Upscaler($0.file, on: device, precision: options.dtype), scale: $0.scale,
+        hash: try InputFile($0.file.url.path).sha256)
     }
-    let record = try PictureRecord(options, request, model: url, device: device)
+    let record = try PictureRecord(options, request, enlargement: enlargement, model: url, device: device)
     var run = Run(start: start)
     run.beginCompiling()
     try KernelPreparation.run(memory.calls, on: device, &display)
@@ -117,7 +119,7 @@ struct Generate: ParsableCommand {
           title.map { display.line($0) }
           title = nil
           if case .sampled(let latent, _) = event { try keep(latent) }
-          try self.handle(event, record, enlargement, files, &run, &display)
+          try self.handle(event, record, files, &run, &display)
         }
       }
       if let latentsURL {
@@ -147,8 +149,8 @@ struct Generate: ParsableCommand {
   }
 
   private func handle(
-    _ event: GenerationProgress, _ record: PictureRecord, _ enlargement: Enlargement?, _ files: PictureFiles,
-    _ run: inout Run, _ display: inout ProgressDisplay
+    _ event: GenerationProgress, _ record: PictureRecord, _ files: PictureFiles, _ run: inout Run,
+    _ display: inout ProgressDisplay
   ) throws {
     switch event {
     case .warning(let line):
@@ -171,12 +173,9 @@ struct Generate: ParsableCommand {
     case .decoding: run.beginDecoding()
     case .finished(let drawn, let image, let seed):
       run.endDecoding()
-      var (clip, parameters) = (drawn, record.parameters(drawn, image: image, seed: seed))
-      if let enlargement {
-        display.close()
-        clip = try enlargement(drawn, isShown: !quiet)
-        parameters.fields += enlargement.fields
-      }
+      let parameters = record.parameters(drawn, image: image, seed: seed)
+      if record.enlargement != nil { display.close() }
+      let clip = try record.enlargement?(drawn, isShown: !quiet) ?? drawn
       let paths = try files.write(clip, image: image, parameters)
       display.close()
       run.add(paths, clip.picture)

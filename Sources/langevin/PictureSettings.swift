@@ -28,12 +28,17 @@ struct PictureRecord {
   let images: [InputFile]
   let latents: InputFile?
   let additions: AdditionRecord
+  let enlargement: Enlargement?
   /// For the line that says what runs.
   let additionTitles: [String]
 
   /// Reads the input files again, for their digests. Throws `CheckpointError.unreadable`.
-  init(_ options: GenerationOptions, _ request: GenerationRequest, model: URL, device: Device) throws {
+  init(
+    _ options: GenerationOptions, _ request: GenerationRequest, enlargement: Enlargement? = nil, model: URL,
+    device: Device
+  ) throws {
     self.options = options
+    self.enlargement = enlargement
     self.request = request
     self.model = Checkpoint.name(of: model)
     self.device = device.label
@@ -78,6 +83,19 @@ struct PictureSetting {
     let picture: URL
     var options: GenerationOptions
     let parameters: PictureParameters
+
+    /// Throws `ImageError` where the picture has no settings.
+    init(_ path: String, given: GenerationOptions) throws {
+      picture = URL(fileURLWithPath: path)
+      guard let text = try Picture.read(picture).texts[PictureParameters.keyword] else {
+        throw ImageError.malformed(path: path, reason: "it carries no settings: it has no text 'parameters'")
+      }
+      parameters = PictureParameters(parsing: text)
+      guard !parameters.fields.isEmpty else {
+        throw ImageError.malformed(path: path, reason: "its text 'parameters' has no settings")
+      }
+      (self.given, options) = (given, given)
+    }
   }
 
   let key: String
@@ -174,6 +192,10 @@ struct PictureSetting {
       option("RNG", \.rng, NoiseKind.init(argument:), write: { $0.request.noise.metadataName }),
       option("Precision", \.precision, Precision.init, write: { $0.record.precision }),
       option("Tile", \.tile) { $0.request.tiling?.tile },
+      // `UpscaleOptions` takes these up, which only `generate` has.
+      note("Postprocess upscale by") { $0.record.enlargement.map { String($0.scale) } },
+      note("Postprocess upscaler") { $0.record.enlargement?.upscaler.name },
+      note("Postprocess upscaler hash") { $0.record.enlargement?.hash },
       note("Device") { $0.record.device },
       note("Version") { _ in "langevin \(LangevinCommand.configuration.version)" },
     ]
@@ -246,7 +268,7 @@ struct PictureSetting {
   }
 
   /// A picture carries only the names of its input files: they are looked for beside it and in the working folder.
-  private static func find(
+  fileprivate static func find(
     _ name: String, _ hashKey: String, number: Int = 0, option: String, _ reading: Reading
   ) throws -> String {
     let hashes = reading.parameters.values(hashKey)
@@ -264,6 +286,21 @@ struct PictureSetting {
   }
 }
 
+extension UpscaleOptions {
+  /// Takes up the enlarging of which the text of the picture tells that `options` repeat, unless the command line
+  /// has one. Throws `ImageError`.
+  mutating func repeatPicture(_ options: GenerationOptions) throws {
+    guard let path = options.from, upscale == nil, upscaler == nil else { return }
+    let reading = try PictureSetting.Reading(path, given: options)
+    guard let scale = reading.parameters["Postprocess upscale by"].flatMap({ Int($0) }),
+      let name = reading.parameters["Postprocess upscaler"]
+    else { return }
+    upscale = scale
+    upscaler = try PictureSetting.find(
+      name + ".safetensors", "Postprocess upscaler hash", option: "--upscaler", reading)
+  }
+}
+
 extension GenerationOptions {
   /// Whether spacing and sigmas of a picture's text are wanted: the command line has none, and its sampler, where it
   /// names one, may be another.
@@ -271,16 +308,8 @@ extension GenerationOptions {
 
   /// Takes up what a picture's text has and the command line has not.
   mutating func repeatPicture(_ path: String) throws {
-    let url = URL(fileURLWithPath: path)
-    let texts = try Picture.read(url).texts
-    guard let text = texts[PictureParameters.keyword] else {
-      throw ImageError.malformed(path: path, reason: "it carries no settings: it has no text 'parameters'")
-    }
-    let parameters = PictureParameters(parsing: text)
-    guard !parameters.fields.isEmpty else {
-      throw ImageError.malformed(path: path, reason: "its text 'parameters' has no settings")
-    }
-    var reading = PictureSetting.Reading(given: self, picture: url, options: self, parameters: parameters)
+    var reading = try PictureSetting.Reading(path, given: self)
+    let parameters = reading.parameters
     if prompts.isEmpty && self.promptFile == nil
       && !(parameters.prompt.isEmpty && parameters["Prompt syntax"] == nil)
     {

@@ -78,8 +78,8 @@ struct Upscale: ParsableCommand {
           try upscaler(layers, scale: scale, tiling: tiling, progress: $0)
         }
         // The keyword and the settings of A1111's web UI.
-        layers.texts["postprocessing"] = Enlargement.fields(upscaler, scale: scale)
-          .map { "\($0.name): \($0.value)" }.joined(separator: ", ")
+        layers.texts["postprocessing"] =
+          "Postprocess upscale by: \(scale), Postprocess upscaler: \(upscaler.name)"
         let path = try target.write(layers, of: inputs[index])
         written.append(path)
         Output.result(path)
@@ -178,6 +178,8 @@ struct UpscaleOptions: ParsableArguments {
 struct Enlargement {
   let upscaler: Upscaler
   let scale: Int
+  /// The SHA-256 of the weights' file.
+  let hash: String
 
   /// Every frame of a clip.
   func callAsFunction(_ clip: Clip, isShown: Bool) throws -> Clip {
@@ -187,13 +189,6 @@ struct Enlargement {
       try TileClock.run(&display) { try upscaler(frame, scale: scale, progress: $0) }
     }
     return large
-  }
-
-  var fields: [PictureParameters.Field] { Self.fields(upscaler, scale: scale) }
-
-  /// Under A1111's names.
-  static func fields(_ upscaler: Upscaler, scale: Int) -> [PictureParameters.Field] {
-    [.init("Postprocess upscale by", "\(scale)"), .init("Postprocess upscaler", upscaler.name)]
   }
 }
 

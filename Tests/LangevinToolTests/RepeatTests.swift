@@ -58,6 +58,8 @@ import Testing
     "tile": .changes(["--tile", "8"]),
     "init-latents": .none("a special"),
     "init-latents-index": .none("of --init-latents"),
+    "upscale": .changes(["--upscale", "2", "--upscaler", "small.safetensors"]),
+    "upscaler": .none("of --upscale"),
     "prediction": .changes(["--prediction", "epsilon"]),
     "from": .none("what is tested"),
     "device": .none("said by the picture, for the user to choose"),
@@ -84,6 +86,9 @@ import Testing
       try FileManager.default.copyItem(
         at: Self.fixtures.appending(path: "adapters/\(file)"), to: scratch.url(file))
     }
+    try FileManager.default.copyItem(
+      at: Self.fixtures.appending(path: "upscaler_compact_x4/weights.safetensors"),
+      to: scratch.url("small.safetensors"))
     let pixels = (0..<64 * 64 * 3).map { UInt8(truncatingIfNeeded: $0 * 7 + $0 / 64) }
     try Picture(width: 64, height: 64, pixels: pixels).writePNG(to: scratch.url("in put.png"))
   }

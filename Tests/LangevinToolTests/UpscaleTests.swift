@@ -162,12 +162,15 @@ struct UpscaleTests {
     #expect(parameters["Postprocess upscale by"] == "4" && parameters["Postprocess upscaler"] == "small")
     let small = try read("plain.png")
     #expect(parameters["Size"] == "\(small.picture.width)x\(small.picture.height)")
-    // Repeating it says what is not repeated.
-    let again = try Tool.run(
-      ["generate", "--from", "large.png", "-o", "again.png", "--quiet", "--device", "cpu"], in: scratch.folder
-    )
-    #expect(again.status == 0 && again.errors.contains("mean nothing here: Postprocess upscale by"))
-    #expect(try read("again.png").picture == small.picture)
+    // It is repeated with its upscaler, or not at all.
+    let repeating = ["generate", "--from", "large.png", "-o", "again.png", "--quiet", "--device", "cpu"]
+    let again = try Tool.run(repeating, in: scratch.folder)
+    #expect(again.status == 0 && again.errors == "", "\(again.errors)")
+    #expect(try read("again.png") == read("large.png"))
+    let file = scratch.url("small.safetensors")
+    try FileManager.default.moveItem(at: file, to: scratch.url("elsewhere.safetensors"))
+    let missing = try Tool.run(repeating, in: scratch.folder)
+    #expect(missing.status == 1 && missing.errors.contains("say where that is with --upscaler"))
   }
 
   // MARK: Bad input
