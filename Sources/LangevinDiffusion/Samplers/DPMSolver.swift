@@ -18,12 +18,13 @@ public struct DPMpp2MSampler: ConfiguredSampler {
   public var limit: Limit?
   private var memory = DPMMemory()
 
-  /// The second-order solver.
+  /// With diffusers' default levels and no limit, unless others are given.
   public init(_ settings: DPMSettings = DPMSettings(), limit: Limit? = nil) {
     (self.settings, self.limit) = (settings, limit)
   }
 
-  /// Of a file, whose `algorithm_type` is not read: the sampler's name says it.
+  /// With the settings of a model's scheduler_config.json. The sampler's name stands for its
+  /// `algorithm_type`.
   public init(_ file: SchedulerFile) throws {
     self.init(try DPMSettings(file), limit: try Limit(file, clips: nil, thresholds: true))
   }
@@ -53,13 +54,13 @@ public struct DPMpp2MKarrasSampler: ConfiguredSampler {
 
   private var solver: DPMpp2MSampler
 
-  /// The second-order solver.
+  /// With diffusers' default levels and no limit, unless others are given.
   public init(_ settings: DPMSettings = DPMSettings(), limit: Limit? = nil) {
     solver = DPMpp2MSampler(settings, limit: limit)
     solver.settings.sigmas.spacing = .karras
   }
 
-  /// Of a file.
+  /// With the settings of a model's scheduler_config.json.
   public init(_ file: SchedulerFile) throws {
     let solver = try DPMpp2MSampler(file)
     self.init(solver.settings, limit: solver.limit)
@@ -82,7 +83,7 @@ public struct DPMpp2MKarrasSampler: ConfiguredSampler {
 ///
 /// The first step, and a step to no noise at all, are of first order.
 public struct DPMpp2MSDESampler: ConfiguredSampler {
-  /// With fresh noise.
+  /// The name, and which diffusers classes stand for it.
   public static let description = SamplerDescription(
     "dpmpp-2m-sde", title: "DPM++ 2M SDE", aliases: ["k_dpmpp_2m_sde"],
     purpose: "dpmpp-2m with fresh noise in every step: more detail, some more steps", isStochastic: true,
@@ -98,12 +99,13 @@ public struct DPMpp2MSDESampler: ConfiguredSampler {
   public var limit: Limit?
   private var memory = DPMMemory()
 
-  /// The second-order solver.
+  /// With diffusers' default levels and no limit, unless others are given.
   public init(_ settings: DPMSettings = DPMSettings(), limit: Limit? = nil) {
     (self.settings, self.limit) = (settings, limit)
   }
 
-  /// Of a file, whose `algorithm_type` is not read: the sampler's name says it.
+  /// With the settings of a model's scheduler_config.json. The sampler's name stands for its
+  /// `algorithm_type`.
   public init(_ file: SchedulerFile) throws {
     self.init(try DPMSettings(file), limit: try Limit(file, clips: nil, thresholds: true))
   }
@@ -141,7 +143,7 @@ public struct DPMSettings: Sendable, Hashable {
   /// Diffusers' defaults.
   public init() {}
 
-  /// Of a file.
+  /// With the settings of a model's scheduler_config.json.
   public init(_ file: SchedulerFile) throws {
     (timesteps, sigmas) = (try TimestepSettings(file), try SigmaSettings(file))
     lambdaMin = try file.double("lambda_min_clipped") ?? lambdaMin

@@ -23,7 +23,7 @@ public struct DPMppSDESampler: ConfiguredSampler {
   /// The two-stage solver.
   public init() {}
 
-  /// Of a file.
+  /// With the settings of a model's scheduler_config.json.
   public init(_ file: SchedulerFile) throws {
     (timesteps, sigmas) = (try TimestepSettings(file), try SigmaSettings(file, readsFinal: false))
   }

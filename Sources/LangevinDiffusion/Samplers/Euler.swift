@@ -22,7 +22,7 @@ public struct EulerSampler: ConfiguredSampler {
   /// Euler's method.
   public init() {}
 
-  /// Of a file.
+  /// With the settings of a model's scheduler_config.json.
   public init(_ file: SchedulerFile) throws {
     (timesteps, sigmas) = (try TimestepSettings(file), try SigmaSettings(file))
   }

@@ -77,7 +77,7 @@ public struct LMSSampler: ConfiguredSampler {
   /// The linear multistep method.
   public init() {}
 
-  /// Of a file.
+  /// With the settings of a model's scheduler_config.json.
   public init(_ file: SchedulerFile) throws {
     (timesteps, sigmas) = (try TimestepSettings(file), try SigmaSettings(file, readsFinal: false))
   }

@@ -28,7 +28,7 @@ public struct PNDMSampler: ConfiguredSampler {
   /// Pseudo numerical methods.
   public init() {}
 
-  /// Of a file.
+  /// With the settings of a model's scheduler_config.json.
   public init(_ file: SchedulerFile) throws {
     timesteps = try TimestepSettings(file, default: .leading)
     skipsRungeKutta = try file.bool("skip_prk_steps") ?? false

@@ -36,7 +36,7 @@ public struct RRDBNet: Sendable {
   let convLast: Convolution
   let path: String
 
-  /// Throws `WeightError`.
+  /// Reads the weights under basicsr's names. Throws `WeightError` where one is missing or has another shape.
   public init(_ config: RRDBNetConfig, _ weights: Weights) throws {
     self.config = config
     path = weights.layerPath

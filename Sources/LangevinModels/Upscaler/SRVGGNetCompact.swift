@@ -26,7 +26,7 @@ public struct SRVGGNetCompact: Sendable {
   let last: Convolution
   let path: String
 
-  /// Throws `WeightError`.
+  /// Reads the weights under basicsr's names. Throws `WeightError` where one is missing or has another shape.
   public init(_ config: SRVGGNetCompactConfig, _ weights: Weights) throws {
     self.config = config
     path = weights.layerPath

@@ -53,7 +53,7 @@ public enum UpscalerNetwork: Sendable {
   case rrdbNet(RRDBNet)
   case compact(SRVGGNetCompact)
 
-  /// Throws `WeightError`.
+  /// Reads the weights under basicsr's names. Throws `WeightError` where one is missing or has another shape.
   public init(_ config: UpscalerConfig, _ weights: Weights) throws {
     switch config {
     case .rrdbNet(let config): self = .rrdbNet(try RRDBNet(config, weights))
