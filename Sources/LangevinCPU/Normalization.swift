@@ -98,6 +98,7 @@ struct GroupStatistics {
     /// A chunk's share of the pixels.
     func weight(_ i: Int) -> Double { Double(min(chunk, pixels - i * chunk)) / Double(pixels) }
     values = [(mean: Double, factor: Double)](unsafeUninitializedCapacity: images * groups) { values, count in
+      // Each call writes elements of its own.
       nonisolated(unsafe) let values = values
       parallelFor(images * groups, grain: max(1, elementGrain / 16 / chunks)) { _, range in
         for index in range {

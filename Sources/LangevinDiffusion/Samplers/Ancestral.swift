@@ -14,7 +14,7 @@ public struct DDPMSampler: ConfiguredSampler {
     /// Between the two, per element, as the network says: arXiv:2102.09672, eq. 15.
     case learnedRange = "learned_range"
 
-    /// `variance_type`; what is not implemented is refused before.
+    /// Reads `variance_type`. `fixed_small_log` is `fixed_small` by way of the logarithm.
     init(_ file: SchedulerFile) throws {
       self = try file.string("variance_type").flatMap(Variance.init(rawValue:)) ?? .small
     }

@@ -116,7 +116,7 @@ public struct SchedulerFile: Sendable, Equatable {
     return result
   }
 
-  // MARK: What is not implemented
+  // MARK: Unsupported settings
 
   /// Whatever sampler runs along a flow.
   static let implementedForFlows: [String: [StrictJSON]] = [
