@@ -213,7 +213,8 @@ extension UpscalerFile {
   fileprivate func checked(_ scale: Int?, option: String) throws -> Int {
     let scale = scale ?? config.scale
     guard (1...config.scale).contains(scale) else {
-      throw ValidationError("\(option) must be 1 to \(config.scale) with \(name), got \(scale)")
+      throw ValidationError(
+        "\(option) must be 1 to \(config.scale) with the upscaler '\(name)', got \(scale)")
     }
     return scale
   }

@@ -189,8 +189,8 @@ struct UpscaleTests {
     (["upscale", "--model", "small.safetensors"], ["picture"]), (["upscale", "rgb.png"], ["--model"]),
     (["upscale", "rgb.png", "--tile", "0"], ["--tile must be at least 32, got 0"]),
     (["upscale", "rgb.png", "--tile", "-64"], ["--tile must be at least 32, got -64"]),
-    (["upscale", "rgb.png", "--scale", "5"], ["--scale must be 1 to 4 with small, got 5"]),
-    (["upscale", "rgb.png", "--scale", "0"], ["--scale must be 1 to 4 with small, got 0"]),
+    (["upscale", "rgb.png", "--scale", "5"], ["--scale must be 1 to 4 with the upscaler 'small', got 5"]),
+    (["upscale", "rgb.png", "--scale", "0"], ["--scale must be 1 to 4 with the upscaler 'small', got 0"]),
     (["upscale", "rgb.png", "-o", "a.gif"], [".png, .jpg or .webp", "a.gif"]),
     (["upscale", "rgb.png", "rgba.png", "-o", "a.png"], ["--output must be a folder for 2 pictures"]),
     (["upscale", "rgb.png", "--device", "nothing"], ["unknown device 'nothing'"]),
@@ -198,7 +198,7 @@ struct UpscaleTests {
     (["generate", "a", "--upscaler", "small.safetensors"], ["--upscaler needs --upscale"]),
     (
       ["generate", "a", "--upscaler", "small.safetensors", "--upscale", "8"],
-      ["--upscale must be 1 to 4 with small, got 8"]
+      ["--upscale must be 1 to 4 with the upscaler 'small', got 8"]
     ),
   ])
   func badUsageExitsWith64(arguments: [String], words: [String]) throws {
