@@ -139,7 +139,7 @@ extension Conv2D: OperationDefinition {
     }
   }
 
-  /// dx is a convolution of g with the weight turned around; see `inputGradient`. The activation is recorded apart.
+  /// dx is made of convolutions of g with the weight turned around; see `inputGradient`. The activation is recorded apart.
   public var gradient: GradientRule {
     .rule(
       keeps: GradientRule.keepsOtherFactor,
@@ -162,53 +162,6 @@ extension Conv2D: OperationDefinition {
         if let residual = positions.residual { gradients[residual] = g }
         return gradients
       })
-  }
-
-  /// dx [N, H, W, C]: zeros go between g's pixels where the stride is more than 1, and around them so that each pixel of
-  /// x meets the windows that saw it.
-  private func inputGradient(_ g: Tensor, _ matrix: Tensor, like x: Shape) throws -> Tensor {
-    let outputs = g.shape[3]
-    var spread = g
-    if stride > 1 {
-      // [N, H', 1, W', 1, O] -> [N, H', s, W', s, O], without the zeros behind the last pixel.
-      let (height, width) = (g.shape[1], g.shape[2])
-      spread = try g.reshaped([g.shape[0], height, 1, width, 1, outputs])
-        .padded(before: [0, 0, 0, 0, 0, 0], after: [0, 0, stride - 1, 0, stride - 1, 0])
-        .reshaped([g.shape[0], height * stride, width * stride, outputs])
-        .sliced(
-          starts: [0, 0, 0, 0],
-          sizes: [g.shape[0], (height - 1) * stride + 1, (width - 1) * stride + 1, outputs])
-    }
-    // Behind the last window lie rows of x that no window saw.
-    let unseenRows = (x[1] + padding.top + padding.bottom - kernel.height) % stride
-    let unseenColumns = (x[2] + padding.left + padding.right - kernel.width) % stride
-    let around = [
-      kernel.height - 1 - padding.top, kernel.height - 1 - padding.bottom + unseenRows,
-      kernel.width - 1 - padding.left, kernel.width - 1 - padding.right + unseenColumns,
-    ]
-    // Padding that is wider than the kernel's reach has gradients which nobody asks for.
-    if around.contains(where: { $0 < 0 }) {
-      let cut = around.map { max(0, -$0) }
-      spread = try spread.sliced(
-        starts: [0, cut[0], cut[2], 0],
-        sizes: [
-          g.shape[0], spread.shape[1] - cut[0] - cut[1], spread.shape[2] - cut[2] - cut[3], outputs,
-        ])
-    }
-    let kept = around.map { max(0, $0) }
-    return try Tensor.apply(
-      .conv2d(
-        Conv2D(
-          kernel: kernel, padding: Padding2D(top: kept[0], left: kept[2], bottom: kept[1], right: kept[3]))),
-      [spread, turned(weight.rowMajor(matrix), channels: x[3])])
-  }
-
-  /// [taps * C, O] -> [taps * O, C] with the taps in reverse order.
-  private func turned(_ matrix: Tensor, channels: Int) throws -> Tensor {
-    let outputs = matrix.shape[1]
-    let taps = try (0..<taps).reversed().map { try matrix.rows($0 * channels..<($0 + 1) * channels) }
-    return try Tensor.concatenated(taps, axis: 0).reshaped([self.taps, channels, outputs])
-      .transposed([0, 2, 1]).reshaped([self.taps * outputs, channels])
   }
 
   public func accuracy(of inputs: [TensorSpec]) -> Accuracy {
