@@ -14,10 +14,9 @@ floatV gated_slope_v(floatV x, float k) {
   return s * (1.0f + k * x * (1.0f - s));
 }
 
-// Phi(x) + x phi(x), of the standard normal distribution.
-floatV gelu_slope_v(floatV x) {
-  return 0.5f * (1.0f + erf_v(x * 0.70710678118654752f)) + x * exp_v(-0.5f * x * x) * 0.39894228040143268f;
-}
+// x phi(x), of the standard normal distribution: GELU's slope is Phi(x) + x phi(x).
+floatV normal_moment_v(floatV x) { return x * exp_v(-0.5f * x * x) * 0.39894228040143268f; }
+floatV gelu_slope_v(floatV x) { return normal_cdf_v(x) + normal_moment_v(x); }
 
 // y = x s(u), u = k x (1 + a x^2): y' = s + x s (1 - s) u'. Beyond 16 it is 0 or 1 to the last bit, and x^2
 // must stay finite.
@@ -75,8 +74,9 @@ __kernel void geglu_gradient(
   y += y0 + row * 2 * width;
   for (ulong i = begin, end_ = min(begin + CHUNK, width); i < end_; i += VW) {
     const floatV a = load_part(x, i, LEFT), b = load_part(x, width + i, LEFT), from = load_part(g, i, LEFT);
-    store_part(from * gelu_v(b), y, i, LEFT);
-    store_part(from * a * gelu_slope_v(b), y, width + i, LEFT);
+    const floatV share = normal_cdf_v(b);
+    store_part(from * (b * share), y, i, LEFT);
+    store_part(from * a * (share + normal_moment_v(b)), y, width + i, LEFT);
   }
 }
 

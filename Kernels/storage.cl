@@ -166,7 +166,9 @@ floatV erf_v(floatV x) {
   q = q * z - 1.42647390514189e-02f;
   return x * p / q;
 }
-floatV gelu_v(floatV x) { return 0.5f * x * (1.0f + erf_v(x * 0.70710678118654752f)); }
+// The standard normal distribution's share below x.
+floatV normal_cdf_v(floatV x) { return 0.5f * (1.0f + erf_v(x * 0.70710678118654752f)); }
+floatV gelu_v(floatV x) { return x * normal_cdf_v(x); }
 
 // LangevinTensor's Activation, in the order of its cases: a run-time choice, so that it needs no build.
 floatV activate(int activation, floatV x) {

@@ -34,6 +34,12 @@ struct ConvolutionGeometry {
     (outHeight, outWidth) = (output[1], output[2])
     (kernel, stride, padding) = (conv.kernel, conv.stride, conv.padding)
   }
+
+  /// A linear layer's rows, as a line of pixels that one tap sees.
+  init(pixels: Int, channels: Int) {
+    let line: Shape = [1, 1, pixels, channels]
+    self.init(Conv2D(kernel: Extent2D(height: 1, width: 1)), input: line, output: line)
+  }
 }
 
 extension Conv2D {

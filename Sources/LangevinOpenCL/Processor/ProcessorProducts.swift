@@ -6,6 +6,11 @@ extension ProcessorKernels {
     let operands = matmul.epilogue.operands(x)
     let (a, b) = (operands.left, operands.right)
     let size = matmul.size(left: a.shape, right: b.shape)
+    if matmul == MatMul(transposeLeft: true), a.shape.rank == 2, size.inner > 0 {
+      // A linear layer's weight gradient. Neither matrix is rearranged in memory first.
+      let geometry = ConvolutionGeometry(pixels: size.inner, channels: size.rows)
+      return try weightGradient(geometry, a, b, y, on: &queue)
+    }
     var left = a
     if matmul.transposeLeft {
       let rank = a.shape.rank

@@ -26,6 +26,21 @@ extension KernelSet {
       return try combine(
         partial, y, count: y.shape.count, parts: parts, kind: reduce.kind, scale: scale, on: &queue)
     }
+    if let width = rowVectors(kept, count, x.shape) {
+      // A row as [count / width, width]: the columns first, then what is left of each row.
+      let rows = count / width
+      let parts = (rows + work.columns.rows - 1) / work.columns.rows
+      let partial = try queue.scratch(parts * y.shape.count * width * 4)
+      let program = reduction(x.dtype, reduce.kind)
+      try queue.launch(
+        ReduceColumnsKernel(
+          x: x, partial: partial, count: rows, columns: width, kept: walk(kept),
+          reduced: Walk([rows], [width], [width])), program,
+        global: [1, y.shape.count, parts], local: work.local(rank: 3))
+      return try queue.launch(
+        ReducePartialsKernel(partial: partial, y: y, chunks: parts * width, scale: scale), program,
+        global: [y.shape.count], local: work.local(rank: 1))
+    }
     let chunks = (count + work.reduceChunk - 1) / work.reduceChunk
     let partial = try queue.scratch(y.shape.count * chunks * 4)
     let program = reduction(x.dtype, reduce.kind)
@@ -36,6 +51,15 @@ extension KernelSet {
     try queue.launch(
       ReducePartialsKernel(partial: partial, y: y, chunks: chunks, scale: scale), program,
       global: [y.shape.count], local: work.local(rank: 1))
+  }
+
+  /// Columns of vectors that a reduction of whole rows is cut into, or nil: one work-item reads them, as suits a
+  /// processor, and all parts of an output must lie together.
+  private func rowVectors(_ kept: [Int], _ count: Int, _ shape: Shape) -> Int? {
+    let width = work.columns.lanes * work.columns.vector
+    guard work.isAlone, kept == Array(0..<kept.count), count > 0, count % width == 0 else { return nil }
+    let isOnePart = count / width <= work.columns.rows
+    return isOnePart || count == shape.count ? width : nil
   }
 
   /// Combines float32 parts in order, each of `count` elements, into those of y from `offset` on.

@@ -48,6 +48,8 @@ extension OperationCases {
       cases.append(product(m, n, k, transposeLeft: true, right: .transposed))
       cases.append(product(m, n, k, right: .packed))
     }
+    // Sums over so many rows are taken in parts.
+    cases.append(product(70, 45, 2100, transposeLeft: true))
     for epilogue in epilogues(perImage: false) {
       cases.append(product(19, 37, 23, scale: 0.5, epilogue: epilogue))
       cases.append(product(19, 37, 23, right: .packed, epilogue: epilogue))
