@@ -25,6 +25,8 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
   case noSignal(timestep: Float)
   case seedCount(images: Int, seeds: Int)
   case guidanceBatch(expected: Int, got: Int)
+  /// Of the images of a batch some have a negative prompt and some have none.
+  case mixedGuidance
 
   /// One line that names the setting.
   public var description: String { text.printable }
@@ -57,6 +59,7 @@ public enum DiffusionError: Error, Sendable, Equatable, CustomStringConvertible 
     case .seedCount(let images, let seeds): "noise for \(images) images from \(seeds) seeds"
     case .guidanceBatch(let expected, let got):
       "the guided network returned \(got) rows where guidance needs \(expected)"
+    case .mixedGuidance: "of the images of a batch some are guided and some are not"
     }
   }
 }

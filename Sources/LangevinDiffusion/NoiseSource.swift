@@ -32,7 +32,7 @@ public struct NoiseSource: Sendable {
   /// Whose numbers these are.
   public let kind: NoiseKind
   /// The seed of each image.
-  public let seeds: [UInt64]
+  public private(set) var seeds: [UInt64]
   /// Where the noise is made.
   public let device: Device
   /// Philox's numbers differ by it: an image that is made by several trajectories has each draw its own.
@@ -49,6 +49,29 @@ public struct NoiseSource: Sendable {
     case .philox: break
     case .torch: torch = seeds.map { TorchGenerator(seed: $0) }
     case .torchCUDA: torchCUDA = seeds.map { TorchCUDAGenerator(seed: $0) }
+    }
+  }
+
+  /// The images of all of these, which are of one kind and on one device. At least one.
+  public init(joining sources: [NoiseSource]) {
+    self = sources[0]
+    for source in sources.dropFirst() { append(source) }
+  }
+
+  private mutating func append(_ other: NoiseSource) {
+    seeds += other.seeds
+    torch += other.torch
+    torchCUDA += other.torchCUDA
+  }
+
+  /// The noise of each image by itself, as far as it has come.
+  public var images: [NoiseSource] {
+    seeds.indices.map { image in
+      var single = self
+      single.seeds = [seeds[image]]
+      single.torch = torch.isEmpty ? [] : [torch[image]]
+      single.torchCUDA = torchCUDA.isEmpty ? [] : [torchCUDA[image]]
+      return single
     }
   }
 

@@ -94,7 +94,7 @@ struct Generate: ParsableCommand {
     }
     if plan { return show(memory, device) }
     if !memory.fits { Output.warning(memory.shortage(of: device)) }
-    let request = try pipeline.filled(asked)
+    let request = try pipeline.resolved(asked).request
     let enlargement = try wanted.map {
       Enlargement(
         upscaler: try Upscaler($0.file, on: device, precision: options.dtype), scale: $0.scale,
@@ -112,7 +112,7 @@ struct Generate: ParsableCommand {
         (["seed \(seed)"] + settings + [device.label, Checkpoint.name(of: url)] + record.additionTitles)
           .joined(separator: ", "))
       func generate(_ keep: (_ latent: Tensor) throws -> Void) throws {
-        try pipeline.stream(request) { event in
+        try pipeline.stream(asked) { event in
           // A finished picture is written first.
           if case .finished = event {} else { try Interrupt.check() }
           // Only once the request is known to be good.

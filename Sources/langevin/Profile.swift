@@ -64,15 +64,15 @@ struct ProfileCommand: ParsableCommand {
       options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
     try options.check(pictures ?? [], fit: pipeline)
-    let request = try pipeline.filled(
-      options.request(prompts, seed: seed, recommended: checkpoint.recommended))
+    let asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
+    let request = try pipeline.resolved(asked).request
     let record = try PictureRecord(options, request, model: model, device: device)
     if !quiet { Output.note("measuring what \(device.name) can do at most") }
     let ceilings = try Ceilings.measure(on: device)
     let plain = cold ? [] : try unrecordedSteps(pipeline, request)
 
     let (result, recording) = try Recording.make(on: device) {
-      try generate(pipeline, record, to: pictures)
+      try generate(asked, pipeline, record, to: pictures)
     }
     let settings = Settings(
       model: Checkpoint.name(of: model), deviceName: device.label, prompt: request.prompt, seed: seed,
@@ -177,9 +177,8 @@ struct ProfileCommand: ParsableCommand {
   }
 
   private func generate(
-    _ pipeline: any Pipeline, _ record: PictureRecord, to pictures: [URL]?
+    _ request: GenerationRequest, _ pipeline: any Pipeline, _ record: PictureRecord, to pictures: [URL]?
   ) throws {
-    let request = record.request
     var display = ProgressDisplay(isShown: !quiet, count: request.imageCount)
     defer { display.close() }
     var mark = ContinuousClock.now

@@ -12,13 +12,13 @@ enum Usage {
     case let error as GenerationError:
       switch error {
       case .badRequest, .unusedOption: true
-      case .nonFinite: false
+      case .nonFinite, .classTaken: false
       }
     case let error as DiffusionError:
       switch error {
       case .flowModel, .unsupportedLevels, .stepCount, .strength, .eta: true
       case .configuration, .unknownScheduler, .unsupportedSetting, .samplerNameTaken, .noLearnedVariance,
-        .noSignal, .seedCount, .guidanceBatch:
+        .noSignal, .seedCount, .guidanceBatch, .mixedGuidance:
         false
       }
     case let error as VideoError:

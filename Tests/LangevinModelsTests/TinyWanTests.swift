@@ -97,16 +97,17 @@ import Testing
       ])
     #expect(result.clips[0].frames.count == 5)
     #expect(result.clips[0].picture.width == 48 && result.clips[0].picture.height == 16)
-    // Filling again changes nothing.
-    let filled = try pipeline.filled(request)
-    #expect(try pipeline.filled(filled).notices == filled.notices && filled.notices.count == 3)
+    // Resolving again changes nothing.
+    let again = try pipeline.resolved(pipeline.resolved(request).request)
+    #expect(again.warnings.isEmpty && again.request.width == 48 && again.request.frames == 5)
   }
 
   @Test func defaultsAreWANs() throws {
     let pipeline = try WanTextToVideo(Checkpoint.open(Self.folder), on: devices[0])
-    let request = try pipeline.filled(GenerationRequest(prompt: "a fox"))
+    let resolved = try pipeline.resolved(GenerationRequest(prompt: "a fox"))
+    let request = resolved.request
     #expect(request.width == 832 && request.height == 480 && request.frames == 81)
     #expect(request.steps == 50 && request.guidance == 5 && request.sampler == .uniPC)
-    #expect(request.framesPerSecond == 16 && request.notices.isEmpty)
+    #expect(request.framesPerSecond == 16 && resolved.warnings.isEmpty)
   }
 }

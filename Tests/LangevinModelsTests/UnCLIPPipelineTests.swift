@@ -56,7 +56,7 @@ import Testing
     request.images = [try picture("a"), try picture("b")]
     request.count = run.frames
     let pipeline = try UnCLIPImageVariation(open("tiny-unclip-variation"), on: device)
-    let plan = try pipeline.plan(pipeline.filled(request))
+    let plan = try pipeline.resolved(request)
     let stages = GenerationRun(plan.request, on: device) { _ in }
     #expect(stages.seeds == [UInt64](repeating: run.seed, count: run.frames))
     let conditioning = try pipeline.condition(plan, stages)
@@ -65,7 +65,7 @@ import Testing
     for frame in 0..<run.frames {
       let name = "interpolation.\(frame)"
       try expect(conditioning.embeddings[frame], "\(name).embedding", setting)
-      let small = try stages.sample(denoiser(frame), image: frame)
+      let small = try stages.sample(denoiser(frame..<frame + 1))
       try expect(small, "\(name).small", setting)
       try expect(decoder(small, frame), "\(name).picture", setting)
     }
@@ -116,9 +116,9 @@ import Testing
     let pipeline = try StableUnCLIP(
       open("tiny-stable-unclip"), on: setting.device, precision: setting.dtype)
     try expectLatents(pipeline.generate(request), "stable.latents", setting)
-    let plan = try pipeline.plan(pipeline.filled(request))
-    let stages = GenerationRun(plan.latent.request, on: setting.device) { _ in }
-    let conditioning = StableUnCLIPConditioning(contexts: [], labels: [])
+    let plan = try pipeline.resolved(request)
+    let stages = GenerationRun(plan.request, on: setting.device) { _ in }
+    let conditioning = LatentConditioning(inputs: [], start: .noise)
     let latent = try io.load("stable.latents", on: setting.device).transposed([0, 2, 3, 1])
     try expect(pipeline.decoder(plan, conditioning, stages)(latent, 0), "stable.picture", setting)
   }
@@ -191,14 +191,14 @@ import Testing
     return request
   }
 
-  private func expectStages<P: Pipeline>(
-    _ pipeline: P, _ request: GenerationRequest, _ name: String, _ setting: Setting
-  ) throws where P.Plan == UnCLIPPlan, P.Conditioning == UnCLIP.Conditioning {
-    let plan = try pipeline.plan(pipeline.filled(request))
+  private func expectStages(
+    _ pipeline: some UnCLIPPipeline, _ request: GenerationRequest, _ name: String, _ setting: Setting
+  ) throws {
+    let plan = try pipeline.resolved(request)
     let stages = GenerationRun(plan.request, on: setting.device) { _ in }
     let conditioning = try pipeline.condition(plan, stages)
     try expect(conditioning.embeddings[0], "\(name).embedding", setting)
-    let small = try stages.sample(pipeline.denoiser(plan, conditioning, stages)(0), image: 0)
+    let small = try stages.sample(pipeline.denoiser(plan, conditioning, stages)(0..<1))
     try expect(small, "\(name).small", setting)
     try expect(pipeline.decoder(plan, conditioning, stages)(small, 0), "\(name).picture", setting)
   }

@@ -59,10 +59,14 @@ import Testing
       var request = GenerationRequest(prompts: [])
       request.images = [try batches.picture(view)]
       request.steps = 1
-      try pipeline.fill(&request)
-      let plan = try pipeline.plan(request)
-      let expected = try pipeline.condition(plan, GenerationRun(request, on: device) { _ in }).labels[0]
-        .floats()
+      let resolved = try pipeline.resolve(request)
+      let run = GenerationRun(resolved.request, on: device) { _ in }
+      let input = try pipeline.condition(resolved, run).inputs[0].prompt
+      guard case .vectors(let label) = input.classLabels else {
+        Issue.record("there are no labels")
+        return
+      }
+      let expected = try label.floats()
       let row = try rows(condition, batches, sample..<sample + 1)[0]
       // The noise of level 0 is small, and all that differs.
       let noise = try condition.normalizer.weights.load("std", on: device).cast(to: .float32).floats()

@@ -1,18 +1,19 @@
+import LangevinDiffusion
 import LangevinModels
 import LangevinNN
 import LangevinTensor
 
 /// A tokenizer and a CLIP text encoder of a checkpoint, as Stable Diffusion 1.x, 2.x and XL use them.
-struct ClipTextStage: Sendable {
+public struct ClipTextStage: Sendable {
   /// What the denoiser gets to see.
-  enum Layer { case last, penultimate }
+  public enum Layer: Sendable { case last, penultimate }
 
-  /// What a row of prompts became.
-  struct Encoded {
-    /// [prompts of the row, chunks T, C].
-    var states: Tensor
-    /// Of each prompt's first chunk [prompts of the row, P]; nil without a projection.
-    var pooled: Tensor?
+  /// What a prompt became.
+  public struct Encoded: Sendable {
+    /// [1, chunks T, C].
+    public var states: Tensor
+    /// Of the first chunk [1, P]; nil without a projection.
+    public var pooled: Tensor?
   }
 
   /// In the checkpoint: `text_encoder`.
@@ -20,34 +21,47 @@ struct ClipTextStage: Sendable {
   let component: Checkpoint.Component
   let config: CLIPTextConfig
   let tokenizer: CLIPTokenizer
+  let dtype: DType
 
-  init(_ checkpoint: Checkpoint, _ name: String = "text_encoder", tokenizer: String = "tokenizer") throws {
+  /// By the names of model_index.json. Throws `CheckpointError`, `ModelError`, `TokenizerError`.
+  public init(
+    _ checkpoint: Checkpoint, _ name: String = "text_encoder", tokenizer: String = "tokenizer",
+    precision: DType
+  ) throws {
     self.name = name
     component = try checkpoint.component(name)
     config = try CLIPTextConfig(component.configuration)
     self.tokenizer = try checkpoint.tokenizer(named: tokenizer).load()
+    dtype = precision
   }
 
   /// For people: `text encoder 2`.
   private var title: String { name.replacing("_", with: " ") }
 
-  /// Encodes rows of prompts, such as (negative, prompt), which are filled up to the longest in chunks; the
-  /// encoder is let go.
-  func encode(_ rows: [[String]], _ layer: Layer, as dtype: DType, _ run: GenerationRun) throws -> [Encoded] {
+  /// Encodes prompts, each beside its negative, where the shorter of the two is filled up to the longer in chunks; the
+  /// encoder is freed.
+  ///
+  /// Throws `WeightError`, `TensorError`, `GenerationError.nonFinite`.
+  public func encode(_ prompts: [Conditioned<String>], _ layer: Layer, _ run: GenerationRun) throws
+    -> [Conditioned<Encoded>]
+  {
     let length = min(tokenizer.maximumLength, config.maxPositions)
     var told: Set<String> = []
-    let chunks = try rows.map { row in
-      try row.map { prompt in
-        let chunks = try tokenizer.chunks(prompt, run.request.promptSyntax, length: length)
-        if let rest = chunks.truncated, told.insert(prompt).inserted {
-          try run.report(.truncated(prompt: prompt, rest: rest))
+    let chunks = try prompts.map { prompt in
+      try prompt.map { text in
+        let chunks = try tokenizer.chunks(text, run.request.promptSyntax, length: length)
+        if let rest = chunks.truncated, told.insert(text).inserted {
+          try run.report(.truncated(prompt: text, rest: rest))
         }
         return chunks
       }
     }
     let weights = Weights(component.weights, on: run.device, as: dtype, component: name)
     let model = try run.load(title) { try load(weights) }
-    return try chunks.map { try encode($0, length: length, layer, model, run) }
+    return try chunks.map { prompt in
+      let encoded = try encode(prompt.all, length: length, layer, model, run)
+      return Conditioned(encoded[encoded.count - 1], negative: encoded.count > 1 ? encoded[0] : nil)
+    }
   }
 
   private typealias Model = (_ ids: [[Int32]]) throws -> (text: CLIPTextModel.Output, embeds: Tensor?)
@@ -66,7 +80,7 @@ struct ClipTextStage: Sendable {
 
   private func encode(
     _ row: [PromptChunks], length: Int, _ layer: Layer, _ model: Model, _ run: GenerationRun
-  ) throws -> Encoded {
+  ) throws -> [Encoded] {
     let count = row.map(\.ids.count).max() ?? 1
     let padded = row.map { prompt -> PromptChunks in
       var prompt = prompt
@@ -84,11 +98,12 @@ struct ClipTextStage: Sendable {
       return try padded.contains(where: \.isWeighted)
         ? weighted(states, padded.flatMap { $0.weights.joined() }) : states
     }
-    let pooled = try embeds.map { embeds in
-      try Tensor.concatenated(row.indices.map { try embeds.rows($0 * count..<$0 * count + 1) }, axis: 0)
+    let rows = try states.reshaped([row.count, count * length, states.shape[2]])
+    return try row.indices.map { prompt in
+      Encoded(
+        states: try rows.rows(prompt..<prompt + 1),
+        pooled: try embeds?.rows(prompt * count..<prompt * count + 1))
     }
-    return Encoded(
-      states: try states.reshaped([row.count, count * length, states.shape[2]]), pooled: pooled)
   }
 
   /// Each token's vector times its weight, then the mean of each chunk brought back to what it was: A1111's

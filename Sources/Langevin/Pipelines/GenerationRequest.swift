@@ -65,8 +65,6 @@ public struct GenerationRequest: Sendable {
   public var tiling: Tiling?
   /// Keeps no network loaded beside another where it can be helped: images are decoded when all are sampled.
   public var lowMemory = false
-  /// What a pipeline changed as it filled the request: one line each for the user.
-  public var notices: [String] = []
 
   /// A request with what a model recommends (`Checkpoint.recommended`) and every other setting left to the
   /// pipeline.
@@ -98,7 +96,7 @@ public struct GenerationRequest: Sendable {
   public var imageCount: Int { max(prompts.count, 1) * count }
 
   /// The number of the prompt that image k is of.
-  func prompt(of image: Int) -> Int { image / count }
+  public func prompt(of image: Int) -> Int { image / count }
 }
 
 /// Settings of a request that not every pipeline has a use for.
@@ -186,34 +184,5 @@ extension GenerationRequest {
       try require(fps > 0 && fps <= 240, "frames per second", "above 0 and at most 240", fps)
     }
     try require(imageCount <= 10_000, "pictures", "at most 10000", imageCount)
-  }
-
-  /// Sets width and height where they are nil, to those of the picture, rounded down, or to `size`, and checks both.
-  ///
-  /// Throws `GenerationError.badRequest` unless they are multiples of `multiple` up to 16384.
-  mutating func fillSize(_ size: (width: Int, height: Int), multiple: Int) throws {
-    func rounded(_ side: Int?) -> Int? { side.map { max($0 / multiple * multiple, multiple) } }
-    let (w, h) = (
-      width ?? rounded(image?.width) ?? size.width, height ?? rounded(image?.height) ?? size.height
-    )
-    for (name, pixels) in [("width", w), ("height", h)] {
-      guard pixels > 0, pixels <= 16_384, pixels % multiple == 0 else {
-        throw GenerationError.badRequest(
-          "\(name) must be a multiple of \(multiple) up to 16384 for this model, got \(pixels)")
-      }
-    }
-    (width, height) = (w, h)
-  }
-
-  /// Throws `GenerationError.badRequest` where initial latents do not have this shape [images, C, spatial...].
-  func checkInitialLatents(_ expected: Shape) throws {
-    guard let initial = initialLatents else { return }
-    guard images.isEmpty else {
-      throw GenerationError.badRequest("initial latents and an image exclude each other")
-    }
-    guard initial.shape == expected, initial.values.count == expected.count else {
-      throw GenerationError.badRequest(
-        "the initial latents have shape \(initial.shape), expected \(expected)")
-    }
   }
 }

@@ -92,6 +92,8 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
   case unusedOption(String, pipeline: String, used: [String])
   /// NaN or infinity, with the first operation that gave it, where it could be found by repeating the step.
   case nonFinite(stage: String, operation: String)
+  /// Another pipeline runs this class of model_index.json.
+  case classTaken(String, by: String)
 
   /// One line that says what to change.
   public var description: String { text.printable }
@@ -104,6 +106,8 @@ public enum GenerationError: Error, Sendable, Equatable, CustomStringConvertible
     case .nonFinite(let stage, let operation):
       "\(stage): the values are no longer finite; first in \(operation). "
         + "Try --precision f32; if that fails too, the checkpoint or the device is at fault"
+    case .classTaken(let name, let other):
+      "a pipeline cannot run the class '\(name)', which the pipeline \(other) runs already"
     }
   }
 }

@@ -2,16 +2,18 @@ import LangevinDiffusion
 import LangevinNN
 import LangevinTensor
 
-/// One way from noise to a latent: what the shared loop runs, and what it repeats to find where numbers went
-/// wrong. A pipeline has at least one an image; unCLIP has a prior's, a decoder's and a super-resolution's.
+/// One way from noise to the latents of a batch of images: what the shared loop runs, and what it repeats to find
+/// where numbers went wrong. An image has at least one; unCLIP has a prior's, a decoder's and a super-resolution's.
 public struct Trajectory {
   /// Tells those of one image apart: `unet`, `prior`.
   public var name: String
+  /// Which images are computed together.
+  public var images: Range<Int>
   /// How many steps the sampler takes.
   public var stepCount: Int
   /// Philox noise of different streams has nothing in common; 0 for the first trajectory of an image.
   public var stream: UInt32
-  /// What sampling starts from, float32 [1, spatial..., C].
+  /// What sampling starts from, float32 [N, spatial..., C].
   public var start: (_ noise: inout NoiseSource) throws -> Tensor
   /// Samples from there, calling `progress` after each step.
   public var sample:
@@ -21,28 +23,41 @@ public struct Trajectory {
 
   /// A trajectory of whatever stages.
   public init(
-    _ name: String, stepCount: Int, stream: UInt32 = 0,
+    _ name: String, of images: Range<Int>, stepCount: Int, stream: UInt32 = 0,
     start: @escaping (_ noise: inout NoiseSource) throws -> Tensor,
     sample: @escaping (Tensor, inout NoiseSource, @escaping Progress) throws -> Tensor,
     evaluate: @escaping (_ latent: Tensor, _ step: Int) throws -> Void
   ) {
-    (self.name, self.stepCount, self.stream) = (name, stepCount, stream)
+    (self.name, self.images, self.stepCount, self.stream) = (name, images, stepCount, stream)
     (self.start, self.sample, self.evaluate) = (start, sample, evaluate)
   }
 
-  /// A sampler along a schedule. Without a `start` it is noise of this shape, [1, spatial..., C], at the
-  /// schedule's first level.
+  /// A sampler along its schedule, from what `start` makes.
   public init(
-    _ name: String, _ sampler: any Sampler, along schedule: Schedule, stream: UInt32 = 0, shape: Shape,
-    denoiser: some Denoiser, start: ((_ noise: inout NoiseSource) throws -> Tensor)? = nil
+    _ name: String, of images: Range<Int>, by sampling: ResolvedSampling, denoiser: any Denoiser,
+    stream: UInt32 = 0, start: @escaping (_ noise: inout NoiseSource) throws -> Tensor
   ) {
+    let schedule = sampling.schedule
     self.init(
-      name, stepCount: schedule.steps.count, stream: stream,
-      start: start ?? { noise in try schedule.initial(noise: noise.normal(shape, for: .initial)) },
+      name, of: images, stepCount: schedule.steps.count, stream: stream, start: start,
       sample: { x, noise, progress in
-        try sampler.sample(denoiser, from: x, along: schedule, noise: &noise, progress: progress)
+        try sampling.sampler.sample(denoiser, from: x, along: schedule, noise: &noise, progress: progress)
       },
       evaluate: { latent, step in _ = try denoiser.denoised(latent, at: schedule.steps[step].from) })
+  }
+
+  /// A sampler along its schedule, from noise of one image's shape, [1, spatial..., C], or in its place from the
+  /// request's initial latents.
+  public init(
+    _ name: String, of images: Range<Int>, by sampling: ResolvedSampling, denoiser: any Denoiser,
+    stream: UInt32 = 0, shape: Shape, latents: HostLatents? = nil
+  ) {
+    self.init(name, of: images, by: sampling, denoiser: denoiser, stream: stream) { noise in
+      let first =
+        try latents?.tensor(on: noise.device).rows(images)
+        ?? noise.normal(shape.replacing(axis: 0, with: images.count), for: .initial)
+      return try sampling.schedule.initial(noise: first)
+    }
   }
 }
 
@@ -55,6 +70,8 @@ public final class GenerationRun {
   public let seeds: [UInt64]
   /// Where everything is computed.
   public let device: Device
+  /// How many images are computed together, at most.
+  let batchSize: Int
   /// Whether nobody will look at the pictures.
   let isRehearsal: Bool
   private let progress: (GenerationProgress) throws -> Void
@@ -66,14 +83,25 @@ public final class GenerationRun {
     _ progress: @escaping (GenerationProgress) throws -> Void
   ) {
     self.isRehearsal = isRehearsal
+    batchSize = 1
     self.request = request
     self.device = device
     self.progress = progress
     seeds = (0..<request.imageCount).map { request.sharesSeed ? request.seed : request.seed &+ UInt64($0) }
   }
 
-  private func noise(of image: Int) -> NoiseSource {
-    noise[image] ?? NoiseSource(request.noise, seeds: [seeds[image]], on: device)
+  /// Which images are computed together, in their order.
+  var batches: [Range<Int>] {
+    stride(from: 0, to: seeds.count, by: batchSize).map { $0..<min($0 + batchSize, seeds.count) }
+  }
+
+  private func noise(of images: Range<Int>) -> NoiseSource {
+    NoiseSource(
+      joining: images.map { noise[$0] ?? NoiseSource(request.noise, seeds: [seeds[$0]], on: device) })
+  }
+
+  private func keep(_ source: NoiseSource, of images: Range<Int>) {
+    for (image, single) in zip(images, source.images) { noise[image] = single }
   }
 
   /// Nothing is drawn for this image any more.
@@ -102,15 +130,15 @@ public final class GenerationRun {
     }
   }
 
-  /// Runs a trajectory of an image to its end. The image's noise goes on from where its last trajectory left it.
+  /// Runs a trajectory to its end. Each image's noise goes on from where its last trajectory left it.
   ///
-  /// `previewer` makes pixels of guesses where the request wants previews.
-  public func sample(
-    _ trajectory: Trajectory, image: Int, previewer: ((_ guess: Tensor, _ image: Int) throws -> Tensor)? = nil
-  ) throws -> Tensor {
-    try report(.sampling(trajectory.name, image: image, steps: trajectory.stepCount))
-    var source = noise(of: image)
-    defer { noise[image] = source }
+  /// `previewer` makes pixels of guesses, [1, spatial..., C], where the request wants previews. Of a batch, events
+  /// carry the first image's number.
+  public func sample(_ trajectory: Trajectory, previewer: PixelDecoder? = nil) throws -> Tensor {
+    let images = trajectory.images
+    try report(.sampling(trajectory.name, image: images.lowerBound, steps: trajectory.stepCount))
+    var source = noise(of: images)
+    defer { keep(source, of: images) }
     source.trajectory = trajectory.stream
     let start = try stage("start") { try trajectory.start(&source) }
     var before = start
@@ -122,11 +150,13 @@ public final class GenerationRun {
         }
       }
       before = state.latent
-      try self.report(.step(step, of: state.count, image: image))
-      if let every = self.request.previewEvery, step % every == 0, let previewer,
-        let guess = state.guess
-      {
-        let picture = try stage("preview") { try Clip(previewer(guess, image), framesPerSecond: nil).picture }
+      try self.report(.step(step, of: state.count, image: images.lowerBound))
+      guard let every = self.request.previewEvery, step % every == 0, let previewer, let guess = state.guess
+      else { return }
+      for (row, image) in images.enumerated() {
+        let picture = try stage("preview") {
+          try Clip(previewer(guess.rows(row..<row + 1), image), framesPerSecond: nil).picture
+        }
         try self.report(.preview(picture, step: step, image: image))
       }
     }
@@ -135,8 +165,8 @@ public final class GenerationRun {
   /// Standard normal noise of an image that belongs to no trajectory, float32 of this shape, [1, spatial..., C]. It
   /// comes after what was drawn before; of Philox it is what the first draw of a trajectory of this stream would be.
   public func noise(_ shape: Shape, image: Int, stream: UInt32) throws -> Tensor {
-    var source = noise(of: image)
-    defer { noise[image] = source }
+    var source = noise(of: image..<image + 1)
+    defer { keep(source, of: image..<image + 1) }
     source.trajectory = stream
     return try source.normal(shape, for: .initial)
   }

@@ -34,7 +34,7 @@ public struct MemoryPlan: Sendable {
   {
     let backend = PlanningBackend(like: device.backend)
     let pipeline = try Pipelines.open(checkpoint, on: Device(backend), precision: precision)
-    var short = try pipeline.filled(request)
+    var short = try pipeline.resolved(request).request
     // Every step and every image holds the same; a few show what is kept between them.
     let most = max(2, short.sampler?.fewestSteps ?? 2)
     short.steps = short.steps.map { min($0, most) }

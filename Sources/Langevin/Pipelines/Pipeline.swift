@@ -3,14 +3,21 @@ import LangevinModels
 import LangevinNN
 import LangevinTensor
 
+/// Loads what is needed, then makes the trajectory of any batch of images. It owns the denoising networks.
+public typealias TrajectoryMaker = (_ images: Range<Int>) throws -> Trajectory
+
+/// Makes of an image's final latent [1, spatial..., C] its pixels [frames, H, W, 3 or 1] in -1...1. It owns the
+/// networks that do it.
+public typealias PixelDecoder = (_ latent: Tensor, _ image: Int) throws -> Tensor
+
 /// A way from a request to pictures with the components of one checkpoint. A pipeline supplies the stages;
 /// `generate` is the one loop over images that all share.
 ///
-/// Stages hold their networks in what they return, so that each is let go when its stage is over: the text
-/// encoders before the denoiser is loaded, the denoiser before the last image is decoded.
+/// Encoders are freed as `condition` returns; what `denoiser`, `previewer` and `decoder` return owns its networks, and
+/// `RunNetworks` says when each is loaded and freed.
 public protocol Pipeline: Sendable {
-  /// A request with everything derived from it.
-  associatedtype Plan
+  /// A request with every setting made and everything derived from it.
+  associatedtype Resolved: ResolvedRequest
   /// What the prompts and pictures of a request became.
   associatedtype Conditioning
 
@@ -31,35 +38,30 @@ public protocol Pipeline: Sendable {
   /// Where everything is computed.
   var device: Device { get }
 
-  /// Sets what the request leaves to the pipeline: steps, sampler, guidance, size. Throws
-  /// `GenerationError.badRequest`.
-  func fill(_ request: inout GenerationRequest) throws
-  /// Checks a filled request and derives schedules and shapes. Throws `GenerationError`, `DiffusionError`.
-  func plan(_ request: GenerationRequest) throws -> Plan
-  /// Lines for the user about settings without effect, or that were changed.
-  func warnings(_ plan: Plan) -> [String]
+  /// Makes the settings that the request leaves to the pipeline, checks them, and derives schedules and shapes.
+  /// Callers use `resolved`, which first checks what holds for every pipeline.
+  ///
+  /// Throws `GenerationError`, `DiffusionError`.
+  func resolve(_ request: GenerationRequest) throws -> Resolved
 
   /// Runs the encoders, for all prompts.
-  func condition(_ plan: Plan, _ run: GenerationRun) throws -> Conditioning
-  /// Loads the denoiser; the closure gives the trajectory of image k.
-  func denoiser(_ plan: Plan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ image: Int) throws -> Trajectory
-  /// Loads what makes pictures of latents; the closure makes of image k's final latent [1, spatial..., C]
-  /// its pixels [frames, H, W, 3 or 1] in -1...1.
-  func decoder(_ plan: Plan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ latent: Tensor, _ image: Int) throws -> Tensor
-  /// Loads what makes previews of guesses, as `decoder` does pixels of latents; asked for only where `options` has
-  /// `.preview`.
-  func previewer(_ plan: Plan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ guess: Tensor, _ image: Int) throws -> Tensor
+  func condition(_ request: Resolved, _ run: GenerationRun) throws -> Conditioning
+  /// Loads the denoiser.
+  func denoiser(_ request: Resolved, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> TrajectoryMaker
+  /// Loads what makes pictures of latents.
+  func decoder(_ request: Resolved, _ conditioning: Conditioning, _ run: GenerationRun) throws -> PixelDecoder
+  /// Loads what makes previews of guesses; asked for only where `options` has `.preview`.
+  func previewer(_ request: Resolved, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> PixelDecoder
 }
 
 extension Pipeline {
   /// The decoder that also makes the picture.
-  public func previewer(_ plan: Plan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ guess: Tensor, _ image: Int) throws -> Tensor
+  public func previewer(_ request: Resolved, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> PixelDecoder
   {
-    try decoder(plan, conditioning, run)
+    try decoder(request, conditioning, run)
   }
 }
 
@@ -75,14 +77,10 @@ public struct ComponentNeed: Sendable {
 }
 
 extension Pipeline {
-  /// By default no setting is without effect.
-  public func warnings(_ plan: Plan) -> [String] { [] }
-
   /// The request with every setting that it left to the pipeline, checked.
   ///
-  /// Throws `GenerationError`.
-  public func filled(_ request: GenerationRequest) throws -> GenerationRequest {
-    var filled = request
+  /// Throws `GenerationError`, `DiffusionError`.
+  public func resolved(_ request: GenerationRequest) throws -> Resolved {
     if let option = request.given.first(where: { !Self.options.contains($0) }) {
       throw GenerationError.unusedOption(
         option.rawValue, pipeline: checkpoint.pipeline,
@@ -92,8 +90,7 @@ extension Pipeline {
       throw GenerationError.badRequest("there is no prompt; \(checkpoint.pipeline) needs one")
     }
     try request.checkRanges()
-    try fill(&filled)
-    return filled
+    return try resolve(request)
   }
 
   /// Runs a request and keeps all that it makes. `progress` may throw to stop; the error passes through.
@@ -127,52 +124,83 @@ extension Pipeline {
   /// `progress` may throw to stop; the error passes through. Throws `GenerationError`, `TensorError`, `WeightError`,
   /// `CheckpointError`.
   public func stream(_ request: GenerationRequest, progress: (GenerationProgress) throws -> Void) throws {
-    let request = try filled(request)
-    let plan = try plan(request)
+    let resolved = try resolved(request)
     try withoutActuallyEscaping(progress) { progress in
-      try stream(plan, GenerationRun(request, on: device, progress))
+      try stream(resolved, GenerationRun(resolved.request, on: device, progress))
     }
   }
 
   /// Runs a request for the memory that it takes: all but the pictures, whose pixels stay on the device.
   func rehearse(_ request: GenerationRequest, progress: (GenerationProgress) throws -> Void) throws {
-    let request = try filled(request)
-    let plan = try plan(request)
+    let resolved = try resolved(request)
     try withoutActuallyEscaping(progress) { progress in
-      try stream(plan, GenerationRun(request, on: device, isRehearsal: true, progress))
+      try stream(resolved, GenerationRun(resolved.request, on: device, isRehearsal: true, progress))
     }
   }
 
-  private func stream(_ plan: Plan, _ run: GenerationRun) throws {
-    for line in warnings(plan) { try run.report(.warning(line)) }
-    let conditioning = try condition(plan, run)
-    var denoiser = Optional(try denoiser(plan, conditioning, run))
-    var previewer = try run.request.previewEvery.map { _ in try self.previewer(plan, conditioning, run) }
-    var decoder: ((Tensor, Int) throws -> Tensor)?
+  private func stream(_ resolved: Resolved, _ run: GenerationRun) throws {
+    for line in resolved.warnings { try run.report(.warning(line)) }
+    var networks = RunNetworks(self, resolved, try condition(resolved, run), run)
     var waiting: [(image: Int, latent: Tensor)] = []
-    for image in run.seeds.indices {
-      guard let trajectory = try denoiser?(image) else { break }
-      let latent = try run.sample(trajectory, image: image, previewer: previewer)
-      try run.report(.sampled(latent, image: image))
-      waiting.append((image, latent))
-      let isLast = image == run.seeds.count - 1
+    for images in run.batches {
+      let latents = try networks.sample(images)
+      for (row, image) in images.enumerated() {
+        let latent = try latents.rows(row..<row + 1)
+        try run.report(.sampled(latent, image: image))
+        waiting.append((image, latent))
+      }
+      let isLast = images.upperBound == run.seeds.count
       if run.request.lowMemory && !isLast { continue }
       // Decoding needs memory too, and this was the denoiser's last turn.
-      if isLast { (denoiser, previewer) = (nil, nil) }
+      if isLast { networks.freeDenoiser() }
       for (image, latent) in waiting {
-        let decode = try decoder ?? self.decoder(plan, conditioning, run)
-        decoder = decode
-        try run.report(.decoding(image: image))
-        let pixels = try decode(latent, image)
-        let clip = try stage("picture") {
-          try run.isRehearsal
-            ? Clip(frames: [Picture(width: 1, height: 1, pixels: [0, 0, 0])])
-            : Clip(pixels, framesPerSecond: run.request.framesPerSecond)
-        }
+        let clip = try networks.clip(latent, image)
         try run.report(.finished(clip, image: image, seed: run.seeds[image]))
         run.finish(image)
       }
       waiting = []
+    }
+  }
+}
+
+/// Owns the networks of a run from the first trajectory on: each is loaded when it is first needed, the denoiser is
+/// freed after the last trajectory, and the decoder with the run.
+private struct RunNetworks<P: Pipeline> {
+  private let pipeline: P
+  private let request: P.Resolved
+  private let conditioning: P.Conditioning
+  private let run: GenerationRun
+  private var denoiser: TrajectoryMaker?
+  private var previewer: PixelDecoder?
+  private var decoder: PixelDecoder?
+
+  init(_ pipeline: P, _ request: P.Resolved, _ conditioning: P.Conditioning, _ run: GenerationRun) {
+    (self.pipeline, self.request, self.conditioning, self.run) = (pipeline, request, conditioning, run)
+  }
+
+  /// The final latents of a batch, [N, spatial..., C].
+  mutating func sample(_ images: Range<Int>) throws -> Tensor {
+    let denoiser = try self.denoiser ?? pipeline.denoiser(request, conditioning, run)
+    self.denoiser = denoiser
+    if run.request.previewEvery != nil, previewer == nil {
+      previewer = try pipeline.previewer(request, conditioning, run)
+    }
+    return try run.sample(denoiser(images), previewer: previewer)
+  }
+
+  /// No trajectory is left to sample.
+  mutating func freeDenoiser() { (denoiser, previewer) = (nil, nil) }
+
+  /// What is seen of an image.
+  mutating func clip(_ latent: Tensor, _ image: Int) throws -> Clip {
+    let decoder = try self.decoder ?? pipeline.decoder(request, conditioning, run)
+    self.decoder = decoder
+    try run.report(.decoding(image: image))
+    let pixels = try decoder(latent, image)
+    return try stage("picture") {
+      try run.isRehearsal
+        ? Clip(frames: [Picture(width: 1, height: 1, pixels: [0, 0, 0])])
+        : Clip(pixels, framesPerSecond: run.request.framesPerSecond)
     }
   }
 }

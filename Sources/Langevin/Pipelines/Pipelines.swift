@@ -1,9 +1,10 @@
 import LangevinTensor
+import Synchronization
 
-/// The pipelines that there are.
+/// The pipelines that there are: those of this module, and what other packages add.
 public enum Pipelines {
   /// A new pipeline is one line here; the classes that it runs and the components that it needs are its own.
-  public static let all: [any Pipeline.Type] = [
+  private static let own: [any Pipeline.Type] = [
     StableDiffusion.self,
     StableDiffusionXL.self,
     UnconditionalDiffusion.self,
@@ -13,6 +14,25 @@ public enum Pipelines {
     StableUnCLIP.self,
     StableUnCLIPImageVariation.self,
   ]
+
+  private static let registered = Mutex<[any Pipeline.Type]>([])
+
+  /// All of them; those of other packages last.
+  public static var all: [any Pipeline.Type] { own + registered.withLock { $0 } }
+
+  /// Makes a pipeline known: checkpoints of its classes are opened and run from now on.
+  ///
+  /// Throws `GenerationError.classTaken` where another pipeline runs one of its classes.
+  public static func register(_ pipeline: any Pipeline.Type) throws {
+    try registered.withLock { registered in
+      for other in own + registered {
+        if let name = other.classes.first(where: pipeline.classes.contains) {
+          throw GenerationError.classTaken(name, by: "\(other)")
+        }
+      }
+      registered.append(pipeline)
+    }
+  }
 
   /// Every class of model_index.json that is supported.
   public static var classes: [String] { all.flatMap { $0.classes } }

@@ -5,7 +5,7 @@ import LangevinNN
 import LangevinTensor
 
 /// Stable Diffusion XL (arXiv:2307.01952): two text encoders, pooled text and sizes beside the context.
-public struct StableDiffusionXL: Pipeline {
+public struct StableDiffusionXL: LatentPipeline {
   /// Text to image and image to image are one pipeline.
   public static let classes = ["StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"]
   /// The refiner, which has no first text encoder, is not among them.
@@ -27,10 +27,12 @@ public struct StableDiffusionXL: Pipeline {
   /// forces it.
   public let precision: DType
   let texts: [ClipTextStage]
-  let unet: Checkpoint.Component
-  let unetConfig: UNet2DConditionConfig
-  let autoencoder: AutoencoderStage
-  let schedule: SchedulerFile
+  /// In `precision`.
+  public let unet: UNetStage
+  /// In `precision`, or float32 where its config forces it.
+  public let autoencoder: AutoencoderStage
+  /// The model's noise.
+  public let scheduler: SchedulerFile
   /// Whether without a negative prompt the context that is steered away from is zero, rather than that of no words.
   let zeroesEmptyNegative: Bool
 
@@ -38,17 +40,14 @@ public struct StableDiffusionXL: Pipeline {
   ///
   /// Throws `CheckpointError`, `TokenizerError`, `ModelError`, `DiffusionError`.
   public init(_ checkpoint: Checkpoint, on device: Device, precision: DType = .float32) throws {
-    self.checkpoint = checkpoint
-    self.device = device
-    self.precision = precision
+    (self.checkpoint, self.device, self.precision) = (checkpoint, device, precision)
     texts = [
-      try ClipTextStage(checkpoint),
-      try ClipTextStage(checkpoint, "text_encoder_2", tokenizer: "tokenizer_2"),
+      try ClipTextStage(checkpoint, precision: precision),
+      try ClipTextStage(checkpoint, "text_encoder_2", tokenizer: "tokenizer_2", precision: precision),
     ]
-    unet = try checkpoint.unet
-    unetConfig = try UNet2DConditionConfig(unet.configuration)
+    unet = try UNetStage(checkpoint, precision: precision)
     autoencoder = try AutoencoderStage(checkpoint, precision: precision)
-    schedule = try SchedulerFile(json: checkpoint.scheduler)
+    scheduler = try SchedulerFile(json: checkpoint.scheduler)
     zeroesEmptyNegative = checkpoint.index["force_zeros_for_empty_prompt"] != .bool(false)
     guard checkpoint.index["requires_aesthetics_score"] != .bool(true) else {
       throw CheckpointError.unsupported(
@@ -56,55 +55,36 @@ public struct StableDiffusionXL: Pipeline {
     }
   }
 
-  /// 30 steps of the scheduler's own sampler, guidance 5, the size that the UNet was made for; of a picture 0.3 of
-  /// the schedule.
-  public func fill(_ request: inout GenerationRequest) throws {
-    request.guidance = request.guidance ?? 5
-    request.steps = request.steps ?? 30
-    request.sampler = request.sampler ?? schedule.sampler ?? .euler
-    if !request.images.isEmpty { request.strength = request.strength ?? 0.3 }
-    let size = unetConfig.sampleSize * autoencoder.scale
-    try request.fillSize((size, size), multiple: autoencoder.scale * unetConfig.sizeMultiple)
+  /// 30 steps of the scheduler's own sampler, guidance 5; of a picture 0.3 of the schedule.
+  public var defaults: LatentDefaults {
+    LatentDefaults(guidance: 5, steps: 30, sampler: scheduler.sampler ?? .euler, strength: 0.3)
   }
 
-  /// The schedule and the latent's shape.
-  public func plan(_ request: GenerationRequest) throws -> LatentPlan {
-    try LatentPlan(request, schedule, scale: autoencoder.scale, channels: autoencoder.config.latentChannels)
-  }
-
-  /// A line for each setting that has no effect in this request, and for sizes that do not fit.
-  public func warnings(_ plan: LatentPlan) -> [String] {
-    plan.warnings(madeFor: unetConfig.sampleSize * autoencoder.scale)
-  }
-
-  /// Context and pooled text of each prompt, as (negative, prompt) where guided; and the picture to start from.
-  public struct Conditioning {
-    let contexts: [Tensor]
-    let pooled: [Tensor]
-    let posterior: DiagonalGaussian?
-  }
-
-  /// Runs one text encoder after the other and, on a picture, the autoencoder's encoder.
-  public func condition(_ plan: LatentPlan, _ run: GenerationRun) throws -> Conditioning {
-    let request = plan.request
-    let rows = request.prompts.map { plan.isGuided ? [request.negativePrompt, $0] : [$0] }
-    let encoded = try texts.map { try $0.encode(rows, .penultimate, as: precision, run) }
-    let zeroes = plan.isGuided && request.negativePrompt.isEmpty && zeroesEmptyNegative
-    func negativeZeroed(_ x: Tensor) throws -> Tensor {
-      guard zeroes else { return x }
-      let zero = try Tensor.fill(0, x.shape.replacing(axis: 0, with: 1), dtype: x.dtype, on: x.device)
-      return try Tensor.concatenated([zero, x.rows(1..<2)], axis: 0)
+  /// Runs one text encoder after the other.
+  public func inputs(_ request: LatentRequest, _ run: GenerationRun) throws
+    -> [Conditioned<UNetConditioning>]
+  {
+    let prompts = run.request.prompts(request.guidance)
+    let encoded = try texts.map { try $0.encode(prompts, .penultimate, run) }
+    // Original height and width, the crop's top and left, target height and width.
+    let (width, height) = (Float(request.width), Float(request.height))
+    let sizes = [height, width, 0, 0, height, width]
+    func input(_ first: ClipTextStage.Encoded, _ second: ClipTextStage.Encoded) throws -> UNetConditioning {
+      let context = try Tensor.concatenated(matched(first.states, second.states), axis: -1)
+      guard let pooled = second.pooled else {
+        throw ModelError.notLoaded(model: texts[1].component.className, part: "text_projection")
+      }
+      return UNetConditioning(context: context, textTime: UNetTextTime(textEmbeds: pooled, timeIDs: [sizes]))
     }
-    var contexts: [Tensor] = []
-    var pooled: [Tensor] = []
-    for (first, second) in zip(encoded[0], encoded[1]) {
-      guard let embeds = second.pooled else { preconditionFailure("the second encoder has a projection") }
-      contexts.append(
-        try negativeZeroed(Tensor.concatenated(try matched(first.states, second.states), axis: -1)))
-      pooled.append(try negativeZeroed(embeds))
+    let zeroes = run.request.negativePrompt.isEmpty && zeroesEmptyNegative
+    return try zip(encoded[0], encoded[1]).map { first, second in
+      let prompt = try input(first.prompt, second.prompt)
+      guard case .guided(let own, _) = first, case .guided(let other, _) = second else {
+        return .plain(prompt)
+      }
+      let negative = try input(own, other)
+      return .guided(negative: zeroes ? try negative.zeroed : negative, prompt: prompt)
     }
-    return Conditioning(
-      contexts: contexts, pooled: pooled, posterior: try autoencoder.encode(plan, run))
   }
 
   /// Both encoders' states must have as many tokens: their tokenizers differ in padding alone.
@@ -115,46 +95,17 @@ public struct StableDiffusionXL: Pipeline {
     }
     return [a, b]
   }
+}
 
-  /// Loads the UNet, guided where the plan is.
-  public func denoiser(_ plan: LatentPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ image: Int) throws -> Trajectory
-  {
-    let weights = Weights(unet.weights, on: device, as: precision, component: "unet")
-    let model = try run.load("unet") { try UNet2DConditionModel(unetConfig, weights) }
-    let dtype = precision
-    guard let width = plan.request.width, let height = plan.request.height else {
-      preconditionFailure("the request was not filled")
+extension UNetConditioning {
+  /// The same with zeros for its texts.
+  fileprivate var zeroed: UNetConditioning {
+    get throws {
+      func zero(_ x: Tensor) throws -> Tensor { try .fill(0, x.shape, dtype: x.dtype, on: x.device) }
+      var zeroed = self
+      zeroed.context = try zero(context)
+      if let textTime { zeroed.textTime?.textEmbeds = try zero(textTime.textEmbeds) }
+      return zeroed
     }
-    // Original height and width, the crop's top and left, target height and width.
-    let sizes = [height, width, 0, 0, height, width].map { Float($0) }
-    return { image in
-      let prompt = plan.request.prompt(of: image)
-      return plan.trajectory(image, schedule, conditioning.posterior, autoencoder) { x, timestep in
-        let count = x.shape[0]
-        // Without guidance in this step it is the prompt's row alone, the last.
-        func own(_ rows: Tensor) throws -> Tensor { try rows.rows(rows.shape[0] - count..<rows.shape[0]) }
-        let parts = UNetConditioning(
-          context: try own(conditioning.contexts[prompt]),
-          textTime: UNetTextTime(
-            textEmbeds: try own(conditioning.pooled[prompt]), timeIDs: Array(repeating: sizes, count: count)))
-        return try model(
-          x.cast(to: dtype), timesteps: Array(repeating: timestep, count: count), conditioning: parts)
-      }
-    }
-  }
-
-  /// Loads the autoencoder's decoder.
-  public func decoder(_ plan: LatentPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ latent: Tensor, _ image: Int) throws -> Tensor
-  {
-    try autoencoder.decoder(run)
-  }
-
-  /// Loads TAESD where the folder has it, else the autoencoder's decoder.
-  public func previewer(_ plan: LatentPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ guess: Tensor, _ image: Int) throws -> Tensor
-  {
-    try autoencoder.previewer(run)
   }
 }

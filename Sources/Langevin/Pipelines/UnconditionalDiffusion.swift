@@ -22,7 +22,7 @@ public struct UnconditionalDiffusion: Pipeline {
   public let precision: DType
   let unet: Checkpoint.Component
   let config: UNet2DConfig
-  let schedule: SchedulerFile
+  let scheduler: SchedulerFile
 
   /// Reads configurations; weights are loaded by `generate`.
   ///
@@ -39,76 +39,57 @@ public struct UnconditionalDiffusion: Pipeline {
         value: config.classEmbedding.map { "\($0)" } ?? "\(config.inChannels)",
         supported: ["pictures of 1 or 3 channels, without classes"])
     }
-    schedule = try SchedulerFile(json: checkpoint.scheduler)
+    scheduler = try SchedulerFile(json: checkpoint.scheduler)
+  }
+
+  /// A request with everything derived from it.
+  public struct Resolved: ResolvedRequest {
+    /// With every setting made.
+    public let request: GenerationRequest
+    /// The sampler and its steps.
+    public let sampling: ResolvedSampling
+    /// [1, H, W, C].
+    public let shape: Shape
+    /// Settings without effect.
+    public let warnings: [String]
   }
 
   /// As many steps as the reference takes: every one of the training's for DDPM, 50 for DDIM.
-  public func fill(_ request: inout GenerationRequest) throws {
-    let isDDIM = checkpoint.pipeline == "DDIMPipeline"
-    request.sampler = request.sampler ?? (isDDIM ? .ddim : schedule.sampler ?? .ddpm)
-    request.steps =
-      request.steps ?? (request.sampler == .ddpm ? min(schedule.noise.trainTimesteps, 10_000) : 50)
-    let size = config.sampleSize ?? 0
-    try request.fillSize((size, size), multiple: config.sizeMultiple)
-  }
-
-  /// The schedule and the shape of one request.
-  public struct Plan {
-    let request: GenerationRequest
-    let sampler: any Sampler
-    let steps: Schedule
-    /// [1, H, W, C].
-    let shape: Shape
-  }
-
-  /// The schedule and the picture's shape.
-  public func plan(_ request: GenerationRequest) throws -> Plan {
-    guard let sampler = request.sampler, let steps = request.steps, let width = request.width,
-      let height = request.height
-    else { preconditionFailure("the request was not filled") }
+  public func resolve(_ asked: GenerationRequest) throws -> Resolved {
+    var request = asked
+    let sampler = request.setting(
+      \.sampler, or: checkpoint.pipeline == "DDIMPipeline" ? .ddim : scheduler.sampler ?? .ddpm)
+    let side = config.sampleSize ?? 0
+    let (width, height) = try request.size(or: (side, side), multiple: config.sizeMultiple)
     try request.checkInitialLatents([request.imageCount, config.inChannels, height, width])
-    let made = try sampler.make(schedule, eta: request.eta)
-    return Plan(
-      request: request, sampler: made,
-      steps: try made.schedule(schedule.noise, steps: steps, choosing: request.levels),
-      shape: [1, height, width, config.inChannels])
-  }
-
-  /// A line for each setting that has no effect in this request.
-  public func warnings(_ plan: Plan) -> [String] {
-    guard plan.request.eta != 0, let sampler = plan.request.sampler, !sampler.takesEta else { return [] }
-    return ["eta has no effect on the sampler \(sampler.name)"]
+    let sampling = try request.sampling(
+      scheduler, steps: sampler == .ddpm ? min(scheduler.noise.trainTimesteps, 10_000) : 50, sampler: sampler)
+    return Resolved(
+      request: request, sampling: sampling, shape: [1, height, width, config.inChannels],
+      warnings: request.idleEta)
   }
 
   /// There is nothing to condition on.
-  public func condition(_ plan: Plan, _ run: GenerationRun) throws {}
+  public func condition(_ request: Resolved, _ run: GenerationRun) throws {}
 
-  /// Loads the UNet, and gives each image's trajectory.
-  public func denoiser(_ plan: Plan, _ conditioning: Void, _ run: GenerationRun) throws
-    -> (_ image: Int) throws -> Trajectory
+  /// Loads the UNet.
+  public func denoiser(_ request: Resolved, _ conditioning: Void, _ run: GenerationRun) throws
+    -> TrajectoryMaker
   {
     let weights = Weights(unet.weights, on: device, as: precision, component: "unet")
     let model = try run.load("unet") { try UNet2DModel(config, weights) }
-    let (dtype, schedule) = (precision, schedule)
-    return { image in
-      let denoiser = NetworkDenoiser(schedule.noise.prediction) { x, timestep in
-        try model(x.cast(to: dtype), timesteps: [timestep])
-      }
-      return Trajectory(
-        "unet", plan.sampler, along: plan.steps, shape: plan.shape,
-        denoiser: denoiser
-      ) { noise in
-        if let initial = plan.request.initialLatents {
-          return try plan.steps.initial(noise: initial.tensor(on: noise.device).rows(image..<image + 1))
-        }
-        return try plan.steps.initial(noise: noise.normal(plan.shape, for: .initial))
-      }
+    let denoiser = NetworkDenoiser(scheduler.noise.prediction) { [precision] x, timestep in
+      try model(x.cast(to: precision), timesteps: [Float](repeating: timestep, count: x.shape[0]))
+    }
+    return { images in
+      Trajectory(
+        "unet", of: images, by: request.sampling, denoiser: denoiser, shape: request.shape,
+        latents: request.request.initialLatents)
     }
   }
 
   /// The latents are the pixels.
-  public func decoder(_ plan: Plan, _ conditioning: Void, _ run: GenerationRun) throws
-    -> (_ latent: Tensor, _ image: Int) throws -> Tensor
+  public func decoder(_ request: Resolved, _ conditioning: Void, _ run: GenerationRun) throws -> PixelDecoder
   {
     { latent, _ in latent }
   }

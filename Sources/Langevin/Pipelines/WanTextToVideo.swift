@@ -40,7 +40,7 @@ public struct WanTextToVideo: Pipeline {
   let config: WanTransformer3DConfig
   let vae: Checkpoint.Component
   let vaeConfig: AutoencoderKLWanConfig
-  let schedule: SchedulerFile
+  let scheduler: SchedulerFile
 
   /// Reads configurations and tokenizer; weights are loaded by `generate`.
   ///
@@ -55,7 +55,7 @@ public struct WanTextToVideo: Pipeline {
     config = try WanTransformer3DConfig(transformer.configuration)
     vae = try checkpoint.vae
     vaeConfig = try AutoencoderKLWanConfig(vae.configuration)
-    schedule = try SchedulerFile(json: checkpoint.scheduler)
+    scheduler = try SchedulerFile(json: checkpoint.scheduler)
     guard case .folder(let folder) = try checkpoint.tokenizer else {
       throw CheckpointError.missingComponent(path: checkpoint.url.path, name: "tokenizer")
     }
@@ -85,90 +85,74 @@ public struct WanTextToVideo: Pipeline {
       throw ModelError.unsupported(
         model: transformer.className, key: "image_dim", value: "\(channels)", supported: ["null"])
     }
-    guard schedule.noise.prediction == .flow else {
+    guard scheduler.noise.prediction == .flow else {
       throw ModelError.unsupported(
-        model: "the scheduler", key: "prediction_type", value: schedule.noise.prediction.rawValue,
+        model: "the scheduler", key: "prediction_type", value: scheduler.noise.prediction.rawValue,
         supported: [Prediction.flow.rawValue])
     }
   }
 
+  /// A video's request with everything derived from it.
+  public struct Resolved: ResolvedRequest {
+    /// With every setting made.
+    public let request: GenerationRequest
+    /// Whether and how much the prompt is preferred to the negative.
+    public let guidance: Guidance
+    /// The sampler and its steps.
+    public let sampling: ResolvedSampling
+    /// [1, f, h, w, C] of one video.
+    public let latentShape: Shape
+    /// What was rounded, and settings without effect.
+    public let warnings: [String]
+  }
+
   /// 50 steps of the file's sampler, guidance 5; 81 frames of 832x480, 16 a second.
   ///
-  /// Frames and sizes that the latent has no place for are rounded down, as the reference does, and the request
-  /// notes it. Throws `GenerationError.badRequest` for more than the transformer has positions for.
-  public func fill(_ request: inout GenerationRequest) throws {
-    request.guidance = request.guidance ?? 5
-    request.steps = request.steps ?? 50
-    request.sampler = request.sampler ?? schedule.sampler ?? .uniPC
-    request.framesPerSecond = request.framesPerSecond ?? 16
-    request.width = request.width ?? 832
-    request.height = request.height ?? 480
-    request.frames = request.frames ?? 81
+  /// Frames and sizes that the latent has no place for are rounded down, as the reference does, and a warning says so.
+  /// Throws `GenerationError.badRequest` for more than the transformer has positions for.
+  public func resolve(_ asked: GenerationRequest) throws -> Resolved {
+    var request = asked
+    var rounded: [String] = []
+    let guidance = request.guidance(or: 5)
+    _ = request.setting(\.framesPerSecond, or: 16)
     let (ratio, scale) = (vaeConfig.temporalDownscale, vaeConfig.downscale)
-    for (name, setting, least, multiple) in [
-      ("width", \GenerationRequest.width, 0, scale * config.patch.width),
-      ("height", \GenerationRequest.height, 0, scale * config.patch.height),
-      ("frames", \GenerationRequest.frames, 1, ratio),
-    ] {
-      guard let value = request[keyPath: setting] else { continue }
-      let limit = (config.maximumPositions - least) * multiple + least
-      guard (1...limit).contains(value) else {
-        throw GenerationError.badRequest("\(name) must be 1 to \(limit) for this model, got \(value)")
-      }
-      let rounded = max((value - least) / multiple, 1 - least) * multiple + least
-      guard rounded != value else { continue }
-      request[keyPath: setting] = rounded
+    let width = try round(
+      &request, \.width, "width", or: 832, multiple: scale * config.patch.width, &rounded)
+    let height = try round(
+      &request, \.height, "height", or: 480, multiple: scale * config.patch.height, &rounded)
+    let frames = try round(&request, \.frames, "frames", or: 81, least: 1, multiple: ratio, &rounded)
+    let grid = [(frames - 1) / ratio + 1, height / scale, width / scale]
+    let sampling = try request.sampling(scheduler, steps: 50, sampler: scheduler.sampler ?? .uniPC)
+    try request.checkInitialLatents(Shape([request.imageCount, vaeConfig.latentChannels] + grid))
+    return Resolved(
+      request: request, guidance: guidance, sampling: sampling,
+      latentShape: Shape([1] + grid + [vaeConfig.latentChannels]),
+      warnings: rounded + request.idleSettings(guidance))
+  }
+
+  /// A setting rounded down to `least` more than a multiple.
+  private func round(
+    _ request: inout GenerationRequest, _ path: WritableKeyPath<GenerationRequest, Int?>, _ name: String,
+    or value: Int, least: Int = 0, multiple: Int, _ lines: inout [String]
+  ) throws -> Int {
+    let value = request.setting(path, or: value)
+    let limit = (config.maximumPositions - least) * multiple + least
+    guard (1...limit).contains(value) else {
+      throw GenerationError.badRequest("\(name) must be 1 to \(limit) for this model, got \(value)")
+    }
+    let rounded = max((value - least) / multiple, 1 - least) * multiple + least
+    if rounded != value {
       let rule = (least == 0 ? "a multiple" : "one more than a multiple") + " of \(multiple)"
-      request.notices.append("\(name) \(value) became \(rounded): this model needs \(rule)")
+      lines.append("\(name) \(value) became \(rounded): this model needs \(rule)")
     }
+    request[keyPath: path] = rounded
+    return rounded
   }
 
-  /// A video's request with everything derived from it.
-  public struct Plan {
-    let request: GenerationRequest
-    let isGuided: Bool
-    let sampler: any Sampler
-    let steps: Schedule
-    /// [1, f, h, w, C] of one video.
-    let latentShape: Shape
-  }
-
-  /// The schedule and the latent's shape.
-  public func plan(_ request: GenerationRequest) throws -> Plan {
-    guard let guidance = request.guidance, let count = request.steps, let sampler = request.sampler,
-      let width = request.width, let height = request.height, let frames = request.frames
-    else { preconditionFailure("the request was not filled") }
-    let grid = [
-      (frames - 1) / vaeConfig.temporalDownscale + 1, height / vaeConfig.downscale,
-      width / vaeConfig.downscale,
-    ]
-    let channels = vaeConfig.latentChannels
-    let made = try sampler.make(schedule)
-    try request.checkInitialLatents(Shape([request.imageCount, channels] + grid))
-    return Plan(
-      request: request, isGuided: ClassifierFreeGuidance.isUsed(scale: guidance), sampler: made,
-      steps: try made.schedule(schedule.noise, steps: count, choosing: request.levels),
-      latentShape: Shape([1] + grid + [channels]))
-  }
-
-  /// What was rounded, and settings without effect.
-  public func warnings(_ plan: Plan) -> [String] {
-    let request = plan.request
-    var lines = request.notices
-    if !plan.isGuided && !request.negativePrompt.isEmpty {
-      lines.append("the negative prompt has no effect without guidance (above 1)")
-    }
-    if !plan.isGuided && (request.guidanceRescale != nil || request.guidanceInterval != nil) {
-      lines.append("guidance's rescale and interval have no effect without guidance (above 1)")
-    }
-    return lines
-  }
-
-  /// Runs the text encoder: [1, 512, C] of (negative, prompt) where guided, else of the prompt, for each prompt, with
-  /// zeros past its end.
-  public func condition(_ plan: Plan, _ run: GenerationRun) throws -> [[Tensor]] {
-    let request = plan.request
-    let texts = request.prompts + (plan.isGuided ? [request.negativePrompt] : [])
+  /// Runs the text encoder: [1, 512, C] of each text of each prompt, with zeros past its end. The transformer takes a
+  /// list of them, one a row.
+  public func condition(_ request: Resolved, _ run: GenerationRun) throws -> [Conditioned<[Tensor]>] {
+    let texts = run.request.prompts + (request.guidance.isUsed ? [run.request.negativePrompt] : [])
     let sequences = try texts.map { text in
       let sequence = tokenizer(PromptCleaning.wan(text), length: Self.textLength)
       if let rest = sequence.truncated { try run.report(.truncated(prompt: text, rest: rest)) }
@@ -181,51 +165,37 @@ public struct WanTextToVideo: Pipeline {
         try encoder([sequence.ids], lengths: [sequence.length]).cast(to: precision)
       }
     }
-    return request.prompts.indices.map {
-      plan.isGuided ? [states[states.count - 1], states[$0]] : [states[$0]]
+    return run.request.prompts.indices.map {
+      Conditioned([states[$0]], negative: request.guidance.isUsed ? [states[states.count - 1]] : nil)
     }
   }
 
-  /// Loads the transformer, guided where the plan is.
-  public func denoiser(_ plan: Plan, _ conditioning: [[Tensor]], _ run: GenerationRun) throws
-    -> (_ image: Int) throws -> Trajectory
+  /// Loads the transformer.
+  public func denoiser(_ request: Resolved, _ conditioning: [Conditioned<[Tensor]>], _ run: GenerationRun)
+    throws -> TrajectoryMaker
   {
     let weights = Weights(transformer.weights, on: device, as: precision, component: "transformer")
     let model = try run.load("transformer") { try WanTransformer3DModel(config, weights) }
-    let (dtype, request) = (precision, plan.request)
-    /// x has a row for each context.
-    func velocity(_ x: Tensor, _ timestep: Float, _ contexts: [Tensor]) throws -> Tensor {
-      let rows = try contexts.enumerated().map { row, context in
-        try model(x.rows(row..<row + 1).cast(to: dtype), timesteps: [timestep], text: context)
-          .cast(to: .float32)
-      }
-      return try Tensor.concatenated(rows, axis: 0)
-    }
-    return { image in
-      let contexts = conditioning[request.prompt(of: image)]
-      let guidance = ClassifierFreeGuidance(
-        scale: request.guidance ?? 1, rescale: request.guidanceRescale ?? 0
-      ) { x, timestep in try velocity(x, timestep, contexts) }
-      let denoiser = GuidanceInterval(
-        NetworkDenoiser(schedule.noise.prediction) { x, timestep in try guidance(x, timestep) },
-        outside: NetworkDenoiser(schedule.noise.prediction) { x, timestep in
-          try velocity(x, timestep, Array(contexts.suffix(1)))
-        }, interval: request.guidanceInterval ?? 0 ... .infinity)
-      return Trajectory(
-        "transformer", plan.sampler, along: plan.steps, shape: plan.latentShape,
-        denoiser: denoiser
-      ) { noise in
-        guard let initial = request.initialLatents else {
-          return try plan.steps.initial(noise: noise.normal(plan.latentShape, for: .initial))
+    return { [precision, scheduler] images in
+      let prompts = try Conditioned.joined(images.map { conditioning[run.request.prompt(of: $0)] })
+      let denoiser = try request.guidance.denoiser(scheduler.noise.prediction, on: prompts) { contexts in
+        { x, timestep in
+          let rows = try contexts.enumerated().map { row, context in
+            try model(x.rows(row..<row + 1).cast(to: precision), timesteps: [timestep], text: context)
+              .cast(to: .float32)
+          }
+          return try Tensor.concatenated(rows, axis: 0)
         }
-        return try plan.steps.initial(noise: initial.tensor(on: noise.device).rows(image..<image + 1))
       }
+      return Trajectory(
+        "transformer", of: images, by: request.sampling, denoiser: denoiser, shape: request.latentShape,
+        latents: run.request.initialLatents)
     }
   }
 
   /// Loads the autoencoder's decoder.
-  public func decoder(_ plan: Plan, _ conditioning: [[Tensor]], _ run: GenerationRun) throws
-    -> (_ latent: Tensor, _ image: Int) throws -> Tensor
+  public func decoder(_ request: Resolved, _ conditioning: [Conditioned<[Tensor]>], _ run: GenerationRun)
+    throws -> PixelDecoder
   {
     let weights = Weights(vae.weights, on: device, as: .float32, component: "vae")
     let model = try run.load("autoencoder") { try AutoencoderKLWan(vaeConfig, weights, withEncoder: false) }

@@ -57,7 +57,7 @@ public struct OperationCounts: Sendable {
     }
     defer { pipeline.device.observe(nil) }
     let prompts = type(of: pipeline).options.contains(.prompt) ? ["a photograph"] : []
-    var request = try pipeline.filled(GenerationRequest(prompts: prompts))
+    var request = try pipeline.resolved(GenerationRequest(prompts: prompts)).request
     request.steps = 1
     _ = try pipeline.generate(request) { event in
       try check()

@@ -20,7 +20,7 @@ struct ImageEmbeddingStage: Sendable {
   /// One picture is varied; between two, the images of a prompt are the frames of the way, all of one seed.
   ///
   /// Throws `GenerationError.badRequest` for other numbers of pictures, and for a way of one frame.
-  static func fill(_ request: inout GenerationRequest) throws {
+  static func resolve(_ request: inout GenerationRequest) throws {
     switch request.images.count {
     case 0: throw GenerationError.badRequest("this model makes variations of an image; there is none")
     case 1: break
@@ -36,7 +36,7 @@ struct ImageEmbeddingStage: Sendable {
     }
   }
 
-  /// Every image's embedding, float32 [1, D]; the encoder is let go.
+  /// Every image's embedding, float32 [1, D]; the encoder is freed.
   func embeddings(as dtype: DType, _ run: GenerationRun) throws -> [Tensor] {
     let request = run.request
     let weights = Weights(component.weights, on: run.device, as: dtype, component: "image_encoder")

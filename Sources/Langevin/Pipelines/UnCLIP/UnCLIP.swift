@@ -5,7 +5,7 @@ import LangevinTensor
 
 /// unCLIP, DALL-E 2's design (arXiv:2204.06125), in Karlo's layout: a prior makes an image embedding of the prompt, a
 /// decoder a small picture of the embedding, and super-resolution a large one of that.
-public struct UnCLIP: Pipeline {
+public struct UnCLIP: UnCLIPPipeline {
   /// The class of model_index.json.
   public static let classes = ["UnCLIPPipeline"]
   /// The prior, the decoder and both networks of the super-resolution.
@@ -25,7 +25,8 @@ public struct UnCLIP: Pipeline {
   public let precision: DType
   let text: ProjectedTextStage
   let prior: PriorStage
-  let decoding: UnCLIPDecoderStage
+  /// What makes pictures of embeddings.
+  public let decoding: UnCLIPDecoderStage
 
   /// Reads configurations and tokenizer; weights are loaded by `generate`.
   ///
@@ -38,61 +39,30 @@ public struct UnCLIP: Pipeline {
   }
 
   /// The reference's: 25 steps of the prior and of the decoder, 7 of super-resolution, guidance 4 and 8.
-  public func fill(_ request: inout GenerationRequest) throws {
-    decoding.fill(&request)
-    request.priorSteps = request.priorSteps ?? 25
-    request.priorGuidance = request.priorGuidance ?? 4
-  }
-
-  /// Every schedule, and the shapes.
-  public func plan(_ request: GenerationRequest) throws -> UnCLIPPlan {
-    try decoding.plan(request, prior: prior.steps(request))
-  }
-
-  /// A line for each setting that has no effect in this request.
-  public func warnings(_ plan: UnCLIPPlan) -> [String] {
-    let isUsed = plan.isGuided || ClassifierFreeGuidance.isUsed(scale: plan.request.priorGuidance ?? 1)
-    return isUsed || plan.request.negativePrompt.isEmpty
-      ? [] : ["the negative prompt has no effect without guidance (above 1)"]
-  }
-
-  /// Texts and image embeddings.
-  public struct Conditioning {
-    let texts: [ProjectedTextStage.Output]
-    let embeddings: [Tensor]
+  public func resolve(_ asked: GenerationRequest) throws -> RequestWithPrior<UnCLIPRequest> {
+    var request = asked
+    let prior = try prior.resolve(&request)
+    let decoding = try decoding.resolve(request)
+    let isUsed = decoding.guidance.isUsed || prior.guidance.isUsed || request.negativePrompt.isEmpty
+    return RequestWithPrior(
+      prior: prior, decoding: decoding,
+      warnings: isUsed ? [] : ["the negative prompt has no effect without guidance (above 1)"])
   }
 
   /// Runs the text encoder and the prior.
-  public func condition(_ plan: UnCLIPPlan, _ run: GenerationRun) throws -> Conditioning {
-    guard let steps = plan.prior else { preconditionFailure("the plan has no prior") }
-    let request = plan.request
-    let isGuided = plan.isGuided || ClassifierFreeGuidance.isUsed(scale: request.priorGuidance ?? 1)
-    let texts = try text.encode(
-      request.prompts.map { isGuided ? [request.negativePrompt, $0] : [$0] }, as: precision, run)
-    return Conditioning(
-      texts: texts, embeddings: try prior.embeddings(of: texts, along: steps, as: precision, run))
+  public func condition(_ request: RequestWithPrior<UnCLIPRequest>, _ run: GenerationRun) throws
+    -> UnCLIPConditioning
+  {
+    // The negative is wanted where either is guided.
+    let guidance = request.prior.guidance.isUsed ? request.prior.guidance : request.decoding.guidance
+    let texts = try text.encode(run.request.prompts(guidance), as: precision, run)
+    return UnCLIPConditioning(
+      texts: texts, embeddings: try prior.embeddings(of: texts, request.prior, as: precision, run))
   }
 
-  /// Loads the decoder, guided where the plan is.
-  public func denoiser(_ plan: UnCLIPPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ image: Int) throws -> Trajectory
-  {
-    try decoding.denoiser(
-      plan, embeddings: conditioning.embeddings, texts: conditioning.texts, as: precision, run)
-  }
-
-  /// Loads the super-resolution, which samples the large pictures.
-  public func decoder(_ plan: UnCLIPPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ latent: Tensor, _ image: Int) throws -> Tensor
-  {
-    try decoding.decoder(plan, as: precision, run)
-  }
-
-  /// The small picture itself.
-  public func previewer(_ plan: UnCLIPPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ guess: Tensor, _ image: Int) throws -> Tensor
-  {
-    { guess, _ in guess }
+  /// What becomes pictures once there are embeddings.
+  public func decodingRequest(_ request: RequestWithPrior<UnCLIPRequest>) -> UnCLIPRequest {
+    request.decoding
   }
 }
 
@@ -101,7 +71,7 @@ public struct UnCLIP: Pipeline {
 ///
 /// Between two pictures `GenerationRequest.count` frames are made, all from the same noise, so that only the
 /// embedding changes.
-public struct UnCLIPImageVariation: Pipeline {
+public struct UnCLIPImageVariation: UnCLIPPipeline {
   /// The class of model_index.json.
   public static let classes = ["UnCLIPImageVariationPipeline"]
   /// CLIP's image encoder, the decoder and both networks of the super-resolution.
@@ -122,7 +92,8 @@ public struct UnCLIPImageVariation: Pipeline {
   public let precision: DType
   let text: ProjectedTextStage
   let images: ImageEmbeddingStage
-  let decoding: UnCLIPDecoderStage
+  /// What makes pictures of embeddings.
+  public let decoding: UnCLIPDecoderStage
 
   /// Reads configurations and tokenizer; weights are loaded by `generate`.
   ///
@@ -135,43 +106,60 @@ public struct UnCLIPImageVariation: Pipeline {
   }
 
   /// The reference's: 25 steps of the decoder, 7 of super-resolution, guidance 8.
-  public func fill(_ request: inout GenerationRequest) throws {
-    decoding.fill(&request)
-    try ImageEmbeddingStage.fill(&request)
+  public func resolve(_ asked: GenerationRequest) throws -> UnCLIPRequest {
+    var request = asked
+    try ImageEmbeddingStage.resolve(&request)
+    return try decoding.resolve(request)
   }
-
-  /// Every schedule, and the shapes.
-  public func plan(_ request: GenerationRequest) throws -> UnCLIPPlan {
-    try decoding.plan(request, prior: nil)
-  }
-
-  /// The empty text, and image embeddings.
-  public typealias Conditioning = UnCLIP.Conditioning
 
   /// Runs the text encoder on nothing, and the image encoder.
-  public func condition(_ plan: UnCLIPPlan, _ run: GenerationRun) throws -> Conditioning {
-    let texts = try text.encode([plan.isGuided ? ["", ""] : [""]], as: precision, run)
-    return Conditioning(texts: texts, embeddings: try images.embeddings(as: precision, run))
+  public func condition(_ request: UnCLIPRequest, _ run: GenerationRun) throws -> UnCLIPConditioning {
+    let nothing = Conditioned("", negative: request.guidance.isUsed ? "" : nil)
+    return UnCLIPConditioning(
+      texts: try text.encode([nothing], as: precision, run),
+      embeddings: try images.embeddings(as: precision, run))
   }
 
-  /// Loads the decoder, guided where the plan is.
-  public func denoiser(_ plan: UnCLIPPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ image: Int) throws -> Trajectory
+  /// The request itself.
+  public func decodingRequest(_ request: UnCLIPRequest) -> UnCLIPRequest { request }
+}
+
+/// What the prompts or pictures of an unCLIP request became.
+public struct UnCLIPConditioning {
+  /// One for each prompt.
+  let texts: [Conditioned<ProjectedTextStage.Output>]
+  /// Of each image, in CLIP's units, float32 [1, D].
+  let embeddings: [Tensor]
+}
+
+/// A pipeline that ends in Karlo's decoder and super-resolution.
+public protocol UnCLIPPipeline: Pipeline where Conditioning == UnCLIPConditioning {
+  /// Storage of weights and activations.
+  var precision: DType { get }
+  /// What makes pictures of embeddings.
+  var decoding: UnCLIPDecoderStage { get }
+  /// What becomes pictures once there are embeddings.
+  func decodingRequest(_ request: Resolved) -> UnCLIPRequest
+}
+
+extension UnCLIPPipeline {
+  /// Loads the decoder.
+  public func denoiser(_ request: Resolved, _ conditioning: UnCLIPConditioning, _ run: GenerationRun) throws
+    -> TrajectoryMaker
   {
-    try decoding.denoiser(
-      plan, embeddings: conditioning.embeddings, texts: conditioning.texts, as: precision, run)
+    try decoding.denoiser(decodingRequest(request), conditioning, as: precision, run)
   }
 
   /// Loads the super-resolution, which samples the large pictures.
-  public func decoder(_ plan: UnCLIPPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ latent: Tensor, _ image: Int) throws -> Tensor
+  public func decoder(_ request: Resolved, _ conditioning: UnCLIPConditioning, _ run: GenerationRun) throws
+    -> PixelDecoder
   {
-    try decoding.decoder(plan, as: precision, run)
+    try decoding.decoder(decodingRequest(request), as: precision, run)
   }
 
   /// The small picture itself.
-  public func previewer(_ plan: UnCLIPPlan, _ conditioning: Conditioning, _ run: GenerationRun) throws
-    -> (_ guess: Tensor, _ image: Int) throws -> Tensor
+  public func previewer(_ request: Resolved, _ conditioning: UnCLIPConditioning, _ run: GenerationRun) throws
+    -> PixelDecoder
   {
     { guess, _ in guess }
   }

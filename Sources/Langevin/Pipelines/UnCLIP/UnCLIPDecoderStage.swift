@@ -3,33 +3,32 @@ import LangevinModels
 import LangevinNN
 import LangevinTensor
 
-/// unCLIP's request with everything derived from it.
-public struct UnCLIPPlan {
+/// A request to unCLIP's decoder and its super-resolution, with everything derived from it.
+public struct UnCLIPRequest: ResolvedRequest {
   /// With every setting made.
   public let request: GenerationRequest
-  /// The prior's levels; nil where embeddings come from pictures.
-  public let prior: Schedule?
-  /// The noise levels that the decoder goes through.
-  public let decoder: Schedule
-  /// The noise levels that super-resolution goes through.
-  public let superResolution: Schedule
-
-  /// Whether the decoder runs on (negative, prompt).
-  public var isGuided: Bool { ClassifierFreeGuidance.isUsed(scale: request.guidance ?? 1) }
+  /// Of the decoder.
+  public let guidance: Guidance
+  /// The decoder's sampler and steps.
+  public let decoder: ResolvedSampling
+  /// Super-resolution's sampler and steps.
+  public let superResolution: ResolvedSampling
+  /// Of its own it warns of nothing.
+  public var warnings: [String] { [] }
 }
 
 /// What makes pictures of image embeddings in Karlo's layout: a text projection, a decoder of small pictures, and
 /// super-resolution by two networks, the second of which takes the last step. arXiv:2204.06125, section 2.1.
-struct UnCLIPDecoderStage: Sendable {
+public struct UnCLIPDecoderStage: Sendable {
   let projection: Checkpoint.Component
   let projectionConfig: UnCLIPTextProjectionConfig
   let decoder: Checkpoint.Component
   let decoderConfig: UNet2DConditionConfig
-  let decoderSchedule: SchedulerFile
+  let decoderScheduler: SchedulerFile
   /// All but the last step's, and the last step's.
   let superResolution: (first: Checkpoint.Component, last: Checkpoint.Component)
   let superResolutionConfig: (first: UNet2DConfig, last: UNet2DConfig)
-  let superResolutionSchedule: SchedulerFile
+  let superResolutionScheduler: SchedulerFile
   /// Pixels a side of the final picture.
   let size: Int
 
@@ -46,7 +45,7 @@ struct UnCLIPDecoderStage: Sendable {
     projectionConfig = try UnCLIPTextProjectionConfig(projection.configuration)
     decoder = try checkpoint.component("decoder")
     decoderConfig = try UNet2DConditionConfig(decoder.configuration)
-    decoderSchedule = try SchedulerFile(json: checkpoint.scheduler(named: "decoder_scheduler"))
+    decoderScheduler = try SchedulerFile(json: checkpoint.scheduler(named: "decoder_scheduler"))
     superResolution = (
       try checkpoint.component("super_res_first"), try checkpoint.component("super_res_last")
     )
@@ -54,7 +53,7 @@ struct UnCLIPDecoderStage: Sendable {
       try UNet2DConfig(superResolution.first.configuration),
       try UNet2DConfig(superResolution.last.configuration)
     )
-    superResolutionSchedule = try SchedulerFile(json: checkpoint.scheduler(named: "super_res_scheduler"))
+    superResolutionScheduler = try SchedulerFile(json: checkpoint.scheduler(named: "super_res_scheduler"))
     guard let size = superResolutionConfig.first.sampleSize else {
       throw ModelError.invalidConfig(
         model: "super_res_first", key: "sample_size", value: "absent", expected: "the pictures' size")
@@ -70,70 +69,62 @@ struct UnCLIPDecoderStage: Sendable {
     }
   }
 
-  /// The reference's numbers of steps and its guidance.
-  func fill(_ request: inout GenerationRequest) {
-    request.guidance = request.guidance ?? 8
-    request.steps = request.steps ?? 25
-    request.superResolutionSteps = request.superResolutionSteps ?? 7
+  /// The reference's: 25 steps, 7 of super-resolution, guidance 8. Throws `DiffusionError`.
+  func resolve(_ asked: GenerationRequest) throws -> UnCLIPRequest {
+    var request = asked
+    let guidance = request.guidance(or: 8)
+    let steps = request.setting(\.steps, or: 25)
+    let enlarging = request.setting(\.superResolutionSteps, or: 7)
+    return UnCLIPRequest(
+      request: request, guidance: guidance,
+      decoder: try ResolvedSampling(decoderScheduler, steps: steps),
+      superResolution: try ResolvedSampling(superResolutionScheduler, steps: enlarging))
   }
 
-  /// Of a filled request.
-  func plan(_ request: GenerationRequest, prior: Schedule?) throws -> UnCLIPPlan {
-    func levels(_ file: SchedulerFile, _ count: Int?) throws -> Schedule {
-      try (file.sampler ?? .ddpm).make(file).schedule(file.noise, steps: count ?? 1)
-    }
-    return UnCLIPPlan(
-      request: request, prior: prior, decoder: try levels(decoderSchedule, request.steps),
-      superResolution: try levels(superResolutionSchedule, request.superResolutionSteps))
-  }
-
-  /// Loads the decoder; the closure gives the trajectory of image k, from one embedding [1, D] an image and a row of
-  /// (negative, prompt), or of the prompt, for each prompt of the request.
+  /// Loads the decoder, for one embedding [1, D] an image and a text for each prompt of the request.
   func denoiser(
-    _ plan: UnCLIPPlan, embeddings: [Tensor], texts: [ProjectedTextStage.Output], as dtype: DType,
-    _ run: GenerationRun
-  ) throws -> (_ image: Int) throws -> Trajectory {
-    let conditionings = try project(plan, embeddings, texts, as: dtype, run)
+    _ request: UnCLIPRequest, _ conditioning: UnCLIPConditioning, as dtype: DType, _ run: GenerationRun
+  ) throws -> TrajectoryMaker {
+    let inputs = try project(request, conditioning, as: dtype, run)
     let weights = Weights(decoder.weights, on: run.device, as: dtype, component: "decoder")
-    let model = try run.load("decoder") { try UNet2DConditionModel(decoderConfig, weights) }
-    let (schedule, config) = (decoderSchedule, decoderConfig)
-    return { image in
-      let guidance = ClassifierFreeGuidance(scale: plan.request.guidance ?? 1) { x, timestep in
-        let timesteps = [Float](repeating: timestep, count: x.shape[0])
-        return try model(x.cast(to: dtype), timesteps: timesteps, conditioning: conditionings[image])
-      }
+    let network = BoundUNet(
+      model: try run.load("decoder") { try UNet2DConditionModel(decoderConfig, weights) }, dtype: dtype)
+    let (scheduler, config) = (decoderScheduler, decoderConfig)
+    return { images in
+      let input = try Conditioned.joined(images.map { inputs[$0] })
       return Trajectory(
-        "decoder", try (schedule.sampler ?? .ddpm).make(schedule), along: plan.decoder, stream: 1,
-        shape: [1, config.sampleSize, config.sampleSize, config.inChannels],
-        denoiser: NetworkDenoiser(schedule.noise.prediction) { x, timestep in try guidance(x, timestep) })
+        "decoder", of: images, by: request.decoder,
+        denoiser: try request.guidance.denoiser(scheduler.noise.prediction, on: input, network.bound),
+        stream: 1, shape: [1, config.sampleSize, config.sampleSize, config.inChannels])
     }
   }
 
-  /// What the decoder is conditioned on, for each image; the projection is let go.
+  /// What the decoder is conditioned on, for each image; the projection is freed.
   private func project(
-    _ plan: UnCLIPPlan, _ embeddings: [Tensor], _ texts: [ProjectedTextStage.Output], as dtype: DType,
-    _ run: GenerationRun
-  ) throws -> [UNetConditioning] {
+    _ request: UnCLIPRequest, _ conditioning: UnCLIPConditioning, as dtype: DType, _ run: GenerationRun
+  ) throws -> [Conditioned<UNetConditioning>] {
     let weights = Weights(projection.weights, on: run.device, as: dtype, component: "text_proj")
     let model = try run.load("text projection") { try UnCLIPTextProjection(projectionConfig, weights) }
     let extra = [Bool](repeating: true, count: projectionConfig.extraTokens)
-    return try embeddings.enumerated().map { image, embedding in
-      let text = try texts[plan.request.prompt(of: image)].rows(guided: plan.isGuided)
+    return try conditioning.embeddings.enumerated().map { image, embedding in
+      var text = conditioning.texts[run.request.prompt(of: image)]
+      if !request.guidance.isUsed { text = .plain(text.prompt) }
+      let rows = text.all.count
+      let joined = try ProjectedTextStage.Output.joined(text.all)
       let output = try stage("text projection") {
         try model(
-          image: embedding.cast(to: dtype), prompt: text.embeddings, text: text.hidden, guided: plan.isGuided)
+          image: embedding.cast(to: dtype), prompt: joined.embeddings, text: joined.hidden, guided: rows > 1)
       }
-      return UNetConditioning(
-        context: output.context, contextMask: text.visible.map { extra + $0 },
+      let all = UNetConditioning(
+        context: output.context, contextMask: joined.visible.map { extra + $0 },
         classLabels: .vectors(output.timeAddition))
+      return Conditioned(try all.rows(rows - 1..<rows), negative: rows > 1 ? try all.rows(0..<1) : nil)
     }
   }
 
   /// Loads both networks of the super-resolution; the closure samples the large picture of image k, given the small
   /// one.
-  func decoder(_ plan: UnCLIPPlan, as dtype: DType, _ run: GenerationRun) throws
-    -> (_ latent: Tensor, _ image: Int) throws -> Tensor
-  {
+  func decoder(_ request: UnCLIPRequest, as dtype: DType, _ run: GenerationRun) throws -> PixelDecoder {
     func load(_ component: Checkpoint.Component, _ config: UNet2DConfig, _ name: String) throws -> UNet2DModel
     {
       try UNet2DModel(config, Weights(component.weights, on: run.device, as: dtype, component: name))
@@ -144,20 +135,20 @@ struct UnCLIPDecoderStage: Sendable {
         try load(superResolution.last, superResolutionConfig.last, "super_res_last")
       )
     }
-    let (schedule, size, channels) = (superResolutionSchedule, size, decoderConfig.inChannels)
-    let end = plan.superResolution.steps.last?.from.timestep
+    let (scheduler, size, channels) = (superResolutionScheduler, size, decoderConfig.inChannels)
+    let end = request.superResolution.schedule.steps.last?.from.timestep
     return { small, image in
       let enlarged = try stage("enlarge") {
         try small.clamped(-1, 1).resizedBicubic(height: size, width: size)
       }
-      let denoiser = NetworkDenoiser(schedule.noise.prediction) { x, timestep in
+      let denoiser = NetworkDenoiser(scheduler.noise.prediction) { x, timestep in
         let input = try Tensor.concatenated([x, enlarged], axis: -1).cast(to: dtype)
         return try (timestep == end ? last : first)(input, timesteps: [timestep]).cast(to: .float32)
       }
       let trajectory = Trajectory(
-        "super-resolution", try (schedule.sampler ?? .ddpm).make(schedule), along: plan.superResolution,
-        stream: 2, shape: [1, size, size, channels], denoiser: denoiser)
-      return try run.sample(trajectory, image: image)
+        "super-resolution", of: image..<image + 1, by: request.superResolution, denoiser: denoiser, stream: 2,
+        shape: [1, size, size, channels])
+      return try run.sample(trajectory)
     }
   }
 }

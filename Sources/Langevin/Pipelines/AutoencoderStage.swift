@@ -1,0 +1,105 @@
+import LangevinDiffusion
+import LangevinModels
+import LangevinNN
+import LangevinTensor
+
+/// What sampling starts from, in latents.
+public enum EncodedStart: Sendable {
+  case noise
+  /// In the place of the noise, [images, C, h, w].
+  case latents(HostLatents)
+  /// The latents that a picture may have, [1, h, w, C].
+  case picture(DiagonalGaussian)
+
+  /// The first latents of a batch, float32 [N, h, w, C]; `shape` is [1, h, w, C].
+  func latent(
+    of images: Range<Int>, _ shape: Shape, along steps: Schedule, _ autoencoder: AutoencoderStage,
+    _ noise: inout NoiseSource
+  ) throws -> Tensor {
+    let shape = shape.replacing(axis: 0, with: images.count)
+    switch self {
+    case .noise: return try steps.initial(noise: noise.normal(shape, for: .initial))
+    case .latents(let initial):
+      return try steps.initial(noise: initial.tensor(on: noise.device).rows(images))
+    case .picture(let posterior):
+      let clean = try autoencoder.scaled(posterior.sample(noise: noise.normal(shape, for: .posterior)))
+      return try steps.addingNoise(noise.normal(shape, for: .initial), to: clean)
+    }
+  }
+}
+
+/// The autoencoder `vae` of a checkpoint.
+public struct AutoencoderStage: Sendable {
+  let component: Checkpoint.Component
+  /// Its sizes.
+  public let config: AutoencoderKLConfig
+  /// TAESD, for previews: a folder `taesd` beside the others.
+  let tiny: Checkpoint.Component?
+  /// Storage of weights and activations: float32 where its configuration forces it.
+  public let dtype: DType
+
+  /// Reads the configuration. Throws `CheckpointError`, `ModelError`.
+  public init(_ checkpoint: Checkpoint, precision: DType) throws {
+    component = try checkpoint.vae
+    config = try AutoencoderKLConfig(component.configuration)
+    dtype = config.forceUpcast ? .float32 : precision
+    tiny = try checkpoint.contains("taesd") ? checkpoint.component("taesd") : nil
+  }
+
+  /// Pixels a latent, along each side.
+  public var scale: Int { config.downscale }
+
+  private func load(withEncoder: Bool, _ run: GenerationRun) throws -> AutoencoderKL {
+    let weights = Weights(component.weights, on: run.device, as: dtype, component: "vae")
+    return try run.load("autoencoder") { try AutoencoderKL(config, weights, withEncoder: withEncoder) }
+  }
+
+  /// What sampling starts from; runs the encoder on a picture, and frees it.
+  ///
+  /// Throws `WeightError`, `TensorError`.
+  public func encode(_ request: LatentRequest, _ run: GenerationRun) throws -> EncodedStart {
+    switch request.start {
+    case .noise: return .noise
+    case .latents(let latents): return .latents(latents)
+    case .picture(let picture):
+      let vae = try load(withEncoder: true, run)
+      return try stage("encoder") {
+        let fitted = picture.fitted(
+          width: request.width, height: request.height, request.request.imageFit)
+        let input = try fitted.tensor(on: run.device).cast(to: dtype)
+        return .picture(try vae.encode(input, tiling: run.request.tiling))
+      }
+    }
+  }
+
+  /// From the autoencoder's own latents to the diffusion model's, float32. Throws `TensorError`.
+  public func scaled(_ latent: Tensor) throws -> Tensor {
+    try latent.cast(to: .float32).affine(
+      scale: config.scalingFactor, offset: -config.shiftFactor * config.scalingFactor)
+  }
+
+  /// Loads TAESD's decoder or, without it, the autoencoder's, for the diffusion model's latents.
+  ///
+  /// Throws `WeightError`, `ModelError`.
+  public func previewer(_ run: GenerationRun) throws -> PixelDecoder {
+    guard let tiny else { return try decoder(run) }
+    let config = try AutoencoderTinyConfig(tiny.configuration)
+    let weights = Weights(tiny.weights, on: run.device, component: "taesd")
+    let model = try run.load("preview decoder") {
+      try AutoencoderTiny(config, weights, withEncoder: false)
+    }
+    return { guess, _ in try model.decode(guess) }
+  }
+
+  /// Loads the decoder, for the diffusion model's latents. Throws `WeightError`.
+  public func decoder(_ run: GenerationRun) throws -> PixelDecoder {
+    let vae = try load(withEncoder: false, run)
+    return { latent, _ in
+      let own = try latent.affine(scale: 1 / config.scalingFactor, offset: config.shiftFactor)
+        .cast(to: dtype)
+      return try run.compute("decoder", "the autoencoder's decoder") {
+        try vae.decode(own, tiling: run.request.tiling).cast(to: .float32)
+      }
+    }
+  }
+}

@@ -1,0 +1,111 @@
+import LangevinDiffusion
+import LangevinModels
+import LangevinTensor
+
+/// What a latent pipeline takes where a request has nothing.
+public struct LatentDefaults: Sendable {
+  /// The scale of guidance.
+  public var guidance: Double
+  /// Sampling steps.
+  public var steps: Int
+  /// From noise to the latent.
+  public var sampler: SamplerChoice
+  /// The share of the schedule that is run on a picture.
+  public var strength: Double
+
+  /// These settings.
+  public init(guidance: Double, steps: Int, sampler: SamplerChoice, strength: Double) {
+    (self.guidance, self.steps, self.sampler, self.strength) = (guidance, steps, sampler, strength)
+  }
+}
+
+/// What the sampling of latents starts from.
+public enum LatentStart: Sendable {
+  case noise
+  /// In the place of the noise, [images, C, h, w].
+  case latents(HostLatents)
+  /// A picture with noise on it.
+  case picture(Picture)
+}
+
+/// A latent diffusion's request with everything derived from it.
+public struct LatentRequest: ResolvedRequest {
+  /// With every setting made.
+  public let request: GenerationRequest
+  /// Whether and how much the prompt is preferred to the negative.
+  public let guidance: Guidance
+  /// The sampler and the steps that are taken.
+  public let sampling: ResolvedSampling
+  /// What sampling starts from.
+  public let start: LatentStart
+  /// Pixels of the picture.
+  public let width, height: Int
+  /// [1, h, w, C] of one image.
+  public let latentShape: Shape
+  /// Settings without effect, and sizes that do not fit.
+  public let warnings: [String]
+
+  /// Makes of a request what the checkpoint's networks and scheduler can run.
+  ///
+  /// Throws `GenerationError`, `DiffusionError`.
+  public init(
+    _ asked: GenerationRequest, or defaults: LatentDefaults, _ scheduler: SchedulerFile, _ unet: UNetStage,
+    _ autoencoder: AutoencoderStage
+  ) throws {
+    var request = asked
+    guidance = request.guidance(or: defaults.guidance)
+    let (side, scale) = (unet.config.sampleSize * autoencoder.scale, autoencoder.scale)
+    (width, height) = try request.size(or: (side, side), multiple: scale * unet.config.sizeMultiple)
+    let full = try request.sampling(scheduler, steps: defaults.steps, sampler: defaults.sampler)
+    (start, sampling) = try Self.start(&request, full, strength: defaults.strength)
+    let (channels, rows, columns) = (autoencoder.config.latentChannels, height / scale, width / scale)
+    latentShape = [1, rows, columns, channels]
+    try request.checkInitialLatents([request.imageCount, channels, rows, columns])
+    warnings =
+      request.idleSettings(guidance) + Self.sizeWarnings(request, width: width, height: height, madeFor: side)
+    self.request = request
+  }
+
+  /// What sampling starts from, and the steps that are left to take from there.
+  private static func start(
+    _ request: inout GenerationRequest, _ full: ResolvedSampling, strength: Double
+  ) throws -> (LatentStart, ResolvedSampling) {
+    guard let picture = request.image else {
+      if request.strength != nil {
+        throw GenerationError.badRequest("a strength needs an image to start from")
+      }
+      return (request.initialLatents.map { .latents($0) } ?? .noise, full)
+    }
+    guard request.images.count == 1 else {
+      throw GenerationError.badRequest("\(request.images.count) images; this model starts from one")
+    }
+    let share = request.setting(\.strength, or: strength)
+    return (
+      .picture(picture), ResolvedSampling(full.sampler, along: try full.schedule.starting(at: share))
+    )
+  }
+
+  /// What a picture of other proportions loses; and a size that is far from the pixels a side that the model was made
+  /// for.
+  private static func sizeWarnings(
+    _ request: GenerationRequest, width: Int, height: Int, madeFor side: Int
+  ) -> [String] {
+    var lines: [String] = []
+    if let picture = request.image, picture.width * height != picture.height * width {
+      let way =
+        switch request.imageFit {
+        case .crop: "cropped and resized"
+        case .pad: "resized and padded"
+        case .stretch: "stretched"
+        }
+      lines.append("the image of \(picture.width)x\(picture.height) is \(way) to \(width)x\(height)")
+    }
+    let ratio = Double(width * height) / Double(side * side)
+    if ratio > 1.7 || ratio < 0.2 {
+      lines.append(
+        "\(width)x\(height) is far from the \(side)x\(side) that this model was made for: expect repeated or torn "
+          + "things")
+    }
+    return lines
+  }
+}
