@@ -1,9 +1,9 @@
 # make picture [PROMPT="…"] draws a picture; make install [PREFIX=/usr/local] [DESTDIR=] puts langevin on the PATH, and
 # make uninstall takes it away; make test [FILTER=…] runs the tests. Each installs what is missing first.
 # make docs compiles the documentation; make validate-kernels runs the kernels in a simulator; make outside builds and
-# tests a package of its own that adds a sampler; make package builds an archive for machines without a toolchain, and
-# make test-package, as root, tries it in an empty Debian. make emoji trains the emoji model in a few hours, and make
-# emoji-check measures it. make upscaler fetches Real-ESRGAN's weights.
+# tests a package of its own that adds a sampler and a pipeline; make package builds an archive for machines without a
+# toolchain, and make test-package, as root, tries it in an empty Debian. make emoji trains the emoji model in a few
+# hours, and make emoji-check measures it. make upscaler fetches Real-ESRGAN's weights.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
@@ -56,8 +56,8 @@ validate-kernels: build
 	  if [ -s "$$log" ]; then cat "$$log" >&2; echo "oclgrind has something to report" >&2; exit 1; fi; \
 	done
 
-# A package of its own that adds a sampler to the library: its public face is enough for that. Unoptimised, and of the
-# library only the rooms that a sampler needs.
+# A package of its own that adds a sampler and a pipeline to the library: its public face is enough for that.
+# Unoptimised.
 outside:
 	$(SWIFT) test --package-path Tests/Outside --scratch-path .build/outside
 

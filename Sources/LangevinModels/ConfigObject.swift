@@ -41,7 +41,8 @@ public struct ConfigObject: Sendable {
 
   // MARK: Values
 
-  func int(_ key: String, default fallback: Int) throws -> Int { try optionalInt(key) ?? fallback }
+  /// A positive whole number. Throws `ModelError.invalidConfig`, as all that follow.
+  public func int(_ key: String, default fallback: Int) throws -> Int { try optionalInt(key) ?? fallback }
 
   /// Positive, or nil when absent.
   func optionalInt(_ key: String) throws -> Int? {
@@ -59,8 +60,8 @@ public struct ConfigObject: Sendable {
     return number
   }
 
-  /// At most 1e6 in size, whatever its sign.
-  func float(_ key: String, default fallback: Double) throws -> Double {
+  /// A number of at most 1e6 in size, whatever its sign.
+  public func float(_ key: String, default fallback: Double) throws -> Double {
     guard let value = self[key] else { return fallback }
     guard let number = value.double, abs(number) <= 1e6 else { throw invalid(key, "a number of at most 1e6") }
     return number
@@ -89,13 +90,15 @@ public struct ConfigObject: Sendable {
     return shift
   }
 
-  func bool(_ key: String, default fallback: Bool) throws -> Bool {
+  /// True or false.
+  public func bool(_ key: String, default fallback: Bool) throws -> Bool {
     guard let value = self[key] else { return fallback }
     guard case .bool(let flag) = value else { throw invalid(key, "true or false") }
     return flag
   }
 
-  func string(_ key: String, default fallback: String) throws -> String {
+  /// A text.
+  public func string(_ key: String, default fallback: String) throws -> String {
     guard let value = self[key] else { return fallback }
     guard case .string(let text) = value else { throw invalid(key, "a string") }
     return text

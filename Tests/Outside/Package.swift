@@ -1,8 +1,8 @@
 // swift-tools-version: 6.0
 import PackageDescription
 
-// A package that is not Langevin's and adds a sampler to it: what the article "Writing a sampler" shows. `make outside`
-// builds it and runs its tests.
+// A package that is not Langevin's and adds a sampler and a pipeline to it: what the articles "Writing a sampler" and
+// "Writing a pipeline" show. `make outside` builds it and runs its tests.
 let package = Package(
   name: "outside",
   dependencies: [.package(name: "langevin", path: "../..")],
@@ -12,6 +12,8 @@ let package = Package(
     .testTarget(
       name: "MidpointSamplerTests",
       dependencies: ["MidpointSampler", .product(name: "LangevinCPU", package: "langevin")]),
+    .target(name: "ClassPictures", dependencies: [.product(name: "Langevin", package: "langevin")]),
+    .testTarget(name: "ClassPicturesTests", dependencies: ["ClassPictures"]),
   ],
   swiftLanguageModes: [.v6]
 )
