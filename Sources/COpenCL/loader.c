@@ -41,6 +41,8 @@
        cl_command_queue_properties properties, cl_int *code), (context, device, properties, code)) \
   CALL(cl_mem, clCreateBuffer, (cl_context context, cl_mem_flags flags, size_t size, void *host, \
        cl_int *code), (context, flags, size, host, code)) \
+  CALL(cl_int, clSetMemObjectDestructorCallback, (cl_mem memory, \
+       void(CL_CALLBACK *notify)(cl_mem, void *), void *data), (memory, notify, data)) \
   CALL(cl_program, clCreateProgramWithSource, (cl_context context, cl_uint count, const char **strings, \
        const size_t *lengths, cl_int *code), (context, count, strings, lengths, code)) \
   CALL(cl_program, clCreateProgramWithBinary, (cl_context context, cl_uint count, \
