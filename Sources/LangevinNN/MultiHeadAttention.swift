@@ -56,15 +56,38 @@ public struct MultiHeadAttention: Sendable {
 
   /// x [N, T, channels], context [N, S, contextChannels] (x itself when nil) -> [N, T, channels], plus the residual.
   ///
-  /// The mask is added to the scores, [T, S] or [N, T, S].
+  /// The mask is added to the scores, [T, S] or [N, T, S]. What the queries find in each of `added` comes to what they
+  /// find in the context.
   public func callAsFunction(
-    _ x: Tensor, context: Tensor? = nil, causal: Bool = false, mask: Tensor? = nil, residual: Tensor? = nil
+    _ x: Tensor, context: Tensor? = nil, causal: Bool = false, mask: Tensor? = nil, residual: Tensor? = nil,
+    added: [AddedAttention] = []
   ) throws -> Tensor {
     let source = context ?? x
     return try layer(path) {
-      let mixed = try query(x).attention(
+      let queries = try query(x)
+      var mixed = try queries.attention(
         keys: key(source), values: value(source), heads: heads, causal: causal, mask: mask)
+      for part in added {
+        let found = try queries.attention(keys: part.keys, values: part.values, heads: heads)
+        mixed = try Tensor.combination([(1, mixed), (part.scale, found)])
+      }
       return try output(mixed, residual: residual)
     }
+  }
+}
+
+/// More that the queries of an attention look at, with a softmax of its own: decoupled cross-attention,
+/// arXiv:2308.06721, equation 5.
+public struct AddedAttention: Sendable {
+  /// After their projection, [N, S, channels].
+  public var keys: Tensor
+  /// After their projection, [N, S, channels].
+  public var values: Tensor
+  /// What is found is multiplied by this.
+  public var scale: Float
+
+  /// Projected keys and values of S tokens.
+  public init(keys: Tensor, values: Tensor, scale: Float) {
+    (self.keys, self.values, self.scale) = (keys, values, scale)
   }
 }

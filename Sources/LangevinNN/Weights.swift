@@ -85,7 +85,7 @@ public struct Weights: Sendable {
   }
 
   /// The extent of a tensor along an axis. Throws `WeightError.missing` where there is no tensor or no axis.
-  func extent(of name: String, axis: Int) throws -> Int {
+  public func extent(of name: String, axis: Int) throws -> Int {
     let full = fullName(name)
     guard let shape = origin.source.spec(of: full)?.shape, axis < shape.rank else {
       throw WeightError.missing(name: full, source: origin.source.description)

@@ -7,6 +7,8 @@ struct UNetContext: Sendable {
   var tokens: Tensor
   /// [N, 1, S], added to the scores: 0, or a large negative number for a token that is hidden.
   var bias: Tensor?
+  /// By the name of the cross-attention in the checkpoint.
+  var imagePrompts: [String: [AddedAttention]] = [:]
 }
 
 /// Pixels that attend to the context and to each other at once: the context has keys and values of its own, which

@@ -31,11 +31,15 @@ struct Transformer2D: Sendable {
   }
 
   /// x [N, H, W, C], context [N, S, contextChannels] -> [N, H, W, C].
-  func callAsFunction(_ x: Tensor, context: Tensor) throws -> Tensor {
+  func callAsFunction(_ x: Tensor, context: Tensor, imagePrompts: [String: [AddedAttention]] = [:]) throws
+    -> Tensor
+  {
     let pixels = try x.reshaped([x.shape[0], x.shape[1] * x.shape[2], x.shape[3]])
     return try layer(path) {
       var h = try projectIn(norm(pixels))
-      for block in blocks { h = try block(h, context: context) }
+      for block in blocks {
+        h = try block(h, context: context, added: imagePrompts[block.crossAttention] ?? [])
+      }
       return try projectOut(h, residual: pixels).reshaped(x.shape)
     }
   }
@@ -49,12 +53,15 @@ struct TransformerBlock: Sendable {
   let norm3: LayerNormalization
   let feedForward: FeedForward
   let onlyCrossAttention: Bool
+  /// The second attention's name in the checkpoint.
+  let crossAttention: String
   let path: String
 
   init(_ weights: Weights, _ shape: Transformer2D.Shape) throws {
     let channels = shape.channels
     onlyCrossAttention = shape.onlyCrossAttention
     path = weights.layerPath
+    crossAttention = weights["attn2"].path
     norm1 = try LayerNormalization(weights["norm1"], channels: channels)
     attention1 = try MultiHeadAttention(
       weights["attn1"], channels: channels, contextChannels: onlyCrossAttention ? shape.contextChannels : nil,
@@ -68,10 +75,10 @@ struct TransformerBlock: Sendable {
   }
 
   /// x [N, T, C], context [N, S, contextChannels] -> [N, T, C].
-  func callAsFunction(_ x: Tensor, context: Tensor) throws -> Tensor {
+  func callAsFunction(_ x: Tensor, context: Tensor, added: [AddedAttention] = []) throws -> Tensor {
     try layer(path) {
       var h = try attention1(norm1(x), context: onlyCrossAttention ? context : nil, residual: x)
-      h = try attention2(norm2(h), context: context, residual: h)
+      h = try attention2(norm2(h), context: context, residual: h, added: added)
       return try feedForward(norm3(h), residual: h)
     }
   }

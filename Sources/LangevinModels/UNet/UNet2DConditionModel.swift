@@ -36,18 +36,22 @@ public struct UNet2DConditionModel: Sendable {
   }
 
   /// As above, with whatever else the network is conditioned on. Throws `ModelError.invalidInput` also where a part
-  /// of the conditioning is missing, or is there and the network has no use for it.
-  public func callAsFunction(_ latent: Tensor, timesteps: [Float], conditioning: UNetConditioning) throws
-    -> Tensor
-  {
-    try check(latent, timesteps, conditioning.context)
+  /// of the conditioning is missing, or is there and the network has no use for it, or where what is added does not fit.
+  public func callAsFunction(
+    _ latent: Tensor, timesteps: [Float], conditioning: UNetConditioning,
+    additions: UNetAdditions = UNetAdditions()
+  ) throws -> Tensor {
+    try config.check(
+      latent.shape, timesteps: timesteps.count, context: conditioning.context.shape, model: Self.name)
+    try config.check(additions, latent: latent.shape, model: Self.name)
     return try layer(path) {
       let time = try embeddings(
         timesteps, classLabels: conditioning.classLabels, textTime: conditioning.textTime,
         condition: conditioning.timestepCondition)
       let tokens = try contextProjection?(conditioning.context) ?? conditioning.context
-      let context = UNetContext(tokens: tokens, bias: try bias(conditioning))
-      return try backbone(latent, time: time, context: context)
+      let context = UNetContext(
+        tokens: tokens, bias: try bias(conditioning), imagePrompts: additions.imagePrompts)
+      return try backbone(latent, time: time, context: context, additions: additions)
     }
   }
 
@@ -69,22 +73,5 @@ public struct UNet2DConditionModel: Sendable {
 
   private func require(_ condition: Bool, _ reason: @autoclosure () -> String) throws {
     if !condition { throw ModelError.invalidInput(model: Self.name, reason: reason()) }
-  }
-
-  private func check(_ latent: Tensor, _ timesteps: [Float], _ context: Tensor) throws {
-    let shape = latent.shape
-    try require(
-      shape.rank == 4 && shape[3] == config.inChannels,
-      "the latent is \(shape), the network takes [N, h, w, \(config.inChannels)]")
-    let multiple = config.sizeMultiple
-    try require(
-      shape[1] > 0 && shape[2] > 0 && shape[1] % multiple == 0 && shape[2] % multiple == 0,
-      "a latent of \(shape[1])x\(shape[2]): height and width must be multiples of \(multiple)")
-    try require(timesteps.count == shape[0], "\(timesteps.count) timesteps for \(shape[0]) images")
-    let channels = config.contextInputChannels.map { [$0] } ?? config.crossAttentionChannels
-    try require(
-      context.shape.rank == 3 && context.shape[0] == shape[0]
-        && channels.allSatisfy { $0 == context.shape[2] },
-      "the context is \(context.shape), the network takes [\(shape[0]), T, \(channels[0])]")
   }
 }

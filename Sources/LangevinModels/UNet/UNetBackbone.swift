@@ -20,9 +20,7 @@ struct UNetBackbone: Sendable {
     var convOutKernel = 3
   }
 
-  let convIn: Convolution
-  let downBlocks: [UNetDownBlock]
-  let midBlock: UNetMidBlock?
+  let encoder: UNetEncoder
   let upBlocks: [UNetUpBlock]
   let normOut: GroupNormalization
   let convOut: Convolution
@@ -30,20 +28,8 @@ struct UNetBackbone: Sendable {
   init(_ weights: Weights, _ shape: Shape) throws {
     let channels = shape.channels
     let last = channels.count - 1
-    convIn = try Convolution(
-      weights["conv_in"], inputs: shape.inputs, outputs: channels[0], kernel: shape.convInKernel)
-
-    // The channels of every skip tensor, in the order in which the way down makes them.
-    var skips = [channels[0]]
-    downBlocks = try channels.indices.map { level in
-      let block = shape.down[level]
-      skips += Array(repeating: channels[level], count: block.layers + (block.resize == nil ? 0 : 1))
-      return try UNetDownBlock(
-        weights["down_blocks"][level], block, inputs: channels[max(level - 1, 0)], outputs: channels[level])
-    }
-    midBlock = try shape.middle.map {
-      try UNetMidBlock(weights["mid_block"], $0, channels: channels[last])
-    }
+    encoder = try UNetEncoder(weights, shape)
+    var skips = encoder.skipChannels
     upBlocks = try channels.indices.map { i in
       let level = last - i
       let block = shape.up[i]
@@ -60,11 +46,12 @@ struct UNetBackbone: Sendable {
   }
 
   /// x [N, H, W, inputs], time [N, timeChannels] with SiLU applied -> [N, H, W, outputs].
-  func callAsFunction(_ x: Tensor, time: Tensor, context: UNetContext? = nil) throws -> Tensor {
-    var h = try convIn(x)
-    var skips = [h]
-    for block in downBlocks { h = try block(h, time: time, context: context, skips: &skips) }
-    if let midBlock { h = try midBlock(h, time: time, context: context) }
+  func callAsFunction(
+    _ x: Tensor, time: Tensor, context: UNetContext? = nil, additions: UNetAdditions = UNetAdditions()
+  ) throws -> Tensor {
+    var (skips, h) = try encoder(x, time: time, context: context, residuals: additions.blocks)
+    for (i, residual) in additions.skips.enumerated() { skips[i] = try skips[i] + residual }
+    if let residual = additions.middle { h = try h + residual }
     for block in upBlocks { h = try block(h, time: time, context: context, skips: &skips) }
     return try convOut(normOut(h, activation: .silu))
   }

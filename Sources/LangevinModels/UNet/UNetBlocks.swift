@@ -79,9 +79,12 @@ struct UNetDownBlock: Sendable {
   }
 
   /// x [N, H, W, inputs] -> [N, H', W', outputs]; every layer's output is appended to `skips`.
-  func callAsFunction(_ x: Tensor, time: Tensor, context: UNetContext?, skips: inout [Tensor]) throws
-    -> Tensor
-  {
+  ///
+  /// `residual` is added to the last layer's output where the block has transformers, else to the block's, and to the
+  /// skip of that name: where diffusers adds a T2I-Adapter's features.
+  func callAsFunction(
+    _ x: Tensor, time: Tensor, context: UNetContext?, skips: inout [Tensor], residual: Tensor? = nil
+  ) throws -> Tensor {
     try layer(path) {
       var h = x
       for (i, resnet) in resnets.enumerated() {
@@ -90,15 +93,22 @@ struct UNetDownBlock: Sendable {
           let h = try resnet(h, time: time)
           return try attention?(h, context: context) ?? h
         }
+        if let residual, hasTransformers, i == resnets.count - 1 { h = try h + residual }
         skips.append(h)
       }
       if let downsample {
         h = try downsample(h, time: time)
         skips.append(h)
       }
+      if let residual, !hasTransformers {
+        h = try h + residual
+        skips[skips.count - 1] = h
+      }
       return h
     }
   }
+
+  private var hasTransformers: Bool { if case .transformer? = attentions.last { true } else { false } }
 }
 
 /// The smallest pictures' level: a ResNet block, then for each layer attention and another ResNet block.
