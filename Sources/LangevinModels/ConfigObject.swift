@@ -20,6 +20,13 @@ public struct ConfigObject: Sendable {
     values = Dictionary(members.map { ($0.key, $0.value) }) { first, _ in first }
   }
 
+  /// The same file with other values for some keys.
+  func replacing(_ changes: [String: StrictJSON]) -> ConfigObject {
+    ConfigObject(model: model, values: values.merging(changes) { $1 })
+  }
+
+  private init(model: String, values: [String: StrictJSON]) { (self.model, self.values) = (model, values) }
+
   private subscript(key: String) -> StrictJSON? {
     let value = values[key]
     return value == .null ? nil : value

@@ -74,10 +74,16 @@ struct ResnetBlock2D: Sendable {
     switch resize {
     case nil: return x
     case .double: return try x.upsampledNearest(2)
-    case .halve:
-      let (n, h, w, c) = (x.shape[0], x.shape[1] / 2, x.shape[2] / 2, x.shape[3])
-      return try x.reshaped([n, h, 2, w, 2, c]).reduced(.mean, axes: [2, 4]).reshaped([n, h, w, c])
+    case .halve: return try x.halved()
     }
+  }
+}
+
+extension Tensor {
+  /// Means of two by two pixels: [N, 2 H, 2 W, C] -> [N, H, W, C].
+  func halved() throws -> Tensor {
+    let (n, h, w, c) = (shape[0], shape[1] / 2, shape[2] / 2, shape[3])
+    return try reshaped([n, h, 2, w, 2, c]).reduced(.mean, axes: [2, 4]).reshaped([n, h, w, c])
   }
 }
 

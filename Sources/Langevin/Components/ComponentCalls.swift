@@ -56,9 +56,33 @@ extension ComponentCall {
         }
         parts.timestepCondition = try inputs.optionalTensor("timestep_cond")
         let timesteps = try inputs.numbers("timestep", count: sample.shape[0])
-        let output = try model(sample, timesteps: timesteps, conditioning: parts)
+        let output = try model(
+          sample, timesteps: timesteps, conditioning: parts, additions: additions(inputs))
         return [("sample", try output.channelsFirst())]
       }
+    },
+    ComponentCall("ControlNetModel") { config, weights in
+      let model = try ControlNetModel(ControlNetConfig(config), weights)
+      return { inputs in
+        let sample = try inputs.spatial("sample")
+        var parts = UNetConditioning(context: try inputs.tensor("encoder_hidden_states"))
+        parts.classLabels = try classLabels(model.config.unet.classEmbedding, sample.shape[0], inputs)
+        if inputs.contains("text_embeds") {
+          parts.textTime = UNetTextTime(
+            textEmbeds: try inputs.tensor("text_embeds"), timeIDs: try inputs.rows("time_ids"))
+        }
+        let scale =
+          inputs.contains("conditioning_scale") ? try inputs.numbers("conditioning_scale", count: 1)[0] : 1
+        let additions = try model(
+          sample, timesteps: inputs.numbers("timestep", count: sample.shape[0]), conditioning: parts,
+          hint: model.hint(inputs.spatial("controlnet_cond")), scale: scale)
+        let middle = try additions.middle.map { [("mid_block_res_sample", try $0.channelsFirst())] } ?? []
+        return try numbered("down_block_res_samples", additions.skips) + middle
+      }
+    },
+    ComponentCall("T2IAdapter") { config, weights in
+      let model = try T2IAdapter(T2IAdapterConfig(config), weights)
+      return { inputs in try numbered("features", model(inputs.spatial("x")).blocks) }
     },
     ComponentCall("UNet2DModel") { config, weights in
       let model = try UNet2DModel(UNet2DConfig(config), weights)
@@ -167,6 +191,29 @@ extension ComponentCall {
         ? T5EncoderModel.lengths(ofMask: inputs.mask("attention_mask")) : nil
       return [("last_hidden_state", try model.hiddenStates(inputs.ids("input_ids"), lengths: lengths))]
     }
+  }
+
+  /// A list of pictures as tensors `name.0`, `name.1`, …
+  private static func numbered(_ name: String, _ tensors: [Tensor]) throws -> Outputs {
+    try tensors.enumerated().map { ("\(name).\($0.offset)", try $0.element.channelsFirst()) }
+  }
+
+  /// Residuals under diffusers' names, those of a list numbered from 0.
+  private static func additions(_ inputs: ComponentInputs) throws -> UNetAdditions {
+    func list(_ name: String) throws -> [Tensor] {
+      var tensors: [Tensor] = []
+      while inputs.contains("\(name).\(tensors.count)") {
+        tensors.append(try inputs.spatial("\(name).\(tensors.count)"))
+      }
+      return tensors
+    }
+    var additions = UNetAdditions()
+    additions.skips = try list("down_block_additional_residuals")
+    additions.blocks = try list("down_intrablock_additional_residuals")
+    if inputs.contains("mid_block_additional_residual") {
+      additions.middle = try inputs.spatial("mid_block_additional_residual")
+    }
+    return additions
   }
 
   /// Numbers or vectors, as the network takes them.

@@ -1,0 +1,133 @@
+import LangevinJSON
+import LangevinNN
+import LangevinTensor
+
+/// The architecture of a T2I-Adapter, as diffusers' config.json gives it.
+public struct T2IAdapterConfig: Sendable, Hashable {
+  /// Which of its blocks halve the picture.
+  public enum Kind: String, Sendable, Hashable, CaseIterable {
+    /// All but the first: for Stable Diffusion 1.x.
+    case full = "full_adapter"
+    /// The third: for Stable Diffusion XL, whose middle gets the last features.
+    case fullXL = "full_adapter_xl"
+  }
+
+  /// Which of its blocks halve the picture.
+  public var kind = Kind.full
+  /// Channels of the picture: 3, or 1 for a grey one.
+  public var inChannels = 3
+  /// Width of each block.
+  public var channels = [320, 640, 1280, 1280]
+  /// Residual blocks in each block.
+  public var residualBlocks = 2
+  /// Sides of the square of pixels that becomes one vector.
+  public var downscale = 8
+
+  /// The configuration of Stable Diffusion 1.x's T2I-Adapters.
+  public init() {}
+
+  /// Reads config.json. Throws `ModelError.unsupported` and `.invalidConfig`.
+  public init(_ config: ConfigObject) throws {
+    try config.require("_class_name", in: [.string("T2IAdapter")])
+    try config.require("adapter_type", in: Kind.allCases.map { .string($0.rawValue) })
+    kind = Kind(rawValue: try config.string("adapter_type", default: kind.rawValue)) ?? kind
+    inChannels = try config.int("in_channels", default: inChannels)
+    channels = try config.ints("channels", default: channels)
+    residualBlocks = try config.int("num_res_blocks", default: residualBlocks)
+    downscale = try config.int("downscale_factor", default: downscale)
+    guard downscale <= 64 else { throw config.invalid("downscale_factor", "at most 64") }
+    guard (1...8).contains(channels.count) else {
+      throw config.invalid("channels", "1 to 8 numbers")
+    }
+    // Only its second and third block may change the width.
+    guard kind == .full || zip(channels, channels.dropFirst()).dropFirst(2).allSatisfy(==) else {
+      throw config.invalid("channels", "one width from the third block on")
+    }
+  }
+
+  /// A picture's height and width must be multiples of this.
+  public var sizeMultiple: Int {
+    downscale << (kind == .full ? channels.count - 1 : 1)
+  }
+}
+
+/// A small network that sees a picture once and adds its features to a UNet's down blocks in every step.
+/// arXiv:2302.08453.
+public struct T2IAdapter: Sendable {
+  /// What the network was built from.
+  public let config: T2IAdapterConfig
+  let convIn: Convolution
+  let blocks: [Block]
+  let path: String
+
+  /// Loads the whole network under diffusers' names. Throws `WeightError`.
+  public init(_ config: T2IAdapterConfig, _ weights: Weights) throws {
+    self.config = config
+    path = weights.layerPath
+    let (root, channels) = (weights["adapter"], config.channels)
+    convIn = try Convolution(
+      root["conv_in"], inputs: config.inChannels * config.downscale * config.downscale, outputs: channels[0],
+      kernel: 3)
+    blocks = try channels.indices.map { i in
+      let halves = config.kind == .full ? i > 0 : i == 2
+      return try Block(
+        root["body"][i], inputs: channels[max(i - 1, 0)], outputs: channels[i],
+        residualBlocks: config.residualBlocks, halves: halves)
+    }
+    try weights.finish()
+  }
+
+  /// Picture [N, H, W, inChannels] in 0...1 -> what is added to the UNet's down blocks, times `scale`.
+  ///
+  /// Throws `ModelError.invalidInput` for other channels, and sizes that are no multiples of `config.sizeMultiple`.
+  public func callAsFunction(_ picture: Tensor, scale: Float = 1) throws -> UNetAdditions {
+    let (shape, multiple) = (picture.shape, config.sizeMultiple)
+    guard shape.rank == 4, shape[3] == config.inChannels, shape[1] > 0, shape[2] > 0,
+      shape[1] % multiple == 0, shape[2] % multiple == 0
+    else {
+      throw ModelError.invalidInput(
+        model: "T2IAdapter",
+        reason:
+          "the control picture is \(shape), the network takes [N, H, W, \(config.inChannels)] of multiples of "
+          + "\(multiple)")
+    }
+    return try layer(path) {
+      var h = try convIn(picture.pixelUnshuffled(config.downscale))
+      var additions = UNetAdditions()
+      for block in blocks {
+        h = try block(h)
+        additions.blocks.append(scale == 1 ? h : try h * scale)
+      }
+      return additions
+    }
+  }
+
+  /// Residual blocks at one size.
+  struct Block: Sendable {
+    let halves: Bool
+    let convIn: Convolution?
+    let residuals: [(first: Convolution, second: Convolution)]
+
+    init(_ weights: Weights, inputs: Int, outputs: Int, residualBlocks: Int, halves: Bool) throws {
+      self.halves = halves
+      convIn =
+        inputs == outputs
+        ? nil : try Convolution(weights["in_conv"], inputs: inputs, outputs: outputs, kernel: 1)
+      residuals = try (0..<residualBlocks).map {
+        let block = weights["resnets"][$0]
+        return (
+          try Convolution(block["block1"], inputs: outputs, outputs: outputs, kernel: 3),
+          try Convolution(block["block2"], inputs: outputs, outputs: outputs, kernel: 1)
+        )
+      }
+    }
+
+    func callAsFunction(_ x: Tensor) throws -> Tensor {
+      var h = halves ? try x.halved() : x
+      if let convIn { h = try convIn(h) }
+      return try residuals.reduce(h) { h, block in
+        try block.second(block.first(h).leakyReLU(0), residual: h)
+      }
+    }
+  }
+}
