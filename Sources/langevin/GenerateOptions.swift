@@ -10,6 +10,7 @@ import Langevin
   @OptionGroup(title: "Picture") var picture: PictureOptions
   @OptionGroup(title: "Sampling") var sampling: SamplingOptions
   @OptionGroup(title: "Starting from a picture") var images: ImageOptions
+  @OptionGroup(title: "Following pictures") var control: ControlOptions
   @OptionGroup(title: "Videos") var video: VideoOptions
   @OptionGroup(title: "unCLIP") var unCLIP: UnCLIPOptions
 
@@ -104,8 +105,11 @@ import Langevin
     if let tile, !(4...1 << 20).contains(tile) {
       throw ValidationError("--tile must be at least 4, got \(tile)")
     }
+    try control.check()
     if self.strength != nil && self.image.isEmpty { throw ValidationError("--strength needs --image") }
-    if self.imageFit != nil && self.image.isEmpty { throw ValidationError("--image-fit needs --image") }
+    if self.imageFit != nil && self.image.isEmpty && control.controlImage.isEmpty {
+      throw ValidationError("--image-fit needs --image or --control-image")
+    }
     if spacing != nil && sigmas != nil { throw ValidationError("--spacing and --sigmas exclude each other") }
     if let bounds = guidanceInterval?.values, bounds.count != 2 || bounds[0] >= bounds[1] {
       throw ValidationError("--guidance-interval needs two numbers LO,HI of which the second is greater")
@@ -218,6 +222,7 @@ import Langevin
     request.imageFit = self.imageFit ?? .crop
     request.strength = self.strength
     request.initialLatents = try initLatents.map(readLatents)
+    try control.apply(to: &request)
     unCLIP.apply(to: &request)
     request.frames = self.frames
     request.framesPerSecond = self.fps

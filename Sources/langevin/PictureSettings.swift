@@ -28,6 +28,7 @@ struct PictureRecord {
   let images: [InputFile]
   let latents: InputFile?
   let additions: AdditionRecord
+  let control: ControlRecord
   let enlargement: Enlargement?
   /// For the line that says what runs.
   let additionTitles: [String]
@@ -46,7 +47,8 @@ struct PictureRecord {
     latents = try options.initLatents.map { try InputFile($0) }
     let additions = try Additions(options.modelOptions)
     self.additions = try AdditionRecord(additions)
-    additionTitles = additions.titles
+    control = try ControlRecord(options.control)
+    additionTitles = additions.titles + control.titles
   }
 
   var precision: String { (options.precision ?? .f32).rawValue }
@@ -129,7 +131,7 @@ struct PictureSetting {
     PictureSetting(key: key, write: { made in [write(made)].compactMap { $0 } }, read: { _, _ in })
   }
 
-  private static func unknown(_ key: String, _ value: String, _ reading: Reading) -> ImageError {
+  static func unknown(_ key: String, _ value: String, _ reading: Reading) -> ImageError {
     .malformed(
       path: Output.path(reading.picture), reason: "its setting '\(key): \(value)' cannot be taken up")
   }
@@ -166,6 +168,7 @@ struct PictureSetting {
         key: "Embedding token", write: { $0.record.additions.embeddings.map(\.token) }, read: { _, _ in }),
       PictureSetting(
         key: "Embedding hash", write: { $0.record.additions.embeddings.map(\.sha256) }, read: { _, _ in }),
+    ] + controls + [
       option("Prediction", \.prediction, PredictionOption.init, write: { $0.options.prediction?.rawValue }),
       option("Denoising strength", \.strength) { $0.request.strength },
       PictureSetting(key: "Init image", write: { $0.record.images.map(\.name) }, read: readImages),
@@ -268,7 +271,7 @@ struct PictureSetting {
   }
 
   /// A picture carries only the names of its input files: they are looked for beside it and in the working folder.
-  fileprivate static func find(
+  static func find(
     _ name: String, _ hashKey: String, number: Int = 0, option: String, _ reading: Reading
   ) throws -> String {
     let hashes = reading.parameters.values(hashKey)

@@ -107,6 +107,7 @@ struct Report: Encodable {
     let strength: Double?
     let lora: [AdditionRecord.LoRA]
     let embedding: [AdditionRecord.Embedding]
+    let control: ControlRecord
     let initLatents: InputFile?
     let initLatentsIndex: Int?
     let prediction: String?
@@ -133,6 +134,7 @@ struct Report: Encodable {
       (self.width, self.height, count) = (width, height, request.count)
       (image, imageFiles, strength) = (options.image, record.images, request.strength)
       (lora, embedding) = (record.additions.loras, record.additions.embeddings)
+      control = record.control
       (initLatents, initLatentsIndex) = (record.latents, options.initLatentsIndex)
       prediction = options.prediction?.rawValue
       (priorSteps, priorGuidance) = (request.priorSteps, request.priorGuidance)

@@ -45,6 +45,10 @@ public struct GenerationRequest: Sendable {
   public var imageFit = ImageFit.crop
   /// The share of the schedule that is run on `image`, 0...1.
   public var strength: Double?
+  /// Pictures that are followed, each by its network; their sum.
+  public var controls: [Control] = []
+  /// Pictures that say what is drawn, beside the prompts.
+  public var imagePrompt: ImagePrompt?
   /// Replaces the initial noise: [images, C, spatial...].
   public var initialLatents: HostLatents?
   /// unCLIP: steps of the prior, 1...10000.
@@ -105,7 +109,8 @@ public enum RequestOption: String, Sendable, CaseIterable {
   case negativePrompt = "negative prompt"
   case promptSyntax = "prompt syntax"
   case preview
-  case guidance, steps, sampler, eta, width, height, image, strength
+  case guidance, steps, sampler, eta, width, height, image, strength, control
+  case imagePrompt = "image prompt"
   case levels = "spacing or sigmas"
   case guidanceRescale = "guidance rescale"
   case guidanceInterval = "guidance interval"
@@ -136,6 +141,8 @@ extension GenerationRequest {
       case .height: height != nil
       case .image: !images.isEmpty
       case .strength: strength != nil
+      case .control: !controls.isEmpty
+      case .imagePrompt: imagePrompt != nil
       case .levels: levels != nil
       case .guidanceRescale: guidanceRescale != nil
       case .guidanceInterval: guidanceInterval != nil
@@ -173,6 +180,12 @@ extension GenerationRequest {
       if let value { try require(value.isFinite && (0...1000).contains(value), name, "0 to 1000", value) }
     }
     try require((0...1).contains(eta), "eta", "0 to 1", eta)
+    for scale in controls.map(\.scale) + [imagePrompt?.scale].compactMap({ $0 }) {
+      try require(abs(scale) <= 100, "a picture's scale", "-100 to 100", scale)
+    }
+    if let imagePrompt, imagePrompt.pictures.isEmpty {
+      throw GenerationError.badRequest("an image prompt has no picture")
+    }
     if let strength { try require((0...1).contains(strength), "strength", "0 to 1", strength) }
     if let guidanceRescale {
       try require((0...1).contains(guidanceRescale), "guidance rescale", "0 to 1", guidanceRescale)

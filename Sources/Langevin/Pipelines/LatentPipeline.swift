@@ -26,6 +26,8 @@ public struct LatentConditioning {
   public var inputs: [Conditioned<UNetConditioning>]
   /// What sampling starts from.
   public var start: EncodedStart
+  /// What the request's image prompt became.
+  var imagePrompt: EncodedImagePrompt?
 
   /// What the UNet is conditioned on, one an image, and what sampling starts from.
   public init(inputs: [Conditioned<UNetConditioning>], start: EncodedStart) {
@@ -42,9 +44,13 @@ extension LatentPipeline {
   /// Runs the text encoders and, on a picture, the autoencoder's encoder.
   public func condition(_ request: LatentRequest, _ run: GenerationRun) throws -> LatentConditioning {
     let prompts = try inputs(request, run)
-    return LatentConditioning(
+    var conditioning = LatentConditioning(
       inputs: run.seeds.indices.map { prompts[run.request.prompt(of: $0)] },
       start: try autoencoder.encode(request, run))
+    conditioning.imagePrompt = try request.request.imagePrompt.map {
+      try EncodedImagePrompt($0, as: unet.dtype, run)
+    }
+    return conditioning
   }
 
   /// Loads the UNet.
@@ -85,7 +91,7 @@ public struct UNetStage: Sendable {
     dtype = precision
   }
 
-  /// Loads the network; each batch's trajectory goes from where `conditioning` starts, under the request's guidance.
+  /// Loads the network, and those of the request that add to it; each batch's trajectory goes from where `conditioning` starts, under the request's guidance.
   ///
   /// `stream` is `Trajectory.stream`. Throws `WeightError`, and what the caller of the run throws.
   public func trajectories(
@@ -93,10 +99,18 @@ public struct UNetStage: Sendable {
     _ autoencoder: AutoencoderStage, stream: UInt32 = 0, _ run: GenerationRun
   ) throws -> TrajectoryMaker {
     let weights = Weights(component.weights, on: run.device, as: dtype, component: "unet")
+    let model = try run.load("unet") { try UNet2DConditionModel(config, weights) }
+    let controls = request.request.controls
     let network = BoundUNet(
-      model: try run.load("unet") { try UNet2DConditionModel(config, weights) }, dtype: dtype)
+      model: model, dtype: dtype,
+      controls: try controls.enumerated().map { index, control in
+        let number = controls.count > 1 ? " \(index + 1)" : ""
+        return try LoadedControl(control, request, as: dtype, name: "control network" + number, run)
+      },
+      imagePrompt: try conditioning.imagePrompt?.load(config, as: dtype, run))
     return { images in
-      let input = try Conditioned.joined(images.map { conditioning.inputs[$0] })
+      let texts = try Conditioned.joined(images.map { conditioning.inputs[$0] })
+      let input = try network.imagePrompt?.inputs(texts, count: images.count) ?? texts.map { UNetInput($0) }
       let denoiser = try request.guidance.denoiser(scheduler.noise.prediction, on: input, network.bound)
       return Trajectory(
         "unet", of: images, by: request.sampling, denoiser: denoiser, stream: stream
@@ -108,19 +122,55 @@ public struct UNetStage: Sendable {
   }
 }
 
-/// A loaded UNet as denoisers call it. Whatever else a call takes than texts (a control network's residuals, an image
-/// prompt's tokens) is added here: what is the same at every step in `UNetConditioning`, what depends on the noisy
-/// latent or the timestep where the network is called.
+/// A loaded UNet as denoisers call it, with the networks that add to it.
 struct BoundUNet {
   let model: UNet2DConditionModel
   let dtype: DType
+  var controls: [LoadedControl] = []
+  var imagePrompt: LoadedImagePrompt?
 
-  /// The network with its conditioning inside, of as many rows as the latents that it will be called on.
-  func bound(to conditioning: UNetConditioning) -> Network {
-    { x, timestep in
-      let timesteps = [Float](repeating: timestep, count: x.shape[0])
-      return try model(x.cast(to: dtype), timesteps: timesteps, conditioning: conditioning)
+  /// The network with its input inside, of as many rows as the latents that it will be called on.
+  func bound(to input: UNetInput) throws -> Network {
+    let fixed = try fixedAdditions(input)
+    return { x, timestep in
+      let (latent, timesteps) = (try x.cast(to: dtype), [Float](repeating: timestep, count: x.shape[0]))
+      var additions = fixed
+      for case .controlNet(let network, let hint, let scale) in controls {
+        try additions.add(
+          network(latent, timesteps: timesteps, conditioning: input.texts, hint: hint, scale: scale))
+      }
+      return try model(latent, timesteps: timesteps, conditioning: input.texts, additions: additions)
     }
+  }
+
+  /// The network with its conditioning inside, where nothing adds to it.
+  func bound(to texts: UNetConditioning) throws -> Network { try bound(to: UNetInput(texts)) }
+
+  /// What is the same in every step.
+  private func fixedAdditions(_ input: UNetInput) throws -> UNetAdditions {
+    var additions = UNetAdditions()
+    for case .features(let features) in controls { try additions.add(features) }
+    if let imagePrompt, let tokens = input.imageTokens {
+      try additions.add(imagePrompt.adapter(tokens, scale: imagePrompt.scale))
+    }
+    return additions
+  }
+}
+
+/// What a UNet and the networks that add to it take, one row an image.
+struct UNetInput: NetworkInput {
+  var texts: UNetConditioning
+  /// Of an image prompt, [N, S, C].
+  var imageTokens: Tensor?
+
+  init(_ texts: UNetConditioning, imageTokens: Tensor? = nil) {
+    (self.texts, self.imageTokens) = (texts, imageTokens)
+  }
+
+  static func joined(_ parts: [UNetInput]) throws -> UNetInput {
+    let tokens = parts.compactMap(\.imageTokens)
+    return UNetInput(
+      try .joined(parts.map(\.texts)), imageTokens: tokens.isEmpty ? nil : try .joined(tokens))
   }
 }
 

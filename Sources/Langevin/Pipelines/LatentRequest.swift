@@ -61,6 +61,16 @@ public struct LatentRequest: ResolvedRequest {
     let (channels, rows, columns) = (autoencoder.config.latentChannels, height / scale, width / scale)
     latentShape = [1, rows, columns, channels]
     try request.checkInitialLatents([request.imageCount, channels, rows, columns])
+    for control in request.controls {
+      try control.network.check(fits: unet.config, scale: scale)
+      let multiple = control.network.sizeMultiple
+      guard width % multiple == 0, height % multiple == 0 else {
+        throw GenerationError.badRequest(
+          "width and height must be multiples of \(multiple) for \(control.network.url.path), got "
+            + "\(width)x\(height)")
+      }
+    }
+    try request.imagePrompt?.adapter.check(fits: unet.config)
     warnings =
       request.idleSettings(guidance) + Self.sizeWarnings(request, width: width, height: height, madeFor: side)
     self.request = request
@@ -91,14 +101,16 @@ public struct LatentRequest: ResolvedRequest {
     _ request: GenerationRequest, width: Int, height: Int, madeFor side: Int
   ) -> [String] {
     var lines: [String] = []
-    if let picture = request.image, picture.width * height != picture.height * width {
+    let pictures =
+      request.images.prefix(1).map { ("image", $0) } + request.controls.map { ("control image", $0.picture) }
+    for (name, picture) in pictures where picture.width * height != picture.height * width {
       let way =
         switch request.imageFit {
         case .crop: "cropped and resized"
         case .pad: "resized and padded"
         case .stretch: "stretched"
         }
-      lines.append("the image of \(picture.width)x\(picture.height) is \(way) to \(width)x\(height)")
+      lines.append("the \(name) of \(picture.width)x\(picture.height) is \(way) to \(width)x\(height)")
     }
     let ratio = Double(width * height) / Double(side * side)
     if ratio > 1.7 || ratio < 0.2 {

@@ -16,7 +16,7 @@ public struct StableDiffusion: LatentPipeline {
   /// One picture to start from, at most.
   public static let options: Set<RequestOption> = [
     .prompt, .negativePrompt, .promptSyntax, .guidance, .guidanceRescale, .guidanceInterval, .preview, .steps,
-    .sampler, .levels, .eta, .width, .height, .image, .strength, .initialLatents,
+    .sampler, .levels, .eta, .width, .height, .image, .strength, .control, .imagePrompt, .initialLatents,
     .tiling,
   ]
 

@@ -49,6 +49,18 @@ public struct T2IAdapterConfig: Sendable, Hashable {
   public var sizeMultiple: Int {
     downscale << (kind == .full ? channels.count - 1 : 1)
   }
+
+  /// Whether block k halves height and width.
+  func halves(_ block: Int) -> Bool { kind == .full ? block > 0 : block == 2 }
+
+  /// [h, w, C] of what each block makes of a picture of this height and width.
+  public func featureShapes(height: Int, width: Int) -> [Shape] {
+    var shift = 0
+    return channels.enumerated().map { block, channels in
+      if halves(block) { shift += 1 }
+      return [(height / downscale) >> shift, (width / downscale) >> shift, channels]
+    }
+  }
 }
 
 /// A small network that sees a picture once and adds its features to a UNet's down blocks in every step.
@@ -69,10 +81,9 @@ public struct T2IAdapter: Sendable {
       root["conv_in"], inputs: config.inChannels * config.downscale * config.downscale, outputs: channels[0],
       kernel: 3)
     blocks = try channels.indices.map { i in
-      let halves = config.kind == .full ? i > 0 : i == 2
-      return try Block(
+      try Block(
         root["body"][i], inputs: channels[max(i - 1, 0)], outputs: channels[i],
-        residualBlocks: config.residualBlocks, halves: halves)
+        residualBlocks: config.residualBlocks, halves: config.halves(i))
     }
     try weights.finish()
   }

@@ -1,0 +1,171 @@
+import Foundation
+import Langevin
+import LangevinTensor
+import Testing
+
+/// Stable Diffusion 1.x and XL with ControlNets, T2I-Adapters and IP-Adapters, against what diffusers' pipelines draw:
+/// Fixtures/control, by Tests/Golden/make_control.py.
+@Suite struct ControlPipelineTests {
+  private struct Run: Decodable {
+    struct Control: Decodable {
+      let name, image: String
+      let scale: Double
+    }
+    let model, prompt, negativePrompt: String
+    let guidance: Double
+    let width, height: Int
+    let seed: UInt64
+    var control: [Control]?
+    var adapter: String?
+    var adapterScale: Double?
+    var pictures: [String]?
+  }
+
+  private static let folder = Fixture.root.appending(path: "control")
+
+  /// Decoded once for the names of the test's arguments.
+  private static let runs: [String: Run] =
+    (try? JSONDecoder().decode(
+      [String: Run].self, from: Data(contentsOf: folder.appending(path: "runs.json")))) ?? [:]
+
+  private func picture(_ name: String) throws -> Picture {
+    try Picture.read(Self.folder.appending(path: name)).picture
+  }
+
+  private func request(_ run: Run) throws -> GenerationRequest {
+    var request = GenerationRequest(prompt: run.prompt)
+    (request.negativePrompt, request.guidance, request.steps) = (run.negativePrompt, run.guidance, 4)
+    (request.seed, request.noise) = (run.seed, .torch)
+    (request.width, request.height) = (run.width, run.height)
+    request.controls = try (run.control ?? []).map {
+      Control(
+        try ControlNetwork(url: Self.folder.appending(path: $0.name)), try picture($0.image), scale: $0.scale)
+    }
+    request.imagePrompt = try run.adapter.map { name in
+      ImagePrompt(
+        try ImagePromptAdapter(url: Self.folder.appending(path: name)),
+        try (run.pictures ?? []).map { try picture($0) }, scale: try #require(run.adapterScale))
+    }
+    return request
+  }
+
+  private func pipeline(_ model: String, _ setting: Setting) throws -> any Pipeline {
+    try Pipelines.open(
+      Checkpoint.open(Fixture.root.appending(path: model)), on: setting.device, precision: setting.dtype)
+  }
+
+  @Test func everyRunIsThere() { #expect(Self.runs.count == 14) }
+
+  @Test(arguments: Setting.all)
+  func latentsAreThoseOfDiffusers(setting: Setting) throws {
+    let golden = try SafetensorsFile(url: Self.folder.appending(path: "latents.safetensors"))
+    for (name, run) in Self.runs.sorted(by: { $0.key < $1.key }) {
+      let result = try pipeline(run.model, setting).generate(request(run))
+      let expected = try golden.load(name, on: setting.device)
+      #expect(result.latents.shape == expected.shape)
+      let error = relativeError(result.latents.values, try expected.floats())
+      if ProcessInfo.processInfo.environment["SHOW_ERRORS"] != nil {
+        print("\(setting.device.name) \(setting.dtype) \(name): \(error)")
+      }
+      // Float16 storage is multiplied by the guidance and carried through the steps.
+      #expect(error < (setting.dtype == .float32 ? 2e-3 : 2e-2), "\(name) differs by \(error)")
+    }
+  }
+
+  /// Several pictures of several prompts each are what they would be alone, and a control of strength 0 is none.
+  @Test(arguments: devices) func everyImageIsWhatItIsAlone(device: Device) throws {
+    let pipeline = try pipeline("tiny-sd", Setting(device: device, dtype: .float32))
+    var request = try request(#require(Self.runs["control_ip"]))
+    request.prompts = ["a grinning face", "heart"]
+    request.noise = .philox
+    let both = try pipeline.generate(request)
+    for (index, prompt) in request.prompts.enumerated() {
+      var alone = request
+      (alone.prompt, alone.seed) = (prompt, request.seed + UInt64(index))
+      #expect(try pipeline.generate(alone).pictures[0] == both.pictures[index])
+    }
+    var (zero, none) = (request, request)
+    for index in zero.controls.indices { zero.controls[index].scale = 0 }
+    zero.imagePrompt?.scale = 0
+    (none.controls, none.imagePrompt) = ([], nil)
+    let (weak, plain) = (try pipeline.generate(zero).latents, try pipeline.generate(none).latents)
+    #expect(relativeError(weak.values, plain.values) < 1e-5)
+    #expect(relativeError(both.latents.values, plain.values) > 1e-2)
+  }
+
+  @Test func thePlanCountsWhatIsAdded() throws {
+    let checkpoint = try Checkpoint.open(Fixture.root.appending(path: "tiny-sd"))
+    func plan(_ name: String) throws -> MemoryPlan {
+      try MemoryPlan(
+        request(#require(Self.runs[name])), with: checkpoint, precision: .float32, on: devices[0])
+    }
+    let (plain, control) = (try plan("plain"), try plan("control_two"))
+    #expect(
+      control.stages.map(\.name)
+        == ["text encoder", "unet", "control network 1", "control network 2", "autoencoder"])
+    #expect(control.peak > plain.peak)
+    let prompted = try plan("ip").stages.map(\.name)
+    #expect(prompted == ["text encoder", "image encoder", "unet", "image prompt adapter", "autoencoder"])
+  }
+
+  // MARK: What does not fit
+
+  private func refusal(_ body: () throws -> Void) -> String {
+    do {
+      try body()
+      return ""
+    } catch { return "\(error)" }
+  }
+
+  @Test func networksOfAnotherModelAreNamed() throws {
+    let setting = Setting(device: devices[0], dtype: .float32)
+    let (sd, xl) = (try pipeline("tiny-sd", setting), try pipeline("tiny-xl", setting))
+    func refusal(_ name: String, by pipeline: any Pipeline) -> String {
+      self.refusal { _ = try pipeline.generate(request(#require(Self.runs[name]))) }
+    }
+    let control = refusal("control", by: xl)
+    #expect(
+      control.hasSuffix(
+        "controlnet-first: this ControlNet was made for another base model: its cross_attention_dim is 64, "
+          + "the model needs 24"), "\(control)")
+    #expect(refusal("xl_control", by: sd).contains("cross_attention_dim is 24, the model needs 64"))
+    let adapter = refusal("t2i", by: xl)
+    #expect(adapter.contains("this T2I-Adapter was made for another base model: its features"), "\(adapter)")
+    #expect(refusal("xl_t2i", by: sd).contains("T2I-Adapter was made for another base model"))
+    #expect(
+      refusal("ip", by: xl).contains(
+        "this IP-Adapter was made for another base model: its cross_attention_dim is 64, the model needs 24"))
+    let unCLIP = refusal("control", by: try pipeline("tiny-stable-unclip", setting))
+    #expect(unCLIP.hasPrefix("StableUnCLIPPipeline has no use for the setting 'control'"), "\(unCLIP)")
+  }
+
+  @Test func filesOfOtherKindsAreNamed() throws {
+    let root = Fixture.root
+    #expect(
+      refusal { _ = try ControlNetwork(url: root.appending(path: "tiny-sd/unet")) }
+        .hasSuffix(
+          "the control network UNet2DConditionModel is not supported (supported: ControlNetModel, T2IAdapter)"
+        ))
+    #expect(refusal { _ = try ControlNetwork(url: root.appending(path: "none")) }.hasSuffix("no such file"))
+    #expect(
+      refusal { _ = try ImagePromptAdapter(url: root.appending(path: "adapters/peft.safetensors")) }
+        .contains("peft.safetensors: is no IP-Adapter"))
+    let (file, encoder) = ("control/ip-adapter.safetensors", "tiny-unclip-variation/image_encoder")
+    let width = refusal {
+      _ = try ImagePromptAdapter(
+        url: root.appending(path: file), imageEncoder: root.appending(path: encoder))
+    }
+    #expect(width.contains("takes vectors of 24 numbers"), "\(width)")
+    #expect(width.contains("gives 16; it was made for another image encoder"), "\(width)")
+    let other = refusal {
+      _ = try ImagePromptAdapter(
+        url: root.appending(path: file), imageEncoder: root.appending(path: "tiny-sd/unet"))
+    }
+    #expect(other.contains("the image encoder UNet2DConditionModel is not supported"), "\(other)")
+    let alone = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).safetensors")
+    defer { try? FileManager.default.removeItem(at: alone) }
+    try FileManager.default.copyItem(at: root.appending(path: file), to: alone)
+    let missing = refusal { _ = try ImagePromptAdapter(url: alone) }
+    #expect(missing.contains("there is no folder 'image_encoder' beside it"), "\(missing)")
+  }
+}
