@@ -54,10 +54,11 @@ public struct MultiHeadAttention: Sendable {
     path = weights.layerPath
   }
 
-  /// x [N, T, channels], context [N, S, contextChannels] (x itself when nil) -> [N, T, channels], plus the residual.
+  /// x [N, T, channels], context [N, S, contextChannels] (x itself when nil) -> [N, T, channels], plus the
+  /// residual.
   ///
-  /// The mask is added to the scores, [T, S] or [N, T, S]. What the queries find in each of `added` comes to what they
-  /// find in the context.
+  /// The mask is added to the scores, [T, S] or [N, T, S]. What the queries find in each of `added` comes to
+  /// what they find in the context.
   public func callAsFunction(
     _ x: Tensor, context: Tensor? = nil, causal: Bool = false, mask: Tensor? = nil, residual: Tensor? = nil,
     added: [AddedAttention] = []

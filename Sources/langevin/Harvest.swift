@@ -23,7 +23,7 @@ struct Harvest: ParsableCommand {
 }
 
 /// Stable Diffusion 1.5 at 512 x 512 and 2.1 at 768 x 768 with their text encoders and autoencoders, one picture
-/// with guidance; CLIP's image encoder; the transformer of WAN 2.1, 17 frames of 256 x 256; the training steps of the
+/// with guidance; 1.5's ControlNet, T2I-Adapter and IP-Adapter; CLIP's image encoder; the transformer of WAN 2.1, 17 frames of 256 x 256; the training steps of the
 /// suite `gradients`.
 enum ShapeHarvest {
   static func run() throws -> [ModelShape] {
@@ -59,6 +59,9 @@ enum ShapeHarvest {
           try autoencode(latent: size, isEncoder: isEncoder, on: device)
         }
       }
+    }
+    try record("SD 1.5 control") { device in
+      for dtype in [DType.float32, .float16] { try control(dtype, on: device) }
     }
     for name in BenchWorkload.gradientModels {
       for workload in try BenchWorkload.gradients(name, dtype: .float32) {
@@ -118,6 +121,27 @@ enum ShapeHarvest {
     let model = try CLIPVisionModelWithProjection(config, weights(on: device))
     let pictures = TensorSpec([1, config.imageSize, config.imageSize, config.inChannels])
     _ = try model(.blank(pictures, on: device)).imageEmbeds.nonFiniteCount()
+  }
+
+  /// What a step has beside the UNet's own operations, and the UNet with it.
+  private static func control(_ dtype: DType, on device: Device) throws {
+    func blank(_ shape: Shape) throws -> Tensor { try .blank(TensorSpec(shape, dtype), on: device) }
+    let (network, adapter) = (
+      try ControlNetModel(ControlNetConfig(), weights(on: device, as: dtype)),
+      try T2IAdapter(T2IAdapterConfig(), weights(on: device, as: dtype))
+    )
+    let config = UNet2DConditionConfig()
+    let picture = try blank([1, 512, 512, 3])
+    let (latent, texts) = (try blank([2, 64, 64, 4]), UNetConditioning(context: try blank([2, 77, 768])))
+    var additions = try network(
+      latent, timesteps: [500, 500], conditioning: texts, hint: network.hint(picture), scale: 0.5)
+    try additions.add(adapter(picture, scale: 0.5))
+    for attention in config.crossAttentions {
+      let tokens = try blank([2, 4, attention.channels])
+      additions.imagePrompts[attention.name] = [AddedAttention(keys: tokens, values: tokens, scale: 0.5)]
+    }
+    let unet = try UNet2DConditionModel(config, weights(on: device, as: dtype))
+    _ = try unet(latent, timesteps: [500, 500], conditioning: texts, additions: additions).nonFiniteCount()
   }
 
   private static func video(_ dtype: DType, on device: Device) throws {

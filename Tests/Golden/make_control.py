@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+import ldm_layout
 from make_models import FIXTURES, randomize
 
 FOLDER = FIXTURES / "control"
@@ -81,6 +82,28 @@ def arguments(tensors):
     main = {k: tensors[k] for k in ("sample", "timestep", "encoder_hidden_states")}
     added = {k: tensors[k] for k in ("text_embeds", "time_ids") if k in tensors}
     return main | ({"added_cond_kwargs": added} if added else {})
+
+
+def single_file(model, name):
+    """In one file under the authors' names, instead of a folder."""
+    shutil.rmtree(FOLDER / name)
+    state = model.half().state_dict()
+    model.float()
+    count = len(model.controlnet_cond_embedding.blocks)
+    places = {"controlnet_mid_block": "middle_block_out.0",
+              "controlnet_cond_embedding.conv_in": "input_hint_block.0",
+              "controlnet_cond_embedding.conv_out": f"input_hint_block.{2 * (count + 1)}"}
+    places |= {f"controlnet_cond_embedding.blocks.{i}": f"input_hint_block.{2 * (i + 1)}" for i in range(count)}
+    places |= {f"controlnet_down_blocks.{i}": f"zero_convs.{i}.0" for i in range(len(model.controlnet_down_blocks))}
+    own = {k: v for k, v in state.items() if k.startswith("controlnet_")}
+    config = dict(model.config) | {"up_block_types": []}
+    names = ldm_layout.unet({k: None for k in state if k not in own}, config)
+    renamed = {new.replace("model.diffusion_model.", "control_model."): state[old]
+               for new, old in zip(names, (k for k in state if k not in own))}
+    for key, value in own.items():
+        layer, part = key.rsplit(".", 1)
+        renamed[f"control_model.{places[layer]}.{part}"] = value
+    save_file({k: v.half().contiguous() for k, v in renamed.items()}, FOLDER / f"{name}.safetensors")
 
 
 def controlnet_alone(unet, model, name, picture):
@@ -223,6 +246,7 @@ def pipelines(record):
     unet = unet_of("tiny-sd", None)
     first, second = (controlnet(unet, f"controlnet-{n}", (8, 12)) for n in ("first", "second"))
     controlnet_alone(unet, first, "controlnet-first", (16, 24))
+    single_file(second, "controlnet-second")
     full = rounded(T2IAdapter(in_channels=3, channels=[32, 32], num_res_blocks=2, downscale_factor=2))
     grey = rounded(T2IAdapter(in_channels=1, channels=[32, 32], num_res_blocks=1, downscale_factor=2))
     save(full, "t2i-full")
@@ -245,7 +269,7 @@ def pipelines(record):
     record.add("control_two", pipe, "tiny-sd",
                {"image": [edges, other], "controlnet_conditioning_scale": [0.8, 0.5]},
                control=[control("controlnet-first", scale=0.8),
-                        {"name": "controlnet-second", "image": "other.png", "scale": 0.5}])
+                        {"name": "controlnet-second.safetensors", "image": "other.png", "scale": 0.5}])
     pipe = opened(StableDiffusionAdapterPipeline, "tiny-sd", adapter=full)
     record.add("t2i", pipe, "tiny-sd", {"image": edges, "adapter_conditioning_scale": 0.9},
                control=[control("t2i-full", scale=0.9)])

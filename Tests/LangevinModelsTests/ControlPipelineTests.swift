@@ -3,8 +3,8 @@ import Langevin
 import LangevinTensor
 import Testing
 
-/// Stable Diffusion 1.x and XL with ControlNets, T2I-Adapters and IP-Adapters, against what diffusers' pipelines draw:
-/// Fixtures/control, by Tests/Golden/make_control.py.
+/// Stable Diffusion 1.x and XL with ControlNets, T2I-Adapters and IP-Adapters, against what diffusers'
+/// pipelines draw: Fixtures/control, by Tests/Golden/make_control.py.
 @Suite struct ControlPipelineTests {
   private struct Run: Decodable {
     struct Control: Decodable {
@@ -72,7 +72,8 @@ import Testing
     }
   }
 
-  /// Several pictures of several prompts each are what they would be alone, and a control of strength 0 is none.
+  /// Several pictures of several prompts each are what they would be alone, and a control of strength 0 is
+  /// none.
   @Test(arguments: devices) func everyImageIsWhatItIsAlone(device: Device) throws {
     let pipeline = try pipeline("tiny-sd", Setting(device: device, dtype: .float32))
     var request = try request(#require(Self.runs["control_ip"]))
@@ -91,6 +92,22 @@ import Testing
     let (weak, plain) = (try pipeline.generate(zero).latents, try pipeline.generate(none).latents)
     #expect(relativeError(weak.values, plain.values) < 1e-5)
     #expect(relativeError(both.latents.values, plain.values) > 1e-2)
+  }
+
+  /// Shapes tell a single file's architecture, and its names are diffusers' in the end.
+  @Test func aSingleFileIsTheSameNetwork() throws {
+    func kind(_ name: String) throws -> ControlNetwork.Kind {
+      try ControlNetwork(url: Self.folder.appending(path: name)).kind
+    }
+    guard case .controlNet(var single) = try kind("controlnet-second.safetensors"),
+      case .controlNet(let folder) = try kind("controlnet-first")
+    else {
+      Issue.record("a ControlNet is taken for something else")
+      return
+    }
+    // What a ControlNet has no use for.
+    single.unet.sampleSize = folder.unet.sampleSize
+    #expect(single == folder)
   }
 
   @Test func thePlanCountsWhatIsAdded() throws {
@@ -147,6 +164,8 @@ import Testing
           "the control network UNet2DConditionModel is not supported (supported: ControlNetModel, T2IAdapter)"
         ))
     #expect(refusal { _ = try ControlNetwork(url: root.appending(path: "none")) }.hasSuffix("no such file"))
+    let lora = refusal { _ = try ControlNetwork(url: root.appending(path: "adapters/peft.safetensors")) }
+    #expect(lora.contains("a file that is no ControlNet in the original key layout is not supported"))
     #expect(
       refusal { _ = try ImagePromptAdapter(url: root.appending(path: "adapters/peft.safetensors")) }
         .contains("peft.safetensors: is no IP-Adapter"))

@@ -52,6 +52,13 @@ import Testing
       "tiny-sd", ["--lora", "peft.safetensors:0.5", "--lora", "processors.safetensors:-1"]),
     "embedding": .changesOf(
       "tiny-sd", ["--embedding", "cat.safetensors", "--embedding", "my-style.safetensors:grinning"]),
+    "image-prompt": .changesOf(
+      "tiny-sd",
+      ["--image-prompt", "in put.png", "--ip-adapter", "ip-adapter.safetensors", "--ip-scale", "0.5"]),
+    "ip-adapter": .none("of --image-prompt"), "ip-scale": .none("with --image-prompt"),
+    "control": .none("a folder without a name: ControlToolTests"),
+    "control-image": .none("of --control"), "control-scale": .none("of --control"),
+    "image-encoder": .none("a folder without a name, and beside the adapter it is found"),
     "frames": .changesOf("tiny-wan", ["--width", "32", "--height", "32", "--frames", "5"]),
     "fps": .none("PNG frames carry it, and have no rate"),
     "precision": .changes(["--precision", "f16"]),
@@ -85,6 +92,10 @@ import Testing
       let file = "\(name).safetensors"
       try FileManager.default.copyItem(
         at: Self.fixtures.appending(path: "adapters/\(file)"), to: scratch.url(file))
+    }
+    for name in ["ip-adapter.safetensors", "image_encoder"] {
+      try FileManager.default.copyItem(
+        at: Self.fixtures.appending(path: "control/\(name)"), to: scratch.url(name))
     }
     try FileManager.default.copyItem(
       at: Self.fixtures.appending(path: "upscaler_compact_x4/weights.safetensors"),

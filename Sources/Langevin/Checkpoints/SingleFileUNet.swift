@@ -21,12 +21,15 @@ struct SingleFileUNet {
   /// Width of Stable Diffusion XL's pooled text and sizes together.
   let addedWidth: Int?
 
-  /// `hasAdded` says that the file's family adds text and sizes to the time.
+  /// `hasAdded` says that the file's family adds text and sizes to the time. A network that `hasNoWayUp` is a
+  /// ControlNet.
   ///
   /// Throws `CheckpointError.missingTensor` and `.unsupported`.
-  init(_ file: SafetensorsFile, hasAdded: Bool = false) throws {
-    func shape(_ key: String) throws -> Shape { try file.requiredShape(of: Self.prefix + key) }
-    func has(_ key: String) -> Bool { file.shape(of: Self.prefix + key) != nil }
+  init(
+    _ file: SafetensorsFile, prefix: String = Self.prefix, hasAdded: Bool = false, hasNoWayUp: Bool = false
+  ) throws {
+    func shape(_ key: String) throws -> Shape { try file.requiredShape(of: prefix + key) }
+    func has(_ key: String) -> Bool { file.shape(of: prefix + key) != nil }
     func depth(_ key: String) -> Int {
       var count = 0
       while has("\(key).transformer_blocks.\(count).norm1.weight") { count += 1 }
@@ -40,7 +43,7 @@ struct SingleFileUNet {
     let first = try shape("input_blocks.0.0.weight")
     guard first.rank == 4 else { throw unsupported("a first convolution of shape \(first)") }
     inChannels = first[1]
-    outChannels = try shape("out.2.weight")[0]
+    outChannels = hasNoWayUp ? inChannels : try shape("out.2.weight")[0]
 
     var levels: [[(width: Int, depth: Int)]] = [[]]
     var index = 1
@@ -59,7 +62,7 @@ struct SingleFileUNet {
     layersPerBlock = levels[0].count
     guard layersPerBlock > 0 else {
       throw CheckpointError.missingTensor(
-        path: file.url.path, name: Self.prefix + "input_blocks.1.0.in_layers.2.weight")
+        path: file.url.path, name: prefix + "input_blocks.1.0.in_layers.2.weight")
     }
     var widths: [Int] = []
     var depths: [Int] = []

@@ -19,15 +19,18 @@ public struct ControlNetwork: Sendable {
   public let kind: Kind
   let component: Checkpoint.Component
 
-  /// Opens a diffusers folder: config.json with its weights.
+  /// Opens a diffusers folder, config.json with its weights, or a ControlNet in one file.
   ///
-  /// Throws `CheckpointError`, with `.unsupported` for a folder of another network, and `ModelError`.
+  /// Throws `CheckpointError`, with `.unsupported` for another network, and `ModelError`.
   public init(url: URL) throws {
     self.url = url
-    guard FileManager.default.fileExists(atPath: url.path) else {
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder) else {
       throw CheckpointError.missingFile(path: url.path)
     }
-    component = try ModelFolder.component(url)
+    component =
+      isFolder.boolValue
+      ? try ModelFolder.component(url) : try SingleFileControlNet(SafetensorsFile(url: url)).component
     switch component.className {
     case "ControlNetModel": kind = .controlNet(try ControlNetConfig(component.configuration))
     case "T2IAdapter": kind = .adapter(try T2IAdapterConfig(component.configuration))
@@ -62,8 +65,8 @@ public struct ControlNetwork: Sendable {
     }
   }
 
-  /// Throws `ControlError.otherBase` unless it was made beside a UNet like this one, whose latents are `scale` pixels
-  /// a side.
+  /// Throws `ControlError.otherBase` unless it was made beside a UNet like this one, whose latents are
+  /// `scale` pixels a side.
   func check(fits unet: UNet2DConditionConfig, scale: Int) throws {
     func require<Value: Equatable>(_ key: String, _ got: Value, _ needed: Value) throws {
       guard got != needed else { return }

@@ -16,8 +16,8 @@ public struct ImagePromptAdapter: Sendable {
   /// Whether it looks at the encoder's states rather than at its embedding.
   let takesStates: Bool
 
-  /// Opens a file in the authors' layout (`image_proj.…`, `ip_adapter.…`), and the folder of its image encoder, by default
-  /// `image_encoder` beside it.
+  /// Opens a file in the authors' layout (`image_proj.…`, `ip_adapter.…`), and the folder of its image
+  /// encoder, by default `image_encoder` beside it.
   ///
   /// Throws `ControlError`, `CheckpointError`, `ModelError`.
   public init(url: URL, imageEncoder: URL? = nil) throws {

@@ -1,5 +1,5 @@
-/// When a pixel is an edge of `Picture.edges`: thresholds of the gradient `|dx| + |dy|` by Sobel's 3x3 operator, which is at
-/// most 2040.
+/// When a pixel is an edge of `Picture.edges`: thresholds of the gradient `|dx| + |dy|` by Sobel's 3x3
+/// operator, which is at most 2040.
 public struct CannyThresholds: Sendable, Hashable {
   /// Above it a pixel is an edge where it touches one.
   public var low: Int
@@ -14,8 +14,8 @@ public struct CannyThresholds: Sendable, Hashable {
 }
 
 extension Picture {
-  /// White edges one pixel wide on black, by Canny's method (doi:10.1109/TPAMI.1986.4767851): bit-equal to OpenCV's
-  /// `Canny(picture, low, high)` of an RGB picture, without smoothing.
+  /// White edges one pixel wide on black, by Canny's method (doi:10.1109/TPAMI.1986.4767851): bit-equal to
+  /// OpenCV's `Canny(picture, low, high)` of an RGB picture, without smoothing.
   public func edges(_ thresholds: CannyThresholds = .standard) -> Picture {
     let gradient = Gradient(of: self)
     var marks = gradient.maxima(thresholds)

@@ -91,7 +91,8 @@ public struct UNetStage: Sendable {
     dtype = precision
   }
 
-  /// Loads the network, and those of the request that add to it; each batch's trajectory goes from where `conditioning` starts, under the request's guidance.
+  /// Loads the network, and those of the request that add to it; each batch's trajectory goes from where
+  /// `conditioning` starts, under the request's guidance.
   ///
   /// `stream` is `Trajectory.stream`. Throws `WeightError`, and what the caller of the run throws.
   public func trajectories(

@@ -68,7 +68,8 @@ extension GenerationRequest {
     return ResolvedSampling(made, along: schedule)
   }
 
-  /// Width and height, which where the request has none are those of its picture or control picture, rounded down, or `size`.
+  /// Width and height, which where the request has none are those of its picture or control picture, rounded down,
+  /// or `size`.
   ///
   /// Throws `GenerationError.badRequest` unless they are multiples of `multiple` up to 16384.
   public mutating func size(or size: (width: Int, height: Int), multiple: Int) throws -> (

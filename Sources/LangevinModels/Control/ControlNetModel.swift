@@ -41,8 +41,8 @@ public struct ControlNetConfig: Sendable, Hashable {
   public var downscale: Int { 1 << (embeddingChannels.count - 1) }
 }
 
-/// A trainable copy of a UNet's way down that sees a picture (edges, depth, a pose) and adds to the UNet's skips.
-/// arXiv:2302.05543.
+/// A trainable copy of a UNet's way down that sees a picture (edges, depth, a pose) and adds to the UNet's
+/// skips. arXiv:2302.05543.
 public struct ControlNetModel: Sendable {
   /// What the network was built from.
   public let config: ControlNetConfig
@@ -86,10 +86,11 @@ public struct ControlNetModel: Sendable {
 
   static let name = "ControlNetModel"
 
-  /// What the picture [N, H, W, conditioningChannels] in 0...1 says at the latent's size, [N, h, w, C]: the same in every
-  /// step.
+  /// What the picture [N, H, W, conditioningChannels] in 0...1 says at the latent's size, [N, h, w, C]: the
+  /// same in every step.
   ///
-  /// Throws `ModelError.invalidInput` for other channels, and sizes that are no multiples of `config.downscale`.
+  /// Throws `ModelError.invalidInput` for other channels, and sizes that are no multiples of
+  /// `config.downscale`.
   public func hint(_ picture: Tensor) throws -> Tensor {
     let (shape, multiple) = (picture.shape, config.downscale)
     guard shape.rank == 4, shape[3] == config.conditioningChannels, shape[1] > 0, shape[2] > 0,
@@ -107,8 +108,8 @@ public struct ControlNetModel: Sendable {
     }
   }
 
-  /// latent [N, h, w, inChannels], one timestep an image, and what the UNet is conditioned on -> what is added to the
-  /// UNet's skips and middle, times `scale`. The hint is [N or 1, h, w, C].
+  /// latent [N, h, w, inChannels], one timestep an image, and what the UNet is conditioned on -> what is
+  /// added to the UNet's skips and middle, times `scale`. The hint is [N or 1, h, w, C].
   ///
   /// Throws `ModelError.invalidInput` as the UNet does, and for a hint of another size.
   public func callAsFunction(

@@ -1,8 +1,8 @@
 import LangevinNN
 import LangevinTensor
 
-/// Image prompts for a UNet: CLIP's view of a picture becomes a few tokens, which every cross-attention looks at with
-/// keys and values of their own. arXiv:2308.06721.
+/// Image prompts for a UNet: CLIP's view of a picture becomes a few tokens, which every cross-attention looks
+/// at with keys and values of their own. arXiv:2308.06721.
 ///
 /// The files' layout is the authors': `image_proj.…`, and `ip_adapter.N.to_k_ip.weight` with N = 1, 3, … over
 /// `UNet2DConditionConfig.crossAttentions`.
@@ -27,7 +27,8 @@ public struct IPAdapter: Sendable {
 
   /// Loads the adapter of this UNet.
   ///
-  /// Throws `WeightError`: `.missing` for adapters of other kinds, `.wrongShape` and `.unused` for another UNet's.
+  /// Throws `WeightError`: `.missing` for adapters of other kinds, `.wrongShape` and `.unused` for another
+  /// UNet's.
   public init(_ unet: UNet2DConditionConfig, _ weights: Weights) throws {
     let images = weights["image_proj"]
     let context = unet.crossAttentionChannels[0]
@@ -74,7 +75,8 @@ public struct IPAdapter: Sendable {
     }
   }
 
-  /// Tokens [N, S, crossAttentionChannels] -> what is added to the UNet, times `scale`: the same in every step.
+  /// Tokens [N, S, crossAttentionChannels] -> what is added to the UNet, times `scale`: the same in every
+  /// step.
   public func callAsFunction(_ tokens: Tensor, scale: Float = 1) throws -> UNetAdditions {
     var additions = UNetAdditions()
     for (name, key, value) in layers {
@@ -108,8 +110,8 @@ struct ImagePromptProjection: Sendable {
   }
 }
 
-/// Learned queries that look at the image's tokens and at themselves, layer by layer: the "plus" models' resampler.
-/// arXiv:2308.06721, section 4.1; after arXiv:2103.03206.
+/// Learned queries that look at the image's tokens and at themselves, layer by layer: the "plus" models'
+/// resampler. arXiv:2308.06721, section 4.1; after arXiv:2103.03206.
 struct ImagePromptResampler: Sendable {
   let queries: Tensor
   let linearIn: Linear

@@ -90,7 +90,8 @@ public struct T2IAdapter: Sendable {
 
   /// Picture [N, H, W, inChannels] in 0...1 -> what is added to the UNet's down blocks, times `scale`.
   ///
-  /// Throws `ModelError.invalidInput` for other channels, and sizes that are no multiples of `config.sizeMultiple`.
+  /// Throws `ModelError.invalidInput` for other channels, and sizes that are no multiples of
+  /// `config.sizeMultiple`.
   public func callAsFunction(_ picture: Tensor, scale: Float = 1) throws -> UNetAdditions {
     let (shape, multiple) = (picture.shape, config.sizeMultiple)
     guard shape.rank == 4, shape[3] == config.inChannels, shape[1] > 0, shape[2] > 0,

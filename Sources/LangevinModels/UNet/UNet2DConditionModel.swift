@@ -1,8 +1,9 @@
 import LangevinNN
 import LangevinTensor
 
-/// The denoising network of Stable Diffusion 1.x, 2.x and XL (arXiv:2112.10752, arXiv:2307.01952), and of unCLIP's
-/// decoders (arXiv:2204.06125): a UNet that looks at a context, and may take class labels, pooled text and sizes.
+/// The denoising network of Stable Diffusion 1.x, 2.x and XL (arXiv:2112.10752, arXiv:2307.01952), and of
+/// unCLIP's decoders (arXiv:2204.06125): a UNet that looks at a context, and may take class labels, pooled
+/// text and sizes.
 public struct UNet2DConditionModel: Sendable {
   /// What the network was built from.
   public let config: UNet2DConditionConfig
@@ -29,14 +30,15 @@ public struct UNet2DConditionModel: Sendable {
   /// latent [N, h, w, inChannels], one timestep an image, context [N, T, crossAttentionChannels] ->
   /// the network's output (noise, velocity or sample, as it was trained) [N, h, w, outChannels].
   ///
-  /// Latent and context are in the dtype of the weights. Throws `ModelError.invalidInput` where counts differ or
-  /// the latent's size is not a multiple of `config.sizeMultiple`.
+  /// Latent and context are in the dtype of the weights. Throws `ModelError.invalidInput` where counts differ
+  /// or the latent's size is not a multiple of `config.sizeMultiple`.
   public func callAsFunction(_ latent: Tensor, timesteps: [Float], context: Tensor) throws -> Tensor {
     try self(latent, timesteps: timesteps, conditioning: UNetConditioning(context: context))
   }
 
-  /// As above, with whatever else the network is conditioned on. Throws `ModelError.invalidInput` also where a part
-  /// of the conditioning is missing, or is there and the network has no use for it, or where what is added does not fit.
+  /// As above, with whatever else the network is conditioned on. Throws `ModelError.invalidInput` also where
+  /// a part of the conditioning is missing, or is there and the network has no use for it, or where what is
+  /// added does not fit.
   public func callAsFunction(
     _ latent: Tensor, timesteps: [Float], conditioning: UNetConditioning,
     additions: UNetAdditions = UNetAdditions()

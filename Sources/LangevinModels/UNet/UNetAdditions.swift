@@ -1,24 +1,26 @@
 import LangevinNN
 import LangevinTensor
 
-/// What other networks add to a UNet in one call: the residuals of ControlNets and T2I-Adapters, and the image prompts
-/// of IP-Adapters. Without any the UNet computes what it computes alone.
+/// What other networks add to a UNet in one call: the residuals of ControlNets and T2I-Adapters, and the
+/// image prompts of IP-Adapters. Without any the UNet computes what it computes alone.
 public struct UNetAdditions: Sendable {
-  /// Added to the skips, one for each in the order of the way down; none at all, or as many as `skipShapes` says.
-  /// [N or 1, h, w, C], in the dtype of the weights. arXiv:2302.05543, section 3.2.
+  /// Added to the skips, one for each in the order of the way down; none at all, or as many as `skipShapes`
+  /// says. [N or 1, h, w, C], in the dtype of the weights. arXiv:2302.05543, section 3.2.
   public var skips: [Tensor] = []
   /// Added to the output of the middle, of that shape.
   public var middle: Tensor?
   /// Added within the down blocks, one for each and perhaps one for the middle; none at all, or as many as
   /// `blockShapes` says, the last being optional. [N or 1, h, w, C]. arXiv:2302.08453, section 3.3.
   public var blocks: [Tensor] = []
-  /// What cross-attentions look at beside the context, by their names in `UNet2DConditionConfig.crossAttentions`.
+  /// What cross-attentions look at beside the context, by their names in
+  /// `UNet2DConditionConfig.crossAttentions`.
   public var imagePrompts: [String: [AddedAttention]] = [:]
 
   /// Nothing.
   public init() {}
 
-  /// Adds what another network adds: sums of residuals, and one image prompt beside the other. Both are of one UNet.
+  /// Adds what another network adds: sums of residuals, and one image prompt beside the other. Both are of
+  /// one UNet.
   ///
   /// Throws `TensorError` where shapes differ.
   public mutating func add(_ other: UNetAdditions) throws {
@@ -83,7 +85,8 @@ extension UNet2DConditionConfig {
     return result
   }
 
-  /// [h, w, C] of what is added to each down block, and last to the middle, for a latent of this height and width.
+  /// [h, w, C] of what is added to each down block, and last to the middle, for a latent of this height and
+  /// width.
   public func blockShapes(height: Int, width: Int) -> [Shape] {
     let last = blockOutChannels.count - 1
     let down = downBlocks.enumerated().map { level, kind in

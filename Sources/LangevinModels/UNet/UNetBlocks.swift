@@ -80,8 +80,8 @@ struct UNetDownBlock: Sendable {
 
   /// x [N, H, W, inputs] -> [N, H', W', outputs]; every layer's output is appended to `skips`.
   ///
-  /// `residual` is added to the last layer's output where the block has transformers, else to the block's, and to the
-  /// skip of that name: where diffusers adds a T2I-Adapter's features.
+  /// `residual` is added to the last layer's output where the block has transformers, else to the block's,
+  /// and to the skip of that name: where diffusers adds a T2I-Adapter's features.
   func callAsFunction(
     _ x: Tensor, time: Tensor, context: UNetContext?, skips: inout [Tensor], residual: Tensor? = nil
   ) throws -> Tensor {

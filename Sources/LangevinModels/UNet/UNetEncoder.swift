@@ -26,8 +26,8 @@ struct UNetEncoder: Sendable {
 
   /// x [N, H, W, inputs], time [N, timeChannels] with SiLU applied -> every skip, and the middle's output.
   ///
-  /// `hint` [N or 1, H, W, C] is added to the first convolution's output, `residuals` to the down blocks and, one more,
-  /// to the middle's output.
+  /// `hint` [N or 1, H, W, C] is added to the first convolution's output, `residuals` to the down blocks and,
+  /// one more, to the middle's output.
   func callAsFunction(
     _ x: Tensor, time: Tensor, context: UNetContext? = nil, hint: Tensor? = nil, residuals: [Tensor] = []
   ) throws -> (skips: [Tensor], middle: Tensor) {
