@@ -35,7 +35,9 @@ let package = Package(
       resources: [
         .embedInCode("arrange.cl"),
         .embedInCode("attention_gradient.cl"),
+        .embedInCode("blocks.cl"),
         .embedInCode("cast.cl"),
+        .embedInCode("dequantize.cl"),
         .embedInCode("elementwise.cl"),
         .embedInCode("elementwise_gradient.cl"),
         .embedInCode("embedding_gradient.cl"),
@@ -108,7 +110,9 @@ let package = Package(
 
     .testTarget(
       name: "LangevinCheckpointTests",
-      dependencies: ["Langevin", "LangevinJSON", "LangevinModels", "LangevinNN", "LangevinTensor"]),
+      dependencies: [
+        "Langevin", "LangevinCPU", "LangevinJSON", "LangevinModels", "LangevinNN", "LangevinTensor",
+      ]),
     .testTarget(
       name: "LangevinOpenCLTests",
       dependencies: [

@@ -3,7 +3,7 @@ public enum KernelSource: String, Sendable, CaseIterable {
   case panels, tiled, arrange
   case flashAttention = "flash_attention"
   case tiledAttention = "tiled_attention"
-  case norm, elementwise, cast, move, reduce, noise, probe
+  case norm, elementwise, cast, move, reduce, noise, probe, dequantize
   case teamProbe = "team_probe"
   case weightGradient = "weight_gradient"
   case tiledWeightGradient = "tiled_weight_gradient"
@@ -18,7 +18,12 @@ public enum KernelSource: String, Sendable, CaseIterable {
     let parts =
       switch self {
       case .panels: [PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.panels_cl]
-      case .tiled: [PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.tiled_cl]
+      case .tiled:
+        [
+          PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.blocks_cl,
+          PackageResources.tiled_cl,
+        ]
+      case .dequantize: [PackageResources.blocks_cl, PackageResources.dequantize_cl]
       case .arrange: [PackageResources.storage_cl, PackageResources.arrange_cl]
       case .flashAttention: [PackageResources.storage_cl, PackageResources.flash_attention_cl]
       case .tiledAttention:

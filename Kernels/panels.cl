@@ -10,9 +10,13 @@
 // to `zeros` where the tap falls on padding (the indirect convolution of arXiv:1907.02129).
 //
 // Layouts: A rows x [K] with a row stride, or x [N, H, W, C]; W [panels, taps * C, 32]; y [rows, columns].
-// MR, MB a multiple of MR, KC, MV 1 | 2: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile.
+// MR, MB a multiple of MR, KC, MV 1 | 2: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile. W is
+// stored as WEIGHT.
 
 #define NR 32
+#define WEIGHT_t PASTE(WEIGHT, _t)
+#define LOAD16_WEIGHT(p, i) PASTE(load16_, WEIGHT)(p, i)
+
 #define WIDEN PASTE(WIDEN_, T)
 #define WIDEN_f32 0
 #define WIDEN_f16 1
@@ -28,7 +32,7 @@
 #define FOR_VECTORS _Pragma("unroll") for (int v = 0; v < MV; ++v)
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
-    __global const T_t* a, const ulong a0, __global const T_t* w, const ulong w0, __global T_t* y,
+    __global const T_t* a, const ulong a0, __global const WEIGHT_t* w, const ulong w0, __global T_t* y,
     const ulong y0, EPILOGUE_PARAMETERS, __global const T_t* zeros, const ulong zeros0, const float scale,
     const int batches, const int rows, const int columns, const int channels, const ulong a_stride, const ulong a_batch,
     const ulong w_batch, const ulong y_batch
@@ -111,11 +115,11 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
         for (int c = 0; c < NR / 16; c += MV) {
           float16 acc[MR * MV];
           FOR_ROWS FOR_VECTORS acc[i * MV + v] = is_first ? (float16)(0.0f) : part[(t * MR + i) * 2 + c + v];
-          __global const T_t* q = w + (ulong)(tap * channels + k0) * NR + c * 16;
+          __global const WEIGHT_t* q = w + (ulong)(tap * channels + k0) * NR + c * 16;
           // PoCL's compiler leaves it rolled by itself, which costs small tiles a tenth.
           _Pragma("unroll 4") for (int k = 0; k < depth; ++k) {
             float16 weights[MV];
-            FOR_VECTORS weights[v] = LOAD16(q, v * 16);
+            FOR_VECTORS weights[v] = LOAD16_WEIGHT(q, v * 16);
             q += NR;
             FOR_ROWS {
               const float x = row[i][k];

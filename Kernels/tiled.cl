@@ -5,14 +5,21 @@
 // [ceil(columns / TN) * TX, ceil(rows / TM) * TY, batch]. TK inner steps are staged at a time.
 //
 // A element (row, k) lies at row * a_row + k * a_inner, or for CONV 1 in x [N, H, W, C] with
-// k = tap * C + channel; W element (k, column) at k * w_inner + column * w_column. y [rows, columns].
+// k = tap * C + channel; W element (k, column) at k * w_inner + column * w_column, or where there are BLOCKS (blocks.cl)
+// number (column * C + channel) * taps + tap of the words w. y [rows, columns].
 // TX, TY, TM, TN and TK are tuned: TuningParameters.swift has the shipped values. VW must be 4.
 
 #define MI (TM / TY)
 #define NI (TN / TX)
 
+#ifdef BLOCKS
+#define W_t int
+#else
+#define W_t T_t
+#endif
+
 __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void product(
-    __global const T_t* a, const ulong a0, __global const T_t* w, const ulong w0, __global T_t* y,
+    __global const T_t* a, const ulong a0, __global const W_t* w, const ulong w0, __global T_t* y,
     const ulong y0, EPILOGUE_PARAMETERS, const float scale, const int rows, const int columns,
     const int inner, const ulong a_row, const ulong a_inner, const ulong w_inner, const ulong w_column,
     const ulong a_batch, const ulong w_batch, const ulong y_batch
@@ -56,7 +63,16 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void product(
       // Neighbouring items read along whichever axis is contiguous.
       const int n = w_column == 1 ? e % TN : e / TK, kk = w_column == 1 ? e / TN : e % TK;
       const int k = k0 + kk, column = column0 + n;
+#ifdef BLOCKS
+#if CONV
+      const ulong number = (ulong)column * inner + k % channels * (inner / channels) + k / channels;
+#else
+      const ulong number = (ulong)column * inner + k;
+#endif
+      tile_w[kk][n] = k < inner && column < columns ? block_number((__global const uchar*)w, number) : 0.0f;
+#else
       tile_w[kk][n] = k < inner && column < columns ? LOAD(w, k * w_inner + column * w_column) : 0.0f;
+#endif
     }
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int k = 0; k < TK; ++k) {

@@ -3,14 +3,7 @@
 
 VECTORISED
 void vm_half_to_float(const uint16_t *x, float *out, size_t n) {
-  for (size_t i = 0; i < n; i++) {
-    uint32_t sign = (uint32_t)(x[i] & 0x8000) << 16;
-    uint32_t magnitude = (uint32_t)(x[i] & 0x7fff);
-    // Moves the exponent's bias from 15 to 127 by a product, which is right for denormals too.
-    uint32_t finite = bits_of(float_of(magnitude << 13) * 0x1p112f);
-    uint32_t special = magnitude << 13 | 0x7f800000;
-    out[i] = float_of(sign | (magnitude >= 0x7c00 ? special : finite));
-  }
+  for (size_t i = 0; i < n; i++) out[i] = half_inline(x[i]);
 }
 
 VECTORISED

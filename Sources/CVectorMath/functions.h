@@ -28,6 +28,14 @@ INLINE uint32_t bits_of(float x) {
   return bits;
 }
 
+// Moves the exponent's bias from 15 to 127 by a product, which is right for denormals too.
+INLINE float half_inline(uint16_t half) {
+  uint32_t magnitude = (uint32_t)(half & 0x7fff);
+  uint32_t finite = bits_of(float_of(magnitude << 13) * 0x1p112f);
+  uint32_t special = magnitude << 13 | 0x7f800000;
+  return float_of((uint32_t)(half & 0x8000) << 16 | (magnitude >= 0x7c00 ? special : finite));
+}
+
 // exp to about 1 ULP: exp(x) = 2^n exp(r), |r| <= ln 2 / 2; Taylor-like minimax polynomial (Cephes' expf).
 // 2^n in two factors, so that results down to the denormals and up to infinity come out right.
 INLINE float exp_inline(float x) {

@@ -107,6 +107,7 @@ public final class CPUBackend: Backend {
       try asFloats(operation, [inputs[1]], output) { try embeddingGradient(rows: rows, ids: x[0], $0[0], $1) }
     case .adamW(let step): try arithmetic { adamW(step, $0, $1) }
     case .nonFiniteCount: try nonFiniteCount(x[0], y)
+    case .dequantize(let encoding): dequantize(encoding, x[0], y)
     }
   }
 
@@ -117,10 +118,10 @@ public final class CPUBackend: Backend {
     _ body: ([FloatArray], MutableFloatArray) throws -> Void
   ) throws {
     var scratch: [CPUStorage] = []
-    let packed = operation.packedInput
+    let (packed, blocks) = (operation.packedInput, operation.blockInput)
     let arrays = try inputs.enumerated().map { index, input in
       let array = try raw(input, operation)
-      if input.dtype == .float32 || index == packed {
+      if input.dtype == .float32 || index == packed || index == blocks {
         return FloatArray(pointer: array.floats, shape: input.shape)
       }
       let wide = try pool.scratch(input.shape.count)

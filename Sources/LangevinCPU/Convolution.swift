@@ -13,8 +13,12 @@ extension CPUBackend {
     let weight = x[1].pointer
     let isTransposed = conv.weight != .rowMajor
     let unfold = Unfold(conv, x[0], height: y.shape[1], width: y.shape[2])
-    if m >= Panels.fewestRows, k > 0 {
-      let panels = try Panels(weight, k: k, columns: n, isTransposed: isTransposed, pool: pool)
+    if k > 0, m >= Panels.fewestRows || conv.weight.encoding != nil {
+      let panels =
+        if let encoding = conv.weight.encoding {
+          try Panels(
+            BlockOperand(encoding, x[1]), channels: channels, taps: conv.taps, columns: n, pool: pool)
+        } else { try Panels(weight, k: k, columns: n, isTransposed: isTransposed, pool: pool) }
       if conv.isPointwise {
         return try multiply(x[0].pointer, rows: m, k: k, by: panels, epilogue, into: y.pointer)
       }

@@ -25,6 +25,25 @@ struct Panels {
     }
   }
 
+  /// A weight [columns, channels, taps] in blocks, times `scale`: decoded a panel at a time.
+  ///
+  /// Throws `TensorError.outOfMemory`.
+  init(
+    _ blocks: BlockOperand, channels: Int, taps: Int, columns: Int, scale: Float = 1, pool: MemoryPool
+  ) throws {
+    let count = (columns + 31) / 32
+    let k = channels * taps
+    let storage = try pool.scratch(count * k * 32)
+    (self.k, self.columns, self.storage) = (k, columns, storage)
+    parallelFor(count, grain: max(elementGrain / (32 * max(k, 1)), 1)) { _, range in
+      for panel in range {
+        vm_pack_blocks(
+          blocks.encoding.vectorised, blocks.bytes, channels, taps, columns, panel * 32, scale,
+          storage.floats + panel * k * 32)
+      }
+    }
+  }
+
   /// From a column, a multiple of 32, on.
   func from(column: Int) -> UnsafePointer<Float> { UnsafePointer(storage.floats + column * k) }
 }

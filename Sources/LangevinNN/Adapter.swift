@@ -68,6 +68,15 @@ public final class AdaptedWeights: WeightSource {
     return base.spec(of: name)
   }
 
+  /// The base's; adapters are not in blocks.
+  public func encoding(of name: String) -> BlockEncoding? {
+    adapterNames[name] == nil ? base.encoding(of: name) : nil
+  }
+  /// The base's.
+  public func loadBlocks(_ name: String, on device: Device) throws -> Tensor {
+    try base.loadBlocks(name, on: device)
+  }
+
   /// From the base or an adapter.
   public func load(_ name: String, on device: Device) throws -> Tensor {
     if let full = adapterNames[name] { return try adapters.load(full, on: device) }

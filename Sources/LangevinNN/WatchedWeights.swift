@@ -26,6 +26,15 @@ public final class WatchedWeights: WeightSource {
     source.spec(of: name, expecting: shape)
   }
 
+  /// The source's, but for what is watched, which is float32.
+  public func encoding(of name: String) -> BlockEncoding? {
+    isWatched(name) ? nil : source.encoding(of: name)
+  }
+  /// The source's.
+  public func loadBlocks(_ name: String, on device: Device) throws -> Tensor {
+    try source.loadBlocks(name, on: device)
+  }
+
   /// The parameter as a variable, the same one each time; what is not watched comes as the source has it.
   public func load(_ name: String, on device: Device) throws -> Tensor {
     guard isWatched(name) else { return try source.load(name, on: device) }

@@ -8,7 +8,11 @@ public protocol WeightSource: AnyObject, Sendable {
   func spec(of name: String) -> TensorSpec?
   /// As `spec(of:)`; a source that makes its tensors up learns here which shape the model wants.
   func spec(of name: String, expecting shape: Shape) -> TensorSpec?
-  /// Copies one tensor to the device in the dtype in which it is stored.
+  /// The encoding of a tensor that is stored in blocks; nil where each number is by itself.
+  func encoding(of name: String) -> BlockEncoding?
+  /// The blocks of a tensor that has an encoding, as they are stored: words of `BlockEncoding`.
+  func loadBlocks(_ name: String, on device: Device) throws -> Tensor
+  /// Copies one tensor to the device in the dtype in which it is stored; one in blocks as float32.
   func load(_ name: String, on device: Device) throws -> Tensor
   /// For messages: the path of the file or files.
   var description: String { get }
@@ -17,6 +21,12 @@ public protocol WeightSource: AnyObject, Sendable {
 extension WeightSource {
   /// `spec(of:)`, whatever is expected.
   public func spec(of name: String, expecting shape: Shape) -> TensorSpec? { spec(of: name) }
+  /// Nil: a source without blocks.
+  public func encoding(of name: String) -> BlockEncoding? { nil }
+  /// Throws `WeightError.notInBlocks`.
+  public func loadBlocks(_ name: String, on device: Device) throws -> Tensor {
+    throw WeightError.notInBlocks(name: name, source: description)
+  }
 }
 
 /// What can be wrong between a checkpoint and the model that is built from it.
@@ -28,6 +38,8 @@ public enum WeightError: Error, Sendable, Equatable, CustomStringConvertible {
   case wrongShape(name: String, expected: Shape, got: Shape, source: String)
   /// A parameter that is not of floating point.
   case unsupportedDType(name: String, source: String)
+  /// Blocks were asked for of a tensor that has none.
+  case notInBlocks(name: String, source: String)
 
   /// One line that names file and tensor.
   public var description: String { text.printable }
@@ -44,6 +56,8 @@ public enum WeightError: Error, Sendable, Equatable, CustomStringConvertible {
       return "\(source): tensor \(name) has shape \(got), the model's configuration needs \(expected)"
     case .unsupportedDType(let name, let source):
       return "\(source): tensor \(name) is not of a floating-point type"
+    case .notInBlocks(let name, let source):
+      return "\(source): tensor \(name) is not stored in blocks"
     }
   }
 }

@@ -108,7 +108,9 @@ public struct Weights: Sendable {
   /// Throws as `tensor` does.
   public func linear(_ name: String = "weight", inputs: Int, outputs: Int) throws -> Weight {
     if case .weight(let known)? = reused(name) { return known }
-    let weight = try tensor(name, anyOf: [[outputs, inputs], [outputs, inputs, 1, 1]])
+    let shapes: [Shape] = [[outputs, inputs], [outputs, inputs, 1, 1]]
+    if let blocks = try blocks(name, anyOf: shapes) { return blocks }
+    let weight = try tensor(name, anyOf: shapes)
     let packed = try layer(layerPath) { try Weight(linear: weight.reshaped([outputs, inputs])) }
     hold(name, .weight(packed))
     return packed
@@ -123,7 +125,9 @@ public struct Weights: Sendable {
     if case .weight(let known)? = reused(name) { return known }
     let shape: Shape = [outputs, inputs, kernel.height, kernel.width]
     let isPointwise = kernel == Extent2D(height: 1, width: 1)
-    let weight = try tensor(name, anyOf: isPointwise ? [shape, [outputs, inputs]] : [shape])
+    let shapes = isPointwise ? [shape, [outputs, inputs]] : [shape]
+    if let blocks = try blocks(name, anyOf: shapes) { return blocks }
+    let weight = try tensor(name, anyOf: shapes)
     let packed = try layer(layerPath) { try Weight(convolution: weight.reshaped(shape)) }
     hold(name, .weight(packed))
     return packed
@@ -148,8 +152,32 @@ public struct Weights: Sendable {
     return packed
   }
 
+  /// A weight as its source has it in blocks, in the first of the shapes; nil where it has each number by itself.
+  private func blocks(_ name: String, anyOf shapes: [Shape]) throws -> Weight? {
+    let full = fullName(name)
+    guard let encoding = origin.source.encoding(of: full) else { return nil }
+    let spec = try checked(full, anyOf: shapes)
+    let weight = try layer(layerPath) {
+      let words = try origin.source.loadBlocks(full, on: origin.device)
+      return try Weight(blocks: words, encoding, checkpointShape: shapes[0])
+    }
+    note(Parameters.Entry(spec: TensorSpec(spec.shape), held: .weight(weight)), full)
+    hold(name, .weight(weight))
+    return weight
+  }
+
   private func tensor(_ name: String, anyOf shapes: [Shape]) throws -> Tensor {
     let full = fullName(name)
+    _ = try checked(full, anyOf: shapes)
+    let tensor = try layer(layerPath) {
+      try origin.source.load(full, on: origin.device).cast(to: origin.dtype)
+    }
+    note(Parameters.Entry(spec: tensor.spec, held: .tensor(tensor)), full)
+    return tensor
+  }
+
+  /// What the source has of a parameter, which then counts as loaded.
+  private func checked(_ full: String, anyOf shapes: [Shape]) throws -> TensorSpec {
     let source = origin.source
     guard let spec = source.spec(of: full, expecting: shapes[0]) else {
       if origin.names.contains(full) {
@@ -165,11 +193,7 @@ public struct Weights: Sendable {
         name: full, expected: shapes[0], got: spec.shape, source: source.description)
     }
     origin.used.withLock { _ = $0.insert(full) }
-    let tensor = try layer(layerPath) {
-      try source.load(full, on: origin.device).cast(to: origin.dtype)
-    }
-    note(Parameters.Entry(spec: tensor.spec, held: .tensor(tensor)), full)
-    return tensor
+    return spec
   }
 
   /// The form in which a parameter is held, which may be another than it was read in.

@@ -138,6 +138,7 @@ extension KernelSet {
     case .embeddingGradient: try embeddingGradient(ids: x[0], x[1], y, on: &queue)
     case .adamW(let step): try adamW(step, state: x[0], gradient: x[1], scale: x[2], y, on: &queue)
     case .nonFiniteCount: try nonFiniteCount(x[0], y, on: &queue)
+    case .dequantize(let encoding): try dequantize(encoding, x[0], y, on: &queue)
     }
   }
 }

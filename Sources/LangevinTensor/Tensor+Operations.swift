@@ -187,7 +187,8 @@ extension Tensor {
     activation: Activation = .identity
   ) throws -> Tensor {
     try matmul(
-      weight.packed, right: .packed, scale: scale, bias: bias, residual: residual, activation: activation)
+      weight.stored, right: weight.layout, scale: scale, bias: bias, residual: residual,
+      activation: activation)
   }
 
   /// self [N, H, W, C]; `perImage` [N, outputChannels] is added to every pixel of its image.
@@ -198,9 +199,9 @@ extension Tensor {
     let epilogue = Epilogue(
       bias: bias != nil, perImage: perImage != nil, residual: residual != nil, activation: activation)
     let operation = Conv2D(
-      kernel: kernel, stride: stride, padding: padding, weight: .packed, epilogue: epilogue)
+      kernel: kernel, stride: stride, padding: padding, weight: weight.layout, epilogue: epilogue)
     return try device.apply(
-      .conv2d(operation), [self, weight.packed] + [bias, perImage, residual].compactMap { $0 })
+      .conv2d(operation), [self, weight.stored] + [bias, perImage, residual].compactMap { $0 })
   }
 
   /// self is Q [N, T, heads * D]; scale defaults to 1 / sqrt(D). arXiv:1706.03762, eq. 1.

@@ -19,23 +19,28 @@ public struct WeightShape: Sendable, Hashable, Codable {
 
 /// A constant right operand of products: what it is, apart from how its device packs it.
 public struct Weight: Sendable {
-  /// How the numbers are stored. Block-quantised encodings will be cases of their own.
+  /// How the numbers are stored.
   public enum Encoding: Sendable, Hashable {
     /// Each number by itself.
     case dense(DType)
+    /// Several with scales that they share; products are computed in float32 from them.
+    case blocks(BlockEncoding)
   }
 
   /// The logical extents.
   public let shape: WeightShape
   /// Its shape in a checkpoint: [outputs, inputs], with the kernel's axes behind for a convolution.
   public let checkpointShape: Shape
-  /// [rows, columns] in the form of its device's backend, which alone can read it.
-  let packed: Tensor
+  /// [rows, columns] in the form of its device's backend, which alone can read it; or the words of its blocks, which are
+  /// the same on all devices.
+  let stored: Tensor
+  /// How products read it.
+  let layout: MatrixLayout
 
   /// How the numbers are stored.
-  public var encoding: Encoding { .dense(packed.dtype) }
+  public var encoding: Encoding { layout.encoding.map { .blocks($0) } ?? .dense(stored.dtype) }
   /// Where it is.
-  public var device: Device { packed.device }
+  public var device: Device { stored.device }
   /// The inner extent of the product.
   public var rows: Int { shape.rows }
   /// How many outputs a product with it has.
@@ -57,15 +62,35 @@ public struct Weight: Sendable {
     checkpointShape = weight.shape
     shape = WeightShape(
       taps: extents.dropFirst(2).reduce(1, *), channels: extents[1], columns: extents[0])
-    packed = try weight.device.pack(weight, shape)
+    stored = try weight.device.pack(weight, shape)
+    layout = .packed
   }
 
-  /// Row-major [rows, columns].
-  public func unpacked() throws -> Tensor { try packed.device.unpack(packed) }
+  /// From the words of blocks that hold a checkpoint's [outputs, inputs, kernel...], one number after another.
+  ///
+  /// Throws `TensorError.invalidOperands` where the words hold another number of them.
+  public init(blocks words: Tensor, _ encoding: BlockEncoding, checkpointShape: Shape) throws {
+    let extents = checkpointShape.dimensions
+    guard extents.count >= 2, encoding.count(words.spec) == checkpointShape.count else {
+      throw TensorError.invalidOperands(
+        operation: "pack", inputs: [words.spec],
+        reason: "the words are not \(checkpointShape) in blocks of \(encoding.rawValue)")
+    }
+    self.checkpointShape = checkpointShape
+    shape = WeightShape(
+      taps: extents.dropFirst(2).reduce(1, *), channels: extents[1], columns: extents[0])
+    (stored, layout) = (words, .blocks(encoding))
+  }
 
-  /// As it lies in a checkpoint.
+  /// Row-major [rows, columns]; float32 where it is in blocks.
+  public func unpacked() throws -> Tensor {
+    try layout.rowMajor(stored, inner: shape.rows, taps: shape.taps)
+  }
+
+  /// As it lies in a checkpoint; float32 where it is in blocks.
   public func checkpointTensor() throws -> Tensor {
-    try unpacked().reshaped([shape.taps, shape.channels, shape.columns]).transposed([2, 1, 0])
+    if let encoding = layout.encoding { return try stored.dequantized(encoding).reshaped(checkpointShape) }
+    return try unpacked().reshaped([shape.taps, shape.channels, shape.columns]).transposed([2, 1, 0])
       .reshaped(checkpointShape)
   }
 }
@@ -91,6 +116,13 @@ extension Device {
 }
 
 extension Operation {
+  /// The input of a product that is words of blocks; nil where there is none.
+  public var blockInput: Int? {
+    if case .matmul(let matmul) = self, matmul.right.encoding != nil { return 1 }
+    if case .conv2d(let conv) = self, conv.weight.encoding != nil { return 1 }
+    return nil
+  }
+
   /// The input that is packed in its backend's form; nil where all lie row by row.
   public var packedInput: Int? {
     if case .matmul(let matmul) = self, matmul.right == .packed { return 1 }

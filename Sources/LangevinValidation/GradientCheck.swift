@@ -57,7 +57,7 @@ public enum GradientCheck {
     let isCast = if case .cast(let dtype) = operation { dtype != .float32 } else { false }
     let isSmooth = test.kinds.allSatisfy { kind in
       switch kind {
-      case .normal, .wide, .positive, .ids, .mask: true
+      case .normal, .wide, .positive, .ids, .mask, .blocks: true
       case .mean, .narrow, .constant, .nonFinite, .extremes, .denormal, .equalRows: false
       }
     }

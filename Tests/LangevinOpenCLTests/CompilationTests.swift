@@ -19,6 +19,8 @@ import enum LangevinTensor.Operation
       (.binary(.add), [matrix, TensorSpec([40])]), (.transpose([1, 0]), [matrix]),
       (.reduce(Reduce(.sum, axes: [1])), [matrix]), (.softmax, [matrix]), (.nonFiniteCount, [matrix]),
       (.matmul(MatMul()), [matrix, TensorSpec([40, 8])]), (.normalNoise(noise), []),
+      (.dequantize(.q8), [BlockEncoding.q8.spec(320)]),
+      (.matmul(MatMul(right: .blocks(.q8))), [matrix, BlockEncoding.q8.spec(320)]),
       (
         .attention(Attention(heads: 2, scale: 1)),
         [TensorSpec([1, 5, 32]), TensorSpec([1, 7, 32]), TensorSpec([1, 7, 32])]

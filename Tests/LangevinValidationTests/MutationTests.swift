@@ -214,7 +214,9 @@ extension Mutant {
 
 /// `langevin validate` proves itself: each fault, planted in a kernel, must make a case of its operation fail.
 @Suite struct MutationTests {
-  @Test(arguments: Mutant.products + Mutant.attentions + Mutant.norms + Mutant.elements + Mutant.gradients)
+  @Test(
+    arguments: Mutant.products + Mutant.attentions + Mutant.norms + Mutant.elements + Mutant.gradients
+      + Mutant.blocks)
   func isCaught(mutant: Mutant) throws {
     let text = try #require(
       mutant.patched(mutant.source.text), "a text of the mutant is not in the kernel once")

@@ -143,6 +143,15 @@ void vm_product(
     const float *const *left, size_t taps, size_t inner, size_t rows, const float *panels, size_t columns, float *out,
     size_t stride, int adds);
 
+// Numbers in ggml's blocks (blocks.c).
+typedef enum : int32_t { VM_Q8_0, VM_Q5_0, VM_Q4_0, VM_Q4_K, VM_Q6_K } vm_blocks;
+// The numbers first..<first + count of the blocks.
+void vm_dequantize(vm_blocks encoding, const uint8_t *blocks, size_t first, size_t count, float *out);
+// As vm_pack_columns, of a weight [columns, channels, taps] in blocks; the panel's rows are [taps, channels].
+void vm_pack_blocks(
+    vm_blocks encoding, const uint8_t *blocks, size_t channels, size_t taps, size_t columns, size_t first, float scale,
+    float *panel);
+
 // Probes of one core (peak.c). 24 * lanes * count FLOP in registers; lanes 4, 8 or 16. |a| < 1 keeps it finite.
 float vm_peak_multiply_add(int lanes, float a, float b, size_t count);
 // Reads n floats and returns some function of them.

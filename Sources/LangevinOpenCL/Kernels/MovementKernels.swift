@@ -1,6 +1,6 @@
 import LangevinTensor
 
-// The kernels of move.cl, arrange.cl and reduce.cl.
+// The kernels of move.cl, arrange.cl, dequantize.cl and reduce.cl.
 
 struct MoveKernel: Kernel {
   static let name = "move"
@@ -84,6 +84,32 @@ struct ArrangeKernel: Kernel {
     try arguments.int("inner", a.inner)
     try arguments.ulong("outer_stride", a.outerStride)
     try arguments.ulong("inner_stride", a.innerStride)
+  }
+}
+
+struct DequantizeKernel: Kernel {
+  static let name = "dequantize"
+  var x, y: TensorView
+  var count: Int
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("x", x)
+    try arguments.writes("y", y)
+    try arguments.ulong("count", count)
+  }
+}
+
+struct DequantizePanelsKernel: Kernel {
+  static let name = "dequantize_panels"
+  var x, y: TensorView
+  var channels, taps, columns: Int
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("x", x)
+    try arguments.writes("y", y)
+    try arguments.int("channels", channels)
+    try arguments.int("taps", taps)
+    try arguments.int("columns", columns)
   }
 }
 

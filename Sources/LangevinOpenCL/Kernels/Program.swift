@@ -4,8 +4,10 @@ import LangevinTensor
 /// A source with the macros that it is built with. Launches look kernels up by it, so it holds numbers and no
 /// text.
 enum Program: Sendable, Hashable {
-  case panels(DType, isConvolution: Bool, PanelParameters)
-  case tiled(DType, isConvolution: Bool, TiledParameters)
+  /// The weight may be stored otherwise than the activations.
+  case panels(DType, weight: DType, isConvolution: Bool, PanelParameters)
+  /// `blocks`: how the weight is encoded, nil where each of its numbers is by itself.
+  case tiled(DType, blocks: BlockEncoding?, isConvolution: Bool, TiledParameters)
   /// `size` is a head's.
   case flashAttention(DType, size: Int, FlashAttentionParameters)
   case tiledAttention(DType, size: Int, TiledAttentionParameters, subgroups: Bool)
@@ -25,6 +27,7 @@ enum Program: Sendable, Hashable {
   case normGradient(DType, vector: Int, items: Int, rows: Int, subgroups: Bool)
   case elementwiseGradient(DType, vector: Int, chunk: Int)
   case embeddingGradient(DType, VectorTile)
+  case dequantize(BlockEncoding, chunk: Int)
   case noise
   case peak(lanes: Int, chains: Int, span: Int, isBlocked: Bool)
   case teamProbe(items: Int)
@@ -49,6 +52,7 @@ enum Program: Sendable, Hashable {
     case .normGradient: .normGradient
     case .elementwiseGradient: .elementwiseGradient
     case .embeddingGradient: .embeddingGradient
+    case .dequantize: .dequantize
     case .noise: .noise
     case .peak: .probe
     case .teamProbe: .teamProbe
@@ -72,16 +76,17 @@ enum Program: Sendable, Hashable {
       values.map { ($0.key, $0.value.description) }
     }
     switch self {
-    case .panels(let dtype, let isConvolution, let p):
+    case .panels(let dtype, let weight, let isConvolution, let p):
       return list([
-        "T": dtype.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 16, "MR": p.tileRows, "MV": p.tileVectors,
-        "MB": p.itemRows, "KC": p.innerBlock,
+        "T": dtype.kernelName, "WEIGHT": weight.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 16,
+        "MR": p.tileRows, "MV": p.tileVectors, "MB": p.itemRows, "KC": p.innerBlock,
       ])
-    case .tiled(let dtype, let isConvolution, let p):
-      return list([
+    case .tiled(let dtype, let blocks, let isConvolution, let p):
+      let plain = list([
         "T": dtype.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 4, "TX": p.itemsX, "TY": p.itemsY,
         "TM": p.tileRows, "TN": p.tileColumns, "TK": p.tileInner,
       ])
+      return plain + list(blocks.map { ["BLOCKS": $0.kernelIndex] } ?? [:])
     case .flashAttention(let dtype, let size, let p):
       return list([
         "T": dtype.kernelName, "VW": 16, "D": size, "DP": p.paddedSize(size), "BQ": p.blockQueries,
@@ -134,6 +139,8 @@ enum Program: Sendable, Hashable {
       return list(["T": dtype.kernelName, "VW": vector, "CHUNK": chunk])
     case .embeddingGradient(let dtype, let tile):
       return list(["T": dtype.kernelName, "VW": tile.vector, "LANES": tile.lanes, "ROWS": tile.rows])
+    case .dequantize(let encoding, let chunk):
+      return list(["BLOCKS": encoding.kernelIndex, "CHUNK": chunk])
     case .noise: return []
     case .peak(let lanes, let chains, let span, let isBlocked):
       return list([
@@ -178,6 +185,19 @@ extension DType {
     case .float32, .int32: "0x7fc00000u"
     case .float16: "0x7e00u"
     case .bfloat16: "0x7fc0u"
+    }
+  }
+}
+
+extension BlockEncoding {
+  /// `BLOCKS` of blocks.cl.
+  fileprivate var kernelIndex: Int {
+    switch self {
+    case .q8: 0
+    case .q5: 1
+    case .q4: 2
+    case .q4K: 3
+    case .q6K: 4
     }
   }
 }

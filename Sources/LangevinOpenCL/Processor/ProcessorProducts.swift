@@ -30,7 +30,7 @@ extension ProcessorKernels {
     let pixels = operands.left
     let size = conv.size(input: pixels.shape, output: y.shape)
     let geometry = conv.geometry(input: pixels.shape, output: y.shape)
-    let right = try panels(operands.right, conv.weight, size, on: &queue)
+    let right = try panels(operands.right, conv.weight, size, taps: conv.taps, on: &queue)
     try product(
       size, pixels, right, y, EpilogueArguments(conv.epilogue, operands), scale: 1, convolution: geometry,
       key: .convolution(.cpu, pixels.dtype, conv, size, geometry), on: &queue)
@@ -56,7 +56,7 @@ extension ProcessorKernels {
         batches: size.batch, rows: size.rows, columns: size.columns, channels: channels, aStride: channels,
         aBatch: size.rows * size.inner, wBatch: panels * size.inner * width,
         yBatch: size.rows * size.columns, convolution: convolution),
-      .panels(a.dtype, isConvolution: convolution != nil, tile),
+      .panels(a.dtype, weight: w.dtype, isConvolution: convolution != nil, tile),
       global: [
         group, (size.rows + tile.itemRows - 1) / tile.itemRows, (panels + group - 1) / group * size.batch,
       ], local: [1, 1, 1])

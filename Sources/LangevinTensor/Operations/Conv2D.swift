@@ -105,19 +105,19 @@ extension Conv2D: OperationDefinition {
   public var family: OperationFamily { .products }
 
   public func operand(_ index: Int) -> OperandDefinition {
-    epilogue.operand(index, left: "x", right: "weight")
+    weight.operand(index, epilogue.operand(index, left: "x", right: "weight"))
   }
 
   public func output(of inputs: OperandSpecs) throws -> TensorSpec {
     try inputs.require(inputs.count >= 2, "takes at least 2 inputs")
-    try inputs.requireFloats()
+    try inputs.requireFloats(except: weight.encoding == nil ? nil : 1)
     let x = inputs[0]
     try inputs.require(x.rank == 4, "x must be [N, H, W, C]")
     try inputs.require(
       stride > 0 && kernel.height > 0 && kernel.width > 0, "kernel and stride must be positive")
-    let (k, columns) = try weight.checkedExtents(1, inputs)
     let taps = try inputs.product(kernel.height, kernel.width)
     let rows = try inputs.product(taps, x[3])
+    let (k, columns) = try weight.checkedExtents(1, inputs, inner: rows)
     try inputs.require(k == rows, "the weight has \(k) rows, \(taps) taps of \(x[3]) channels need \(rows)")
     let height = x[1] + padding.top + padding.bottom - kernel.height
     let width = x[2] + padding.left + padding.right - kernel.width
@@ -132,9 +132,18 @@ extension Conv2D: OperationDefinition {
   }
 
   public var decomposition: Decomposition? {
-    { inputs in
+    if weight.encoding != nil {
+      return { inputs in
+        var (dense, operands) = (self, inputs)
+        dense.weight = .rowMajor
+        operands[1] = try weight.rowMajor(inputs[1], inner: taps * inputs[0].shape[3], taps: taps)
+        return try .apply(.conv2d(dense), operands)
+      }
+    }
+    return { inputs in
       let operands = epilogue.operands(inputs)
-      let product = try windows(operands.left).matmul(weight.rowMajor(operands.right))
+      let inner = taps * operands.left.shape[3]
+      let product = try windows(operands.left).matmul(weight.rowMajor(operands.right, inner: inner))
       return try epilogue.decomposed(product, operands)
     }
   }
@@ -174,7 +183,7 @@ extension Conv2D: OperationDefinition {
   public var locality: Locality { .convolution(self) }
 
   public func extents(of inputs: [TensorSpec]) -> Extents {
-    let columns = weight.extents(inputs[1].shape).columns
+    let columns = weight.extents(inputs[1].shape, inner: taps * inputs[0].shape[3]).columns
     return .own(inputs[0].shape.dimensions + [columns]) { values in
       let x = Shape(Array(values.dropLast()))
       let matrix = weight.storing(rows: taps * x[3], columns: values[4])

@@ -5,7 +5,8 @@ extension Conv2D {
   /// taps in reverse order; together they cost what the forward pass costs. (Dumoulin and Visin, arXiv:1603.07285,
   /// section 4, puts zeros between g's pixels instead: stride² times the products.)
   func inputGradient(_ g: Tensor, _ weight: Tensor, like x: Shape) throws -> Tensor {
-    let matrix = try self.weight.rowMajor(weight)
+    // What was in blocks is float32.
+    let matrix = try self.weight.rowMajor(weight, inner: taps * x[3], taps: taps).cast(to: g.dtype)
     func phases(_ size: Int, _ taps: Int, _ padding: Int) -> [Phase] {
       (0..<stride).map {
         Phase($0, stride: stride, taps: taps, padding: padding, size: size)

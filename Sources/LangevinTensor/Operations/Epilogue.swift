@@ -77,7 +77,7 @@ public struct Epilogue: Sendable, Hashable, Codable {
   }
 
   /// The shapes of the operands from input 2 on.
-  func shapes(output: Shape) -> [Shape] {
+  public func shapes(output: Shape) -> [Shape] {
     var shapes: [Shape] = []
     if bias { shapes.append([output[-1]]) }
     if perImage { shapes.append([output[0], output[-1]]) }

@@ -6,6 +6,8 @@ public enum MatrixLayout: Sendable, Hashable, Codable {
   case transposed
   /// [K, N] in the form of the backend that packed it, which alone can read it.
   case packed
+  /// Words of blocks, of the numbers as a checkpoint has them: [N, K], or [N, C, taps] for a convolution, one after another.
+  case blocks(BlockEncoding)
 }
 
 /// A [..., M, K] (or [..., K, M] when transposed) times B. B of rank 2 serves all of A's rows;
@@ -48,7 +50,7 @@ extension MatMul {
   /// Of operands that passed shape inference.
   public func size(left: Shape, right: Shape) -> ProductSize {
     let inner = left[transposeLeft ? -2 : -1]
-    let (_, columns) = self.right.extents(right)
+    let (_, columns) = self.right.extents(right, inner: inner)
     let rows = left[transposeLeft ? -1 : -2]
     let lead = left.dimensions.dropLast(2).reduce(1, *)
     return isBatched(right)
@@ -60,33 +62,62 @@ extension MatMul {
 }
 
 extension MatrixLayout {
-  /// (K, N) of a right operand of this layout.
-  public func extents(_ shape: Shape) -> (rows: Int, columns: Int) {
+  /// Of the blocks in which it is stored; nil where each number is by itself.
+  public var encoding: BlockEncoding? {
+    if case .blocks(let encoding) = self { encoding } else { nil }
+  }
+
+  /// (K, N) of a right operand of this layout, for a left one of that inner extent.
+  public func extents(_ shape: Shape, inner: Int) -> (rows: Int, columns: Int) {
     switch self {
-    case .rowMajor, .packed: (shape[-2], shape[-1])
-    case .transposed: (shape[-1], shape[-2])
+    case .rowMajor, .packed: return (shape[-2], shape[-1])
+    case .transposed: return (shape[-1], shape[-2])
+    case .blocks(let encoding):
+      let count = encoding.count(TensorSpec(shape, .int32)) ?? 0
+      return (inner, count / max(inner, 1))
     }
   }
 
   /// The shape of a matrix [K, N] of this layout.
   public func storing(rows: Int, columns: Int) -> Shape {
-    self == .transposed ? [columns, rows] : [rows, columns]
+    switch self {
+    case .rowMajor, .packed: [rows, columns]
+    case .transposed: [columns, rows]
+    case .blocks(let encoding): encoding.spec(rows * columns).shape
+    }
   }
 
   /// As `extents`, of a shape that may not fit.
-  func checkedExtents(_ index: Int, _ inputs: OperandSpecs) throws -> (rows: Int, columns: Int) {
+  func checkedExtents(_ index: Int, _ inputs: OperandSpecs, inner: Int) throws -> (rows: Int, columns: Int) {
     let shape = inputs[index]
+    if case .blocks(let encoding) = self {
+      let count = try inputs.blockCount(index, encoding)
+      try inputs.require(
+        inner > 0 && count % inner == 0, "\(count) numbers in blocks are no columns of \(inner)")
+      return (inner, count / inner)
+    }
     try inputs.require(shape.rank >= 2, "the right operand needs two axes")
     try inputs.require(self != .packed || shape.rank == 2, "a packed right operand must be [K, N]")
-    return extents(shape)
+    return extents(shape, inner: inner)
   }
 
-  /// The same matrix, row-major.
-  func rowMajor(_ matrix: Tensor) throws -> Tensor {
+  /// The operand of this layout, as a product's own names have it.
+  func operand(_ index: Int, _ plain: OperandDefinition) -> OperandDefinition {
+    guard index == 1, let encoding else { return plain }
+    return OperandDefinition(plain.name, domain: .blocks(encoding))
+  }
+
+  /// The same matrix [K, N], row-major; K is `taps` times that many channels. What was in blocks is float32.
+  func rowMajor(_ matrix: Tensor, inner: Int, taps: Int = 1) throws -> Tensor {
     switch self {
     case .rowMajor: return matrix
     case .transposed: return try matrix.transposingLastAxes()
     case .packed: return try matrix.device.unpack(matrix)
+    case .blocks(let encoding):
+      let numbers = try matrix.dequantized(encoding)
+      let columns = numbers.shape.count / max(inner, 1)
+      return try numbers.reshaped([columns, inner / taps, taps]).transposed([2, 1, 0])
+        .reshaped([inner, columns])
     }
   }
 }
@@ -95,15 +126,17 @@ extension MatMul: OperationDefinition {
   public var operationKind: Operation.Kind { .matmul }
   public var family: OperationFamily { .products }
 
-  public func operand(_ index: Int) -> OperandDefinition { epilogue.operand(index, left: "a", right: "b") }
+  public func operand(_ index: Int) -> OperandDefinition {
+    right.operand(index, epilogue.operand(index, left: "a", right: "b"))
+  }
 
   public func output(of inputs: OperandSpecs) throws -> TensorSpec {
     try inputs.require(inputs.count >= 2, "takes at least 2 inputs")
-    try inputs.requireFloats()
+    try inputs.requireFloats(except: right.encoding == nil ? nil : 1)
     let (a, b) = (inputs[0], inputs[1])
     try inputs.require(a.rank >= 2, "the left operand needs two axes")
     let (rows, inner) = transposeLeft ? (a[-1], a[-2]) : (a[-2], a[-1])
-    let (k, columns) = try right.checkedExtents(1, inputs)
+    let (k, columns) = try right.checkedExtents(1, inputs, inner: inner)
     try inputs.require(k == inner, "inner extents \(inner) and \(k) differ")
     if isBatched(b) {
       try inputs.require(a.dimensions.dropLast(2) == b.dimensions.dropLast(2), "leading axes differ")
@@ -124,10 +157,19 @@ extension MatMul: OperationDefinition {
   /// The primitive is the plain product of row-major operands.
   public var decomposition: Decomposition? {
     if self == MatMul() { return nil }
+    if let encoding = right.encoding {
+      return { inputs in
+        var (dense, operands) = (self, inputs)
+        dense.right = .transposed
+        let inner = inputs[0].shape[transposeLeft ? -2 : -1]
+        operands[1] = try inputs[1].dequantized(encoding).reshaped([-1, inner])
+        return try .apply(.matmul(dense), operands)
+      }
+    }
     return { inputs in
       let operands = epilogue.operands(inputs)
       let a = transposeLeft ? try operands.left.transposingLastAxes() : operands.left
-      let product = try a.matmul(right.rowMajor(operands.right))
+      let product = try a.matmul(right.rowMajor(operands.right, inner: a.shape[-1]))
       return try epilogue.decomposed(scale == 1 ? product : product * scale, operands)
     }
   }
@@ -149,7 +191,8 @@ extension MatMul: OperationDefinition {
 
   /// `s g B^T`, as A is stored.
   private func leftGradient(_ g: Tensor, _ b: Tensor, like a: Shape) throws -> Tensor {
-    let b = right == .packed ? try right.rowMajor(b) : b
+    let isPlain = right == .rowMajor || right == .transposed
+    let b = isPlain ? b : try right.rowMajor(b, inner: a[transposeLeft ? -2 : -1]).cast(to: g.dtype)
     if transposeLeft {
       // B g^T, [K, N] x [N, M].
       return try b.matmul(g, transposeLeft: right == .transposed, right: .transposed, scale: scale)
@@ -186,7 +229,7 @@ extension MatMul: OperationDefinition {
     let (a, b) = (inputs[0].shape, inputs[1].shape)
     let (rows, inner) = transposeLeft ? (a[-1], a[-2]) : (a[-2], a[-1])
     let hasOwnRight = isBatched(b)
-    return .own(a.dimensions.dropLast(2) + [rows, right.extents(b).columns, inner]) { values in
+    return .own(a.dimensions.dropLast(2) + [rows, right.extents(b, inner: inner).columns, inner]) { values in
       let batch = Array(values.dropLast(3))
       let (m, n, k) = (values[values.count - 3], values[values.count - 2], values[values.count - 1])
       let matrix = right.storing(rows: k, columns: n)

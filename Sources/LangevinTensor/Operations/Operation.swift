@@ -76,6 +76,8 @@ public enum Operation: Sendable, Hashable, Codable {
   case adamW(AdamW)
   /// How many elements are NaN or infinite -> int32 [1].
   case nonFiniteCount
+  /// The numbers of blocks, int32 words -> float32 [count].
+  case dequantize(BlockEncoding)
 
   /// The cases without their payloads; the raw value is the name in tables and messages.
   public enum Kind: String, Sendable, Hashable, CaseIterable, Codable {
@@ -100,6 +102,7 @@ public enum Operation: Sendable, Hashable, Codable {
     case embeddingGradient = "embedding_gradient"
     case adamW = "adam_w"
     case nonFiniteCount = "non_finite_count"
+    case dequantize
   }
 
   /// What the operation is on any device.
@@ -140,6 +143,7 @@ public enum Operation: Sendable, Hashable, Codable {
     case .embeddingGradient(let rows): EmbeddingGradient(rows: rows)
     case .adamW(let step): step
     case .nonFiniteCount: NonFiniteCount()
+    case .dequantize(let encoding): Dequantize(encoding: encoding)
     }
   }
 

@@ -64,6 +64,8 @@ public struct OperandDefinition: Sendable, Hashable {
     case rows
     /// Whole numbers below this, int32.
     case index(below: Int)
+    /// Words of whole blocks, int32.
+    case blocks(BlockEncoding)
   }
 
   /// As the operation's formula calls it.
@@ -212,9 +214,9 @@ public struct OperandSpecs {
     try require(inputs.count == count, "takes \(count) inputs, got \(inputs.count)")
   }
 
-  /// All inputs are floating point and alike.
-  func requireFloats() throws {
-    for input in inputs {
+  /// All inputs are floating point and alike, but for one that is stored otherwise.
+  func requireFloats(except other: Int? = nil) throws {
+    for (index, input) in inputs.enumerated() where index != other {
       try require(input.dtype.isFloatingPoint, "needs floating-point inputs")
       try require(input.dtype == inputs[0].dtype, "its inputs differ in dtype")
     }

@@ -28,6 +28,7 @@ public struct ModelShape: Sendable, Hashable, Codable {
       case .positive: .positive
       case .rows: .ids(inputs[0].shape[0])
       case .index(let below): .ids(below)
+      case .blocks(let encoding): .blocks(encoding)
       }
     }
   }

@@ -27,6 +27,8 @@ public enum InputKind: Sendable, Hashable, Codable {
   case denormal
   /// One number a row: no variance along the last axis.
   case equalRows
+  /// Words of blocks with any bits, whose scales are between 2^-9 and 2^-6.
+  case blocks(BlockEncoding)
 }
 
 /// One row of the table: an operation, its operands and how to draw them.
@@ -128,7 +130,7 @@ public enum OperationCases {
   public static let all = edge + model
   /// Small, odd, empty and long shapes, and inputs that find faults.
   public static let edge: [OperationCase] =
-    products + convolutions + attentions + norms + pointwise + movements + constants + faultFinding
+    products + convolutions + blocks + attentions + norms + pointwise + movements + constants + faultFinding
     + gradients
   /// What real models dispatch.
   public static let model: [OperationCase] = ModelShapes.recorded.map(\.test)
@@ -158,6 +160,7 @@ public enum OperationCases {
       .unary: Unary.allCases.map { Operation.unary($0).name },
       .unaryGradient: Unary.allCases.map { Operation.unaryGradient($0).name },
       .binary: Binary.allCases.map { Operation.binary($0).name },
+      .dequantize: BlockEncoding.allCases.map { Operation.dequantize($0).name },
       .reduce: Reduce.Kind.allCases.map { Operation.reduce(Reduce($0, axes: [])).name },
     ]
     return Set(Operation.Kind.allCases.flatMap { functions[$0] ?? [$0.rawValue] })

@@ -70,6 +70,20 @@ public struct Operand: Sendable {
     }
   }
 
+  /// The numbers of blocks; these are words.
+  func decoded(_ encoding: BlockEncoding) -> Operand {
+    let count = encoding.count(spec) ?? 0
+    let numbers = [UInt8](unsafeUninitializedCapacity: count * 4) { buffer, initialized in
+      bytes.withUnsafeBytes { words in
+        encoding.decode(
+          UnsafeRawBufferPointer(rebasing: words[..<encoding.byteCount(count)]),
+          into: UnsafeMutableRawBufferPointer(buffer).bindMemory(to: Float.self))
+      }
+      initialized = count * 4
+    }
+    return Operand(TensorSpec([count]), bytes: numbers)
+  }
+
   static func element(_ bytes: UnsafeRawBufferPointer, _ index: Int, _ dtype: DType) -> Double {
     switch dtype {
     case .float32: Double(bytes.loadUnaligned(fromByteOffset: index * 4, as: Float.self))
@@ -106,6 +120,15 @@ extension Operand {
         word >> 62 == 0 ? normal : word >> 62 == 1 ? magnitude : -magnitude
       case .denormal: denormal * normal
       case .equalRows: Double(normals[Int(bits(i / width) & 0xFFFF)])
+      case .blocks(let encoding):
+        // The upper byte of a scale has its sign and its exponent.
+        Double(
+          Int32(
+            bitPattern: (0..<4).reduce(UInt32(0)) { bytes, byte in
+              let drawn = UInt32(truncatingIfNeeded: word >> UInt64(16 + 8 * byte)) & 0xFF
+              let isUpper = encoding.scaleOffsets.contains((4 * i + byte) % encoding.byteCount - 1)
+              return bytes | (isUpper ? drawn & 0x80 | 0x18 + drawn % 12 : drawn) << UInt32(8 * byte)
+            }))
       }
     }
   }

@@ -23,11 +23,33 @@ extension Reference {
     }
   }
 
+  /// A product with a weight in blocks, as one with its numbers, which are stored as the left operand in name alone: they
+  /// stay exact. Others as they are.
+  static func dense(_ operation: Operation, _ inputs: [HostArray]) -> (Operation, [HostArray]) {
+    var arrays = inputs
+    func replace(_ layout: MatrixLayout, inner: Int, taps: Int) {
+      let columns = layout.extents(inputs[1].shape, inner: inner).columns
+      let numbers = right(layout, inputs[1], matrix: 0, rows: inner, columns: columns, taps: taps)
+      arrays[1] = HostArray(TensorSpec([inner, columns], inputs[0].dtype), numbers)
+    }
+    switch operation {
+    case .matmul(var matmul) where matmul.right.encoding != nil:
+      replace(matmul.right, inner: inputs[0].shape[matmul.transposeLeft ? -2 : -1], taps: 1)
+      matmul.right = .rowMajor
+      return (.matmul(matmul), arrays)
+    case .conv2d(var conv) where conv.weight.encoding != nil:
+      replace(conv.weight, inner: conv.taps * inputs[0].shape[3], taps: conv.taps)
+      conv.weight = .rowMajor
+      return (.conv2d(conv), arrays)
+    default: return (operation, inputs)
+    }
+  }
+
   static func conv2d(_ conv: Conv2D, _ inputs: [HostArray], _ shape: Shape) -> [Double] {
     let x = inputs[0]
     let (inHeight, inWidth, channels, n) = (x.shape[1], x.shape[2], x.shape[3], shape[3])
     let k = conv.taps * channels
-    let weight = right(conv.weight, inputs[1], matrix: 0, rows: k, columns: n)
+    let weight = right(conv.weight, inputs[1], matrix: 0, rows: k, columns: n, taps: conv.taps)
     let add = addition(conv.epilogue, inputs, columns: n, rowsPerImage: shape[1] * shape[2])
     return parallelRows(shape.count / max(n, 1), n) { pixel, out in
       let index = Shape([shape[0], shape[1], shape[2]]).index(of: pixel)
@@ -106,15 +128,19 @@ extension Reference {
   }
 
   /// One right operand as [rows, columns], row-major.
-  private static func right(_ layout: MatrixLayout, _ b: HostArray, matrix: Int, rows: Int, columns: Int)
-    -> [Double]
-  {
+  private static func right(
+    _ layout: MatrixLayout, _ b: HostArray, matrix: Int, rows: Int, columns: Int, taps: Int = 1
+  ) -> [Double] {
+    let numbers = layout.encoding.map { Operand(b).decoded($0).array.values } ?? b.values
     let start = matrix * rows * columns
     return parallelMap(rows * columns) { i in
       let (row, column) = (i / columns, i % columns)
       switch layout {
-      case .rowMajor, .packed: return b.values[start + i]
-      case .transposed: return b.values[start + column * rows + row]
+      case .rowMajor, .packed: return numbers[start + i]
+      case .transposed: return numbers[start + column * rows + row]
+      case .blocks:
+        let channels = rows / taps
+        return numbers[(column * channels + row % channels) * taps + row / channels]
       }
     }
   }

@@ -101,6 +101,7 @@ public enum Reference {
       }
     case .fill(let value, _):
       values = [Double](repeating: spec.dtype.round(Double(value)), count: spec.shape.count)
+    case .dequantize(let encoding): values = Operand(inputs[0]).decoded(encoding).array.values
     case .nonFiniteCount: values = [Double(x.count { !$0.isFinite })]
     case .embedding, .transpose, .broadcast, .slice, .concatenate, .pad, .upsampleNearest:
       values = moved(operation, inputs, spec)

@@ -51,12 +51,23 @@ struct Restriction {
 
   /// Element (row, column) of one right operand, logically [rows, columns].
   private static func right(
-    _ layout: MatrixLayout, _ row: Int, _ column: Int, rows: Int, columns: Int
+    _ layout: MatrixLayout, _ row: Int, _ column: Int, rows: Int, columns: Int, taps: Int = 1
   ) -> Int {
     switch layout {
-    case .rowMajor, .packed: row * columns + column
-    case .transposed: column * rows + row
+    case .rowMajor, .packed: return row * columns + column
+    case .transposed: return column * rows + row
+    case .blocks:
+      let channels = rows / taps
+      return (column * channels + row % channels) * taps + row / channels
     }
+  }
+
+  /// The numbers of a right operand at these places, stored as the left one: what is in blocks stays exact.
+  private static func numbers(
+    _ layout: MatrixLayout, _ b: Operand, _ places: [Int], _ shape: Shape, like dtype: DType
+  ) -> HostArray {
+    guard let encoding = layout.encoding else { return b.gathered(places, shape) }
+    return HostArray(TensorSpec(shape, dtype), b.decoded(encoding).gathered(places, shape).values)
   }
 
   /// The operands of an epilogue at these rows and columns of an output [rows, `width`].
@@ -104,7 +115,10 @@ struct Restriction {
     let (epilogue, rest) = extras(matmul.epilogue, inputs, rows, columns, width: n, rowsPerImage: 1)
     return Restriction(
       operation: .matmul(MatMul(scale: matmul.scale, epilogue: epilogue)),
-      inputs: [a.gathered(left, [rows.count, k]), b.gathered(right, [k, columns.count])] + rest,
+      inputs: [
+        a.gathered(left, [rows.count, k]),
+        numbers(matmul.right, b, right, [k, columns.count], like: a.spec.dtype),
+      ] + rest,
       elements: rows.flatMap { row in columns.map { row * n + $0 } })
   }
 
@@ -130,7 +144,7 @@ struct Restriction {
       }
     }
     let weight = (0..<k).flatMap { row in
-      columns.map { right(conv.weight, row, $0, rows: k, columns: n) }
+      columns.map { right(conv.weight, row, $0, rows: k, columns: n, taps: conv.taps) }
     }
     let (epilogue, rest) = extras(
       conv.epilogue, inputs, pixels, columns, width: n, rowsPerImage: output[1] * output[2])
@@ -139,7 +153,7 @@ struct Restriction {
       operation: .matmul(MatMul(epilogue: epilogue)),
       inputs: [
         HostArray(TensorSpec([pixels.count, k], dtype), windows),
-        inputs[1].gathered(weight, [k, columns.count]),
+        numbers(conv.weight, inputs[1], weight, [k, columns.count], like: dtype),
       ] + rest,
       elements: pixels.flatMap { pixel in columns.map { pixel * n + $0 } })
   }

@@ -10,6 +10,8 @@ enum Tolerance {
     _ operation: Operation, _ inputs: [HostArray], value: HostArray,
     evaluate: (Operation, [HostArray]) throws -> HostArray
   ) throws -> [Double]? {
+    // Squares are of numbers, not of words.
+    let (operation, inputs) = Reference.dense(operation, inputs)
     let u = 0x1p-24
     let x = inputs.first?.values ?? []
     switch operation.definition.accuracy(of: inputs.map(\.spec)) {

@@ -1,0 +1,85 @@
+import LangevinTensor
+
+/// Weights in blocks, as a checkpoint has them.
+extension OperationCases {
+  static var blocks: [OperationCase] {
+    BlockEncoding.allCases.flatMap { encoding in
+      let size = encoding.elementCount
+      return [1, 2, 3, 37].map { dequantize(encoding, blocks: $0) }
+        + [dequantize(encoding, blocks: 3, sliced: true)] + products(encoding, size)
+        + convolutions(encoding, size)
+    }
+  }
+
+  private static func dequantize(_ encoding: BlockEncoding, blocks: Int, sliced: Bool = false)
+    -> OperationCase
+  {
+    OperationCase(
+      name("dequantize", encoding.rawValue, blocks, "blocks", sliced ? "sliced" : ""), .dequantize(encoding),
+      [encoding.spec(blocks * encoding.elementCount).shape], kinds: [.blocks(encoding)], dtypes: [.int32],
+      sliced: sliced)
+  }
+
+  /// Columns of whole blocks, and ones that begin within a block, at multiples of 16 and not.
+  private static func products(_ encoding: BlockEncoding, _ size: Int) -> [OperationCase] {
+    let all = Epilogue(bias: true, residual: true, activation: .gelu)
+    return [
+      product(5, 3, size, encoding), product(33, 35, 2 * size, encoding, epilogue: all),
+      product(1, 64, size, encoding, epilogue: Epilogue(bias: true)),
+      product(17, size, 16, encoding), product(19, size, 11, encoding, epilogue: all),
+      product(9, size, 3, encoding, transposeLeft: true),
+      product(200, 40, 2 * size, encoding, batch: [2], scale: 0.5, epilogue: all),
+      product(12, 32, size, encoding, sliced: true),
+    ]
+  }
+
+  private static func product(
+    _ m: Int, _ n: Int, _ k: Int, _ encoding: BlockEncoding, batch: [Int] = [], transposeLeft: Bool = false,
+    scale: Float = 1, epilogue: Epilogue = Epilogue(), sliced: Bool = false
+  ) -> OperationCase {
+    let layout = MatrixLayout.blocks(encoding)
+    let output = Shape(batch + [m, n])
+    let operation = MatMul(transposeLeft: transposeLeft, right: layout, scale: scale, epilogue: epilogue)
+    return OperationCase(
+      name(
+        "matmul", batch, m, n, k, encoding.rawValue, transposeLeft ? "left^T" : "", scale,
+        epilogue.inputCount,
+        sliced ? "sliced" : ""),
+      .matmul(operation),
+      [Shape(batch + (transposeLeft ? [k, m] : [m, k])), layout.storing(rows: k, columns: n)]
+        + epilogue.shapes(output: output),
+      kinds: [.normal, .blocks(encoding)], dtypes: [.float32, .int32], sliced: sliced)
+  }
+
+  private static func convolutions(_ encoding: BlockEncoding, _ size: Int) -> [OperationCase] {
+    let all = Epilogue(bias: true, perImage: true, residual: true, activation: .silu)
+    return [
+      // 9 taps of which blocks hold parts.
+      convolution([1, 5, 6, size], 3, encoding),
+      convolution([2, 6, 7, 32], size / 8, encoding, epilogue: all),
+      convolution([1, 7, 6, 3], size, encoding, stride: 2),
+      convolution([1, 16, 16, 32], size / 4, encoding, epilogue: Epilogue(bias: true)),
+      convolution([2, 4, 5, size], 33, encoding, kernel: 1, epilogue: all),
+      convolution(
+        [2, 4, 5, size], 33, encoding, kernel: 1, epilogue: Epilogue(residual: true), sliced: true),
+    ]
+  }
+
+  private static func convolution(
+    _ x: Shape, _ columns: Int, _ encoding: BlockEncoding, kernel: Int = 3, stride: Int = 1,
+    epilogue: Epilogue = Epilogue(), sliced: Bool = false
+  ) -> OperationCase {
+    let layout = MatrixLayout.blocks(encoding)
+    let conv = Conv2D(
+      kernel: Extent2D(height: kernel, width: kernel), stride: stride, padding: Padding2D((kernel - 1) / 2),
+      weight: layout, epilogue: epilogue)
+    let output: Shape = [x[0], (x[1] - 1) / stride + 1, (x[2] - 1) / stride + 1, columns]
+    return OperationCase(
+      name(
+        "conv2d", x, columns, encoding.rawValue, "kernel", kernel, "stride", stride, epilogue.inputCount,
+        sliced ? "sliced" : ""),
+      .conv2d(conv),
+      [x, layout.storing(rows: kernel * kernel * x[3], columns: columns)] + epilogue.shapes(output: output),
+      kinds: [.normal, .blocks(encoding)], dtypes: [.float32, .int32], sliced: sliced)
+  }
+}
