@@ -49,9 +49,9 @@ def copy(source, out):
 
 
 def prompts(data):
-    """The first caption of each picture, without skin tones."""
+    """The first caption of each picture, without skin tones; what people look for comes first."""
     rows = map(json.loads, (data / "emoji" / "metadata.jsonl").read_text().splitlines())
-    names = [row["text"][0]["text"] for row in rows]
+    names = [row["text"][0]["text"] for row in sorted(rows, key=lambda row: -row["weight"])]
     return [name for name in names if not name.endswith("skin tone")]
 
 
@@ -63,7 +63,7 @@ def card(run, names, figures):
     hours = sum(settings["batch"] / e["samples_per_second"] for e in steps) / 3600
     return CARD.read_text().format(
         side=settings["width"], steps=steps[-1]["step"], samples=steps[-1]["samples"], hours=hours,
-        petaflop=work / 1e6, prompts=len(names), figures=figures.rstrip() or "not measured")
+        petaflop=work / 1e6, prompts=f"{len(names):,}", figures=figures.rstrip() or "not measured")
 
 
 def main():
