@@ -39,7 +39,7 @@ import enum LangevinTensor.Operation
         .unaryGradient,
       ]))
     let models = Set(rows.flatMap(\.shape.models))
-    #expect(models.count == 12, "\(models)")
+    #expect(models.count == 13, "\(models)")
     // Shapes known from the papers: SD 1.5's largest self-attention, and its decoder's.
     let attentions = Set(
       rows.filter { $0.shape.operation.kind == .attention }.map { $0.shape.inputs[0].shape })
