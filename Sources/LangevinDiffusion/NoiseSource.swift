@@ -20,6 +20,8 @@ public enum NoiseUse: Sendable, Hashable {
   case middle(Int)
   /// The draw from the autoencoder's posterior in image-to-image.
   case posterior
+  /// The draw from the posterior of a picture of which a part is hidden: what inpainting checkpoints see.
+  case maskedPosterior
 }
 
 /// Standard normal noise of which image k depends on seed k alone, whatever the batch.
@@ -27,7 +29,7 @@ public enum NoiseUse: Sendable, Hashable {
 /// `.philox` numbers depend on the seed, the use and the position in channels-last order, not on what was drawn
 /// before. `.torch` and `.torchCUDA` are sequences, drawn in the order of the calls and laid out [C, spatial...]
 /// as PyTorch's tensors are, then transposed; calls must come in the order in which diffusers draws: the
-/// posterior if there is one, the initial noise, then each step's, the middle's first.
+/// posterior if there is one, the initial noise, with a mask the masked picture's posterior, then each step's, the middle's first.
 public struct NoiseSource: Sendable {
   /// Whose numbers these are.
   public let kind: NoiseKind
@@ -90,6 +92,7 @@ public struct NoiseSource: Sendable {
         case .initial: (0, 0)
         case .step(let index): (1, UInt32(index))
         case .posterior: (2, 0)
+        case .maskedPosterior: (2, 1)
         case .middle(let index): (3, UInt32(index))
         }
       let images = try seeds.map {

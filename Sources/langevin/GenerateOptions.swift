@@ -107,6 +107,8 @@ import Langevin
     }
     try control.check()
     if self.strength != nil && self.image.isEmpty { throw ValidationError("--strength needs --image") }
+    if self.mask != nil && self.image.isEmpty { throw ValidationError("--mask needs --image") }
+    if self.canvas != nil && self.image.isEmpty { throw ValidationError("--canvas needs --image") }
     if self.imageFit != nil && self.image.isEmpty && control.controlImage.isEmpty {
       throw ValidationError("--image-fit needs --image or --control-image")
     }
@@ -219,6 +221,8 @@ import Langevin
     request.height = self.height
     request.count = self.count
     request.images = try self.image.map { try Picture.read(URL(fileURLWithPath: $0)).picture }
+    request.mask = try self.mask.map { try Picture.read(URL(fileURLWithPath: $0)).picture }
+    request.canvas = self.canvas
     request.imageFit = self.imageFit ?? .crop
     request.strength = self.strength
     request.initialLatents = try initLatents.map(readLatents)

@@ -94,11 +94,24 @@ struct ImageOptions: ParsableArguments {
       A PNG, JPEG or WebP file to start from, or to vary; of two, some models make --count frames of the way between.
       """)
   var image: [String] = []
+  @Option(
+    help: """
+      A picture of the image's size: where it is white, the image is drawn anew, where it is black, kept. Any \
+      checkpoint does it; those for inpainting need it.
+      """)
+  var mask: String?
+  @Option(
+    help: ArgumentHelp(
+      "The image is put in the middle of a canvas of W by H pixels, and what is around it is drawn.",
+      valueName: "WxH"))
+  var canvas: CanvasSize?
   @Option(help: "How an image becomes one of --width and --height: crop, pad or stretch. (default: crop)")
   var imageFit: ImageFit?
   @Option(
     parsing: .unconditional,
-    help: "How much of the schedule is run on the image, 0 to 1. (default: 0.7; XL 0.3)")
+    help: """
+      How much of the schedule is run on the image, 0 to 1. (default: 0.7; XL 0.3; with a mask or a canvas 1)
+      """)
   var strength: Double?
 }
 

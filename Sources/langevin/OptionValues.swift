@@ -16,6 +16,17 @@ enum Precision: String, CaseIterable, ExpressibleByArgument {
 
 extension ImageFit: ExpressibleByArgument {}
 
+extension CanvasSize: ExpressibleByArgument {
+  /// `WxH`.
+  public init?(argument: String) {
+    let sides = argument.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) ?? 0 }
+    guard sides.count == 2, sides.allSatisfy({ (1...16_384).contains($0) }) else { return nil }
+    self.init(width: sides[0], height: sides[1])
+  }
+
+  var text: String { "\(width)x\(height)" }
+}
+
 enum PredictionOption: String, CaseIterable, ExpressibleByArgument {
   case epsilon
   case v = "v_prediction"

@@ -26,6 +26,7 @@ struct PictureRecord {
   let model: String
   let device: String
   let images: [InputFile]
+  let mask: InputFile?
   let latents: InputFile?
   let additions: AdditionRecord
   let control: ControlRecord
@@ -44,6 +45,7 @@ struct PictureRecord {
     self.model = Checkpoint.name(of: model)
     self.device = device.label
     images = try options.image.map { try InputFile($0) }
+    mask = try options.mask.map { try InputFile($0) }
     latents = try options.initLatents.map { try InputFile($0) }
     let additions = try Additions(options.modelOptions)
     self.additions = try AdditionRecord(additions)
@@ -174,6 +176,11 @@ struct PictureSetting {
       PictureSetting(key: "Init image", write: { $0.record.images.map(\.name) }, read: readImages),
       option("Image fit", \.imageFit, ImageFit.init(rawValue:)) { $0.options.imageFit?.rawValue },
       PictureSetting(key: "Init image hash", write: { $0.record.images.map(\.sha256) }, read: { _, _ in }),
+      PictureSetting(key: "Mask", write: { [$0.record.mask?.name].compactMap { $0 } }, read: readMask),
+      note("Mask hash") { $0.record.mask?.sha256 },
+      option(
+        "Canvas", \.canvas, CanvasSize.init(argument:), unless: { !$0.image.isEmpty },
+        write: { $0.options.canvas?.text }),
       PictureSetting(
         key: "Init latents", write: { [$0.record.latents?.name].compactMap { $0 } }, read: readLatents),
       note("Init latents hash") { $0.record.latents?.sha256 },
@@ -233,6 +240,12 @@ struct PictureSetting {
     reading.options.image = try values.indices.map {
       try find(values[$0], "Init image hash", number: $0, option: "--image", reading)
     }
+  }
+
+  private static func readMask(_ values: [String], _ reading: inout Reading) throws {
+    // One for another image would be of another size.
+    guard reading.given.mask == nil, reading.given.image.isEmpty else { return }
+    reading.options.mask = try find(values[0], "Mask hash", option: "--mask", reading)
   }
 
   private static func readLoRAs(_ values: [String], _ reading: inout Reading) throws {

@@ -104,6 +104,8 @@ struct Report: Encodable {
     let width, height, count: Int
     let image: [String]
     let imageFiles: [InputFile]
+    let mask: InputFile?
+    let canvas: String?
     let strength: Double?
     let lora: [AdditionRecord.LoRA]
     let embedding: [AdditionRecord.Embedding]
@@ -133,6 +135,7 @@ struct Report: Encodable {
       (eta, steps) = (request.eta, request.steps)
       (self.width, self.height, count) = (width, height, request.count)
       (image, imageFiles, strength) = (options.image, record.images, request.strength)
+      (mask, canvas) = (record.mask, options.canvas?.text)
       (lora, embedding) = (record.additions.loras, record.additions.embeddings)
       control = record.control
       (initLatents, initLatentsIndex) = (record.latents, options.initLatentsIndex)

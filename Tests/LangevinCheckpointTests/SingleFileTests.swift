@@ -183,6 +183,16 @@ private func parts(_ layout: String) -> [String] {
     #expect(error?.description.contains("'flow'") == true)
   }
 
+  @Test func inpaintingIsKnownByTheFirstConvolution() throws {
+    let first = "model.diffusion_model.input_blocks.0.0.weight"
+    let rows = try table("small1").map {
+      $0.key == first ? Row(key: first, shape: [32, 9, 3, 3], part: $0.part, names: $0.names) : $0
+    }
+    let checkpoint = try Checkpoint.open(sparse(rows, temporary))
+    let pipeline = try StableDiffusion(checkpoint, on: Device(CPUBackend()))
+    #expect(pipeline.unet.config.inChannels == 9 && pipeline.unet.input == .inpainting)
+  }
+
   @Test func refusals() throws {
     func refusal(_ change: (inout [Row]) -> Void) throws -> String {
       var rows = try table("small1")
@@ -209,8 +219,8 @@ private func parts(_ layout: String) -> [String] {
     #expect(
       try refusal { rows in
         rows = rows.map {
-          $0.key == first ? Row(key: first, shape: [32, 9, 3, 3], part: "-", names: []) : $0
+          $0.key == first ? Row(key: first, shape: [32, 8, 3, 3], part: "-", names: []) : $0
         }
-      }.contains("inpainting"))
+      }.contains("instruct-pix2pix"))
   }
 }

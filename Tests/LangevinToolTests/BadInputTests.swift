@@ -62,6 +62,9 @@ struct BadInputTests {
     (["--count", "0"], ["--count must be 1 to 10000"]),
     (["--output", "picture.gif"], [".png", ".mp4"]),
     (["--strength", "0.5"], ["--image"]),
+    (["--mask", "mask.png"], ["--mask needs --image"]),
+    (["--canvas", "128x96"], ["--canvas needs --image"]),
+    (["--canvas", "128", "--image", "in.png"], ["--canvas", "WxH"]),
     (["--bogus"], ["--bogus"]),
   ])
   func badUsageExitsWith64(arguments: [String], words: [String]) throws {
@@ -78,6 +81,29 @@ struct BadInputTests {
       words: ["/proc/nonexistent/l.safetensors: cannot be written"], in: scratch)
     try FileManager.default.createDirectory(at: scratch.url("folder.png"), withIntermediateDirectories: false)
     try Tool.expectFailure(["--output", "folder.png"], words: ["it is a folder"], in: scratch)
+  }
+
+  @Test func masksAndCanvasesThatFitNoImageAreNamed() throws {
+    func picture(_ width: Int, _ height: Int, _ name: String) throws {
+      let pixels = [UInt8](repeating: 200, count: width * height * 3)
+      try Picture(width: width, height: height, pixels: pixels).writePNG(to: scratch.url(name))
+    }
+    try picture(64, 64, "in.png")
+    try picture(32, 64, "narrow.png")
+    func fail(_ arguments: [String], _ words: String, status: Int32 = 64) throws {
+      try Tool.expectFailure(
+        ["--device", "cpu", "--steps", "2"] + arguments, status: status, words: [words], in: scratch)
+    }
+    try fail(
+      ["--image", "in.png", "--mask", "narrow.png"],
+      "the mask is 32x64 and the image 64x64; they must be of one size")
+    try fail(
+      ["--image", "in.png", "--canvas", "96x48"], "a canvas must be at least as large as the image, 64x64")
+    try fail(["--image", "in.png", "--mask", "none.png"], "none.png: no such file", status: 1)
+    let inpainting = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .appending(path: "Golden/Fixtures/tiny-inpainting").path
+    try fail(["--model", inpainting], "this checkpoint is for inpainting: it needs an image and a mask")
+    try fail(["--model", inpainting, "--image", "in.png"], "it needs an image and a mask")
   }
 
   // MARK: Checkpoints

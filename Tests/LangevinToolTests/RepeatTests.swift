@@ -43,6 +43,8 @@ import Testing
     "image-fit": .changes([
       "--image", "in put.png", "--strength", "0.5", "--width", "96", "--image-fit", "pad",
     ]),
+    "mask": .changes(["--image", "in put.png", "--mask", "half.png"]),
+    "canvas": .changes(["--image", "in put.png", "--canvas", "80x72"]),
     "prior-steps": .changesOf("tiny-unclip", ["--prior-steps", "3"]),
     "prior-guidance": .changesOf("tiny-unclip", ["--prior-steps", "2", "--prior-guidance", "7"]),
     "super-resolution-steps": .changesOf(
@@ -102,6 +104,8 @@ import Testing
       to: scratch.url("small.safetensors"))
     let pixels = (0..<64 * 64 * 3).map { UInt8(truncatingIfNeeded: $0 * 7 + $0 / 64) }
     try Picture(width: 64, height: 64, pixels: pixels).writePNG(to: scratch.url("in put.png"))
+    let half = (0..<64 * 64 * 3).map { $0 / 3 % 64 < 32 ? UInt8(255) : 0 }
+    try Picture(width: 64, height: 64, pixels: half).writePNG(to: scratch.url("half.png"))
   }
 
   private func generate(_ arguments: [String]) throws {

@@ -44,11 +44,13 @@ public struct SingleFileCheckpoint {
     let texts = try textFamilies.map { try SingleFileText(file, family: $0) }
     let unet = try SingleFileUNet(file, hasAdded: family == .stableDiffusionXL)
     let vae = try SingleFileVAE(file)
-    guard unet.inChannels == vae.latentChannels, unet.outChannels == vae.latentChannels else {
-      let kinds = [8: " (instruct-pix2pix)", 9: " (inpainting)"]
+    // Latents, or for inpainting latents, a mask and latents.
+    let inputs = [vae.latentChannels, 2 * vae.latentChannels + 1]
+    guard inputs.contains(unet.inChannels), unet.outChannels == vae.latentChannels else {
+      let kind = unet.inChannels == 8 ? " (instruct-pix2pix)" : ""
       throw CheckpointError.unsupported(
-        path: url.path, found: "a UNet with \(unet.inChannels) input channels\(kinds[unet.inChannels] ?? "")",
-        supported: ["\(vae.latentChannels) input and output channels"])
+        path: url.path, found: "a UNet with \(unet.inChannels) input channels\(kind)",
+        supported: ["\(inputs[0]) input channels", "\(inputs[1]) (inpainting)"])
     }
     let textWidth = texts.reduce(0) { $0 + $1.width }
     guard unet.contextWidth == textWidth else {

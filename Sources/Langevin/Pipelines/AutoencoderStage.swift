@@ -10,20 +10,23 @@ public enum EncodedStart: Sendable {
   case latents(HostLatents)
   /// The latents that a picture may have, [1, h, w, C].
   case picture(DiagonalGaussian)
+  /// A picture of which a part is kept.
+  case repainting(EncodedRepainting)
 
-  /// The first latents of a batch, float32 [N, h, w, C]; `shape` is [1, h, w, C].
-  func latent(
-    of images: Range<Int>, _ shape: Shape, along steps: Schedule, _ autoencoder: AutoencoderStage,
+  /// The start of a batch; `shape` is one image's, [1, h, w, C].
+  func prepare(
+    _ images: Range<Int>, _ shape: Shape, along steps: Schedule, _ autoencoder: AutoencoderStage,
     _ noise: inout NoiseSource
-  ) throws -> Tensor {
+  ) throws -> PreparedStart {
     let shape = shape.replacing(axis: 0, with: images.count)
     switch self {
-    case .noise: return try steps.initial(noise: noise.normal(shape, for: .initial))
+    case .noise: return PreparedStart(latent: try steps.initial(noise: noise.normal(shape, for: .initial)))
     case .latents(let initial):
-      return try steps.initial(noise: initial.tensor(on: noise.device).rows(images))
+      return PreparedStart(latent: try steps.initial(noise: initial.tensor(on: noise.device).rows(images)))
     case .picture(let posterior):
       let clean = try autoencoder.scaled(posterior.sample(noise: noise.normal(shape, for: .posterior)))
-      return try steps.addingNoise(noise.normal(shape, for: .initial), to: clean)
+      return PreparedStart(latent: try steps.addingNoise(noise.normal(shape, for: .initial), to: clean))
+    case .repainting(let repainting): return try repainting.prepare(shape, along: steps, autoencoder, &noise)
     }
   }
 }
@@ -54,22 +57,35 @@ public struct AutoencoderStage: Sendable {
     return try run.load("autoencoder") { try AutoencoderKL(config, weights, withEncoder: withEncoder) }
   }
 
-  /// What sampling starts from; runs the encoder on a picture, and frees it.
+  /// What sampling starts from; runs the encoder on a picture, and frees it. `input` is what the UNet reads.
   ///
   /// Throws `WeightError`, `TensorError`.
-  public func encode(_ request: LatentRequest, _ run: GenerationRun) throws -> EncodedStart {
+  public func encode(_ request: LatentRequest, for input: UNetStage.Input, _ run: GenerationRun) throws
+    -> EncodedStart
+  {
     switch request.start {
     case .noise: return .noise
     case .latents(let latents): return .latents(latents)
     case .picture(let picture):
       let vae = try load(withEncoder: true, run)
-      return try stage("encoder") {
-        let fitted = picture.fitted(
-          width: request.width, height: request.height, request.request.imageFit)
-        let input = try fitted.tensor(on: run.device).cast(to: dtype)
-        return .picture(try vae.encode(input, tiling: run.request.tiling))
-      }
+      let fitted = picture.fitted(width: request.width, height: request.height, request.request.imageFit)
+      return .picture(try encode(fitted.tensor(on: run.device), vae, run))
+    case .repainting(let repainting):
+      let vae = try load(withEncoder: true, run)
+      let isFull = request.request.strength == 1
+      let picture = repainting.picture
+      return .repainting(
+        EncodedRepainting(
+          clean: input == .inpainting && isFull ? nil : try encode(picture.tensor(on: run.device), vae, run),
+          masked: input == .inpainting
+            ? try encode(picture.tensor(hiding: repainting.mask, on: run.device), vae, run) : nil,
+          mask: try repainting.mask.tensor(scale: scale, on: run.device), isFull: isFull))
     }
+  }
+
+  private func encode(_ pixels: Tensor, _ vae: AutoencoderKL, _ run: GenerationRun) throws -> DiagonalGaussian
+  {
+    try stage("encoder") { try vae.encode(pixels.cast(to: dtype), tiling: run.request.tiling) }
   }
 
   /// From the autoencoder's own latents to the diffusion model's, float32. Throws `TensorError`.

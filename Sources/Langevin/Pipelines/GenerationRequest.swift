@@ -41,6 +41,10 @@ public struct GenerationRequest: Sendable {
   public var count = 1
   /// Pictures to start from: instead of noise, to vary, or to go between.
   public var images: [Picture] = []
+  /// Of the picture's size: where it is white, the picture is drawn anew, where it is black, kept (`Mask`).
+  public var mask: Picture?
+  /// The picture is put in the middle of a canvas of this size, and what is around it is drawn.
+  public var canvas: CanvasSize?
   /// How `image` becomes one of `width` and `height`.
   public var imageFit = ImageFit.crop
   /// The share of the schedule that is run on `image`, 0...1.
@@ -109,7 +113,7 @@ public enum RequestOption: String, Sendable, CaseIterable {
   case negativePrompt = "negative prompt"
   case promptSyntax = "prompt syntax"
   case preview
-  case guidance, steps, sampler, eta, width, height, image, strength, control
+  case guidance, steps, sampler, eta, width, height, image, mask, canvas, strength, control
   case imagePrompt = "image prompt"
   case levels = "spacing or sigmas"
   case guidanceRescale = "guidance rescale"
@@ -140,6 +144,8 @@ extension GenerationRequest {
       case .width: width != nil
       case .height: height != nil
       case .image: !images.isEmpty
+      case .mask: mask != nil
+      case .canvas: canvas != nil
       case .strength: strength != nil
       case .control: !controls.isEmpty
       case .imagePrompt: imagePrompt != nil

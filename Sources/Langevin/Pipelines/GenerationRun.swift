@@ -32,16 +32,18 @@ public struct Trajectory {
     (self.start, self.sample, self.evaluate) = (start, sample, evaluate)
   }
 
-  /// A sampler along its schedule, from what `start` makes.
+  /// A sampler along its schedule, from what `start` makes; `adjust` changes what each step has made.
   public init(
     _ name: String, of images: Range<Int>, by sampling: ResolvedSampling, denoiser: any Denoiser,
-    stream: UInt32 = 0, start: @escaping (_ noise: inout NoiseSource) throws -> Tensor
+    stream: UInt32 = 0, adjust: StepAdjustment? = nil,
+    start: @escaping (_ noise: inout NoiseSource) throws -> Tensor
   ) {
     let schedule = sampling.schedule
     self.init(
       name, of: images, stepCount: schedule.steps.count, stream: stream, start: start,
       sample: { x, noise, progress in
-        try sampling.sampler.sample(denoiser, from: x, along: schedule, noise: &noise, progress: progress)
+        try sampling.sampler.sample(
+          denoiser, from: x, along: schedule, noise: &noise, progress: progress, adjust: adjust)
       },
       evaluate: { latent, step in _ = try denoiser.denoised(latent, at: schedule.steps[step].from) })
   }
@@ -100,8 +102,14 @@ public final class GenerationRun {
       joining: images.map { noise[$0] ?? NoiseSource(request.noise, seeds: [seeds[$0]], on: device) })
   }
 
-  private func keep(_ source: NoiseSource, of images: Range<Int>) {
-    for (image, single) in zip(images, source.images) { noise[image] = single }
+  /// Draws noise of a batch: what `body` draws comes after what was drawn before. `stream` is `Trajectory.stream`.
+  public func drawing<Result>(
+    for images: Range<Int>, stream: UInt32 = 0, _ body: (_ noise: inout NoiseSource) throws -> Result
+  ) throws -> Result {
+    var source = noise(of: images)
+    source.trajectory = stream
+    defer { for (image, single) in zip(images, source.images) { noise[image] = single } }
+    return try stage("start") { try body(&source) }
   }
 
   /// Nothing is drawn for this image any more.
@@ -138,7 +146,7 @@ public final class GenerationRun {
     let images = trajectory.images
     try report(.sampling(trajectory.name, image: images.lowerBound, steps: trajectory.stepCount))
     var source = noise(of: images)
-    defer { keep(source, of: images) }
+    defer { for (image, single) in zip(images, source.images) { noise[image] = single } }
     source.trajectory = trajectory.stream
     let start = try stage("start") { try trajectory.start(&source) }
     var before = start
@@ -165,10 +173,7 @@ public final class GenerationRun {
   /// Standard normal noise of an image that belongs to no trajectory, float32 of this shape, [1, spatial..., C]. It
   /// comes after what was drawn before; of Philox it is what the first draw of a trajectory of this stream would be.
   public func noise(_ shape: Shape, image: Int, stream: UInt32) throws -> Tensor {
-    var source = noise(of: image..<image + 1)
-    defer { keep(source, of: image..<image + 1) }
-    source.trajectory = stream
-    return try source.normal(shape, for: .initial)
+    try drawing(for: image..<image + 1, stream: stream) { try $0.normal(shape, for: .initial) }
   }
 
   /// Repeats a computation with every operation's output checked, and returns the error that names the first

@@ -46,7 +46,7 @@ extension LatentPipeline {
     let prompts = try inputs(request, run)
     var conditioning = LatentConditioning(
       inputs: run.seeds.indices.map { prompts[run.request.prompt(of: $0)] },
-      start: try autoencoder.encode(request, run))
+      start: try autoencoder.encode(request, for: unet.input, run))
     conditioning.imagePrompt = try request.request.imagePrompt.map {
       try EncodedImagePrompt($0, as: unet.dtype, run)
     }
@@ -83,12 +83,33 @@ public struct UNetStage: Sendable {
   public let config: UNet2DConditionConfig
   /// Storage of weights and activations.
   public let dtype: DType
+  /// What it reads.
+  public let input: Input
 
-  /// Reads the configuration. Throws `CheckpointError`, `ModelError`.
-  public init(_ checkpoint: Checkpoint, precision: DType) throws {
+  /// What a UNet reads, along channels.
+  public enum Input: Sendable {
+    /// The noisy latent.
+    case latent
+    /// The noisy latent, the mask and the latent of the picture without what is drawn anew.
+    case inpainting
+  }
+
+  /// Reads the configuration.
+  ///
+  /// Throws `CheckpointError`, and `ModelError` also for input channels that are not for these latents.
+  public init(_ checkpoint: Checkpoint, for autoencoder: AutoencoderStage, precision: DType) throws {
     component = try checkpoint.unet
     config = try UNet2DConditionConfig(component.configuration)
     dtype = precision
+    let channels = autoencoder.config.latentChannels
+    switch config.inChannels {
+    case channels: input = .latent
+    case 2 * channels + 1: input = .inpainting
+    default:
+      throw ModelError.unsupported(
+        model: component.className, key: "in_channels", value: "\(config.inChannels)",
+        supported: ["\(channels)", "\(2 * channels + 1) (inpainting)"])
+    }
   }
 
   /// Loads the network, and those of the request that add to it; each batch's trajectory goes from where
@@ -102,7 +123,7 @@ public struct UNetStage: Sendable {
     let weights = Weights(component.weights, on: run.device, as: dtype, component: "unet")
     let model = try run.load("unet") { try UNet2DConditionModel(config, weights) }
     let controls = request.request.controls
-    let network = BoundUNet(
+    let loaded = BoundUNet(
       model: model, dtype: dtype,
       controls: try controls.enumerated().map { index, control in
         let number = controls.count > 1 ? " \(index + 1)" : ""
@@ -110,15 +131,18 @@ public struct UNetStage: Sendable {
       },
       imagePrompt: try conditioning.imagePrompt?.load(config, as: dtype, run))
     return { images in
+      let start = try run.drawing(for: images, stream: stream) { noise in
+        try conditioning.start.prepare(
+          images, request.latentShape, along: request.sampling.schedule, autoencoder, &noise)
+      }
+      var network = loaded
+      network.beside = start.beside
       let texts = try Conditioned.joined(images.map { conditioning.inputs[$0] })
       let input = try network.imagePrompt?.inputs(texts, count: images.count) ?? texts.map { UNetInput($0) }
       let denoiser = try request.guidance.denoiser(scheduler.noise.prediction, on: input, network.bound)
       return Trajectory(
-        "unet", of: images, by: request.sampling, denoiser: denoiser, stream: stream
-      ) { noise in
-        try conditioning.start.latent(
-          of: images, request.latentShape, along: request.sampling.schedule, autoencoder, &noise)
-      }
+        "unet", of: images, by: request.sampling, denoiser: denoiser, stream: stream, adjust: start.adjust
+      ) { _ in start.latent }
     }
   }
 }
@@ -129,17 +153,26 @@ struct BoundUNet {
   let dtype: DType
   var controls: [LoadedControl] = []
   var imagePrompt: LoadedImagePrompt?
+  /// What it reads beside each noisy latent, float32 [N, h, w, C]; nil for nothing.
+  var beside: Tensor?
 
   /// The network with its input inside, of as many rows as the latents that it will be called on.
   func bound(to input: UNetInput) throws -> Network {
     let fixed = try fixedAdditions(input)
+    let rows = input.texts.context.shape[0]
+    // The same for the negative's rows as for the prompt's.
+    let beside = try beside.map { tensor in
+      try Tensor.concatenated(Array(repeating: tensor, count: max(rows / tensor.shape[0], 1)), axis: 0)
+    }
     return { x, timestep in
-      let (latent, timesteps) = (try x.cast(to: dtype), [Float](repeating: timestep, count: x.shape[0]))
+      let timesteps = [Float](repeating: timestep, count: rows)
       var additions = fixed
       for case .controlNet(let network, let hint, let scale) in controls {
         try additions.add(
-          network(latent, timesteps: timesteps, conditioning: input.texts, hint: hint, scale: scale))
+          network(
+            x.cast(to: dtype), timesteps: timesteps, conditioning: input.texts, hint: hint, scale: scale))
       }
+      let latent = try (beside.map { try Tensor.concatenated([x, $0], axis: -1) } ?? x).cast(to: dtype)
       return try model(latent, timesteps: timesteps, conditioning: input.texts, additions: additions)
     }
   }

@@ -26,6 +26,8 @@ public enum LatentStart: Sendable {
   case latents(HostLatents)
   /// A picture with noise on it.
   case picture(Picture)
+  /// A picture, of which a part is kept.
+  case repainting(Repainting)
 }
 
 /// A latent diffusion's request with everything derived from it.
@@ -57,7 +59,15 @@ public struct LatentRequest: ResolvedRequest {
     let (side, scale) = (unet.config.sampleSize * autoencoder.scale, autoencoder.scale)
     (width, height) = try request.size(or: (side, side), multiple: scale * unet.config.sizeMultiple)
     let full = try request.sampling(scheduler, steps: defaults.steps, sampler: defaults.sampler)
-    (start, sampling) = try Self.start(&request, full, strength: defaults.strength)
+    let start = try request.latentStart(width: width, height: height)
+    if unet.input == .inpainting {
+      guard case .repainting = start else {
+        throw GenerationError.badRequest(
+          "this checkpoint is for inpainting: it needs an image and a mask of what is drawn anew")
+      }
+    }
+    self.start = start
+    sampling = try Self.sampling(&request, full, from: start, strength: defaults.strength)
     let (channels, rows, columns) = (autoencoder.config.latentChannels, height / scale, width / scale)
     latentShape = [1, rows, columns, channels]
     try request.checkInitialLatents([request.imageCount, channels, rows, columns])
@@ -72,37 +82,42 @@ public struct LatentRequest: ResolvedRequest {
     }
     try request.imagePrompt?.adapter.check(fits: unet.config)
     warnings =
-      request.idleSettings(guidance) + Self.sizeWarnings(request, width: width, height: height, madeFor: side)
+      request.idleSettings(guidance)
+      + Self.pictureWarnings(request, start, width: width, height: height, madeFor: side)
     self.request = request
   }
 
-  /// What sampling starts from, and the steps that are left to take from there.
-  private static func start(
-    _ request: inout GenerationRequest, _ full: ResolvedSampling, strength: Double
-  ) throws -> (LatentStart, ResolvedSampling) {
-    guard let picture = request.image else {
+  /// The steps that are left to take from there.
+  private static func sampling(
+    _ request: inout GenerationRequest, _ full: ResolvedSampling, from start: LatentStart, strength: Double
+  ) throws -> ResolvedSampling {
+    let share: Double
+    switch start {
+    case .noise, .latents:
       if request.strength != nil {
         throw GenerationError.badRequest("a strength needs an image to start from")
       }
-      return (request.initialLatents.map { .latents($0) } ?? .noise, full)
+      return full
+    case .picture: share = request.setting(\.strength, or: strength)
+    // Nothing of what is drawn anew is left.
+    case .repainting: share = request.setting(\.strength, or: 1)
     }
-    guard request.images.count == 1 else {
-      throw GenerationError.badRequest("\(request.images.count) images; this model starts from one")
-    }
-    let share = request.setting(\.strength, or: strength)
-    return (
-      .picture(picture), ResolvedSampling(full.sampler, along: try full.schedule.starting(at: share))
-    )
+    return ResolvedSampling(full.sampler, along: try full.schedule.starting(at: share))
   }
 
-  /// What a picture of other proportions loses; and a size that is far from the pixels a side that the model was made
-  /// for.
-  private static func sizeWarnings(
-    _ request: GenerationRequest, width: Int, height: Int, madeFor side: Int
+  /// A mask of nothing; what a picture of other proportions loses; and a size that is far from the pixels a side that
+  /// the model was made for.
+  private static func pictureWarnings(
+    _ request: GenerationRequest, _ start: LatentStart, width: Int, height: Int, madeFor side: Int
   ) -> [String] {
     var lines: [String] = []
+    if case .repainting(let repainting) = start, !repainting.mask.isDrawn.contains(true) {
+      lines.append("the mask has no white: nothing is drawn anew")
+    }
+    func size(_ picture: Picture) -> CanvasSize { CanvasSize(width: picture.width, height: picture.height) }
     let pictures =
-      request.images.prefix(1).map { ("image", $0) } + request.controls.map { ("control image", $0.picture) }
+      request.images.prefix(1).map { ("image", request.canvas ?? size($0)) }
+      + request.controls.map { ("control image", size($0.picture)) }
     for (name, picture) in pictures where picture.width * height != picture.height * width {
       let way =
         switch request.imageFit {

@@ -68,8 +68,8 @@ extension GenerationRequest {
     return ResolvedSampling(made, along: schedule)
   }
 
-  /// Width and height, which where the request has none are those of its picture or control picture, rounded down,
-  /// or `size`.
+  /// Width and height, which where the request has none are those of its canvas, picture or control picture, rounded
+  /// down, or `size`.
   ///
   /// Throws `GenerationError.badRequest` unless they are multiples of `multiple` up to 16384.
   public mutating func size(or size: (width: Int, height: Int), multiple: Int) throws -> (
@@ -78,7 +78,8 @@ extension GenerationRequest {
     let picture = image ?? controls.first?.picture
     func rounded(_ side: Int?) -> Int? { side.map { max($0 / multiple * multiple, multiple) } }
     let (w, h) = (
-      width ?? rounded(picture?.width) ?? size.width, height ?? rounded(picture?.height) ?? size.height
+      width ?? rounded(canvas?.width ?? picture?.width) ?? size.width,
+      height ?? rounded(canvas?.height ?? picture?.height) ?? size.height
     )
     for (name, pixels) in [("width", w), ("height", h)] {
       guard pixels > 0, pixels <= 16_384, pixels % multiple == 0 else {

@@ -5,8 +5,10 @@ import LangevinTensor
 
 /// Stable Diffusion 1.x and 2.x (arXiv:2112.10752) from a checkpoint to pictures, on one device.
 public struct StableDiffusion: LatentPipeline {
-  /// Text to image and image to image are one pipeline.
-  public static let classes = ["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"]
+  /// Text to image, image to image and inpainting are one pipeline.
+  public static let classes = [
+    "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
+  ]
   /// Without a safety checker.
   public static let components = [
     ComponentNeed("unet", "UNet2DConditionModel"), ComponentNeed("vae", "AutoencoderKL"),
@@ -16,7 +18,8 @@ public struct StableDiffusion: LatentPipeline {
   /// One picture to start from, at most.
   public static let options: Set<RequestOption> = [
     .prompt, .negativePrompt, .promptSyntax, .guidance, .guidanceRescale, .guidanceInterval, .preview, .steps,
-    .sampler, .levels, .eta, .width, .height, .image, .strength, .control, .imagePrompt, .initialLatents,
+    .sampler, .levels, .eta, .width, .height, .image, .mask, .canvas, .strength, .control, .imagePrompt,
+    .initialLatents,
     .tiling,
   ]
 
@@ -41,8 +44,8 @@ public struct StableDiffusion: LatentPipeline {
   public init(_ checkpoint: Checkpoint, on device: Device, precision: DType = .float32) throws {
     (self.checkpoint, self.device, self.precision) = (checkpoint, device, precision)
     text = try ClipTextStage(checkpoint, precision: precision)
-    unet = try UNetStage(checkpoint, precision: precision)
     autoencoder = try AutoencoderStage(checkpoint, precision: precision)
+    unet = try UNetStage(checkpoint, for: autoencoder, precision: precision)
     scheduler = try SchedulerFile(json: checkpoint.scheduler).forStableDiffusion()
   }
 

@@ -6,8 +6,10 @@ import LangevinTensor
 
 /// Stable Diffusion XL (arXiv:2307.01952): two text encoders, pooled text and sizes beside the context.
 public struct StableDiffusionXL: LatentPipeline {
-  /// Text to image and image to image are one pipeline.
-  public static let classes = ["StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"]
+  /// Text to image, image to image and inpainting are one pipeline.
+  public static let classes = [
+    "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline",
+  ]
   /// The refiner, which has no first text encoder, is not among them.
   public static let components = [
     ComponentNeed("unet", "UNet2DConditionModel"), ComponentNeed("vae", "AutoencoderKL"),
@@ -45,8 +47,8 @@ public struct StableDiffusionXL: LatentPipeline {
       try ClipTextStage(checkpoint, precision: precision),
       try ClipTextStage(checkpoint, "text_encoder_2", tokenizer: "tokenizer_2", precision: precision),
     ]
-    unet = try UNetStage(checkpoint, precision: precision)
     autoencoder = try AutoencoderStage(checkpoint, precision: precision)
+    unet = try UNetStage(checkpoint, for: autoencoder, precision: precision)
     scheduler = try SchedulerFile(json: checkpoint.scheduler)
     zeroesEmptyNegative = checkpoint.index["force_zeros_for_empty_prompt"] != .bool(false)
     guard checkpoint.index["requires_aesthetics_score"] != .bool(true) else {

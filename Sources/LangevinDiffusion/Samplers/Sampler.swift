@@ -69,15 +69,16 @@ extension Sampler {
   }
 
   /// Runs all steps: x float32 [N, ..., C], as `Schedule.initial` or `addingNoise` gives it, to a clean
-  /// latent of the same shape. `progress` is called after each step; sampling stops with what it throws.
+  /// latent of the same shape. `progress` is called after each step; sampling stops with what it throws. `adjust`
+  /// changes what each step has made.
   ///
   /// Throws what the denoiser, the noise, the device and `progress` throw, and `CancellationError` in a task
   /// that was cancelled.
   public func sample(
     _ denoiser: some Denoiser, from x: Tensor, along schedule: Schedule, noise: inout NoiseSource,
-    progress: Progress? = nil
+    progress: Progress? = nil, adjust: StepAdjustment? = nil
   ) throws -> Tensor {
-    var sampling = Sampling(self, denoiser, from: x, along: schedule, noise: noise)
+    var sampling = Sampling(self, denoiser, from: x, along: schedule, noise: noise, adjust: adjust)
     defer { noise = sampling.noise }
     while try sampling.next(progress) != nil {}
     return sampling.latent

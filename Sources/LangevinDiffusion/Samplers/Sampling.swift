@@ -15,6 +15,9 @@ public struct SamplingProgress: Sendable {
 /// Called after each step; sampling stops with what it throws.
 public typealias Progress = (SamplingProgress) throws -> Void
 
+/// Changes the latent after each step; `next` is the level at which the next step begins, nil after the last.
+public typealias StepAdjustment = (_ latent: Tensor, _ next: NoiseLevel?) throws -> Tensor
+
 /// A run of a sampler: the one loop over steps. Each call of `next` takes a step.
 ///
 /// It is an asynchronous sequence, too, whose elements come as the steps are done. Each is computed on the
@@ -29,13 +32,16 @@ public struct Sampling: AsyncSequence {
   public private(set) var latent: Tensor
   private var sampler: any Sampler
   private var step: SamplerStep
+  private let adjust: StepAdjustment?
 
-  /// A run from x, float32 [N, ..., C], as `Schedule.initial` or `addingNoise` gives it.
+  /// A run from x, float32 [N, ..., C], as `Schedule.initial` or `addingNoise` gives it. `adjust` changes what each
+  /// step has made.
   public init(
     _ sampler: any Sampler, _ denoiser: any Denoiser, from x: Tensor, along schedule: Schedule,
-    noise: NoiseSource
+    noise: NoiseSource, adjust: StepAdjustment? = nil
   ) {
     latent = x
+    self.adjust = adjust
     self.sampler = sampler
     step = SamplerStep(denoiser, limit: sampler.limit, along: schedule, noise: noise)
   }
@@ -54,6 +60,10 @@ public struct Sampling: AsyncSequence {
     return try stage("step \(step.index + 1)") {
       latent = try sampler.step(latent, &step)
       step.index += 1
+      if let adjust {
+        let next = step.index < count ? step.from : nil
+        latent = try stage("adjust") { try adjust(latent, next) }
+      }
       let state = SamplingProgress(step: step.index, count: count, latent: latent, guess: step.lastGuess)
       try progress?(state)
       return state

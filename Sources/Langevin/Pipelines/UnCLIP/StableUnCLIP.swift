@@ -39,8 +39,8 @@ public struct StableUnCLIPStage: Sendable {
 
   init(_ checkpoint: Checkpoint, precision: DType) throws {
     text = try ClipTextStage(checkpoint, precision: precision)
-    unet = try UNetStage(checkpoint, precision: precision)
     autoencoder = try AutoencoderStage(checkpoint, precision: precision)
+    unet = try UNetStage(checkpoint, for: autoencoder, precision: precision)
     scheduler = try SchedulerFile(json: checkpoint.scheduler)
     normalizer = try checkpoint.component("image_normalizer")
     noisingSchedule = try NoiseSchedule(json: checkpoint.scheduler(named: "image_noising_scheduler"))
@@ -86,7 +86,8 @@ public struct StableUnCLIPStage: Sendable {
       return .guided(
         negative: try input(negative, .fill(0, label.shape, on: run.device)), prompt: prompt)
     }
-    return LatentConditioning(inputs: inputs, start: try autoencoder.encode(request.latent, run))
+    return LatentConditioning(
+      inputs: inputs, start: try autoencoder.encode(request.latent, for: unet.input, run))
   }
 
   /// What the UNet takes for class labels, float32 [1, 2 D] for each image's embedding [1, D]: the embedding with
