@@ -80,18 +80,8 @@ struct Generate: ParsableCommand {
       options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
     try files.check(fit: pipeline, options)
-    var memory = try MemoryPlan(asked, with: checkpoint, precision: options.dtype, on: device)
-    if !memory.fits, asked.tiling == nil, type(of: pipeline).options.contains(.tiling) {
-      var tiled = asked
-      tiled.tiling = Tiling()
-      let other = try MemoryPlan(tiled, with: checkpoint, precision: options.dtype, on: device)
-      if other.peak < memory.peak {
-        Output.warning(
-          "the autoencoder works in tiles: in one piece this needs \(Output.bytes(memory.peak)), with them "
-            + Output.bytes(other.peak))
-        (asked, memory) = (tiled, other)
-      }
-    }
+    let memory = try plan(&asked, pipeline)
+    display.batch = asked.batch
     if plan { return show(memory, device) }
     if !memory.fits { Output.warning(memory.shortage(of: device)) }
     let request = try pipeline.resolved(asked).request
@@ -146,6 +136,36 @@ struct Generate: ParsableCommand {
       try Output.json(
         Report(self, record, checkpoint.recommended, run: run, device: device, model: url))
     }
+  }
+
+  /// How much memory the request needs. Where that is too much it works in smaller batches and in tiles, and says so.
+  private func plan(_ asked: inout GenerationRequest, _ pipeline: any Pipeline) throws -> MemoryPlan {
+    func planned(_ request: GenerationRequest) throws -> MemoryPlan {
+      try MemoryPlan(request, with: pipeline.checkpoint, precision: options.dtype, on: pipeline.device)
+    }
+    var memory = try planned(asked)
+    var smaller = asked
+    while !memory.fits, smaller.batch > 1 {
+      smaller.batch = max(min(smaller.batch, smaller.imageCount) / 2, 1)
+      let other = try planned(smaller)
+      guard other.peak < memory.peak else { break }
+      Output.warning(
+        "\(smaller.batch) at once instead of \(asked.batch), which need \(Output.bytes(memory.peak)): "
+          + "\(pipeline.device.name) offers \(Output.bytes(memory.limit))")
+      (asked, memory) = (smaller, other)
+    }
+    if !memory.fits, asked.tiling == nil, type(of: pipeline).options.contains(.tiling) {
+      var tiled = asked
+      tiled.tiling = Tiling()
+      let other = try planned(tiled)
+      if other.peak < memory.peak {
+        Output.warning(
+          "the autoencoder works in tiles: in one piece this needs \(Output.bytes(memory.peak)), with them "
+            + Output.bytes(other.peak))
+        (asked, memory) = (tiled, other)
+      }
+    }
+    return memory
   }
 
   private func handle(

@@ -219,7 +219,7 @@ import Langevin
     request.noise = rng ?? .philox
     request.width = self.width
     request.height = self.height
-    request.count = self.count
+    (request.count, request.batch) = (self.count, self.batch)
     request.images = try self.image.map { try Picture.read(URL(fileURLWithPath: $0)).picture }
     request.mask = try self.mask.map { try Picture.read(URL(fileURLWithPath: $0)).picture }
     request.canvas = self.canvas

@@ -48,6 +48,10 @@ struct PictureOptions: ParsableArguments {
     name: [.customShort("n"), .long], parsing: .unconditional, help: "How many pictures of each prompt.")
   var count = 1
   @Option(
+    parsing: .unconditional,
+    help: "How many pictures are computed at once: faster on graphics cards, and takes more memory.")
+  var batch = 1
+  @Option(
     name: [.customShort("s"), .long], parsing: .unconditional,
     help: "Picture k has seed N + k. (default: random)")
   var seed: UInt64?

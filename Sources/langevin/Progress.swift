@@ -6,6 +6,8 @@ struct ProgressDisplay {
   let isShown: Bool
   let isTerminal: Bool
   let count: Int
+  /// How many pictures are computed at once.
+  var batch = 1
   /// What a step is called.
   let unit: String
   private var stepCount = 0
@@ -49,8 +51,11 @@ struct ProgressDisplay {
     steady = steady.suffix(19) + [seconds]
     guard isShown else { return }
     let pace = steady.reduce(0, +) / Double(steady.count)
-    let left = pace * Double(total - step + (count - image - 1) * total)
-    let title = count > 1 ? "picture \(image + 1) of \(count), \(unit)" : unit
+    let together = min(batch, count - image)
+    let batches = (count - image - together + batch - 1) / batch
+    let left = pace * Double(total - step + batches * total)
+    let pictures = together > 1 ? "pictures \(image + 1) to \(image + together)" : "picture \(image + 1)"
+    let title = count > 1 ? "\(pictures) of \(count), \(unit)" : unit
     let figures = String(format: "%.2f s/%@, %@ left", pace, unit, TrainingProgress.duration(left))
     if isTerminal {
       let width = 24

@@ -101,7 +101,7 @@ struct Report: Encodable {
     let guidanceInterval: [Double]?
     let eta: Double
     let steps: Int?
-    let width, height, count: Int
+    let width, height, count, batch: Int
     let image: [String]
     let imageFiles: [InputFile]
     let mask: InputFile?
@@ -133,7 +133,7 @@ struct Report: Encodable {
       (guidance, guidanceRescale) = (request.guidance, request.guidanceRescale)
       guidanceInterval = options.guidanceInterval?.values
       (eta, steps) = (request.eta, request.steps)
-      (self.width, self.height, count) = (width, height, request.count)
+      (self.width, self.height, count, batch) = (width, height, request.count, request.batch)
       (image, imageFiles, strength) = (options.image, record.images, request.strength)
       (mask, canvas) = (record.mask, options.canvas?.text)
       (lora, embedding) = (record.additions.loras, record.additions.embeddings)

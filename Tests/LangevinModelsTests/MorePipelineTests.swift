@@ -115,14 +115,14 @@ import Testing
   /// A dry run counts what tensors then hold. Only 2 of the 3 steps are planned, which hold the same.
   @Test(arguments: devices)
   func memoryIsKnownBefore(device: Device) throws {
-    for folder in ["tiny-sd", "tiny-xl"] {
+    for (folder, batch, count) in [("tiny-sd", 1, 2), ("tiny-xl", 1, 2), ("tiny-sd", 2, 6)] {
       let backend: any Backend =
         device.name == "cpu" ? CPUBackend() : try OpenCLBackend(index: Int(device.name.dropFirst(7)) ?? 0)
       let counting = CountingBackend(backend)
       let fresh = Device(counting)
       let checkpoint = try Checkpoint.open(Fixture.root.appending(path: folder))
       var request = GenerationRequest(prompt: "a face")
-      (request.steps, request.count) = (3, 2)
+      (request.steps, request.batch, request.count) = (3, batch, count)
       let plan = try MemoryPlan(request, with: checkpoint, precision: .float32, on: fresh)
       #expect(counting.peak == 0, "planning allocated on the device")
       _ = try Pipelines.open(checkpoint, on: fresh).generate(request)

@@ -35,6 +35,7 @@ struct BadInputTests {
     (["--height", "0"], "height must be a multiple of 8"),
     (["--width", "60"], "width must be a multiple of 8"),
     (["--width", "100000000"], "up to 16384"),
+    (["--batch", "0"], "batch must be 1 to 10000, got 0"),
     (["--fps", "8"], "has no use for the setting 'frames per second'"),
     (["--frames", "5"], "has no use for the setting 'frames'"),
   ])

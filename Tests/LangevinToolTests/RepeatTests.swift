@@ -37,7 +37,7 @@ import Testing
     "rng": .changes(["--rng", "torch-cuda"]),
     "width": .changes(["--width", "72"]),
     "height": .changes(["--height", "80"]),
-    "count": .none("a special"),
+    "count": .none("a special"), "batch": .none("each picture is what it would be alone"),
     "image": .changes(["--image", "in put.png", "--strength", "0.6"]),
     "strength": .changes(["--image", "in put.png", "--strength", "0.9"]),
     "image-fit": .changes([

@@ -39,6 +39,8 @@ public struct GenerationRequest: Sendable {
   public var height: Int?
   /// How many images of each prompt, 1...10000.
   public var count = 1
+  /// How many images are computed together, 1...10000. Each is what it would be alone, but for rounding.
+  public var batch = 1
   /// Pictures to start from: instead of noise, to vary, or to go between.
   public var images: [Picture] = []
   /// Of the picture's size: where it is white, the picture is drawn anew, where it is black, kept (`Mask`).
@@ -109,7 +111,7 @@ public struct GenerationRequest: Sendable {
 
 /// Settings of a request that not every pipeline has a use for.
 public enum RequestOption: String, Sendable, CaseIterable {
-  case prompt
+  case prompt, batch
   case negativePrompt = "negative prompt"
   case promptSyntax = "prompt syntax"
   case preview
@@ -134,6 +136,7 @@ extension GenerationRequest {
     RequestOption.allCases.filter { option in
       switch option {
       case .prompt: !prompts.isEmpty
+      case .batch: batch != 1
       case .negativePrompt: !negativePrompt.isEmpty
       case .promptSyntax: promptSyntax != .plain
       case .guidance: guidance != nil
@@ -178,7 +181,7 @@ extension GenerationRequest {
     }
     for (name, value) in [
       ("steps", steps), ("prior steps", priorSteps), ("super-resolution steps", superResolutionSteps),
-      ("frames", frames), ("count", count), ("steps between previews", previewEvery),
+      ("frames", frames), ("count", count), ("batch", batch), ("steps between previews", previewEvery),
     ] {
       if let value { try require((1...10_000).contains(value), name, "1 to 10000", value) }
     }

@@ -72,9 +72,9 @@ public enum GenerationProgress: Sendable {
   case loading(String)
   /// Text that did not fit into the text encoder's positions.
   case truncated(prompt: String, rest: String)
-  /// A trajectory of an image begins; `name` tells those of one image apart: `unet`, `prior`.
+  /// A trajectory of an image, or of a batch of which it is the first, begins; `name` tells those of one image apart: `unet`, `prior`.
   case sampling(String, image: Int, steps: Int)
-  /// A step of image `image` (from 0) is done; `step` counts from 1.
+  /// A step of image `image` (from 0), or of a batch of which it is the first, is done; `step` counts from 1.
   case step(Int, of: Int, image: Int)
   /// What the denoiser made of image `image` after this step, where previews were asked for.
   case preview(Picture, step: Int, image: Int)

@@ -72,8 +72,6 @@ public final class GenerationRun {
   public let seeds: [UInt64]
   /// Where everything is computed.
   public let device: Device
-  /// How many images are computed together, at most.
-  let batchSize: Int
   /// Whether nobody will look at the pictures.
   let isRehearsal: Bool
   private let progress: (GenerationProgress) throws -> Void
@@ -85,7 +83,6 @@ public final class GenerationRun {
     _ progress: @escaping (GenerationProgress) throws -> Void
   ) {
     self.isRehearsal = isRehearsal
-    batchSize = 1
     self.request = request
     self.device = device
     self.progress = progress
@@ -94,7 +91,12 @@ public final class GenerationRun {
 
   /// Which images are computed together, in their order.
   var batches: [Range<Int>] {
-    stride(from: 0, to: seeds.count, by: batchSize).map { $0..<min($0 + batchSize, seeds.count) }
+    // Where long prompts have more chunks than short ones, their contexts do not fit together.
+    let unit = request.promptSyntax == .plain ? max(seeds.count, 1) : request.count
+    return stride(from: 0, to: seeds.count, by: unit).flatMap { first in
+      let end = min(first + unit, seeds.count)
+      return stride(from: first, to: end, by: request.batch).map { $0..<min($0 + request.batch, end) }
+    }
   }
 
   private func noise(of images: Range<Int>) -> NoiseSource {

@@ -35,15 +35,15 @@ public struct MemoryPlan: Sendable {
     let backend = PlanningBackend(like: device.backend)
     let pipeline = try Pipelines.open(checkpoint, on: Device(backend), precision: precision)
     var short = try pipeline.resolved(request).request
-    // Every step and every image holds the same; a few show what is kept between them.
+    // Every step and every batch holds the same; a few show what is kept between them.
     let most = max(2, short.sampler?.fewestSteps ?? 2)
     short.steps = short.steps.map { min($0, most) }
     short.strength = short.strength.map { _ in 1 }
     short.priorSteps = short.priorSteps.map { min($0, most) }
     short.superResolutionSteps = short.superResolutionSteps.map { min($0, most) }
-    let images = min(2, short.imageCount)
-    short.prompts = Array(short.prompts.prefix(images))
-    short.count = min(short.count, images / max(short.prompts.count, 1))
+    let images = min(2 * short.batch, short.imageCount)
+    short.count = min(short.count, images)
+    short.prompts = Array(short.prompts.prefix(images / short.count))
     (short.initialLatents, short.levels) = (nil, nil)
     var stages: [Stage] = []
     func close() {

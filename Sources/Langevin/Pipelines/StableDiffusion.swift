@@ -17,8 +17,9 @@ public struct StableDiffusion: LatentPipeline {
   ]
   /// One picture to start from, at most.
   public static let options: Set<RequestOption> = [
-    .prompt, .negativePrompt, .promptSyntax, .guidance, .guidanceRescale, .guidanceInterval, .preview, .steps,
-    .sampler, .levels, .eta, .width, .height, .image, .mask, .canvas, .strength, .control, .imagePrompt,
+    .batch, .prompt, .negativePrompt, .promptSyntax, .guidance, .guidanceRescale, .guidanceInterval, .preview,
+    .steps, .sampler, .levels, .eta, .width, .height, .image, .mask, .canvas, .strength, .control,
+    .imagePrompt,
     .initialLatents,
     .tiling,
   ]

@@ -33,7 +33,7 @@ public struct StableUnCLIPStage: Sendable {
     ComponentNeed("tokenizer", "CLIPTokenizer", "CLIPTokenizerFast"), ComponentNeed("scheduler"),
   ]
   static let options: Set<RequestOption> = [
-    .prompt, .negativePrompt, .guidance, .steps, .sampler, .eta, .width, .height, .initialLatents,
+    .batch, .prompt, .negativePrompt, .guidance, .steps, .sampler, .eta, .width, .height, .initialLatents,
     .noiseLevel,
   ]
 

@@ -14,7 +14,8 @@ public struct UnCLIP: UnCLIPPipeline {
     + UnCLIPDecoderStage.components
   /// The size is the model's, and the samplers are.
   public static let options: Set<RequestOption> = [
-    .prompt, .negativePrompt, .guidance, .preview, .steps, .priorSteps, .priorGuidance, .superResolutionSteps,
+    .batch, .prompt, .negativePrompt, .guidance, .preview, .steps, .priorSteps, .priorGuidance,
+    .superResolutionSteps,
   ]
 
   /// What it was made of.
@@ -81,7 +82,7 @@ public struct UnCLIPImageVariation: UnCLIPPipeline {
     ] + UnCLIPDecoderStage.components
   /// One picture or two; there is no text.
   public static let options: Set<RequestOption> = [
-    .image, .guidance, .preview, .steps, .superResolutionSteps,
+    .batch, .image, .guidance, .preview, .steps, .superResolutionSteps,
   ]
 
   /// What it was made of.
