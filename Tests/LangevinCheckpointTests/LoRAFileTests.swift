@@ -117,8 +117,8 @@ private let cpu = Device(CPUBackend())
   // MARK: Scales
 
   @Test func withoutAlphaTheScaleIsOne() throws {
-    let pairs = try lora("processors").pairs
-    #expect(pairs.allSatisfy { $0.alpha == 3 && $0.rank == 3 } && pairs.count == 32)
+    let changes = try lora("processors").changes
+    #expect(changes.allSatisfy { $0.alpha == 3 && $0.rank == 3 } && changes.count == 32)
   }
 
   @Test(arguments: [
@@ -131,7 +131,7 @@ private let cpu = Device(CPUBackend())
     let url = try write(
       [("unet.conv_in.lora_A.weight", [4, 4, 3, 3]), ("unet.conv_in.lora_B.weight", [32, 4, 1, 1])],
       metadata: [LoRAMetadata.key: text])
-    #expect(try LoRAFile(url: url).pairs.map(\.alpha) == [alpha])
+    #expect(try LoRAFile(url: url).changes.map(\.alpha) == [alpha])
   }
 
   // MARK: Faults
@@ -150,15 +150,14 @@ private let cpu = Device(CPUBackend())
 
   @Test func aLayerOfAnotherShapeIsNamed() throws {
     let layer = "unet.\(Self.layer)"
-    for (down, up) in [
-      ([4, 40], [32, 4]), ([4, 32], [40, 4]), ([4, 32], [32, 5]), ([4, 32, 3, 3], [32, 4]),
-    ]
+    for (down, up) in [([4, 40], [32, 4]), ([4, 32], [40, 4]), ([4, 32, 3, 3], [32, 4])]
       as [(Shape, Shape)]
     {
       let file = try LoRAFile(
         url: write([("\(layer).lora_A.weight", down), ("\(layer).lora_B.weight", up)]))
-      let error = try #require(throws: WeightError.self) { try model().merging([(file, 1)]) }
-      #expect("\(error)".contains("\(layer).lora_"), "\(error)")
+      let error = try #require(throws: AdapterError.self) { try model().merging([(file, 1)]) }
+      #expect(
+        "\(error)".contains("\(layer).lora_") && "\(error)".contains("layer unet.\(Self.layer)"), "\(error)")
     }
     let file = try LoRAFile(
       url: write([("\(layer).lora_A.weight", [4, 32, 1, 1]), ("\(layer).lora_B.weight", [32, 4])]))
@@ -167,20 +166,126 @@ private let cpu = Device(CPUBackend())
 
   @Test func halfAPairIsNamed() throws {
     let url = try write([("unet.conv_in.lora_A.weight", [4, 4, 3, 3])])
-    #expect(throws: AdapterError.unpaired(path: url.path, name: "unet.conv_in.lora_A.weight")) {
+    #expect(
+      throws: AdapterError.unpaired(
+        path: url.path, name: "unet.conv_in.lora_A.weight", missing: "lora_up.weight")
+    ) {
       try LoRAFile(url: url)
     }
   }
 
+  /// What is missing of each kind of change, beside what is there.
   @Test(arguments: [
-    ("unet.conv_in.lora_magnitude_vector", "DoRA"), ("lora_unet_conv_in.dora_scale", "DoRA"),
-    ("lora_unet_conv_in.hada_w1_a", "LoHa"), ("lora_unet_conv_in.lokr_w1", "LoKr"),
-    ("lora_unet_conv_in.lora_mid.weight", "three factors"), ("unet.conv_in.lora_B.bias", "biases"),
+    (["hada_w1_a", "hada_w1_b", "hada_w2_a"], "hada_w2_b"),
+    (["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1"], "hada_t2"),
+    (["lokr_w1", "lokr_w2_a"], "lokr_w2_b"), (["lokr_w2"], "lokr_w1_a"),
+    (["lora_mid.weight", "lora_up.weight"], "lora_down.weight"), (["alpha"], "lora_up.weight"),
+    (["dora_scale"], "lora_up.weight"),
   ])
-  func otherKindsOfAdditionsAreRefusedByName(key: String, kind: String) throws {
+  func aMissingFactorIsNamed(parts: [String], missing: String) throws {
+    let url = try write(parts.map { ("lora_unet_conv_in.\($0)", [4, 4]) })
+    let error = try #require(throws: AdapterError.self) { try LoRAFile(url: url) }
+    #expect("\(error)".contains("'\(missing)'") && "\(error)".contains("lora_unet_conv_in"), "\(error)")
+  }
+
+  /// [32, 4, 3, 3] is the layer's weight.
+  @Test func factorsThatDoNotFitEachOtherAreNamed() throws {
+    let unfitting: [[(String, Shape)]] = [
+      [("lora_down.weight", [4, 4, 3, 3]), ("lora_up.weight", [32, 5])],
+      [
+        ("lora_down.weight", [2, 4, 1, 1]), ("lora_up.weight", [32, 2]), ("lora_mid.weight", [2, 3, 3, 3]),
+      ],
+      [("lokr_w1", [4, 2, 1]), ("lokr_w2", [8, 2, 3, 3])],
+      [
+        ("hada_w1_a", [32, 2]), ("hada_w1_b", [2, 36]), ("hada_w2_a", [32, 2]), ("hada_w2_b", [2, 35]),
+      ],
+    ]
+    for parts in unfitting {
+      let url = try write(parts.map { ("lora_unet_conv_in.\($0.0)", $0.1) })
+      let error = try #require(throws: AdapterError.self) { try LoRAFile(url: url) }
+      guard case .factors(_, let factors) = error else {
+        Issue.record("\(error)")
+        continue
+      }
+      #expect(factors.count >= 2 || parts[0].0 == "lokr_w1")
+      #expect("\(error)".contains("lora_unet_conv_in.\(parts[0].0)"), "\(error)")
+    }
+  }
+
+  @Test func changesOfAnotherShapeNameTheLayer() throws {
+    let fitting: [[(String, Shape)]] = [
+      [
+        ("lora_down.weight", [2, 4, 1, 1]), ("lora_up.weight", [32, 2, 1, 1]),
+        ("lora_mid.weight", [2, 2, 3, 3]),
+      ],
+      [("lokr_w1", [4, 2]), ("lokr_w2", [8, 2, 3, 3])],
+      [("hada_w1_a", [32, 2]), ("hada_w1_b", [2, 36]), ("hada_w2_a", [32, 2]), ("hada_w2_b", [2, 36])],
+      [("lora_down.weight", [2, 4, 3, 3]), ("lora_up.weight", [32, 2]), ("dora_scale", [1, 4, 1, 1])],
+      [("lora_down.weight", [2, 4, 3, 3]), ("lora_up.weight", [32, 2]), ("dora_scale", [32, 1, 1, 1])],
+    ]
+    let unfitting: [[(String, Shape)]] = [
+      [
+        ("lora_down.weight", [2, 4, 1, 1]), ("lora_up.weight", [32, 2, 1, 1]),
+        ("lora_mid.weight", [2, 2, 5, 5]),
+      ],
+      [("lokr_w1", [4, 2]), ("lokr_w2", [4, 4, 3, 3])],
+      [("hada_w1_a", [32, 2]), ("hada_w1_b", [2, 35]), ("hada_w2_a", [32, 2]), ("hada_w2_b", [2, 35])],
+      [("lora_down.weight", [2, 4, 3, 3]), ("lora_up.weight", [32, 2]), ("dora_scale", [1, 8, 1, 1])],
+      [("lora_down.weight", [2, 4, 3, 3]), ("lora_up.weight", [32, 2]), ("dora_scale", [31, 1])],
+    ]
+    for (isFitting, parts) in fitting.map({ (true, $0) }) + unfitting.map({ (false, $0) }) {
+      let file = try LoRAFile(url: write(parts.map { ("lora_unet_conv_in.\($0.0)", $0.1) }))
+      if isFitting {
+        #expect(throws: Never.self) { try model().merging([(file, 1)]) }
+      } else {
+        let error = try #require(throws: AdapterError.self) { try model().merging([(file, 1)]) }
+        #expect("\(error)".contains("layer unet.conv_in"), "\(error)")
+      }
+    }
+  }
+
+  @Test func kindsOfChangesAreNotMixedWithinALayer() throws {
+    let url = try write([
+      ("lora_unet_conv_in.lora_down.weight", [4, 4, 3, 3]), ("lora_unet_conv_in.lokr_w1", [4, 4]),
+    ])
+    let error = try #require(throws: CheckpointError.self) { try LoRAFile(url: url) }
+    #expect("\(error)".contains("LoKr and LoRA"), "\(error)")
+    let twice = try write([
+      ("lora_unet_conv_in.lokr_w1", [4, 2]), ("lora_unet_conv_in.lokr_w1_a", [4, 1]),
+      ("lora_unet_conv_in.lokr_w2", [8, 2, 3, 3]),
+    ])
+    let other = try #require(throws: CheckpointError.self) { try LoRAFile(url: twice) }
+    #expect("\(other)".contains("'lora_unet_conv_in.lokr_w1_a' has no use"), "\(other)")
+  }
+
+  @Test(arguments: [
+    ("unet.conv_in.lora_B.bias", "biases"), ("lora_unet_conv_in.oft_blocks", "OFT"),
+    ("lora_unet_conv_in.diff", "difference"), ("lora_unet_conv_in.a1.weight", "GLoRA"),
+  ])
+  func otherKindsOfChangesAreRefusedByName(key: String, kind: String) throws {
     let url = try write([("unet.conv_in.lora_A.weight", [4, 4, 3, 3]), (key, [4])])
     let error = try #require(throws: CheckpointError.self) { try LoRAFile(url: url) }
     #expect("\(error)".contains(kind) && "\(error)".contains(key), "\(error)")
+  }
+
+  /// Where no factor is of low rank, LyCORIS' alpha means nothing, and PEFT's is divided by the rank of its
+  /// settings.
+  @Test func wholeFactorsHaveTheScaleOne() throws {
+    let url = try write([
+      ("lora_unet_conv_in.lokr_w1", [4, 2]), ("lora_unet_conv_in.lokr_w2", [8, 2, 3, 3]),
+      ("lora_unet_conv_in.alpha", []),
+    ])
+    #expect(try LoRAFile(url: url).changes.map(\.scale) == [1])
+    let peft = try LoRAFile(url: fixtures.appendingPathComponent("lycoris/peft-lokr"))
+    #expect(peft.changes.allSatisfy { $0.rank == nil && $0.scale == 1.5 })
+  }
+
+  @Test func onlyLoRAHasLayersToWriteAgain() throws {
+    let url = fixtures.appendingPathComponent("lycoris/loha.safetensors")
+    let error = try #require(throws: CheckpointError.self) {
+      try LoRAFile(url: url).layers(of: model(), on: cpu)
+    }
+    #expect("\(error)".contains("LoHa at "), "\(error)")
   }
 
   @Test func aFileThatIsNoLoRAIsRefused() throws {
@@ -197,6 +302,6 @@ private let cpu = Device(CPUBackend())
   }
 
   @Test func aFolderIsItsFile() throws {
-    #expect(try LoRAFile(url: fixtures.appendingPathComponent("lora")).pairs.count == 32)
+    #expect(try LoRAFile(url: fixtures.appendingPathComponent("lora")).changes.count == 32)
   }
 }

@@ -4,7 +4,7 @@ import LangevinTensor
 import Testing
 
 /// LoRA and textual inversion files, in every layout, against what diffusers' pipelines draw with them:
-/// Tests/Golden/make_adapters.py.
+/// Tests/Golden/make_adapters.py, and make_lycoris.py for LoRA's relatives.
 @Suite struct AdapterTests {
   private struct Run: Decodable {
     let model, prompt: String
@@ -12,17 +12,19 @@ import Testing
     var lora, embedding: [String]?
   }
 
-  private static let folder = Fixture.root.appending(path: "adapters")
+  private static let folders = ["adapters": 14, "lycoris": 14]
 
-  /// Decoded once for the names of the test's arguments.
-  private static let runs: [String: Run] =
-    (try? JSONDecoder().decode(
-      [String: Run].self, from: Data(contentsOf: folder.appending(path: "runs.json")))) ?? [:]
+  private static func folder(_ name: String) -> URL { Fixture.root.appending(path: name) }
 
-  private func checkpoint(_ run: Run) throws -> Checkpoint {
+  private static func runs(_ folder: String) throws -> [String: Run] {
+    try JSONDecoder().decode(
+      [String: Run].self, from: Data(contentsOf: Self.folder(folder).appending(path: "runs.json")))
+  }
+
+  private func checkpoint(_ run: Run, in folder: String) throws -> Checkpoint {
     func split(_ text: String) -> (URL, String?) {
       let parts = text.split(separator: ":", maxSplits: 1).map(String.init)
-      return (Self.folder.appending(path: parts[0]), parts.count > 1 ? parts[1] : nil)
+      return (Self.folder(folder).appending(path: parts[0]), parts.count > 1 ? parts[1] : nil)
     }
     let loras = try (run.lora ?? []).map { text in
       let (url, scale) = split(text)
@@ -35,16 +37,17 @@ import Testing
     return try Checkpoint.open(Fixture.root.appending(path: run.model)).merging(loras).adding(embeddings)
   }
 
-  @Test func everyRunIsThere() { #expect(Self.runs.count == 14) }
-
-  @Test(arguments: Setting.all)
-  func picturesAreThoseOfDiffusers(setting: Setting) throws {
-    let golden = try SafetensorsFile(url: Self.folder.appending(path: "pictures.safetensors"))
-    for (name, run) in Self.runs.sorted(by: { $0.key < $1.key }) {
+  @Test(arguments: Setting.all, folders.keys.sorted())
+  func picturesAreThoseOfDiffusers(setting: Setting, folder: String) throws {
+    let golden = try SafetensorsFile(url: Self.folder(folder).appending(path: "pictures.safetensors"))
+    let runs = try Self.runs(folder)
+    #expect(runs.count == Self.folders[folder])
+    for (name, run) in runs.sorted(by: { $0.key < $1.key }) {
       var request = GenerationRequest(prompt: run.prompt)
       (request.negativePrompt, request.guidance, request.steps) = ("heart", 4, 4)
       (request.seed, request.noise) = (run.seed, .torch)
-      let pipeline = try Pipelines.open(checkpoint(run), on: setting.device, precision: setting.dtype)
+      let pipeline = try Pipelines.open(
+        checkpoint(run, in: folder), on: setting.device, precision: setting.dtype)
       let result = try pipeline.generate(request)
       let expected = try golden.load("\(name).latents", on: setting.device).floats()
       let error = relativeError(result.latents.values, expected)

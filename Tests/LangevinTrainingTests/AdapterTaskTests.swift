@@ -73,7 +73,7 @@ private struct Stripes: TrainingData {
     #expect(distance(before, after) > 10)
     for url in [scratch.url("model"), scratch.url("model/kohya_lora.safetensors")] {
       let lora = try LoRAFile(url: url)
-      #expect(lora.pairs.count == 36 + 8 && lora.pairs.allSatisfy { $0.rank == 2 && $0.alpha == 3 })
+      #expect(lora.changes.count == 36 + 8 && lora.changes.allSatisfy { $0.rank == 2 && $0.alpha == 3 })
       // Adapters at run time and merged.
       #expect(try distance(after, drawn(base.merging([(lora, 1)]), own.prompts, on: device)) <= 1)
     }

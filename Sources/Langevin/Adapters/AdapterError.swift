@@ -4,8 +4,12 @@ import LangevinTensor
 public enum AdapterError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The model has no layer for some of a file's tensors, in the file's order.
   case unmatched(path: String, names: [String], total: Int)
-  /// A file has one half of a pair of matrices.
-  case unpaired(path: String, name: String)
+  /// A file has some of a layer's matrices and not all.
+  case unpaired(path: String, name: String, missing: String)
+  /// Matrices of one layer that cannot be multiplied.
+  case factors(path: String, factors: [Factor])
+  /// What a file has for a layer makes another shape than the layer's weight; `name` is one of the tensors.
+  case wrongShape(path: String, layer: String, name: String, got: Shape, needed: Shape)
   /// Vectors of a token that no text encoder of the model is as wide as.
   case wrongWidth(path: String, name: String, got: Int, needed: [Int])
   /// A text encoder of the model gets no vectors for a token.
@@ -23,6 +27,13 @@ public enum AdapterError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The text from which a new token's vectors are copied is not one token.
   case initializer(text: String, tokens: Int)
 
+  /// One of the tensors of a layer.
+  public struct Factor: Sendable, Equatable {
+    /// In the file.
+    public let name: String
+    public let shape: Shape
+  }
+
   /// One line that says which file and what to do.
   public var description: String { text.printable }
 
@@ -31,8 +42,14 @@ public enum AdapterError: Error, Sendable, Equatable, CustomStringConvertible {
     case .unmatched(let path, let names, let total):
       "\(path): the model has no layer for \(names.count) of its \(total) tensors, the first is "
         + "'\(names.first ?? "")'; it was made for another model"
-    case .unpaired(let path, let name):
-      "\(path): tensor '\(name)' has no partner: a LoRA is pairs of matrices"
+    case .unpaired(let path, let name, let missing):
+      "\(path): tensor '\(name)' has no partner '\(missing)'"
+    case .factors(let path, let factors):
+      "\(path): the shapes of a layer's tensors do not fit each other: "
+        + factors.map { "'\($0.name)' is \($0.shape)" }.joined(separator: ", ")
+    case .wrongShape(let path, let layer, let name, let got, let needed):
+      "\(path): '\(name)' changes a weight of \(got), and the model's layer \(layer) has one of \(needed); "
+        + "it was made for another model"
     case .wrongWidth(let path, let name, let got, let needed):
       "\(path): '\(name)' is \(got) wide, and the model's text encoder takes vectors of "
         + "\(needed.map(String.init).joined(separator: " or ")); it was made for another model"

@@ -2,35 +2,33 @@ import LangevinNN
 import LangevinTensor
 
 extension Checkpoint {
-  /// The same with low-rank additions to its networks' layers, each times its scale: W + scale (alpha / rank) B A, merged
-  /// in float32 as a network is loaded.
+  /// The same with low-rank changes of its networks' layers, each times its scale: W + scale (alpha / rank) B
+  /// A of a LoRA, merged in float32 as a network is loaded.
   ///
-  /// Throws `AdapterError.unmatched` where a file's tensors find no layer in this model, `WeightError.wrongShape` where
+  /// Throws `AdapterError.unmatched` where a file's tensors find no layer in this model, `.wrongShape` where
   /// the layer has another shape, and what opening the components throws.
   public func merging(_ loras: [(file: LoRAFile, scale: Float)]) throws -> Checkpoint {
     var names: [String: LayerNames] = [:]
-    var additions: [String: [String: [MergedWeights.Addition]]] = [:]
+    var changes: [String: [String: [MergedWeights.Change]]] = [:]
     for (lora, scale) in loras {
       var unmatched: [String] = []
-      for pair in lora.pairs {
-        guard let layer = try layer(pair.target, &names) else {
-          unmatched += [pair.down, pair.up]
+      for change in lora.changes {
+        guard let layer = try layer(change.target, &names) else {
+          unmatched += change.names
           continue
         }
-        let addition = MergedWeights.Addition(
-          file: lora.file, down: pair.down, up: pair.up, scale: scale * pair.alpha / Float(pair.rank))
-        additions[pair.target.component, default: [:]]["\(layer).weight", default: []].append(addition)
+        changes[change.target.component, default: [:]]["\(layer).weight", default: []].append((change, scale))
       }
       guard unmatched.isEmpty else {
-        throw AdapterError.unmatched(path: lora.url.path, names: unmatched, total: lora.pairs.count * 2)
+        throw AdapterError.unmatched(path: lora.url.path, names: unmatched, total: lora.tensorCount)
       }
     }
     var components: [String: Component] = [:]
-    for (name, additions) in additions {
+    for (name, changes) in changes {
       let component = try component(name)
       components[name] = Component(
         component.className, config: component.config,
-        weights: try MergedWeights(component.weights, additions))
+        weights: try MergedWeights(component.weights, changes))
     }
     return replacing(components: components)
   }

@@ -4,114 +4,134 @@ import LangevinJSON
 import LangevinNN
 import LangevinTensor
 
-/// Low-rank additions to the layers of a pipeline's networks (arXiv:2106.09685), as diffusers, PEFT or kohya's scripts
-/// write them. Only names, shapes and scales are read when it is opened.
+/// Low-rank changes of the layers of a pipeline's networks, as diffusers, PEFT, kohya's scripts or LyCORIS
+/// write them: LoRA (arXiv:2106.09685), LoCon, LoHa and LoKr (arXiv:2309.14859), each also as DoRA
+/// (arXiv:2402.09353). Only names, shapes and scales are read when it is opened.
 public struct LoRAFile: Sendable {
-  /// W + scale B A of one layer.
-  struct Pair: Sendable {
-    let target: LoRAKey.Target
-    /// The name of A, [rank, inputs] or [rank, inputs, height, width].
-    let down: String
-    /// The name of B, [outputs, rank] or [outputs, rank, 1, 1].
-    let up: String
-    let rank: Int
-    /// Divided by the rank it is the scale.
-    let alpha: Float
-  }
-
   /// The name that diffusers gives such a file in a folder.
   public static let fileName = "pytorch_lora_weights.safetensors"
+  /// The name that PEFT gives it, beside an `adapter_config.json`.
+  static let peftFileName = "adapter_model.safetensors"
 
   /// Where it lies.
   public let url: URL
   let file: SafetensorsFile
   /// In the file's order.
-  let pairs: [Pair]
+  let changes: [LayerChange]
 
-  /// Opens a file, or a folder's `pytorch_lora_weights.safetensors`.
+  /// How many tensors it has for layers.
+  var tensorCount: Int { changes.reduce(0) { $0 + $1.names.count } }
+
+  /// Opens a file, or a folder's `pytorch_lora_weights.safetensors` or `adapter_model.safetensors`.
   ///
-  /// Throws `CheckpointError`: what opening the file throws, `unsupported` for other kinds of additions (DoRA, LoHa,
-  /// LoKr), `unknownTensors`; and `AdapterError.unpaired`.
+  /// Throws `CheckpointError`: what opening the file throws, `unsupported` for kinds of changes that are not
+  /// read, with their names, `unknownTensors`; `AdapterError.unpaired` and `.factors`, and
+  /// `WeightError.unsupportedDType`.
   public init(url: URL) throws {
-    let url = url.adapterFile(Self.fileName)
+    let url = url.adapterFile(Self.fileName, Self.peftFileName)
     let file = try SafetensorsFile(url: url)
     (self.url, self.file) = (url, file)
-    var parts: [LoRAKey.Target: [String?]] = [:]
+    var parts: [LoRAKey.Target: [LoRAKey.Part: String]] = [:]
     var order: [LoRAKey.Target] = []
     var unknown: [String] = []
     for name in file.names {
       if let kind = LoRAKey.otherKind(name) {
-        throw CheckpointError.unsupported(path: url.path, found: "\(kind) ('\(name)')", supported: ["LoRA"])
+        throw CheckpointError.unsupported(
+          path: url.path, found: "\(kind) ('\(name)')", supported: ["LoRA", "LoCon", "LoHa", "LoKr", "DoRA"])
       }
       guard let key = LoRAKey(name) else {
         unknown.append(name)
         continue
       }
       if parts[key.target] == nil { order.append(key.target) }
-      var known = parts[key.target] ?? [nil, nil, nil]
-      let index = [LoRAKey.Part.down: 0, .up: 1, .alpha: 2][key.part] ?? 0
-      if let other = known[index] {
+      if let other = parts[key.target, default: [:]].updateValue(name, forKey: key.part) {
         throw CheckpointError.malformed(path: url.path, reason: "'\(other)' and '\(name)' are the same")
       }
-      known[index] = name
-      parts[key.target] = known
     }
     guard unknown.isEmpty else { throw CheckpointError.unknownTensors(path: url.path, names: unknown) }
     guard !order.isEmpty else { throw CheckpointError.malformed(path: url.path, reason: "it has no tensors") }
     let metadata = try LoRAMetadata(file)
-    pairs = try order.map { target in
-      let names = parts[target] ?? []
-      guard let down = names[0], let up = names[1] else {
-        throw AdapterError.unpaired(path: url.path, name: names.compactMap { $0 }.first ?? "")
-      }
-      let rank = try file.requiredShape(of: down)[0]
-      guard rank > 0 else {
-        throw CheckpointError.malformed(path: url.path, reason: "'\(down)' has no rows")
-      }
-      let alpha = try names[2].map { try Self.number($0, of: file) } ?? metadata.alpha(of: target, rank: rank)
-      guard alpha.isFinite else {
-        throw CheckpointError.malformed(path: url.path, reason: "the alpha of '\(down)' is \(alpha)")
-      }
-      return Pair(target: target, down: down, up: up, rank: rank, alpha: alpha)
-    }
-  }
-
-  /// A tensor of one element, of an integer or a floating-point type.
-  private static func number(_ name: String, of file: SafetensorsFile) throws -> Float {
-    guard file.shape(of: name)?.count == 1 else {
-      throw CheckpointError.malformed(path: file.url.path, reason: "'\(name)' is more than one number")
-    }
-    if let integer = file.integers(name)?.first { return Float(integer) }
-    return try file.load(name, on: Device(CPUBackend())).cast(to: .float32).floats()[0]
+    changes = try order.map { try LayerChange($0, parts[$0] ?? [:], of: file, metadata) }
   }
 }
-
-extension LoRAKey.Part: Hashable {}
 
 extension URL {
-  /// A file of this name where this is a folder, else itself.
-  func adapterFile(_ name: String) -> URL {
+  /// The first file of these names that there is where this is a folder, or the first name; else itself.
+  func adapterFile(_ names: String...) -> URL {
     var isFolder: ObjCBool = false
     let isThere = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
-    return isThere && isFolder.boolValue ? appendingPathComponent(name) : self
+    guard isThere && isFolder.boolValue else { return self }
+    let files = names.map { appendingPathComponent($0) }
+    return files.first { FileManager.default.fileExists(atPath: $0.path) } ?? files[0]
   }
 }
 
-/// PEFT's settings of each network's adapters, as diffusers keeps them beside the weights since 2025.
+/// PEFT's settings of each network's adapters: as diffusers keeps them in the file since 2025, or as PEFT
+/// writes them beside it.
 struct LoRAMetadata {
   static let key = "lora_adapter_metadata"
 
+  /// A number, and those of layers whose names a pattern matches to their end.
+  private struct Setting {
+    var value: Double?
+    var patterns: [(regex: Regex<AnyRegexOutput>, value: Double)] = []
+
+    func of(_ layer: String) -> Double? {
+      patterns.first { (try? $0.regex.wholeMatch(in: layer)) != nil }?.value ?? value
+    }
+
+    mutating func read(_ member: StrictJSON.Member, _ fail: (String) -> CheckpointError) throws {
+      guard member.key.hasSuffix("_pattern") else {
+        guard let value = member.value.double else { throw fail("\(member.key) is no number") }
+        self.value = value
+        return
+      }
+      guard case .object(let patterns) = member.value else { throw fail("\(member.key) is no object") }
+      self.patterns = try patterns.map { pattern in
+        guard let value = pattern.value.double, let regex = try? Regex("(?:.*\\.)?(?:\(pattern.key))") else {
+          throw fail("\(member.key) has no number for '\(pattern.key)', or that is no pattern")
+        }
+        return (regex, value)
+      }
+    }
+  }
+
   private struct Network {
-    var alpha: Double?
-    var patterns: [(regex: Regex<AnyRegexOutput>, alpha: Double)] = []
+    var alpha = Setting()
+    var rank = Setting()
     /// Divided by the rank's square root instead of the rank (arXiv:2312.03732).
     var isRankStabilized = false
+
+    /// Takes up a setting; LoHa's and LoKr's alpha is called `alpha`.
+    mutating func read(_ member: StrictJSON.Member, _ fail: (String) -> CheckpointError) throws {
+      switch member.key {
+      case "lora_alpha", "alpha", "alpha_pattern": try alpha.read(member, fail)
+      case "r", "rank_pattern": try rank.read(member, fail)
+      case "use_rslora": isRankStabilized = member.value == .bool(true)
+      default: break
+      }
+    }
   }
 
   private var networks: [String: Network] = [:]
+  /// Of a file of one network.
+  private var only: Network?
 
-  /// Throws `CheckpointError.malformed`.
+  /// Throws `CheckpointError.malformed`, and what reading adapter_config.json throws.
   init(_ file: SafetensorsFile) throws {
+    let beside = file.url.deletingLastPathComponent().appendingPathComponent("adapter_config.json")
+    if file.url.lastPathComponent == LoRAFile.peftFileName,
+      FileManager.default.fileExists(atPath: beside.path)
+    {
+      guard case .object(let members) = try JSONFile.read(beside) else {
+        throw CheckpointError.malformed(path: beside.path, reason: "it is no object")
+      }
+      var network = Network()
+      for member in members {
+        try network.read(member) { .malformed(path: beside.path, reason: $0) }
+      }
+      only = network
+    }
     guard let text = file.metadata[Self.key] else { return }
     func fail(_ reason: String) -> CheckpointError {
       .malformed(path: file.url.path, reason: "\(Self.key): \(reason)")
@@ -122,32 +142,17 @@ struct LoRAMetadata {
     for member in members {
       let parts = member.key.split(separator: ".", maxSplits: 1).map(String.init)
       guard parts.count == 2 else { continue }
-      var network = networks[parts[0]] ?? Network()
-      switch parts[1] {
-      case "lora_alpha":
-        guard let alpha = member.value.double else { throw fail("\(member.key) is no number") }
-        network.alpha = alpha
-      case "alpha_pattern":
-        guard case .object(let patterns) = member.value else { throw fail("\(member.key) is no object") }
-        network.patterns = try patterns.map { pattern in
-          guard let alpha = pattern.value.double, let regex = try? Regex("(?:.*\\.)?(?:\(pattern.key))")
-          else {
-            throw fail("\(member.key) has no number for '\(pattern.key)', or that is no pattern")
-          }
-          return (regex, alpha)
-        }
-      case "use_rslora": network.isRankStabilized = member.value == .bool(true)
-      default: break
-      }
-      networks[parts[0]] = network
+      try networks[parts[0], default: Network()].read(StrictJSON.Member(parts[1], member.value), fail)
     }
   }
 
-  /// A layer's alpha; the rank, which makes the scale 1, where nothing is said.
-  func alpha(of target: LoRAKey.Target, rank: Int) -> Float {
-    guard let network = networks[target.component] else { return Float(rank) }
-    let own = network.patterns.first { (try? $0.regex.wholeMatch(in: target.layer)) != nil }?.alpha
-    guard let alpha = own ?? network.alpha else { return Float(rank) }
-    return Float(network.isRankStabilized ? alpha * Double(rank).squareRoot() : alpha)
+  /// A layer's alpha; the rank, which makes the scale 1, where nothing is said. Where the tensors have no
+  /// rank it is the scale.
+  func alpha(of target: LoRAKey.Target, rank: Int?) -> Float {
+    let network = networks[target.component] ?? only
+    guard let network, let alpha = network.alpha.of(target.layer) else { return Float(rank ?? 1) }
+    guard let divisor = rank.map(Double.init) ?? network.rank.of(target.layer), divisor > 0 else { return 1 }
+    let scale = alpha / (network.isRankStabilized ? divisor.squareRoot() : divisor)
+    return Float(scale * Double(rank ?? 1))
   }
 }

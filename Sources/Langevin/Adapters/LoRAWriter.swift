@@ -26,19 +26,27 @@ public struct LoRALayer: Sendable {
 }
 
 extension LoRAFile {
-  /// What the file has for the layers of a model, under the model's names. Throws as `Checkpoint.merging` does.
+  /// What the file has for the layers of a model, under the model's names.
+  ///
+  /// Throws as `Checkpoint.merging` does, and `CheckpointError.unsupported` for other kinds of changes than
+  /// LoRA.
   public func layers(of checkpoint: Checkpoint, on device: Device) throws -> [LoRALayer] {
     _ = try checkpoint.merging([(self, 1)])
     var known: [String: LayerNames] = [:]
-    return try pairs.compactMap { pair in
-      guard let name = try checkpoint.layer(pair.target, &known) else { return nil }
+    return try changes.compactMap { change in
+      guard let name = try checkpoint.layer(change.target, &known) else { return nil }
+      guard case .product(.product(let up, let down)) = change.form, change.norms == nil else {
+        throw CheckpointError.unsupported(
+          path: url.path, found: "\(change.kind) at \(name)", supported: ["LoRA"])
+      }
       return LoRALayer(
-        component: pair.target.component, name: name, down: try file.load(pair.down, on: device),
-        up: try file.load(pair.up, on: device), alpha: pair.alpha)
+        component: change.target.component, name: name, down: try file.load(down, on: device),
+        up: try file.load(up, on: device), alpha: change.alpha)
     }
   }
 
-  /// Writes layers as diffusers and PEFT do: `unet.LAYER.lora_A.weight`, `lora_B.weight`, and PEFT's settings beside them.
+  /// Writes layers as diffusers and PEFT do: `unet.LAYER.lora_A.weight`, `lora_B.weight`, and PEFT's settings
+  /// beside them.
   ///
   /// - Parameters:
   ///   - layers: the additions, of one network or several.
@@ -64,10 +72,12 @@ extension LoRAFile {
     try SafetensorsWriter.write(tensors, metadata: own.merging(metadata) { $1 }, to: url)
   }
 
-  /// Writes layers as kohya's scripts do, which A1111's web UI and ComfyUI read: `lora_unet_LAYER.lora_down.weight`,
-  /// `.lora_up.weight`, `.alpha`; the UNet of Stable Diffusion XL in the original implementation's names.
+  /// Writes layers as kohya's scripts do, which A1111's web UI and ComfyUI read:
+  /// `lora_unet_LAYER.lora_down.weight`, `.lora_up.weight`, `.alpha`; the UNet of Stable Diffusion XL in the
+  /// original implementation's names.
   ///
-  /// Throws `AdapterError.unmatched` for a layer that the layout has no name for, and as `SafetensorsWriter.write` does.
+  /// Throws `AdapterError.unmatched` for a layer that the layout has no name for, and as
+  /// `SafetensorsWriter.write` does.
   public static func writeKohya(
     _ layers: [LoRALayer], of checkpoint: Checkpoint, metadata: [String: String] = [:], to url: URL
   ) throws {
@@ -126,8 +136,8 @@ extension LoRAFile {
 }
 
 extension LoRALayer {
-  /// Text encoders' names begin with `text_model.` in files, which all versions of diffusers read; in PEFT's settings,
-  /// which are of a network in memory, newer versions do not have it, and ends of names fit both.
+  /// Text encoders' names begin with `text_model.` in files, which all versions of diffusers read; in PEFT's
+  /// settings, which are of a network in memory, newer versions do not have it, and ends of names fit both.
   fileprivate func peftName(withPrefix: Bool) -> String {
     guard component.hasPrefix("text_encoder"), name != "text_projection" else { return name }
     let prefix = LayerNames.textPrefix
