@@ -47,6 +47,7 @@ CLASSES = {
     "unipc": diffusers.UniPCMultistepScheduler,
     "pndm": diffusers.PNDMScheduler,
     "lcm": diffusers.LCMScheduler,
+    "tcd": diffusers.TCDScheduler,
     "unclip": diffusers.UnCLIPScheduler,
 }
 FIRST = ("ddpm", "ddim", "euler", "euler-a", "dpmpp-2m", "dpmpp-2m-karras")
@@ -149,7 +150,7 @@ def trajectory(sampler, steps, eta=0.0, strength=None, levels=None, spacing=None
             latent = scheduler.scale_noise(clean, timesteps[:1], noise)
     if sampler == "dpmpp-sde":
         scheduler.noise_sampler = Brownian(generators)
-    arguments = {"eta": eta} if sampler == "ddim" else {}
+    arguments = {"eta": eta} if sampler in ("ddim", "tcd") else {}
     if sampler not in ("heun", "lms", "dpmpp-sde", "unipc", "pndm"):
         arguments["generator"] = generators
     taken = 0
@@ -356,6 +357,19 @@ def choices():
         yield trajectory(name, 5, levels=times)
 
 
+def consistency():
+    """TCD."""
+    for eta in (0.0, 0.3, 1.0):
+        for steps in (1, 2, 4, 8, 13, 50):
+            yield trajectory("tcd", steps, eta)
+        yield trajectory("tcd", 4, eta, prediction_type="v_prediction")
+        yield trajectory("tcd", 4, eta, prediction_type="sample")
+        yield trajectory("tcd", 4, eta, strength=0.5)
+        yield trajectory("tcd", 6, eta, original_inference_steps=30)
+        yield trajectory("tcd", 4, eta, rescale_betas_zero_snr=True, prediction_type="v_prediction")
+        yield trajectory("tcd", 5, eta, levels={"timesteps": [999, 850, 500, 259, 39]})
+
+
 def torch_random():
     """Several draws in sequence from one generator."""
     for seed in (0, 1, 42, 2**31, 2**32 + 5, 2**63 + 11):
@@ -395,7 +409,8 @@ def write(name, content):
 OUT.mkdir(parents=True, exist_ok=True)
 made = {"torch": torch.__version__, "diffusers": diffusers.__version__}
 write("trajectories.json", {**made, "shape": SHAPE, "seeds": SEEDS, "rows": list(trajectories())})
-for name, rows in (("solvers", solvers), ("flows", flows), ("unclip", unclip), ("choices", choices)):
+for name, rows in (("solvers", solvers), ("flows", flows), ("unclip", unclip), ("choices", choices),
+                   ("consistency", consistency)):
     write(f"{name}.json", {**made, "shape": SHAPE, "seeds": SEEDS, "rows": list(rows())})
 write("torch_random.json", {**made, "rows": list(torch_random())})
 write("guidance.json", {**made, "shape": SHAPE, **rescaled_guidance()})

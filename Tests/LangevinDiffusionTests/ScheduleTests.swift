@@ -107,6 +107,12 @@ import Testing
     refused(DDIMSampler(limit: .dynamic(quantile: 3, maximum: 1)))
     refused(DDPMSampler(limit: .clip(-1)))
     refused(LCMSampler(timestepScaling: -1))
+    refused(TCDSampler(eta: 1.5))
+    var distilled = TCDSampler()
+    distilled.originalSteps = 1001
+    refused(distilled)
+    distilled.originalSteps = 4
+    refused(distilled)
     refused(UniPCSampler(order: 4))
     var (euler, dpm, ddim) = (EulerSampler(), DPMpp2MSampler(), DDIMSampler())
     euler.sigmas.minimum = -1
@@ -181,10 +187,10 @@ import Testing
         "timestep_spacing": .string(spacing.rawValue)
       ])
       for sampler in SamplerRegistry.all {
-        // LCM's model was distilled from 50 steps, unCLIP's stride needs two and PNDM's beginning four.
+        // LCM's and TCD's models were distilled from 50 steps, unCLIP's stride needs two and PNDM's beginning four.
         let counts =
           switch sampler {
-          case .lcm: 1...50
+          case .lcm, .tcd: 1...50
           case .unCLIP: 2...60
           case .pndm: 4...60
           default: 1...60
@@ -230,7 +236,8 @@ import Testing
   @Test func classesHaveSamplersAndDefaults() throws {
     let expected: [(String, SamplerChoice?)] = [
       ("PNDMScheduler", .pndm), ("UnCLIPScheduler", .unCLIP), ("UniPCMultistepScheduler", .uniPC),
-      ("LCMScheduler", .lcm), ("FlowMatchHeunDiscreteScheduler", .heun), ("DEISMultistepScheduler", nil),
+      ("LCMScheduler", .lcm), ("TCDScheduler", .tcd), ("FlowMatchHeunDiscreteScheduler", .heun),
+      ("DEISMultistepScheduler", nil),
     ]
     for (name, sampler) in expected {
       #expect(try Self.parse(#"{"_class_name": "\#(name)"}"#).sampler == sampler)

@@ -37,9 +37,7 @@ public struct LCMSampler: ConfiguredSampler {
   }
 
   private func check() throws {
-    try require(
-      (1...1_000_000).contains(originalSteps), "original_inference_steps", originalSteps,
-      "within 1 and 1000000")
+    try requireDistillation(originalSteps)
     try requirePositive("timestep_scaling", timestepScaling)
   }
 
@@ -48,19 +46,7 @@ public struct LCMSampler: ConfiguredSampler {
   public func levels(_ request: LevelRequest) throws -> Schedule {
     try check()
     if request.hasTimesteps { return try request.chain() }
-    let (count, trainTimesteps) = (request.steps, request.noise.trainTimesteps)
-    try require(
-      originalSteps <= trainTimesteps, "original_inference_steps", originalSteps,
-      "within 1 and \(trainTimesteps)")
-    guard count >= 1, count <= originalSteps else {
-      throw DiffusionError.stepCount(
-        requested: count,
-        reason: "lcm takes 1 to the \(originalSteps) that its model was distilled from")
-    }
-    let skipped = trainTimesteps / originalSteps
-    let stride = Double(originalSteps) / Double(count)
-    let times = (0..<count).map { (originalSteps - Int(Double($0) * stride)) * skipped - 1 }
-    return try request.chain(times, toClean: true)
+    return try request.chain(request.distilledTimes(of: originalSteps, Self.description.name), toClean: true)
   }
 
   /// One call of the denoiser, and fresh noise.
@@ -72,5 +58,29 @@ public struct LCMSampler: ConfiguredSampler {
     var terms = [(step.to.alpha * skip, x), (step.to.alpha * out, denoised)]
     if step.to.sigma > 0 { terms.append((step.to.sigma, try step.noise(like: x))) }
     return try step.combination(terms)
+  }
+}
+
+/// Throws `DiffusionError.configuration` where a distillation cannot have had so many steps.
+func requireDistillation(_ steps: Int) throws {
+  try require((1...1_000_000).contains(steps), "original_inference_steps", steps, "within 1 and 1000000")
+}
+
+extension LevelRequest {
+  /// As many timesteps as there are steps, evenly among those of a consistency model's distillation:
+  /// arXiv:2310.04378, section 4.3. Throws `DiffusionError.configuration` or `.stepCount`.
+  func distilledTimes(of originalSteps: Int, _ sampler: String) throws -> [Int] {
+    let trainTimesteps = noise.trainTimesteps
+    try require(
+      (1...trainTimesteps).contains(originalSteps), "original_inference_steps", originalSteps,
+      "within 1 and \(trainTimesteps)")
+    guard steps >= 1, steps <= originalSteps else {
+      throw DiffusionError.stepCount(
+        requested: steps,
+        reason: "\(sampler) takes 1 to the \(originalSteps) that its model was distilled from")
+    }
+    let skipped = trainTimesteps / originalSteps
+    let stride = Double(originalSteps) / Double(steps)
+    return (0..<steps).map { (originalSteps - Int(Double($0) * stride)) * skipped - 1 }
   }
 }

@@ -84,5 +84,6 @@ extension SamplerChoice {
   public static let uniPC = SamplerChoice(UniPCSampler.self)
   public static let pndm = SamplerChoice(PNDMSampler.self)
   public static let lcm = SamplerChoice(LCMSampler.self)
+  public static let tcd = SamplerChoice(TCDSampler.self)
   public static let unCLIP = SamplerChoice(UnCLIPSampler.self)
 }

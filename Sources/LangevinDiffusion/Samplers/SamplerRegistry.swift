@@ -5,7 +5,7 @@ import Synchronization
 public enum SamplerRegistry {
   static let own: [SamplerChoice] = [
     .ddpm, .ddim, .euler, .eulerAncestral, .heun, .lms, .dpmpp2M, .dpmpp2MKarras, .dpmpp2MSDE, .dpmppSDE,
-    .uniPC, .pndm, .lcm, .unCLIP,
+    .uniPC, .pndm, .lcm, .tcd, .unCLIP,
   ]
   private static let registered = Mutex<[SamplerChoice]>([])
 
