@@ -45,14 +45,47 @@ struct EmbeddingOption: ExpressibleByArgument {
   init(path: String, token: String?) { (self.path, self.token) = (path, token) }
 }
 
+/// The prompts of a run.
+struct Prompts {
+  /// As the user wrote them.
+  let written: [String]
+  /// Without the tags that name LoRAs: what the model sees.
+  let texts: [String]
+  /// The same in every prompt, since all pictures are of one model.
+  let tags: [LoRATag]
+
+  var count: Int { written.count }
+
+  /// Throws `GenerationError.badRequest` for a tag that is not understood, and `ValidationError` where
+  /// prompts name different LoRAs, or where there is no folder to look for them in.
+  init(_ prompts: [String], hasFolder: Bool) throws {
+    let read = try prompts.map { try LoRATag.read($0) }
+    (written, texts, tags) = (prompts, read.map(\.text), read.first?.tags ?? [])
+    if let other = read.firstIndex(where: { $0.tags != tags }) {
+      throw ValidationError(
+        "all prompts of a run must name the same LoRAs with the same scales; "
+          + "'\(prompts[other])' and '\(prompts[0])' do not".printable)
+    }
+    if let tag = tags.first, !hasFolder {
+      throw ValidationError(
+        "the prompt names the LoRA '\(tag.name)'; say with --lora-dir which folder it is in".printable)
+    }
+  }
+}
+
 /// What a run adds to its model.
 struct Additions {
+  /// Those that options name.
   let loras: [(file: LoRAFile, scale: Double)]
+  /// Those that the prompts name.
+  let tagged: [(file: LoRAFile, tag: LoRATag)]
   let embeddings: [TextualInversion]
 
-  /// Throws as `LoRAFile` and `TextualInversion` do.
-  init(_ options: ModelOptions) throws {
+  /// Throws as `LoRAFile`, `TextualInversion` and `LoRATag.file` do.
+  init(_ options: ModelOptions, _ tags: [LoRATag]) throws {
     loras = try options.lora.map { (try LoRAFile(url: URL(fileURLWithPath: $0.path)), $0.scale) }
+    let folder = options.loraDir.map { URL(fileURLWithPath: $0) }
+    tagged = try folder.map { folder in try tags.map { (try LoRAFile(url: $0.file(in: folder)), $0) } } ?? []
     embeddings = try options.embedding.map {
       try TextualInversion(url: URL(fileURLWithPath: $0.path), token: $0.token)
     }
@@ -60,12 +93,14 @@ struct Additions {
 
   /// The model with them. Throws `AdapterError` and `WeightError` where they are of another model.
   func applied(to checkpoint: Checkpoint) throws -> Checkpoint {
-    try checkpoint.merging(loras.map { ($0.file, Float($0.scale)) }).adding(embeddings)
+    let all = loras.map { ($0.file, Float($0.scale)) } + tagged.map { ($0.file, Float($0.tag.scale)) }
+    return try checkpoint.merging(all).adding(embeddings)
   }
 
   /// For the line that says what runs: `LoRA name 0.8`.
   var titles: [String] {
     loras.map { "LoRA \(Checkpoint.name(of: $0.file.url)) \(Output.number($0.scale))" }
+      + tagged.map { "LoRA \($0.tag.name) \(Output.number($0.tag.scale))" }
       + embeddings.map { "embedding \($0.token)" }
   }
 }
@@ -81,15 +116,22 @@ struct AdditionRecord: Encodable {
     let name, sha256, token: String
   }
 
-  let loras: [LoRA]
+  let loras, tagged: [LoRA]
   let embeddings: [Embedding]
+  /// A1111's `Lora hashes` of those that prompts name: `name: 0123456789ab, other: …`; empty where there are
+  /// none.
+  let taggedHashes: String
 
   /// Reads the files for their digests. Throws `CheckpointError.unreadable`.
   init(_ additions: Additions) throws {
-    loras = try additions.loras.map { lora, scale in
+    func record(_ lora: LoRAFile, _ scale: Double) throws -> LoRA {
       let file = try InputFile(lora.url.path)
       return LoRA(name: file.name, sha256: file.sha256, scale: scale)
     }
+    loras = try additions.loras.map { try record($0.file, $0.scale) }
+    tagged = try additions.tagged.map { try record($0.file, $0.tag.scale) }
+    taggedHashes = try additions.tagged.map { "\($0.tag.name): \(try LoRAHash($0.file.url).short)" }
+      .joined(separator: ", ")
     embeddings = try additions.embeddings.map { embedding in
       let file = try InputFile(embedding.url.path)
       return Embedding(name: file.name, sha256: file.sha256, token: embedding.token)
@@ -99,8 +141,8 @@ struct AdditionRecord: Encodable {
 
 extension GenerationOptions {
   /// The model with what is added to it. Throws as `Checkpoint.open` does, and as `Additions`.
-  func checkpoint(_ url: URL) throws -> Checkpoint {
-    let additions = try Additions(modelOptions)
+  func checkpoint(_ url: URL, _ prompts: Prompts) throws -> Checkpoint {
+    let additions = try Additions(modelOptions, prompts.tags)
     return try additions.applied(to: Checkpoint.open(url, prediction: prediction?.rawValue))
   }
 }

@@ -45,7 +45,7 @@ struct Bisect: ParsableCommand {
     }
     let prompts = try options.check()
     let model = try options.modelURL()
-    let checkpoint = try options.checkpoint(model)
+    let checkpoint = try options.checkpoint(model, prompts)
     try compare { device, reference in
       let request = try options.request(
         prompts, seed: options.seed ?? UInt64.random(in: 0..<1 << 32), recommended: checkpoint.recommended)

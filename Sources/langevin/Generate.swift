@@ -71,7 +71,7 @@ struct Generate: ParsableCommand {
     try enlarging.repeatPicture(options)
     let wanted = try enlarging.check()
     let url = try options.modelURL()
-    let checkpoint = try options.checkpoint(url)
+    let checkpoint = try options.checkpoint(url, prompts)
     if previewEvery != nil && preview == nil { throw ValidationError("--preview-every needs --preview") }
     var asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
     if preview != nil { asked.previewEvery = previewEvery ?? 5 }
@@ -90,7 +90,8 @@ struct Generate: ParsableCommand {
         upscaler: try Upscaler($0.file, on: device, precision: options.dtype), scale: $0.scale,
         hash: try InputFile($0.file.url.path).sha256)
     }
-    let record = try PictureRecord(options, request, enlargement: enlargement, model: url, device: device)
+    let record = try PictureRecord(
+      options, request, prompts, enlargement: enlargement, model: url, device: device)
     var run = Run(start: start)
     run.beginCompiling()
     try KernelPreparation.run(memory.calls, on: device, &display)

@@ -94,7 +94,7 @@ import Langevin
 
   /// Takes up what a picture to repeat carries, and checks what does not depend on devices or the model. Returns
   /// the prompts.
-  mutating func check() throws -> [String] {
+  mutating func check() throws -> Prompts {
     if let from = self.from { try repeatPicture(from) }
     if let spacing = self.sampler?.spacing, self.spacing == nil, sigmas == nil {
       self.spacing = SpacingOption(argument: spacing.rawValue)
@@ -128,7 +128,7 @@ import Langevin
         "\(quoted) are \(prompts.count) prompts, each for its own picture; for one picture of all write "
           + "\"\(prompts.prefix(4).joined(separator: " "))\(prompts.count > 4 ? " …" : "")\" in quotes")
     }
-    return prompts
+    return try Prompts(prompts, hasFolder: self.loraDir != nil)
   }
 
   private func readPrompts(_ path: String) throws -> [String] {
@@ -201,10 +201,10 @@ import Langevin
   }
 
   /// What the user says comes before what the model recommends.
-  func request(_ prompts: [String], seed: UInt64, recommended: RecommendedSettings) throws
+  func request(_ prompts: Prompts, seed: UInt64, recommended: RecommendedSettings) throws
     -> GenerationRequest
   {
-    var request = GenerationRequest(prompts: prompts, recommended: recommended)
+    var request = GenerationRequest(prompts: prompts.texts, recommended: recommended)
     request.negativePrompt = self.negative ?? ""
     if let guidance = self.guidance { request.guidance = guidance }
     request.promptSyntax = promptSyntax ?? .plain

@@ -15,10 +15,15 @@ struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      A LoRA of this model, as diffusers, PEFT or kohya's scripts write it, SCALE times as strong; may be given again. \
-      (default of SCALE: 1)
+      A LoRA of this model, as diffusers, PEFT, kohya's scripts or LyCORIS write it, SCALE times as strong; may be given \
+      again. (default of SCALE: 1)
       """, valueName: "FILE[:SCALE]"))
   var lora: [LoRAOption] = []
+  @Option(
+    help: ArgumentHelp(
+      "Where the LoRAs are that prompts name with <lora:NAME:SCALE>; the model does not see these words.",
+      valueName: "DIR"))
+  var loraDir: String?
   @Option(
     help: ArgumentHelp(
       """

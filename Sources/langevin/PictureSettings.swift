@@ -18,11 +18,38 @@ struct InputFile: Encodable {
   }
 }
 
+/// By what A1111's web UI knows a LoRA's file.
+struct LoRAHash {
+  /// What kohya's scripts wrote into the file's header, the SHA-256 of what comes behind the header, which is
+  /// mostly the same, and that of the whole file.
+  private let written: String?
+  private let data, whole: String
+
+  /// Throws `CheckpointError` for what is no safetensors file.
+  init(_ url: URL) throws {
+    written = try SafetensorsFile(url: url).metadata["sshs_model_hash"].flatMap { $0.count == 64 ? $0 : nil }
+    let bytes = [UInt8](try Data(contentsOf: url))
+    let header = bytes.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
+    data = SHA256.hex(Array(bytes.dropFirst(8 + header)))
+    whole = SHA256.hex(bytes)
+  }
+
+  /// As A1111 writes it, 12 digits.
+  var short: String { String((written ?? data).prefix(12)) }
+
+  /// Whether a text of at least 8 digits is the beginning of one of them.
+  func matches(_ text: String) -> Bool {
+    text.count >= 8 && [written, data, whole].contains { $0?.hasPrefix(text.lowercased()) ?? false }
+  }
+}
+
 /// A run, as its pictures tell of it.
 struct PictureRecord {
   let options: GenerationOptions
   /// With every setting made.
   let request: GenerationRequest
+  /// As they were written.
+  let prompts: [String]
   let model: String
   let device: String
   let images: [InputFile]
@@ -36,10 +63,11 @@ struct PictureRecord {
 
   /// Reads the input files again, for their digests. Throws `CheckpointError.unreadable`.
   init(
-    _ options: GenerationOptions, _ request: GenerationRequest, enlargement: Enlargement? = nil, model: URL,
-    device: Device
+    _ options: GenerationOptions, _ request: GenerationRequest, _ prompts: Prompts,
+    enlargement: Enlargement? = nil, model: URL, device: Device
   ) throws {
     self.options = options
+    self.prompts = prompts.written
     self.enlargement = enlargement
     self.request = request
     self.model = Checkpoint.name(of: model)
@@ -47,7 +75,7 @@ struct PictureRecord {
     images = try options.image.map { try InputFile($0) }
     mask = try options.mask.map { try InputFile($0) }
     latents = try options.initLatents.map { try InputFile($0) }
-    let additions = try Additions(options.modelOptions)
+    let additions = try Additions(options.modelOptions, prompts.tags)
     self.additions = try AdditionRecord(additions)
     control = try ControlRecord(options.control)
     additionTitles = additions.titles + control.titles
@@ -59,7 +87,7 @@ struct PictureRecord {
   func parameters(_ clip: Clip, image: Int, seed: UInt64) -> PictureParameters {
     let made = PictureSetting.Made(record: self, clip: clip, image: image, seed: seed)
     return PictureParameters(
-      prompt: request.prompts.isEmpty ? "" : request.prompts[image / request.count],
+      prompt: prompts.isEmpty ? "" : prompts[image / request.count],
       negativePrompt: request.negativePrompt,
       fields: PictureSetting.all.flatMap { setting in
         setting.write(made).map { PictureParameters.Field(setting.key, $0) }
@@ -67,7 +95,8 @@ struct PictureRecord {
   }
 }
 
-/// A setting in a picture's text: its key (A1111's, where it has one), what is written, and how `--from` takes it up.
+/// A setting in a picture's text: its key (A1111's, where it has one), what is written, and how `--from`
+/// takes it up.
 struct PictureSetting {
   /// One image of a run.
   struct Made {
@@ -165,6 +194,9 @@ struct PictureSetting {
         read: { _, _ in }),
       PictureSetting(key: "LoRA hash", write: { $0.record.additions.loras.map(\.sha256) }, read: { _, _ in }),
       PictureSetting(
+        key: "Lora hashes", write: { [$0.record.additions.taggedHashes].filter { !$0.isEmpty } },
+        read: readTags),
+      PictureSetting(
         key: "Embedding", write: { $0.record.additions.embeddings.map(\.name) }, read: readEmbeddings),
       PictureSetting(
         key: "Embedding token", write: { $0.record.additions.embeddings.map(\.token) }, read: { _, _ in }),
@@ -261,6 +293,45 @@ struct PictureSetting {
     }
   }
 
+  /// Of LoRAs that the prompt names: the folder, beside the picture or the working one, that has them all
+  /// unchanged.
+  private static func readTags(_ values: [String], _ reading: inout Reading) throws {
+    let named = try LoRATag.read(reading.parameters.prompt).tags
+    guard reading.options.prompts == [reading.parameters.prompt], !named.isEmpty else { return }
+    let pairs = values[0].split(separator: ",").compactMap { pair -> (String, String)? in
+      guard let colon = pair.lastIndex(of: ":") else { return nil }
+      let trimmed = [pair[..<colon], pair[pair.index(after: colon)...]].map {
+        $0.trimmingCharacters(in: .whitespaces)
+      }
+      return (trimmed[0], trimmed[1])
+    }
+    let hashes = Dictionary(pairs) { $1 }
+    func fits(_ tag: LoRATag, _ folder: URL) throws -> Bool {
+      guard let file = try? tag.file(in: folder) else { return false }
+      return try hashes[tag.name].map { try LoRAHash(file).matches($0) } ?? true
+    }
+    if let folder = reading.given.loraDir.map({ URL(fileURLWithPath: $0) }) {
+      for tag in named where (try? tag.file(in: folder)) != nil {
+        if try !fits(tag, folder) {
+          Output.warning("the LoRA '\(tag.name)' in \(Output.path(folder)) is not the one of the picture")
+        }
+      }
+      return
+    }
+    let folders = [
+      reading.picture.deletingLastPathComponent(),
+      URL(fileURLWithPath: FileManager.default.currentDirectoryPath),
+    ]
+    guard let folder = try folders.first(where: { folder in try named.allSatisfy { try fits($0, folder) } })
+    else {
+      let names = named.map { "'\($0.name)'" }.joined(separator: " and ")
+      throw ImageError.malformed(
+        path: Output.path(reading.picture),
+        reason: "its prompt names the LoRA \(names), not beside it unchanged; say where with --lora-dir")
+    }
+    reading.options.loraDir = folder.path
+  }
+
   private static func readEmbeddings(_ values: [String], _ reading: inout Reading) throws {
     guard reading.given.embedding.isEmpty else { return }
     let tokens = reading.parameters.values("Embedding token")
@@ -283,7 +354,8 @@ struct PictureSetting {
     if reading.given.count == 1 { reading.options.count = count }
   }
 
-  /// A picture carries only the names of its input files: they are looked for beside it and in the working folder.
+  /// A picture carries only the names of its input files: they are looked for beside it and in the working
+  /// folder.
   static func find(
     _ name: String, _ hashKey: String, number: Int = 0, option: String, _ reading: Reading
   ) throws -> String {
@@ -303,8 +375,8 @@ struct PictureSetting {
 }
 
 extension UpscaleOptions {
-  /// Takes up the enlarging of which the text of the picture tells that `options` repeat, unless the command line
-  /// has one. Throws `ImageError`.
+  /// Takes up the enlarging of which the text of the picture tells that `options` repeat, unless the command
+  /// line has one. Throws `ImageError`.
   mutating func repeatPicture(_ options: GenerationOptions) throws {
     guard let path = options.from, upscale == nil, upscaler == nil else { return }
     let reading = try PictureSetting.Reading(path, given: options)
@@ -318,8 +390,8 @@ extension UpscaleOptions {
 }
 
 extension GenerationOptions {
-  /// Whether spacing and sigmas of a picture's text are wanted: the command line has none, and its sampler, where it
-  /// names one, may be another.
+  /// Whether spacing and sigmas of a picture's text are wanted: the command line has none, and its sampler,
+  /// where it names one, may be another.
   fileprivate var takesLevels: Bool { spacing == nil && sigmas == nil && self.sampler == nil }
 
   /// Takes up what a picture's text has and the command line has not.

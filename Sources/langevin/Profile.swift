@@ -59,14 +59,14 @@ struct ProfileCommand: ParsableCommand {
     let files = try reports()
 
     let model = try options.modelURL()
-    let checkpoint = try options.checkpoint(model)
+    let checkpoint = try options.checkpoint(model, prompts)
     let device = try choice.open(
       options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
     try options.check(pictures ?? [], fit: pipeline)
     let asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
     let request = try pipeline.resolved(asked).request
-    let record = try PictureRecord(options, request, model: model, device: device)
+    let record = try PictureRecord(options, request, prompts, model: model, device: device)
     if !quiet { Output.note("measuring what \(device.name) can do at most") }
     let ceilings = try Ceilings.measure(on: device)
     let plain = cold ? [] : try unrecordedSteps(pipeline, request)

@@ -136,7 +136,7 @@ struct Report: Encodable {
       (self.width, self.height, count, batch) = (width, height, request.count, request.batch)
       (image, imageFiles, strength) = (options.image, record.images, request.strength)
       (mask, canvas) = (record.mask, options.canvas?.text)
-      (lora, embedding) = (record.additions.loras, record.additions.embeddings)
+      (lora, embedding) = (record.additions.loras + record.additions.tagged, record.additions.embeddings)
       control = record.control
       (initLatents, initLatentsIndex) = (record.latents, options.initLatentsIndex)
       prediction = options.prediction?.rawValue

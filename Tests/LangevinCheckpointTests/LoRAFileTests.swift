@@ -305,3 +305,45 @@ private let cpu = Device(CPUBackend())
     #expect(try LoRAFile(url: fixtures.appendingPathComponent("lora")).changes.count == 32)
   }
 }
+
+/// `<lora:NAME:SCALE>` in prompts.
+@Suite struct LoRATagTests {
+  @Test(arguments: [
+    ("a fox", "a fox", []), ("a fox <lora:ink:0.8>", "a fox ", [LoRATag(name: "ink", scale: 0.8)]),
+    ("<lora:a b.c><lyco:d: -1 >x", "x", [LoRATag(name: "a b.c"), LoRATag(name: "d", scale: -1)]),
+    ("1 < 2 <b> <lora:e:.5> > 3", "1 < 2 <b>  > 3", [LoRATag(name: "e", scale: 0.5)]),
+    ("<s> <lora:never closed", "<s> <lora:never closed", []), ("<<lora:f:1>>", "<>", [LoRATag(name: "f")]),
+  ])
+  func tagsAreTakenOutOfAPrompt(prompt: String, text: String, tags: [LoRATag]) throws {
+    let read = try LoRATag.read(prompt)
+    #expect(read.text == text && read.tags == tags)
+  }
+
+  @Test(arguments: ["<lora:a:1:0.5>", "<lora:>", "<lora::1>", "<lora:a:strong>", "<lora:a:nan>", "<lora:a:>"])
+  func otherTagsAreNamed(tag: String) throws {
+    let error = try #require(throws: GenerationError.self) { try LoRATag.read("a fox \(tag), ink") }
+    #expect("\(error)".contains("'\(tag)'"), "\(error)")
+  }
+
+  @Test func filesAreFoundByNameInAFolderAndWhatIsInIt() throws {
+    let temporary = try TemporaryFolder()
+    let folder = temporary.url.appendingPathComponent("loras")
+    let inner = folder.appendingPathComponent("inner")
+    try FileManager.default.createDirectory(at: inner, withIntermediateDirectories: true)
+    for (place, name) in [(folder, "ink"), (inner, "fox"), (folder, "twice"), (inner, "twice")] {
+      try Data().write(to: place.appendingPathComponent("\(name).safetensors"))
+    }
+    try Data().write(to: temporary.url.appendingPathComponent("outside.safetensors"))
+    #expect(try LoRATag(name: "ink").file(in: folder).lastPathComponent == "ink.safetensors")
+    #expect(try LoRATag(name: "fox").file(in: folder).path.hasSuffix("inner/fox.safetensors"))
+    for (name, words) in [
+      ("twice", "inner/twice"), ("inc", "did you mean 'ink'?"), ("../outside", "it has no"),
+    ] {
+      let error = try #require(throws: AdapterError.self) { try LoRATag(name: name).file(in: folder) }
+      #expect("\(error)".contains(words), "\(error)")
+    }
+    #expect(throws: CheckpointError.missingFile(path: "/no/such")) {
+      try LoRATag(name: "ink").file(in: URL(fileURLWithPath: "/no/such"))
+    }
+  }
+}

@@ -52,6 +52,7 @@ import Testing
     "noise-level": .changesOf("tiny-stable-unclip", ["--prior-steps", "2", "--noise-level", "3"]),
     "lora": .changesOf(
       "tiny-sd", ["--lora", "peft.safetensors:0.5", "--lora", "processors.safetensors:-1"]),
+    "lora-dir": .none("a special"),
     "embedding": .changesOf(
       "tiny-sd", ["--embedding", "cat.safetensors", "--embedding", "my-style.safetensors:grinning"]),
     "image-prompt": .changesOf(
@@ -254,6 +255,46 @@ import Testing
     }
     try generate(["--from", "a.png", "--lora", "moved.safetensors:0.5", "--output", "c.png"] + model)
     #expect(try picture("a.png") == picture("c.png"))
+  }
+
+  /// Tags of the prompt are words of the picture's text, and none that the model sees.
+  @Test func aLoRAThatThePromptNamesIsRepeated() throws {
+    let model = ["--model", Self.fixtures.appending(path: "tiny-sd").path, "--device", "cpu"]
+    let common = ["--steps", "2", "--seed", "5"] + model
+    let folder = scratch.url("loras")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    try FileManager.default.copyItem(
+      at: scratch.url("peft.safetensors"), to: folder.appending(path: "ink.safetensors"))
+    let prompt = "a face <lora:ink:0.5>"
+    try generate([prompt, "--lora-dir", "loras", "--output", "loras/a.png"] + common)
+    try generate(["a face ", "--lora", "peft.safetensors:0.5", "--output", "b.png"] + common)
+    #expect(try picture("loras/a.png") == picture("b.png"))
+    let text = try #require(try Picture.read(scratch.url("loras/a.png")).texts["parameters"])
+    #expect(text.hasPrefix(prompt + "\n") && text.contains("Lora hashes: \"ink: "), "\(text)")
+    try expectRepeated("loras/a.png", model)
+
+    // Changed, and elsewhere.
+    let file = folder.appending(path: "ink.safetensors")
+    try FileManager.default.removeItem(at: file)
+    try FileManager.default.copyItem(at: scratch.url("processors.safetensors"), to: file)
+    let outcome = try Tool.run(["generate", "--from", "loras/a.png"] + model, in: scratch.folder)
+    #expect(outcome.status == 1 && outcome.errors.contains("'ink'"), "\(outcome.errors)")
+    #expect(outcome.errors.contains("--lora-dir"), "\(outcome.errors)")
+    let other = try Tool.run(
+      ["generate", "--from", "loras/a.png", "--lora-dir", "loras", "--output", "c.png"] + model,
+      in: scratch.folder)
+    #expect(other.status == 0 && other.errors.contains("is not the one of the picture"), "\(other.errors)")
+
+    for (arguments, words) in [
+      ([prompt], "--lora-dir"), (["a <lora:inc:1>", "--lora-dir", "loras"], "did you mean 'ink'?"),
+      (["a <lora:ink:1>", "b <lora:ink:2>", "--lora-dir", "loras"], "the same LoRAs"),
+      (["a <lora:ink:1:2>", "--lora-dir", "loras"], "<lora:NAME:SCALE>"),
+    ] {
+      let outcome = try Tool.run(["generate", "--output", "d.png"] + arguments + common, in: scratch.folder)
+      #expect(outcome.status != 0 && outcome.errorLines.count == 1, "\(outcome.errors)")
+      #expect(outcome.errors.contains(words), "\(outcome.errors)")
+    }
+    #expect(try !scratch.files().contains("d.png"))
   }
 
   @Test func picturesWithoutSettingsAreRefused() throws {

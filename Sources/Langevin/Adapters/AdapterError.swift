@@ -14,6 +14,10 @@ public enum AdapterError: Error, Sendable, Equatable, CustomStringConvertible {
   case wrongWidth(path: String, name: String, got: Int, needed: [Int])
   /// A text encoder of the model gets no vectors for a token.
   case noVectors(path: String, token: String, encoder: String)
+  /// No file in a folder has the name that a prompt's tag says.
+  case noFile(tag: String, folder: String, nearest: String?)
+  /// More than one has it.
+  case severalFiles(tag: String, paths: [String])
   /// A token's vectors are not as many for one text encoder as for another.
   case differentCounts(path: String, token: String)
   /// The vocabulary has this token, so that it cannot be given another meaning.
@@ -55,6 +59,11 @@ public enum AdapterError: Error, Sendable, Equatable, CustomStringConvertible {
         + "\(needed.map(String.init).joined(separator: " or ")); it was made for another model"
     case .noVectors(let path, let token, let encoder):
       "\(path): it has no vectors of the token '\(token)' for the model's \(encoder)"
+    case .noFile(let tag, let folder, let nearest):
+      "\(folder): it has no \(tag).safetensors, which the prompt's <lora:\(tag)> names"
+        + (nearest.map { "; did you mean '\($0)'?" } ?? "")
+    case .severalFiles(let tag, let paths):
+      "<lora:\(tag)> can be \(paths.joined(separator: " or ")); give one of them with --lora"
     case .differentCounts(let path, let token):
       "\(path): the token '\(token)' has not as many vectors for each text encoder"
     case .knownToken(let path, let token):
