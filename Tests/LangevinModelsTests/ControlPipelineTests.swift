@@ -1,7 +1,10 @@
 import Foundation
-import Langevin
+import LangevinJSON
+import LangevinModels
 import LangevinTensor
 import Testing
+
+@testable import Langevin
 
 /// Stable Diffusion 1.x and XL with ControlNets, T2I-Adapters and IP-Adapters, against what diffusers'
 /// pipelines draw: Fixtures/control, by Tests/Golden/make_control.py.
@@ -123,6 +126,96 @@ import Testing
     #expect(control.peak > plain.peak)
     let prompted = try plan("ip").stages.map(\.name)
     #expect(prompted == ["text encoder", "image encoder", "unet", "image prompt adapter", "autoencoder"])
+  }
+
+  // MARK: Published configurations
+
+  private struct Published: CustomTestStringConvertible {
+    let name, config: String
+    let isXL: Bool
+    let downscale: Int
+    var testDescription: String { name }
+  }
+
+  private static let published = [
+    Published(
+      name: "lllyasviel/sd-controlnet-canny",
+      config: """
+        {"_class_name": "ControlNetModel", "act_fn": "silu", "attention_head_dim": 8,
+         "block_out_channels": [320, 640, 1280, 1280], "class_embed_type": null,
+         "conditioning_embedding_out_channels": [16, 32, 96, 256],
+         "controlnet_conditioning_channel_order": "rgb", "cross_attention_dim": 768,
+         "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D",
+           "DownBlock2D"], "downsample_padding": 1, "flip_sin_to_cos": true, "freq_shift": 0, "in_channels": 4,
+         "layers_per_block": 2, "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 32,
+         "num_class_embeds": null, "only_cross_attention": false,
+         "projection_class_embeddings_input_dim": null, "resnet_time_scale_shift": "default",
+         "upcast_attention": false, "use_linear_projection": false}
+        """, isXL: false, downscale: 8),
+    Published(
+      name: "diffusers/controlnet-canny-sdxl-1.0",
+      config: """
+        {"_class_name": "ControlNetModel", "act_fn": "silu", "addition_embed_type": "text_time",
+         "addition_embed_type_num_heads": 64, "addition_time_embed_dim": 256, "attention_head_dim": [5, 10, 20],
+         "block_out_channels": [320, 640, 1280], "class_embed_type": null, "conditioning_channels": 3,
+         "conditioning_embedding_out_channels": [16, 32, 96, 256],
+         "controlnet_conditioning_channel_order": "rgb", "cross_attention_dim": 2048,
+         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+         "encoder_hid_dim": null, "encoder_hid_dim_type": null, "global_pool_conditions": false,
+         "in_channels": 4, "layers_per_block": 2, "norm_eps": 1e-05, "num_attention_heads": null,
+         "projection_class_embeddings_input_dim": 2816, "transformer_layers_per_block": [1, 2, 10],
+         "upcast_attention": null, "use_linear_projection": true}
+        """, isXL: true, downscale: 8),
+    Published(
+      name: "TencentARC/t2iadapter_canny_sd15v2",
+      config: """
+        {"_class_name": "T2IAdapter", "adapter_type": "full_adapter", "channels": [320, 640, 1280, 1280],
+         "downscale_factor": 8, "in_channels": 1, "num_res_blocks": 2}
+        """, isXL: false, downscale: 64),
+    Published(
+      name: "TencentARC/t2i-adapter-canny-sdxl-1.0",
+      config: """
+        {"_class_name": "T2IAdapter", "adapter_type": "full_adapter_xl", "channels": [320, 640, 1280, 1280],
+         "downscale_factor": 16, "in_channels": 3, "num_res_blocks": 2}
+        """, isXL: true, downscale: 32),
+  ]
+
+  private static func xl() throws -> UNet2DConditionConfig {
+    let json = """
+      {"_class_name": "UNet2DConditionModel", "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+       "attention_head_dim": [5, 10, 20], "block_out_channels": [320, 640, 1280], "cross_attention_dim": 2048,
+       "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+       "projection_class_embeddings_input_dim": 2816, "transformer_layers_per_block": [1, 2, 10],
+       "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]}
+      """
+    return try UNet2DConditionConfig(ConfigObject(StrictJSON(parsing: Array(json.utf8))))
+  }
+
+  /// Each is for its own base model and for no other.
+  @Test(arguments: published) private func fitsItsBaseModel(published: Published) throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    try Data(published.config.utf8).write(to: folder.appending(path: "config.json"))
+    let none = try Tensor.fill(0, [1], on: devices[0])
+    try SafetensorsWriter.write(
+      [("none", none)], to: folder.appending(path: "diffusion_pytorch_model.safetensors"))
+    let network = try ControlNetwork(url: folder)
+    #expect(network.sizeMultiple == published.downscale)
+    let (own, other) = (try Self.xl(), UNet2DConditionConfig())
+    try network.check(fits: published.isXL ? own : other, scale: 8)
+    let text = refusal { try network.check(fits: published.isXL ? other : own, scale: 8) }
+    #expect(text.contains("was made for another base model: its"), "\(text)")
+  }
+
+  /// As many cross-attentions as the published files have: 16 for 1.5, and 70 for XL.
+  @Test func crossAttentionsAreNumberedAsInFiles() throws {
+    let (first, xl) = (UNet2DConditionConfig().crossAttentions, try Self.xl().crossAttentions)
+    #expect(first.count == 16 && xl.count == 70)
+    #expect(first[0].name == "down_blocks.0.attentions.0.transformer_blocks.0.attn2")
+    #expect(first[6].name == "up_blocks.1.attentions.0.transformer_blocks.0.attn2")
+    #expect(first[15].name == "mid_block.attentions.0.transformer_blocks.0.attn2")
+    #expect(first.map(\.channels).prefix(7) == [320, 320, 640, 640, 1280, 1280, 1280])
   }
 
   // MARK: What does not fit

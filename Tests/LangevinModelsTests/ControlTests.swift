@@ -85,6 +85,16 @@ import Testing
     for (output, tensor) in outputs { try golden.expect(tensor.transposed([0, 2, 3, 1]), is: output) }
   }
 
+  /// As `langevin run unet` takes them.
+  @Test(arguments: Setting.float32) func aUNetRunByItselfTakesResiduals(setting: Setting) throws {
+    let outputs = try ComponentCall.load(
+      "unet", of: Fixture.root.appending(path: "tiny-sd"), on: setting.device)(
+        Self.folder.appending(path: "unet-sd.inputs.safetensors"))
+    #expect(outputs.map(\.name) == ["sample"])
+    let sample = try outputs[0].tensor.transposed([0, 2, 3, 1])
+    try Tensors("unet-sd.outputs", setting).expect(sample, is: "both")
+  }
+
   // MARK: The UNet with additions
 
   @Test(arguments: Setting.all, ["unet-sd", "unet-sdxl"])
