@@ -16,10 +16,11 @@ extension Checkpoint {
   }
 
   /// What to call a model: `org/name` of one in the Hugging Face cache, else the name of its folder, or of its
-  /// file without `.safetensors`.
+  /// file without `.safetensors` or `.gguf`.
   public static func name(of model: URL) -> String {
     HubCache.name(of: model)
-      ?? (model.pathExtension == "safetensors" ? model.deletingPathExtension() : model).lastPathComponent
+      ?? (["safetensors", "gguf"].contains(model.pathExtension) ? model.deletingPathExtension() : model)
+      .lastPathComponent
   }
 }
 

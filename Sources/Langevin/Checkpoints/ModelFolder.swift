@@ -78,6 +78,7 @@ enum ModelFolder {
     for variant in ["", ".fp16"] {
       for stem in stems {
         if let url = file("\(stem)\(variant).safetensors") { return try SafetensorsFile(url: url) }
+        if let url = file("\(stem)\(variant).gguf") { return try GGUFFile(url: url) }
         for index in ["\(stem).safetensors.index\(variant).json", "\(stem)\(variant).safetensors.index.json"]
         {
           if let url = file(index) { return try ShardedCheckpoint(index: url) }

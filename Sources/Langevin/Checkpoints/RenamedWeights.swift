@@ -15,13 +15,13 @@ final class RenamedWeights: WeightSource {
   }
 
   let names: [String]
-  private let file: SafetensorsFile
+  private let file: any TensorFile
   private let places: [String: Place]
 
   /// Checks that every tensor is there.
   ///
   /// Throws `CheckpointError.missingTensor`, `.malformed`.
-  init(_ table: [(name: String, place: Place)], in file: SafetensorsFile) throws {
+  init(_ table: [(name: String, place: Place)], in file: any TensorFile) throws {
     for (_, place) in table {
       guard let shape = file.shape(of: place.key) else {
         throw CheckpointError.missingTensor(path: file.url.path, name: place.key)
@@ -56,6 +56,22 @@ final class RenamedWeights: WeightSource {
   func spec(of name: String) -> TensorSpec? {
     guard let place = places[name], let spec = file.spec(of: place.key) else { return nil }
     return TensorSpec(shape(spec.shape, at: place), spec.dtype)
+  }
+
+  /// Nil for a part whose rows are no whole blocks, and for what is transposed: these are decoded.
+  func encoding(of name: String) -> BlockEncoding? {
+    guard let place = places[name], !place.isTransposed, let encoding = file.encoding(of: place.key),
+      let whole = file.shape(of: place.key)
+    else { return nil }
+    return shape(whole, at: place).count % encoding.elementCount == 0 ? encoding : nil
+  }
+
+  func loadBlocks(_ name: String, on device: Device) throws -> Tensor {
+    guard let place = places[name], let whole = file.shape(of: place.key) else {
+      throw CheckpointError.missingTensor(path: file.url.path, name: name)
+    }
+    let rows = place.third.map { $0 * (whole[0] / 3)..<($0 + 1) * (whole[0] / 3) }
+    return try file.loadBlocks(place.key, rows: rows, on: device)
   }
 
   func load(_ name: String, on device: Device) throws -> Tensor {

@@ -4,7 +4,7 @@ import LangevinNN
 import LangevinTensor
 
 /// A safetensors file, mapped into memory and checked in full before anything is read from it.
-public final class SafetensorsFile: WeightSource {
+public final class SafetensorsFile: WeightSource, TensorFile {
   /// Where the file lies.
   public let url: URL
   /// The `__metadata__` of the header.
@@ -81,6 +81,20 @@ public final class SafetensorsFile: WeightSource {
     }
   }
 
+  func ggufType(of name: String) -> GGUFType? {
+    switch entries[name]?.dtype {
+    case .f32: .f32
+    case .f16: .f16
+    case .bf16: .bf16
+    case .f64: .f64
+    case .i8: .i8
+    case .i16: .i16
+    case .i32: .i32
+    case .i64: .i64
+    default: nil
+    }
+  }
+
   /// Whether a tensor is of int32, int64 or bool.
   func isInteger(_ name: String) -> Bool {
     entries[name].map { [.i64, .i32, .bool].contains($0.dtype) } ?? false
@@ -112,7 +126,7 @@ public final class SafetensorsFile: WeightSource {
 }
 
 /// A part of a mapped file; its pages leave resident memory when nobody uses it any more.
-private final class MappedBytes: Sendable {
+final class MappedBytes: Sendable {
   private let mapping: RegularFile
   private let range: Range<Int>
 

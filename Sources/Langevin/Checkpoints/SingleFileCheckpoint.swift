@@ -23,13 +23,13 @@ public struct SingleFileCheckpoint {
   let spare: [String]
 
   /// - Parameters:
-  ///   - url: a safetensors file.
+  ///   - url: a safetensors or GGUF file.
   ///   - prediction: what the UNet predicts; by default `epsilon` for 1.x and XL and, as diffusers decides, for 2.x
   ///     `v_prediction` unless the file records the 875,000 training steps of 2-base.
   ///
   /// Throws `CheckpointError`: what opening the file throws, `unsupported`, `missingTensor`, `unknownTensors`.
   public init(url: URL, prediction: String? = nil) throws {
-    let file = try SafetensorsFile(url: url)
+    let file = try TensorFiles.open(url)
     let textFamilies = SingleFileText.families(of: file)
     guard let textFamily = textFamilies.first,
       file.shape(of: SingleFileUNet.prefix + "input_blocks.0.0.weight") != nil
@@ -132,7 +132,7 @@ public struct SingleFileCheckpoint {
   }
 
   /// What is known of a file that is of no family.
-  private static func kind(of file: SafetensorsFile) -> String {
+  private static func kind(of file: any TensorFile) -> String {
     if file.names.contains(where: { $0.hasPrefix("conditioner.embedders.0.model.") }) {
       return "the refiner of Stable Diffusion XL"
     }

@@ -29,7 +29,7 @@ struct SingleFileText {
   let projectionWidth: Int?
 
   /// The encoders that the file has: none where it has them under other names.
-  static func families(of file: SafetensorsFile) -> [Family] {
+  static func families(of file: any TensorFile) -> [Family] {
     func isOpenCLIP(_ prefix: String) -> Bool { file.shape(of: prefix + "token_embedding.weight") != nil }
     let first = "conditioner.embedders.0.transformer.text_model."
     if file.shape(of: first + "embeddings.token_embedding.weight") != nil, isOpenCLIP(secondPrefix) {
@@ -44,7 +44,7 @@ struct SingleFileText {
   }
 
   /// Throws `CheckpointError.missingTensor`, `.malformed`.
-  init(_ file: SafetensorsFile, family: Family) throws {
+  init(_ file: any TensorFile, family: Family) throws {
     self.family = family
     let keys =
       switch family {

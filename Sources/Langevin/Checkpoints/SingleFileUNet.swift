@@ -26,7 +26,7 @@ struct SingleFileUNet {
   ///
   /// Throws `CheckpointError.missingTensor` and `.unsupported`.
   init(
-    _ file: SafetensorsFile, prefix: String = Self.prefix, hasAdded: Bool = false, hasNoWayUp: Bool = false
+    _ file: any TensorFile, prefix: String = Self.prefix, hasAdded: Bool = false, hasNoWayUp: Bool = false
   ) throws {
     func shape(_ key: String) throws -> Shape { try file.requiredShape(of: prefix + key) }
     func has(_ key: String) -> Bool { file.shape(of: prefix + key) != nil }
@@ -87,7 +87,7 @@ struct SingleFileUNet {
     addedWidth = try hasAdded ? Self.matrix(shape("label_emb.0.0.weight"), file)[1] : nil
   }
 
-  private static func matrix(_ shape: Shape, _ file: SafetensorsFile) throws -> Shape {
+  private static func matrix(_ shape: Shape, _ file: any TensorFile) throws -> Shape {
     guard shape.rank == 2 else {
       throw CheckpointError.malformed(
         path: file.url.path, reason: "tensor '\(prefix)label_emb.0.0.weight' \(shape) is no matrix")
@@ -217,16 +217,5 @@ struct SingleFileUNet {
         StrictJSON.Member("up_block_types", .strings(kinds.reversed().map { "\($0)UpBlock2D" })),
         StrictJSON.Member("use_linear_projection", .bool(isLinear)),
       ] + added)
-  }
-}
-
-extension SafetensorsFile {
-  /// Throws `CheckpointError.missingTensor`.
-  func requiredShape(of name: String) throws -> Shape {
-    guard let shape = shape(of: name) else { throw CheckpointError.missingTensor(path: url.path, name: name) }
-    guard shape.rank > 0 else {
-      throw CheckpointError.malformed(path: url.path, reason: "tensor '\(name)' has no axes")
-    }
-    return shape
   }
 }

@@ -12,7 +12,7 @@ struct SingleFileVAE {
   let latentChannels: Int
 
   /// Throws `CheckpointError.missingTensor` and `.unsupported`.
-  init(_ file: SafetensorsFile) throws {
+  init(_ file: any TensorFile) throws {
     func shape(_ key: String) throws -> Shape {
       let shape = try file.requiredShape(of: Self.prefix + key)
       guard shape.rank == 4 else {
