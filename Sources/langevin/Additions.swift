@@ -143,6 +143,7 @@ extension GenerationOptions {
   /// The model with what is added to it. Throws as `Checkpoint.open` does, and as `Additions`.
   func checkpoint(_ url: URL, _ prompts: Prompts) throws -> Checkpoint {
     let additions = try Additions(modelOptions, prompts.tags)
-    return try additions.applied(to: Checkpoint.open(url, prediction: prediction?.rawValue))
+    let checkpoint = try additions.applied(to: Checkpoint.open(url, prediction: prediction?.rawValue))
+    return self.encoding.map { checkpoint.quantized($0) } ?? checkpoint
   }
 }

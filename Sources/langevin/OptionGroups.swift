@@ -1,5 +1,6 @@
 import ArgumentParser
 import Langevin
+import LangevinTensor
 
 // The groups of options that `--help` shows; rare options have none and come last.
 
@@ -8,7 +9,7 @@ struct ModelOptions: ParsableArguments {
   @Option(
     name: [.customShort("m"), .long],
     help: """
-      A diffusers folder, a single .safetensors file, or org/name of the Hugging Face cache. (default: the emoji \
+      A diffusers folder, a single .safetensors or .gguf file, or org/name of the Hugging Face cache. (default: the emoji \
       model that ships along)
       """)
   var model: String?
@@ -35,6 +36,12 @@ struct ModelOptions: ParsableArguments {
   var device = "auto"
   @Option(help: "Storage of weights and activations: f32, f16 or bf16. (default: f32)")
   var precision: Precision?
+  @Option(
+    help: """
+      Keep the networks' weights in blocks, which take less memory: q8_0, q6_K, q5_0, q4_K or q4_0, from 8 bits a number \
+      to 4. Autoencoders stay as they are. (default: as the model's file has them)
+      """)
+  var encoding: BlockEncoding?
 }
 
 /// What is drawn.

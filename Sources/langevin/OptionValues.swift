@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinTensor
 
 /// Storage of weights and activations.
 enum Precision: String, CaseIterable, ExpressibleByArgument {
@@ -15,6 +16,7 @@ enum Precision: String, CaseIterable, ExpressibleByArgument {
 }
 
 extension ImageFit: ExpressibleByArgument {}
+extension BlockEncoding: ExpressibleByArgument {}
 
 extension CanvasSize: ExpressibleByArgument {
   /// `WxH`.

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Langevin
 import LangevinMeasurement
+import LangevinTensor
 
 /// A file that a picture was made from, with the SHA-256 of its bytes.
 struct InputFile: Encodable {
@@ -233,6 +234,7 @@ struct PictureSetting {
         write: { $0.request.prompts.isEmpty ? nil : $0.request.promptSyntax.rawValue }),
       option("RNG", \.rng, NoiseKind.init(argument:), write: { $0.request.noise.metadataName }),
       option("Precision", \.precision, Precision.init, write: { $0.record.precision }),
+      option("Encoding", \.encoding, BlockEncoding.init(rawValue:), write: { $0.options.encoding?.rawValue }),
       option("Tile", \.tile) { $0.request.tiling?.tile },
       // `UpscaleOptions` takes these up, which only `generate` has.
       note("Postprocess upscale by") { $0.record.enlargement.map { String($0.scale) } },

@@ -2,6 +2,7 @@ import Foundation
 import LangevinJSON
 import LangevinModels
 import LangevinNN
+import LangevinTensor
 import Synchronization
 
 /// Everything that a pipeline is made of, whichever layout its files have: the pipeline's class, and components,
@@ -84,10 +85,18 @@ public struct Checkpoint: Sendable {
     return copy
   }
 
+  /// The same with the weights of its networks' products in blocks, made as each network is loaded: less memory, and
+  /// numbers that are off by the encoding's rounding. Autoencoders stay as they are.
+  public func quantized(_ encoding: BlockEncoding) -> Checkpoint {
+    var copy = self
+    copy.parts = Parts(parts, encoding: encoding)
+    return copy
+  }
+
   /// Opens a diffusers folder or a single-file checkpoint.
   ///
   /// - Parameters:
-  ///   - url: a folder with a model_index.json, or a safetensors file in the original key layout.
+  ///   - url: a folder with a model_index.json, or a safetensors or GGUF file in the original key layout.
   ///   - prediction: overrides what the network is taken to predict: `epsilon`, `v_prediction` or `sample`.
   ///
   /// Throws `CheckpointError`: for a pipeline's class that is not supported with those that are, for a
@@ -151,6 +160,8 @@ private final class Parts: Sendable {
   private let components: Mutex<[String: Checkpoint.Component]>
   private let schedulers: [String: Data]
   private let tokenizers: [String: Checkpoint.TokenizerSource]
+  /// What networks' weights become; nil leaves them as they are.
+  private let encoding: BlockEncoding?
 
   init(
     components: [String: Checkpoint.Component], schedulers: [String: Data],
@@ -158,20 +169,21 @@ private final class Parts: Sendable {
   ) {
     (folder, classes, prediction) = (nil, [:], nil)
     self.components = Mutex(components)
-    (self.schedulers, self.tokenizers) = (schedulers, tokenizers)
+    (self.schedulers, self.tokenizers, encoding) = (schedulers, tokenizers, nil)
   }
 
   init(folder: URL, classes: [String: String], prediction: String?) {
     (self.folder, self.classes, self.prediction) = (folder, classes, prediction)
     components = Mutex([:])
-    (schedulers, tokenizers) = ([:], [:])
+    (schedulers, tokenizers, encoding) = ([:], [:], nil)
   }
 
   /// Others in the place of some.
   init(
-    _ parts: Parts, components: [String: Checkpoint.Component],
-    tokenizers: [String: Checkpoint.TokenizerSource]
+    _ parts: Parts, components: [String: Checkpoint.Component] = [:],
+    tokenizers: [String: Checkpoint.TokenizerSource] = [:], encoding: BlockEncoding? = nil
   ) {
+    self.encoding = encoding ?? parts.encoding
     (folder, classes, prediction) = (parts.folder, parts.classes, parts.prediction)
     self.components = Mutex(parts.components.withLock { $0 }.merging(components) { $1 })
     (schedulers, self.tokenizers) = (parts.schedulers, parts.tokenizers.merging(tokenizers) { $1 })
@@ -183,6 +195,11 @@ private final class Parts: Sendable {
   }
 
   func component(_ name: String, of url: URL) throws -> Checkpoint.Component {
+    let stored = try storedComponent(name, of: url)
+    return encoding.map { stored.quantized($0) } ?? stored
+  }
+
+  private func storedComponent(_ name: String, of url: URL) throws -> Checkpoint.Component {
     if let known = components.withLock({ $0[name] }) { return known }
     let opened = try ModelFolder.component(try subfolder(name, of: url), className: classes[name])
     components.withLock { $0[name] = opened }
