@@ -72,7 +72,7 @@ shapes: build
 SECONDS ?= 60
 FUZZ = -c release --package-path Tests/Fuzz --scratch-path .build/fuzz --sanitize fuzzer --sanitize address \
   -Xswiftc -sanitize=fuzzer -Xswiftc -enable-testing
-FUZZED = safetensors json clip t5 scheduler picture parameters prompt tar
+FUZZED = safetensors gguf json clip t5 scheduler picture parameters prompt tar
 
 fuzz: deps
 	$(SWIFT) build $(FUZZ) --product Fuzz

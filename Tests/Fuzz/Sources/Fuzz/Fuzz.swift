@@ -25,11 +25,12 @@ private let target: Target = {
 /// The readers of files and texts from elsewhere. Each may throw; it may not trap, hang or take much memory, and what it
 /// accepts must be what it says.
 enum Target: String, CaseIterable {
-  case safetensors, json, clip, t5, scheduler, picture, parameters, prompt, tar
+  case safetensors, gguf, json, clip, t5, scheduler, picture, parameters, prompt, tar
 
   func run(_ input: UnsafeRawBufferPointer) {
     switch self {
     case .safetensors: readSafetensors(input)
+    case .gguf: readGGUF(input)
     case .json: readJson([UInt8](input))
     case .clip: readClip([UInt8](input))
     case .t5: readT5([UInt8](input))
@@ -50,6 +51,18 @@ private func readSafetensors(_ input: UnsafeRawBufferPointer) {
     let shape = Shape(entry.shape)
     precondition(shape.checkedCount == shape.count && shape.strides.count == shape.rank)
     precondition(entry.dtype.bitCount * shape.count == entry.range.count * 8)
+  }
+}
+
+/// As safetensors, and each block is whole.
+private func readGGUF(_ input: UnsafeRawBufferPointer) {
+  guard let header = try? GGUFHeader(parsing: input, path: "f") else { return }
+  for entry in header.entries {
+    precondition(entry.range.lowerBound >= 0 && entry.range.upperBound <= input.count)
+    let shape = Shape(entry.shape)
+    precondition(shape.checkedCount == shape.count && shape.strides.count == shape.rank)
+    precondition(shape.count % entry.type.elementCount == 0)
+    precondition(shape.count / entry.type.elementCount * entry.type.byteCount == entry.range.count)
   }
 }
 
