@@ -193,9 +193,10 @@ extension TrainedExperiment {
         The CLIP says which caption a picture shows.
         """,
       claims: [
-        Claim("dropping.1", "Share that shows the caption without guidance", series.y[0], in: 0.2...0.9),
-        Claim("dropping.4", "The same at guidance 4", series.y[2], in: 0.6...1),
-        Claim("dropping.gain", "What guidance 4 adds", series.y[2] - series.y[0], in: 0.05...1),
+        // By lot it would be 1 of 24. Seeds 0 to 4 give 0.25 to 0.3, and 0.6 to 0.7 with guidance.
+        Claim("dropping.1", "Share that shows the caption without guidance", series.y[0], in: 0.1...0.9),
+        Claim("dropping.4", "The same at guidance 4", series.y[2], in: 0.4...1),
+        Claim("dropping.gain", "What guidance 4 adds", series.y[2] - series.y[0], in: 0.15...1),
       ], series: [series], figure: drawing.svg)
   }
 
@@ -246,9 +247,10 @@ extension TrainedExperiment {
         Claim(
           "decoder.cosine", "Median cosine of a drawn picture's embedding and its source's",
           cosines[cosines.count / 2], in: 0.8...1),
+        // By lot it would be 1 of 22. Seeds 0 to 4 give 0.67 to 0.77.
         Claim(
           "decoder.nearest", "Share of drawn pictures whose own source is the nearest of \(count)",
-          Double(ownNearest) / Double(cosines.count), in: 0.6...1),
+          Double(ownNearest) / Double(cosines.count), in: 0.5...1),
       ], figure: drawing.svg)
   }
 }
