@@ -145,15 +145,17 @@ struct Generate: ParsableCommand {
       try MemoryPlan(request, with: pipeline.checkpoint, precision: options.dtype, on: pipeline.device)
     }
     var memory = try planned(asked)
-    var smaller = asked
-    while !memory.fits, smaller.batch > 1 {
-      smaller.batch = max(min(smaller.batch, smaller.imageCount) / 2, 1)
-      let other = try planned(smaller)
-      guard other.peak < memory.peak else { break }
+    var fewer = (request: asked, memory: memory)
+    while !fewer.memory.fits, fewer.request.batch > 1 {
+      fewer.request.batch = max(min(fewer.request.batch, fewer.request.imageCount) / 2, 1)
+      fewer.memory = try planned(fewer.request)
+    }
+    if fewer.memory.peak < memory.peak {
+      let count = fewer.request.batch
       Output.warning(
-        "\(smaller.batch) at once instead of \(asked.batch), which need \(Output.bytes(memory.peak)): "
-          + "\(pipeline.device.name) offers \(Output.bytes(memory.limit))")
-      (asked, memory) = (smaller, other)
+        "\(count) picture\(count == 1 ? "" : "s") at once instead of \(asked.batch), which need "
+          + "\(Output.bytes(memory.peak)): \(pipeline.device.name) offers \(Output.bytes(memory.limit))")
+      (asked, memory) = fewer
     }
     if !memory.fits, asked.tiling == nil, type(of: pipeline).options.contains(.tiling) {
       var tiled = asked

@@ -7,7 +7,7 @@ import Testing
 /// Pictures that are computed together are what each would be alone.
 @Suite struct BatchTests {
   private static let models = [
-    "tiny-sd", "tiny-xl", "tiny-inpainting", "tiny-ddpm", "tiny-unclip", "tiny-stable-unclip-img2img",
+    "tiny-sd", "tiny-xl", "tiny-inpainting", "tiny-ddpm", "tiny-stable-unclip-img2img",
   ]
 
   /// Four pictures, of two prompts where there are prompts, with noise in each step where the model's samplers take any.
@@ -16,15 +16,16 @@ import Testing
     let image = try Picture.read(inpainting.appending(path: "image.png")).picture
     var request = GenerationRequest(prompts: ["a cat", "a red heart"])
     (request.steps, request.count, request.seed) = (4, 2, 9)
-    if model != "tiny-unclip" { request.sampler = .eulerAncestral }
+    request.sampler = .eulerAncestral
     switch model {
     case "tiny-sd": (request.negativePrompt, request.guidanceRescale) = ("blurry", 0.5)
     case "tiny-xl": (request.image, request.strength) = (image, 0.8)
     case "tiny-inpainting":
       request.mask = try Picture.read(inpainting.appending(path: "mask.png")).picture
       (request.image, request.noise) = (image, .torch)
-    case "tiny-ddpm": (request.prompts, request.count, request.sampler) = ([], 4, .ddpm)
-    case "tiny-unclip": (request.priorSteps, request.superResolutionSteps, request.noise) = (2, 2, .torch)
+    case "tiny-ddpm":
+      // The first guesses divide by what little signal there is; the chain forgets them.
+      (request.prompts, request.count, request.sampler, request.steps) = ([], 4, .ddpm, 20)
     default: (request.image, request.sampler) = (image, .ddim)
     }
     return request
@@ -38,9 +39,7 @@ import Testing
       func run() throws -> (latents: HostLatents, pictures: [Picture], batches: [Int]) {
         var batches: [Int] = []
         let result = try pipeline.generate(request) { event in
-          if case .sampling(let name, let image, _) = event, ["unet", "decoder"].contains(name) {
-            batches.append(image)
-          }
+          if case .sampling(_, let image, _) = event { batches.append(image) }
         }
         return (result.latents, result.pictures, batches)
       }
@@ -98,9 +97,10 @@ import Testing
     #expect(previews["0 2"] != previews["1 2"])
   }
 
-  @Test func aVideoTakesNoBatch() throws {
+  /// What works image by image says so.
+  @Test(arguments: ["tiny-wan", "tiny-unclip"]) func somePipelinesTakeNoBatch(model: String) throws {
     let pipeline = try Pipelines.open(
-      Checkpoint.open(Fixture.root.appending(path: "tiny-wan")), on: devices[0])
+      Checkpoint.open(Fixture.root.appending(path: model)), on: devices[0])
     var request = GenerationRequest(prompt: "a cat")
     request.batch = 2
     let error = #expect(throws: GenerationError.self) { try pipeline.resolved(request) }

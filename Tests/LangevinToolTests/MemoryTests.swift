@@ -62,4 +62,28 @@ struct MemoryTests {
       #expect(clips == whole.clips && latents == whole.latents.values)
     }
   }
+
+  /// As many pictures are computed at once as the device has memory for, and a line says so.
+  @Test func aBatchThatDoesNotFitBecomesSmaller() throws {
+    let scratch = try Scratch()
+    let (device, checkpoint) = (try Tool.pocl(), try Checkpoint.open(DefaultModel.url))
+    func peak(_ batch: Int) throws -> Int {
+      var request = GenerationRequest(prompt: "face", recommended: checkpoint.recommended)
+      (request.count, request.batch, request.seed) = (8, batch, 1)
+      return try MemoryPlan(
+        request, with: checkpoint, precision: .float32, on: #require(DeviceChoice(device)).open()
+      ).peak
+    }
+    let peaks = try [2, 4].map(peak)
+    #expect(peaks[0] + 2 << 20 < peaks[1], "\(peaks): no whole MiB between them")
+    let arguments = [
+      "face", "--count", "8", "--device", device, "--plan", "--device-memory", "\(peaks[0] >> 20 + 1)",
+    ]
+    let outcome = try Tool.run(["generate", "--batch", "8"] + arguments, in: scratch.folder)
+    #expect(outcome.status == 0 && outcome.errorLines.count == 1, "\(outcome.errors)")
+    #expect(outcome.errors.contains("2 pictures at once instead of 8, which need "))
+    let small = try Tool.run(["generate", "--batch", "2"] + arguments, in: scratch.folder)
+    #expect(small.status == 0 && small.errors.isEmpty, "\(small.errors)")
+    #expect(small.output == outcome.output)
+  }
 }

@@ -14,7 +14,7 @@ public struct UnCLIP: UnCLIPPipeline {
     + UnCLIPDecoderStage.components
   /// The size is the model's, and the samplers are.
   public static let options: Set<RequestOption> = [
-    .batch, .prompt, .negativePrompt, .guidance, .preview, .steps, .priorSteps, .priorGuidance,
+    .prompt, .negativePrompt, .guidance, .preview, .steps, .priorSteps, .priorGuidance,
     .superResolutionSteps,
   ]
 
@@ -82,7 +82,7 @@ public struct UnCLIPImageVariation: UnCLIPPipeline {
     ] + UnCLIPDecoderStage.components
   /// One picture or two; there is no text.
   public static let options: Set<RequestOption> = [
-    .batch, .image, .guidance, .preview, .steps, .superResolutionSteps,
+    .image, .guidance, .preview, .steps, .superResolutionSteps,
   ]
 
   /// What it was made of.
