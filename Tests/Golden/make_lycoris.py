@@ -11,6 +11,7 @@ import json
 import shutil
 
 import torch
+from diffusers import LCMScheduler, TCDScheduler
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model, inject_adapter_in_model
 from peft.tuners.loha.layer import LoHaLayer
 from peft.tuners.lokr.layer import LoKrLayer
@@ -275,6 +276,15 @@ def stable_diffusion_xl(record):
     record.add("xl", pipe, "a red heart", "tiny-xl", lora=["xl.safetensors"])
 
 
+def distilled(record, prompt):
+    """A LoRA with the samplers of consistency models, in four steps, as LCM-LoRA and TCD-LoRA are used."""
+    for name, scheduler in (("lcm", LCMScheduler), ("tcd", TCDScheduler)):
+        pipe = opened("tiny-sd")
+        pipe.load_lora_weights(FIXTURES / "adapters", weight_name="diffusers.safetensors")
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config)
+        record.add(f"lora_{name}", pipe, prompt, lora=["../adapters/diffusers.safetensors"], sampler=name)
+
+
 def main():
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
@@ -288,6 +298,7 @@ def main():
     dora(record, prompt)
     written_out(record, prompt)
     stable_diffusion_xl(record)
+    distilled(record, prompt)
     for name, run in record.runs.items():
         assert run["model"] != "tiny-sd" or name == "plain" or (
             record.tensors[f"{name}.latents"] - plain).abs().max() > 0.01, name

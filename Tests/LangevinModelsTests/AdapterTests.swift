@@ -10,9 +10,10 @@ import Testing
     let model, prompt: String
     let seed: UInt64
     var lora, embedding: [String]?
+    var sampler: String?
   }
 
-  private static let folders = ["adapters": 14, "lycoris": 14]
+  private static let folders = ["adapters": 14, "lycoris": 16]
 
   private static func folder(_ name: String) -> URL { Fixture.root.appending(path: name) }
 
@@ -46,6 +47,7 @@ import Testing
       var request = GenerationRequest(prompt: run.prompt)
       (request.negativePrompt, request.guidance, request.steps) = ("heart", 4, 4)
       (request.seed, request.noise) = (run.seed, .torch)
+      request.sampler = try run.sampler.map { try #require(SamplerChoice(named: $0)) }
       let pipeline = try Pipelines.open(
         checkpoint(run, in: folder), on: setting.device, precision: setting.dtype)
       let result = try pipeline.generate(request)
