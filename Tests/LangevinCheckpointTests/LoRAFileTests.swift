@@ -280,6 +280,33 @@ private let cpu = Device(CPUBackend())
     #expect(peft.changes.allSatisfy { $0.rank == nil && $0.scale == 1.5 })
   }
 
+  /// Of a quantised network only what a LoRA changes is read as numbers.
+  @Test func weightsThatAreNotChangedStayInBlocks() throws {
+    let file = try LoRAFile(
+      url: write([("unet.conv_in.lora_A.weight", [4, 4, 3, 3]), ("unet.conv_in.lora_B.weight", [32, 4])]))
+    let blocked = Blocked(try model().unet.weights)
+    let merged = try MergedWeights(blocked, ["conv_in.weight": file.changes.map { ($0, 1) }])
+    #expect(merged.encoding(of: "conv_in.weight") == nil && merged.encoding(of: "conv_out.weight") == .q8)
+    #expect(try merged.load("conv_in.weight", on: cpu).dtype == .float32)
+    let table = ExtendedTable(Blocked(try model().textEncoder.weights), adding: [])
+    let name = try #require(ExtendedTable.tableName(in: table))
+    #expect(table.encoding(of: name) == nil)
+    #expect(table.names.contains { table.encoding(of: $0) == .q8 })
+  }
+
+  /// Says of everything that it is in blocks.
+  private final class Blocked: WeightSource {
+    let base: any WeightSource
+
+    init(_ base: any WeightSource) { self.base = base }
+
+    var names: [String] { base.names }
+    var description: String { base.description }
+    func spec(of name: String) -> TensorSpec? { base.spec(of: name) }
+    func encoding(of name: String) -> BlockEncoding? { .q8 }
+    func load(_ name: String, on device: Device) throws -> Tensor { try base.load(name, on: device) }
+  }
+
   @Test func onlyLoRAHasLayersToWriteAgain() throws {
     let url = fixtures.appendingPathComponent("lycoris/loha.safetensors")
     let error = try #require(throws: CheckpointError.self) {
@@ -292,6 +319,9 @@ private let cpu = Device(CPUBackend())
     let url = fixtures.appendingPathComponent("tiny-sd/unet/diffusion_pytorch_model.safetensors")
     let error = try #require(throws: CheckpointError.self) { try LoRAFile(url: url) }
     #expect("\(error)".contains("belong to no part"), "\(error)")
+    let checkpoint = fixtures.appendingPathComponent("tiny-sd.safetensors")
+    let other = try #require(throws: CheckpointError.self) { try LoRAFile(url: checkpoint) }
+    #expect("\(other)".contains("belong to no part"), "\(other)")
     #expect(throws: CheckpointError.missingFile(path: "/no/such.safetensors")) {
       try LoRAFile(url: URL(fileURLWithPath: "/no/such.safetensors"))
     }

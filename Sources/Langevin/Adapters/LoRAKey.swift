@@ -97,10 +97,12 @@ struct LoRAKey: Equatable {
 
   /// What a tensor of this name belongs to, where it is a kind of change that is not read.
   static func otherKind(_ key: String) -> String? {
-    let kinds = [
-      ("oft_", "OFT"), ("lora_B.bias", "a LoRA with biases"), (".on_input", "IA3"), (".a1.weight", "GLoRA"),
-      (".diff", "a difference of whole weights"), (".w_norm", "a difference of norms"),
+    if key.contains(".oft_") { return "OFT" }
+    let endings = [
+      (".lora_B.bias", "a LoRA with biases"), (".on_input", "IA3"), (".a1.weight", "GLoRA"),
+      (".diff", "a difference of whole weights"), (".diff_b", "a difference of biases"),
+      (".w_norm", "a difference of norms"),
     ]
-    return kinds.first { key.contains($0.0) }?.1
+    return endings.first { key.hasSuffix($0.0) }?.1
   }
 }

@@ -40,6 +40,13 @@ final class MergedWeights: WeightSource {
     changes[name] == nil ? spec : spec.map { TensorSpec($0.shape, .float32) }
   }
 
+  /// A weight that is changed is not in blocks any more.
+  func encoding(of name: String) -> BlockEncoding? { changes[name] == nil ? base.encoding(of: name) : nil }
+
+  func loadBlocks(_ name: String, on device: Device) throws -> Tensor {
+    try base.loadBlocks(name, on: device)
+  }
+
   func load(_ name: String, on device: Device) throws -> Tensor {
     let weight = try base.load(name, on: device)
     guard let changes = changes[name] else { return weight }

@@ -99,6 +99,13 @@ public final class ExtendedTable: WeightSource {
     return TensorSpec([shape[0] + count, shape[1]], .float32)
   }
 
+  /// The base's; the table is not in blocks.
+  public func encoding(of name: String) -> BlockEncoding? { name == table ? nil : base.encoding(of: name) }
+  /// The base's.
+  public func loadBlocks(_ name: String, on device: Device) throws -> Tensor {
+    try base.loadBlocks(name, on: device)
+  }
+
   /// The base's, the table with its new rows. Throws what the sources throw.
   public func load(_ name: String, on device: Device) throws -> Tensor {
     guard name == table else { return try base.load(name, on: device) }
