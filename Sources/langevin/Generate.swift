@@ -132,6 +132,7 @@ struct Generate: ParsableCommand {
       throw error
     }
     Self.warnOfFallbacks(device)
+    try record.warnOfAnotherModel()
     display.line(run.summary)
     if json {
       try Output.json(

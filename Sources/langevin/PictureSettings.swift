@@ -1,48 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
-import LangevinMeasurement
 import LangevinTensor
-
-/// A file that a picture was made from, with the SHA-256 of its bytes.
-struct InputFile: Encodable {
-  let name: String
-  let sha256: String
-
-  /// Throws `CheckpointError.unreadable`.
-  init(_ path: String) throws {
-    guard let data = FileManager.default.contents(atPath: path) else {
-      throw CheckpointError.unreadable(path: path, reason: "no such file, or access is denied")
-    }
-    name = URL(fileURLWithPath: path).lastPathComponent
-    sha256 = SHA256.hex([UInt8](data))
-  }
-}
-
-/// By what A1111's web UI knows a LoRA's file.
-struct LoRAHash {
-  /// What kohya's scripts wrote into the file's header, the SHA-256 of what comes behind the header, which is
-  /// mostly the same, and that of the whole file.
-  private let written: String?
-  private let data, whole: String
-
-  /// Throws `CheckpointError` for what is no safetensors file.
-  init(_ url: URL) throws {
-    written = try SafetensorsFile(url: url).metadata["sshs_model_hash"].flatMap { $0.count == 64 ? $0 : nil }
-    let bytes = [UInt8](try Data(contentsOf: url))
-    let header = bytes.prefix(8).reversed().reduce(0) { $0 << 8 | Int($1) }
-    data = SHA256.hex(Array(bytes.dropFirst(8 + header)))
-    whole = SHA256.hex(bytes)
-  }
-
-  /// As A1111 writes it, 12 digits.
-  var short: String { String((written ?? data).prefix(12)) }
-
-  /// Whether a text of at least 8 digits is the beginning of one of them.
-  func matches(_ text: String) -> Bool {
-    text.count >= 8 && [written, data, whole].contains { $0?.hasPrefix(text.lowercased()) ?? false }
-  }
-}
 
 /// A run, as its pictures tell of it.
 struct PictureRecord {
@@ -52,6 +11,8 @@ struct PictureRecord {
   /// As they were written.
   let prompts: [String]
   let model: String
+  let isOneFile: Bool
+  let modelHash: ModelHash
   let device: String
   let images: [InputFile]
   let mask: InputFile?
@@ -72,6 +33,8 @@ struct PictureRecord {
     self.enlargement = enlargement
     self.request = request
     self.model = Checkpoint.name(of: model)
+    isOneFile = model.pathExtension == "safetensors"
+    modelHash = ModelHash(model)
     self.device = device.label
     images = try options.image.map { try InputFile($0) }
     mask = try options.mask.map { try InputFile($0) }
@@ -83,6 +46,17 @@ struct PictureRecord {
   }
 
   var precision: String { (options.precision ?? .f32).rawValue }
+
+  /// Of a picture that was to be repeated with weights that are not those it says it is of.
+  func warnOfAnotherModel() throws {
+    guard let from = options.from else { return }
+    let repeated = try PictureParameters(of: Picture.read(URL(fileURLWithPath: from)), path: from)
+    // The hash of a folder is no other tool's.
+    guard let theirs = repeated["Model hash"]?.lowercased(), repeated.isOurs || isOneFile else { return }
+    guard let ours = modelHash.short, !ours.hasPrefix(theirs), !theirs.hasPrefix(ours) else { return }
+    Output.warning(
+      "the model is not the one that \(from) was made with: its hash is \(ours), that one's \(theirs)")
+  }
 
   /// What the file of one image says of itself: enough to make it again.
   func parameters(_ clip: Clip, image: Int, seed: UInt64) -> PictureParameters {
@@ -121,13 +95,7 @@ struct PictureSetting {
     /// Throws `ImageError` where the picture has no settings.
     init(_ path: String, given: GenerationOptions) throws {
       picture = URL(fileURLWithPath: path)
-      guard let text = try Picture.read(picture).texts[PictureParameters.keyword] else {
-        throw ImageError.malformed(path: path, reason: "it carries no settings: it has no text 'parameters'")
-      }
-      parameters = PictureParameters(parsing: text)
-      guard !parameters.fields.isEmpty else {
-        throw ImageError.malformed(path: path, reason: "its text 'parameters' has no settings")
-      }
+      parameters = try PictureParameters(of: Picture.read(picture), path: path).forLangevin()
       (self.given, options) = (given, given)
     }
   }
@@ -188,6 +156,7 @@ struct PictureSetting {
       // Where the model has one size, it is no setting.
       PictureSetting(key: "Size", write: { $0.request.width == nil ? [] : [$0.size] }, read: readSize),
       note("Output size") { $0.request.width == nil ? $0.size : nil },
+      note("Model hash") { $0.record.modelHash.short },
       PictureSetting(key: "Model", write: { [$0.record.model] }, read: readModel),
       PictureSetting(key: "LoRA", write: { $0.record.additions.loras.map(\.name) }, read: readLoRAs),
       PictureSetting(
@@ -205,8 +174,10 @@ struct PictureSetting {
         key: "Embedding hash", write: { $0.record.additions.embeddings.map(\.sha256) }, read: { _, _ in }),
     ] + controls + [
       option("Prediction", \.prediction, PredictionOption.init, write: { $0.options.prediction?.rawValue }),
-      option("Denoising strength", \.strength) { $0.request.strength },
       PictureSetting(key: "Init image", write: { $0.record.images.map(\.name) }, read: readImages),
+      PictureSetting(
+        key: "Denoising strength", write: { [$0.request.strength.map(Output.number)].compactMap { $0 } },
+        read: readStrength),
       option("Image fit", \.imageFit, ImageFit.init(rawValue:)) { $0.options.imageFit?.rawValue },
       PictureSetting(key: "Init image hash", write: { $0.record.images.map(\.sha256) }, read: { _, _ in }),
       PictureSetting(key: "Mask", write: { [$0.record.mask?.name].compactMap { $0 } }, read: readMask),
@@ -280,6 +251,18 @@ struct PictureSetting {
     // One for another image would be of another size.
     guard reading.given.mask == nil, reading.given.image.isEmpty else { return }
     reading.options.mask = try find(values[0], "Mask hash", option: "--mask", reading)
+  }
+
+  /// Other tools do not name the picture that theirs was made from, or mean a second pass.
+  private static func readStrength(_ values: [String], _ reading: inout Reading) throws {
+    guard reading.given.strength == nil else { return }
+    guard let strength = Double(values[0]) else { throw unknown("Denoising strength", values[0], reading) }
+    guard !reading.options.image.isEmpty || reading.parameters.isOurs else {
+      return Output.warning(
+        "\(Output.path(reading.picture)): its denoising strength is of a picture that it does not name; say with "
+          + "--image and --strength")
+    }
+    reading.options.strength = strength
   }
 
   private static func readLoRAs(_ values: [String], _ reading: inout Reading) throws {
@@ -422,6 +405,50 @@ extension GenerationOptions {
 }
 
 extension PictureParameters {
+  /// The settings of a picture of ours, of A1111's web UI or of ComfyUI.
+  ///
+  /// Throws `ImageError.malformed` where it carries none.
+  init(of file: Picture.File, path: String) throws {
+    if let text = file.texts[Self.keyword] {
+      self.init(parsing: text)
+      guard !fields.isEmpty else {
+        throw ImageError.malformed(path: path, reason: "its text 'parameters' has no settings")
+      }
+    } else if let graph = file.texts[Self.graphKeyword] {
+      try self.init(comfyUI: graph, path: path)
+    } else {
+      throw ImageError.malformed(path: path, reason: "it carries no settings: it has no text 'parameters'")
+    }
+  }
+
+  /// Whether this tool wrote them.
+  var isOurs: Bool { self["Version"]?.hasPrefix("langevin") ?? false }
+
+  /// What another tool leaves unsaid, said: A1111 reads weights in prompts and draws noise as torch does on
+  /// CUDA, and its schedule `Automatic` is the sampler's own.
+  func forLangevin() -> PictureParameters {
+    guard !isOurs else { return self }
+    var result = self
+    if self["Prompt syntax"] == nil {
+      result.fields.append(Field("Prompt syntax", PromptSyntax.a1111.rawValue))
+    }
+    if self["RNG"] == nil { result.fields.append(Field("RNG", NoiseKind.torchCUDA.metadataName)) }
+    guard let index = fields.firstIndex(where: { $0.name == "Schedule type" }) else { return result }
+    let automatic = ["DPM++ 2M": "karras", "DPM++ SDE": "karras", "DPM++ 2M SDE": "exponential"]
+    let value = fields[index].value
+    switch value.lowercased() {
+    case "automatic":
+      if let own = self["Sampler"].flatMap({ automatic[$0] }) {
+        result.fields[index].value = own
+      } else {
+        result.fields.remove(at: index)
+      }
+    case "uniform": result.fields.remove(at: index)
+    case let other: result.fields[index].value = Self.spacing(other.replacing(" ", with: "_")) ?? value
+    }
+    return result
+  }
+
   /// Of all fields of this name, in order.
   func values(_ name: String) -> [String] { fields.filter { $0.name == name }.map(\.value) }
 }

@@ -95,6 +95,13 @@ public final class SafetensorsFile: WeightSource, TensorFile {
     }
   }
 
+  /// How many tensors are stored as what, and their bytes; the largest first.
+  var encodings: [(name: String, count: Int, bytes: Int)] {
+    Dictionary(grouping: entries.values, by: \.dtype.rawValue).map { name, entries in
+      (name, entries.count, entries.reduce(0) { $0 + $1.range.count })
+    }.sorted { ($0.bytes, $1.name) > ($1.bytes, $0.name) }
+  }
+
   /// Whether a tensor is of int32, int64 or bool.
   func isInteger(_ name: String) -> Bool {
     entries[name].map { [.i64, .i32, .bool].contains($0.dtype) } ?? false
