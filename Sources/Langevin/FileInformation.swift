@@ -10,7 +10,7 @@ public struct FileInformation: Sendable {
   /// What is known of it, for a person: `base model`, `Stable Diffusion 1.x`.
   public private(set) var facts: [(name: String, value: String)] = []
 
-  /// Of a safetensors file or a model's folder.
+  /// Of a safetensors or GGUF file, or a model's folder.
   ///
   /// Throws what opening throws, and `CheckpointError.unsupported` for what is not known.
   public init(_ url: URL) throws {
@@ -36,7 +36,15 @@ public struct FileInformation: Sendable {
       }
       return
     }
-    let file = try SafetensorsFile(url: url)
+    let tensors = try TensorFiles.open(url)
+    guard let file = tensors as? SafetensorsFile else {
+      if tensors.shape(of: SingleFileUNet.prefix + "input_blocks.0.0.weight") != nil {
+        self.init(try SingleFileCheckpoint(url: url), tensors)
+      } else {
+        self.init(gguf: tensors)
+      }
+      return
+    }
     if file.shape(of: SingleFileUNet.prefix + "input_blocks.0.0.weight") != nil {
       self.init(try SingleFileCheckpoint(url: url), file)
     } else if file.names.contains(where: { LoRAKey($0) != nil || LoRAKey.otherKind($0) != nil }) {
@@ -111,7 +119,12 @@ public struct FileInformation: Sendable {
     facts += Self.encodings(inversion.file)
   }
 
-  private init(_ checkpoint: SingleFileCheckpoint, _ file: SafetensorsFile) {
+  private init(gguf file: any TensorFile) {
+    kind = "a GGUF file of a network's weights"
+    facts = [("tensors", "\(file.names.count)")] + Self.encodings(file)
+  }
+
+  private init(_ checkpoint: SingleFileCheckpoint, _ file: any TensorFile) {
     kind = "a checkpoint in one file"
     facts = [("base model", checkpoint.family.rawValue)]
     if let unet = try? checkpoint.checkpoint.unet, let config = try? UNet2DConditionConfig(unet.configuration)
@@ -120,7 +133,8 @@ public struct FileInformation: Sendable {
     }
     facts += Self.scheduler(checkpoint.checkpoint) + Self.encodings(file)
     for key in ["modelspec.title", "modelspec.architecture"] {
-      if let value = file.metadata[key], !value.isEmpty { facts.append((key, value)) }
+      guard let value = (file as? SafetensorsFile)?.metadata[key], !value.isEmpty else { continue }
+      facts.append((key, value))
     }
   }
 
@@ -181,12 +195,17 @@ public struct FileInformation: Sendable {
   }
 
   /// In which types its numbers are, and how much room they take.
-  private static func encodings(_ file: SafetensorsFile) -> [(name: String, value: String)] {
-    file.encodings.map {
-      (
-        "encoding",
-        "\($0.name), \($0.count) \($0.count == 1 ? "tensor" : "tensors"), \(ByteCount.text($0.bytes))"
-      )
+  private static func encodings(_ file: any TensorFile) -> [(name: String, value: String)] {
+    guard let file = file as? SafetensorsFile else {
+      let names = file.names.map {
+        file.encoding(of: $0)?.rawValue ?? file.spec(of: $0)?.dtype.rawValue ?? ""
+      }
+      return Dictionary(grouping: names) { $0 }.sorted { $0.key < $1.key }.map {
+        ("encoding", "\($0), \(count($1.count))")
+      }
     }
+    return file.encodings.map { ("encoding", "\($0.name), \(count($0.count)), \(ByteCount.text($0.bytes))") }
   }
+
+  private static func count(_ tensors: Int) -> String { tensors == 1 ? "1 tensor" : "\(tensors) tensors" }
 }

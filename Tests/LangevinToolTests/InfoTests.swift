@@ -30,6 +30,7 @@ import Testing
     ),
     ("tiny-sd", ["diffusers' folders", "StableDiffusionPipeline", "UNet2DConditionModel", "predicts"]),
     ("tiny-sd/unet", ["a network", "UNet2DConditionModel"]),
+    ("gguf/two.gguf", ["a GGUF file", "tensors", "encoding"]),
     ("norms.safetensors", ["of no kind that is known", "tensors"]),
   ])
   func filesAreWhatTheyAre(path: String, words: [String]) throws {
