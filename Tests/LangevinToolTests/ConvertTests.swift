@@ -29,7 +29,7 @@ struct ConvertTests {
 
   private func draw(_ file: String, _ arguments: [String] = []) throws -> Picture.File {
     let settings = [
-      "a face", "--steps", "2", "--seed", "1", "--device", "cpu", "--quiet", "--model", "model",
+      "--steps", "2", "--seed", "1", "--device", "cpu", "--model", "model",
     ]
     let drawn = try Tool.generate(settings + ["-o", file] + arguments, in: scratch.folder)
     #expect(drawn.status == 0, "\(drawn.errors)")
@@ -54,7 +54,7 @@ struct ConvertTests {
     #expect(dense.texts[PictureParameters.keyword]?.contains("Encoding") == false)
     #expect(encoded.texts[PictureParameters.keyword]?.contains("Encoding: q4_0") == true)
     let again = try Tool.generate(
-      ["--from", "b.png", "--model", "model", "--device", "cpu", "--quiet", "-o", "c.png"], in: scratch.folder
+      ["--from", "b.png", "--model", "model", "--device", "cpu", "-o", "c.png"], in: scratch.folder
     )
     #expect(again.status == 0, "\(again.errors)")
     #expect(try Picture.read(scratch.url("c.png")).picture == encoded.picture)
@@ -92,7 +92,7 @@ struct ConvertTests {
       ("foreign.gguf", "tensor 'Q5_0.weight' of type Q5_1 is not supported"),
     ] {
       try Tool.expectFailure(
-        ["a face", "--model", file, "--device", "cpu", "-o", "a.png"], words: [file, words], in: scratch)
+        ["--model", file, "--device", "cpu", "-o", "a.png"], words: [file, words], in: scratch)
     }
   }
 }
