@@ -65,6 +65,7 @@ import Testing
     "frames": .changesOf("tiny-wan", ["--width", "32", "--height", "32", "--frames", "5"]),
     "fps": .none("PNG frames carry it, and have no rate"),
     "precision": .changes(["--precision", "f16"]),
+    "encoding": .changes(["--encoding", "q8_0"]),
     "tile": .changes(["--tile", "8"]),
     "init-latents": .none("a special"),
     "init-latents-index": .none("of --init-latents"),
