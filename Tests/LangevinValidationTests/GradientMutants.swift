@@ -83,7 +83,7 @@ extension Mutant {
       ("x, (x == 0.0f) | isnan(x)", "x, isnan(x)")),
     Mutant(
       "the gate's gradient lacks the value", .elementwiseGradient, .cpu, .gegluGradient,
-      ("from * a * gelu_slope_v(b)", "from * gelu_slope_v(b)")),
+      ("from * a * (share", "from * (share")),
     Mutant(
       "the value does not decay", .elementwiseGradient, .gpu, .adamW, ("p - shrink * p - rate", "p - rate")),
     Mutant(

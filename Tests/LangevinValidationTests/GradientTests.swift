@@ -4,7 +4,9 @@ import Testing
 
 @Suite struct GradientTests {
   /// Which kinds pass no gradient by their nature.
-  private static let constants: Set<LangevinTensor.Operation.Kind> = [.normalNoise, .fill, .nonFiniteCount]
+  private static let constants: Set<LangevinTensor.Operation.Kind> = [
+    .normalNoise, .fill, .nonFiniteCount, .dequantize,
+  ]
 
   @Test func everyKindHasARuleOrPassesNothing() {
     for test in OperationCases.edge {
