@@ -42,8 +42,9 @@ struct BLAS: Sendable {
 
   /// Throws where the system would not give OpenBLAS its buffers: it tries for ever then.
   private static func checkAddressSpace() throws(LoadError) {
-    // And its code.
-    let size = coreCount * bufferSize + (64 << 20)
+    // Its code too, and what glibc reserves for a moment where a thread begins its heap: a buffer that is refused then is
+    // asked for without end.
+    let size = coreCount * bufferSize + (64 << 20) + (128 << 20)
     let start = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     guard let start, start != MAP_FAILED else {
       throw LoadError(
