@@ -23,6 +23,8 @@ public struct GGUFConversion {
   /// Opens a safetensors or GGUF file and decides what becomes of each tensor.
   ///
   /// - Parameters:
+  ///   - url: of a checkpoint's file, .safetensors or .gguf.
+  ///   - encoding: of matrices whose rows are whole blocks.
   ///   - convolutions: whether convolutions, and matrices whose rows are no whole blocks, are laid out in rows of 256 to
   ///     be in blocks too, as ComfyUI-GGUF does; stable-diffusion.cpp does not read that.
   ///
