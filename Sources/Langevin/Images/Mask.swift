@@ -2,7 +2,7 @@ import LangevinTensor
 
 /// Which pixels of a picture are drawn anew; the others are kept.
 public struct Mask: Sendable, Equatable {
-  /// In pixels.
+  /// The mask's size in pixels.
   public let width, height: Int
   /// Rows from the top: true where the picture is drawn anew.
   public let isDrawn: [Bool]
@@ -33,7 +33,7 @@ extension Picture {
   enum Border {
     /// The picture's outermost pixels, again and again.
     case edges
-    /// White.
+    /// White pixels around the picture.
     case white
   }
 
@@ -69,9 +69,9 @@ extension Picture {
 
 /// The size of a canvas that a picture is put on, to be drawn beyond its edges.
 public struct CanvasSize: Sendable, Hashable {
-  /// In pixels.
+  /// The canvas's size in pixels.
   public var width, height: Int
 
-  /// In pixels.
+  /// A canvas of so many pixels.
   public init(width: Int, height: Int) { (self.width, self.height) = (width, height) }
 }

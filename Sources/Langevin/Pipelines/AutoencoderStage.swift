@@ -34,14 +34,14 @@ public enum EncodedStart: Sendable {
 /// The autoencoder `vae` of a checkpoint.
 public struct AutoencoderStage: Sendable {
   let component: Checkpoint.Component
-  /// Its sizes.
+  /// The autoencoder's config.json.
   public let config: AutoencoderKLConfig
   /// TAESD, for previews: a folder `taesd` beside the others.
   let tiny: Checkpoint.Component?
   /// Storage of weights and activations: float32 where its configuration forces it.
   public let dtype: DType
 
-  /// Reads the configuration. Throws `CheckpointError`, `ModelError`.
+  /// Reads the autoencoder's configuration; weights are loaded with its encoder and decoder. Throws `CheckpointError`, `ModelError`.
   public init(_ checkpoint: Checkpoint, precision: DType) throws {
     component = try checkpoint.vae
     config = try AutoencoderKLConfig(component.configuration)

@@ -11,7 +11,7 @@ where Resolved == LatentRequest, Conditioning == LatentConditioning {
   var unet: UNetStage { get }
   /// Between pixels and latents.
   var autoencoder: AutoencoderStage { get }
-  /// The model's noise.
+  /// The noise that the model was trained with, and the sampler that its folder names.
   var scheduler: SchedulerFile { get }
   /// What a request gets that has no settings.
   var defaults: LatentDefaults { get }
@@ -53,7 +53,7 @@ extension LatentPipeline {
     return conditioning
   }
 
-  /// Loads the UNet.
+  /// Loads the UNet with its controls; the closure gives the trajectory of image k.
   public func denoiser(_ request: LatentRequest, _ conditioning: LatentConditioning, _ run: GenerationRun)
     throws -> TrajectoryMaker
   {
@@ -77,13 +77,13 @@ extension LatentPipeline {
 
 /// The conditional UNet `unet` of a checkpoint.
 public struct UNetStage: Sendable {
-  /// Its files.
+  /// The UNet's folder or part of a file.
   public let component: Checkpoint.Component
-  /// Its sizes.
+  /// The UNet's config.json.
   public let config: UNet2DConditionConfig
   /// Storage of weights and activations.
   public let dtype: DType
-  /// What it reads.
+  /// Whether the UNet reads latents alone, or a mask and the masked picture too.
   public let input: Input
 
   /// What a UNet reads, along channels.
@@ -94,7 +94,7 @@ public struct UNetStage: Sendable {
     case inpainting
   }
 
-  /// Reads the configuration.
+  /// Opens the UNet's files and reads its configuration; `run` loads the weights.
   ///
   /// Throws `CheckpointError`, and `ModelError` also for input channels that are not for these latents.
   public init(_ checkpoint: Checkpoint, for autoencoder: AutoencoderStage, precision: DType) throws {

@@ -36,7 +36,7 @@ public struct StableDiffusion: LatentPipeline {
   public let unet: UNetStage
   /// In `precision`, or float32 where its config forces it.
   public let autoencoder: AutoencoderStage
-  /// The model's noise.
+  /// The noise that the model was trained with, and the sampler that its folder names.
   public let scheduler: SchedulerFile
 
   /// Reads configurations and tokenizer; weights are loaded by `generate`.

@@ -33,7 +33,7 @@ public struct StableDiffusionXL: LatentPipeline {
   public let unet: UNetStage
   /// In `precision`, or float32 where its config forces it.
   public let autoencoder: AutoencoderStage
-  /// The model's noise.
+  /// The noise that the model was trained with, and the sampler that its folder names.
   public let scheduler: SchedulerFile
   /// Whether without a negative prompt the context that is steered away from is zero, rather than that of no words.
   let zeroesEmptyNegative: Bool

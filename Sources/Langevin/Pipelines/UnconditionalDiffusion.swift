@@ -72,7 +72,7 @@ public struct UnconditionalDiffusion: Pipeline {
   /// There is nothing to condition on.
   public func condition(_ request: Resolved, _ run: GenerationRun) throws {}
 
-  /// Loads the UNet.
+  /// Loads the UNet; the closure gives the trajectory of image k.
   public func denoiser(_ request: Resolved, _ conditioning: Void, _ run: GenerationRun) throws
     -> TrajectoryMaker
   {

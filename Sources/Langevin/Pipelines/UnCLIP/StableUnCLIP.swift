@@ -120,7 +120,7 @@ public protocol StableUnCLIPPipeline: Pipeline where Conditioning == LatentCondi
 }
 
 extension StableUnCLIPPipeline {
-  /// Loads the UNet.
+  /// Loads the UNet, which sees the image embeddings; the closure gives the trajectory of image k.
   public func denoiser(_ request: Resolved, _ conditioning: LatentConditioning, _ run: GenerationRun) throws
     -> TrajectoryMaker
   {
@@ -257,6 +257,6 @@ public struct StableUnCLIPImageVariation: StableUnCLIPPipeline {
     try decoding.condition(images.embeddings(as: precision, run), request, run)
   }
 
-  /// The request itself.
+  /// A request for pictures is one of the decoder too.
   public func decodingRequest(_ request: StableUnCLIPRequest) -> StableUnCLIPRequest { request }
 }

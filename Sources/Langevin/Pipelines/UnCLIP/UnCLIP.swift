@@ -121,7 +121,7 @@ public struct UnCLIPImageVariation: UnCLIPPipeline {
       embeddings: try images.embeddings(as: precision, run))
   }
 
-  /// The request itself.
+  /// A request for pictures is one of the decoder too.
   public func decodingRequest(_ request: UnCLIPRequest) -> UnCLIPRequest { request }
 }
 
