@@ -33,10 +33,16 @@ struct Generate: ParsableCommand {
   var output: String?
   @Option(help: "Write the final latents there, before decoding: 'latents' [count, C, h, w], float32.")
   var saveLatents: String?
-  @Option(help: "A folder for previews: what the denoiser makes of a picture, every few steps.")
-  var preview: String?
-  @Option(parsing: .unconditional, help: "Steps between previews. (default: 5)")
-  var previewEvery: Int?
+  @Option(
+    help: ArgumentHelp(
+      """
+      Show after every N steps what the picture will be, roughly: in the terminal where it shows pictures (kitty, iTerm2, \
+      sixel), the first of a batch, else in a file beside the picture that goes away with the last step.
+      """, valueName: "every:N"),
+    transform: PreviewOption.init)
+  var preview: PreviewOption?
+  @Option(help: "A folder that keeps all previews, instead of showing them.")
+  var previewFolder: String?
   @Flag(
     help: "List the prompts that the model was made for, of words only those with them, and generate nothing."
   )
@@ -72,9 +78,9 @@ struct Generate: ParsableCommand {
     let wanted = try enlarging.check()
     let url = try options.modelURL()
     let checkpoint = try options.checkpoint(url, prompts)
-    if previewEvery != nil && preview == nil { throw ValidationError("--preview-every needs --preview") }
+    if previewFolder != nil && preview == nil { throw ValidationError("--preview-folder needs --preview") }
     var asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
-    if preview != nil { asked.previewEvery = previewEvery ?? 5 }
+    asked.previewEvery = preview?.steps
 
     let device = try choice.open(
       options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
@@ -92,6 +98,10 @@ struct Generate: ParsableCommand {
     }
     let record = try PictureRecord(
       options, request, prompts, enlargement: enlargement, model: url, device: device)
+    let previews = preview.map { _ in
+      Previews(files.previewURLs(seed: seed), folder: previewFolder, isInline: !quiet)
+    }
+    defer { previews?.close() }
     var run = Run(start: start)
     run.beginCompiling()
     try KernelPreparation.run(memory.calls, on: device, &display)
@@ -110,7 +120,7 @@ struct Generate: ParsableCommand {
           title.map { display.line($0) }
           title = nil
           if case .sampled(let latent, _) = event { try keep(latent) }
-          try self.handle(event, record, files, &run, &display)
+          try self.handle(event, record, files, previews, &run, &display)
         }
       }
       if let latentsURL {
@@ -173,8 +183,8 @@ struct Generate: ParsableCommand {
   }
 
   private func handle(
-    _ event: GenerationProgress, _ record: PictureRecord, _ files: PictureFiles, _ run: inout Run,
-    _ display: inout ProgressDisplay
+    _ event: GenerationProgress, _ record: PictureRecord, _ files: PictureFiles, _ previews: Previews?,
+    _ run: inout Run, _ display: inout ProgressDisplay
   ) throws {
     switch event {
     case .warning(let line):
@@ -187,12 +197,14 @@ struct Generate: ParsableCommand {
     case .sampling: run.beginSampling()
     case .step(let step, let total, let image):
       let seconds = run.endStep()
+      run.firstImage = image
       display.step(step, of: total, image: image, seconds: seconds)
     case .preview(let picture, let step, let image):
-      guard let preview else { break }
-      let folder = URL(fileURLWithPath: preview)
-      let stem = files.urls[image].deletingPathExtension().lastPathComponent
-      try picture.writePNG(to: folder.appendingPathComponent(stem + String(format: "-step-%04d.png", step)))
+      let size = record.request.width.flatMap { width in
+        record.request.height.map { CanvasSize(width: width, height: $0) }
+      }
+      try previews?.show(
+        picture, of: image, isFirst: image == run.firstImage, step: step, size: size, &display)
     case .sampled: break
     case .decoding: run.beginDecoding()
     case .finished(let drawn, let image, let seed):
@@ -201,6 +213,7 @@ struct Generate: ParsableCommand {
       if record.enlargement != nil { display.close() }
       let clip = try record.enlargement?(drawn, isShown: !quiet) ?? drawn
       let paths = try files.write(clip, image: image, parameters)
+      previews?.finish(image)
       display.close()
       run.add(paths, clip.picture)
       if json {

@@ -25,6 +25,8 @@ enum Output {
   /// The line that is redrawn in place on a terminal; nothing ends it.
   static func bar(_ text: String) { StandardStreams.writeMessage("\r\(text.printable)\u{1B}[K") }
   static func endBar() { StandardStreams.writeMessage("\n") }
+  /// Control characters that this tool made, which draw a picture.
+  static func picture(_ drawing: String) { StandardStreams.writeMessage(drawing) }
 
   /// Pretty-printed with sorted keys.
   static func json(_ value: some Encodable) throws {

@@ -28,6 +28,11 @@ struct PictureFiles {
     }
   }
 
+  /// The names beside which previews lie: of standard output those that the pictures would have in the working folder.
+  func previewURLs(seed: UInt64) -> [URL] {
+    isStandardOutput ? [URL(fileURLWithPath: "langevin-\(seed).png")] : urls
+  }
+
   /// Whether they could be written. Throws `VideoError` and `ImageError.unwritable`.
   func check() throws {
     for url in urls { try isStandardOutput ? OutputFile.check(url) : Clip.check(url) }

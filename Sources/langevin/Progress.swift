@@ -15,6 +15,12 @@ struct ProgressDisplay {
   private var steady: [Double] = []
   private var lastLine = ContinuousClock.now
   private var barIsOpen = false
+  /// What the bar says.
+  private var bar = ""
+  /// Lines of the picture that is right above the bar; nil for none.
+  private var pictureRows: Int?
+  /// Pictures of one number take each other's place on the terminal.
+  private var pictureNumber = Int(getpid())
 
   /// `count`: how many pictures.
   init(isShown: Bool, count: Int, unit: String = "step") {
@@ -35,8 +41,7 @@ struct ProgressDisplay {
     guard isShown else { return }
     let line = "compiling kernels for \(device), once: \(done) of \(total)"
     if isTerminal {
-      Output.bar(line)
-      barIsOpen = true
+      show(bar: line)
     } else if ContinuousClock.now - lastLine >= .seconds(1) {
       Output.note(line)
       lastLine = .now
@@ -61,17 +66,36 @@ struct ProgressDisplay {
       let width = 24
       let done = step * width / max(total, 1)
       let bar = String(repeating: "#", count: done) + String(repeating: "-", count: width - done)
-      Output.bar("\(title) \(step)/\(total) [\(bar)] \(figures)")
-      barIsOpen = true
+      show(bar: "\(title) \(step)/\(total) [\(bar)] \(figures)")
     } else if step == 1 || step == total || ContinuousClock.now - lastLine >= .seconds(1) {
       Output.note("\(title) \(step)/\(total), \(figures)")
       lastLine = .now
     }
   }
 
-  /// Ends the bar's line.
+  /// Shows a picture above the bar, in the place of the last one if nothing was written since.
+  mutating func picture(_ picture: Picture, by graphics: TerminalGraphics) throws {
+    guard isShown else { return }
+    let rows = graphics.rows(for: picture)
+    if pictureRows != rows {
+      (pictureRows, pictureNumber) = (rows, pictureNumber + 1)
+      // Room first: what scrolls while it is drawn would be drawn elsewhere.
+      Output.picture("\r\u{1B}[K" + String(repeating: "\n", count: rows))
+    }
+    // The cursor goes up, is kept, and is brought back from wherever drawing leaves it.
+    let drawing = try graphics.drawing(of: picture, rows: rows, number: pictureNumber)
+    Output.picture("\r\u{1B}[K\u{1B}[\(rows)A\u{1B}7\(drawing)\u{1B}8\u{1B}[\(rows)B")
+    if barIsOpen { Output.bar(bar) }
+  }
+
+  private mutating func show(bar text: String) {
+    Output.bar(text)
+    (bar, barIsOpen) = (text, true)
+  }
+
+  /// Ends the bar's line; what comes next stands below.
   mutating func close() {
     if barIsOpen { Output.endBar() }
-    barIsOpen = false
+    (barIsOpen, pictureRows) = (false, nil)
   }
 }

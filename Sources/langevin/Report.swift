@@ -15,6 +15,8 @@ struct Run {
   private(set) var compileSeconds = 0.0
   private(set) var stepSeconds: [Double] = []
   private(set) var decodeSeconds: [Double] = []
+  /// Of those that are computed together now.
+  var firstImage = 0
   private var mark: ContinuousClock.Instant
 
   init(start: ContinuousClock.Instant) {

@@ -1,9 +1,11 @@
 import Foundation
-import Langevin
 import LangevinCPU
+import LangevinModels
 import LangevinOpenCL
 import LangevinTensor
 import Testing
+
+@testable import Langevin
 
 /// Whole pipelines against diffusers', by Tests/Golden/make_more_pipelines.py: from prompt to latents.
 @Suite struct MorePipelineTests {
@@ -94,22 +96,61 @@ import Testing
     }
   }
 
-  /// One device is enough: what is shown is what the denoiser guessed, and the last guess of DDIM is the picture.
+  /// One device is enough: what is shown is what the denoiser guessed, and the last guess of Euler's
+  /// method is the latent.
   @Test func previewsShowWhatIsGuessed() throws {
     let pipeline = try Pipelines.open(
       Checkpoint.open(Fixture.root.appending(path: "tiny-sd")), on: devices[0])
     var request = GenerationRequest(prompt: "a face")
-    (request.steps, request.previewEvery) = (6, 2)
+    (request.steps, request.previewEvery, request.sampler) = (6, 2, .euler)
     var seen: [Int: Picture] = [:]
     let result = try pipeline.generate(request) { event in
       if case .preview(let picture, let step, _) = event { seen[step] = picture }
     }
     #expect(seen.keys.sorted() == [2, 4, 6])
-    func distance(_ step: Int) throws -> Int {
-      let shown = try #require(seen[step])
-      return zip(shown.pixels, result.pictures[0].pixels).map { abs(Int($0) - Int($1)) }.reduce(0, +)
+    // The published factors of Stable Diffusion, in double precision.
+    let factors = [
+      [0.3512, 0.2297, 0.3227], [0.3250, 0.4974, 0.2350], [-0.2829, 0.1762, 0.2721],
+      [-0.2120, -0.2616, -0.7177],
+    ]
+    let (values, count) = (result.latents.values, result.latents.shape[2] * result.latents.shape[3])
+    let colors = (0..<count).flatMap { pixel in
+      (0..<3).map { color in
+        let sum = (0..<4).reduce(0) { $0 + factors[$1][color] * Double(values[$1 * count + pixel]) }
+        return min(max(sum, -1), 1) * 127.5 + 127.5
+      }
     }
-    #expect(try distance(6) < distance(4) && distance(4) < distance(2))
+    let last = try #require(seen[6])
+    #expect(last.width == result.latents.shape[3] && last.pixels.count == colors.count)
+    #expect(zip(last.pixels, colors).allSatisfy { abs(Double($0) - $1) < 0.51 })
+    func distance(_ step: Int) throws -> Int {
+      zip(try #require(seen[step]).pixels, last.pixels).map { abs(Int($0) - Int($1)) }.reduce(0, +)
+    }
+    #expect(try distance(4) < distance(2))
+  }
+
+  /// Each family's latents have their own projection; what nobody fitted is decoded.
+  @Test func previewsAreOfTheModelsOwnLatents() throws {
+    var config = AutoencoderKLConfig()
+    #expect(LatentProjection(config) == .stableDiffusion)
+    config.scalingFactor = 0.13025
+    #expect(LatentProjection(config) == .stableDiffusionXL)
+    config.scalingFactor = 0.5
+    #expect(LatentProjection(config) == nil)
+    (config.latentChannels, config.scalingFactor, config.shiftFactor) = (16, 1.5305, 0.0609)
+    #expect(LatentProjection(config) == .stableDiffusion3)
+    (config.scalingFactor, config.shiftFactor) = (0.3611, 0.1159)
+    #expect(LatentProjection(config) == .flux)
+    #expect(LatentProjection(AutoencoderKLWanConfig()) == .wan)
+    var video = AutoencoderKLWanConfig()
+    video.latentsMean[0] = 0
+    #expect(LatentProjection(video) == nil)
+    let shipped = try Checkpoint.open(DefaultModel.url)
+    #expect(try LatentProjection(AutoencoderKLConfig(shipped.vae.configuration)) == .emoji)
+    // Of a video the first frame.
+    let latent = try Tensor([1, 0, 0, 0, 0, 1, 0, 0] as [Float], [1, 2, 1, 1, 4], on: devices[0])
+    let pixels = try LatentProjection.stableDiffusion(latent)
+    #expect(try pixels.shape == [1, 1, 1, 3] && pixels.floats() == [0.3512, 0.2297, 0.3227])
   }
 
   /// A dry run counts what tensors then hold. Only 2 of the 3 steps are planned, which hold the same.

@@ -130,8 +130,8 @@ struct OutputFileTests {
 
   @Test func foldersAreMadeWhenThereIsSomethingToPutIn() throws {
     let options = [
-      "--output", "a/b/p.png", "--save-latents", "c/d/l.safetensors", "--preview", "e/f", "--preview-every",
-      "1",
+      "--output", "a/b/p.png", "--save-latents", "c/d/l.safetensors", "--preview", "every:1",
+      "--preview-folder", "e/f",
     ]
     #expect(try generate(options + ["--model", "/missing"]).status == 1)
     #expect(try scratch.files() == [])

@@ -116,13 +116,15 @@ struct PipelineToolTests {
 
   @Test func previewsLieInTheirFolder() throws {
     let outcome = try Tool.generate(
-      ["--device", "cpu", "--steps", "5", "--preview", "seen", "--preview-every", "2", "--output", "p.png"],
-      in: scratch.folder)
+      [
+        "--device", "cpu", "--steps", "5", "--preview", "every:2", "--preview-folder", "seen", "--output",
+        "p.png",
+      ], in: scratch.folder)
     #expect(outcome.status == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
     let names = try FileManager.default.contentsOfDirectory(atPath: scratch.url("seen").path).sorted()
     #expect(names == ["p-step-0002.png", "p-step-0004.png"])
     #expect(try Picture.read(scratch.url("seen/p-step-0004.png")).picture.width == 64)
-    try fail(["a cat", "--preview-every", "2"], status: 64, words: ["--preview-every needs --preview"])
+    try fail(["a cat", "--preview-folder", "x"], status: 64, words: ["--preview-folder needs --preview"])
   }
 
   @Test func aComponentRunsOnAFile() throws {

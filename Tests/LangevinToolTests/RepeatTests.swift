@@ -77,7 +77,7 @@ import Testing
     "device-memory": .none("only what is tiled follows, which --tile is about"),
     "no-fallback": .none("an error or nothing"), "low-memory": .none("only the order of the work"),
     "output": .none("where"), "save-latents": .none("beside"), "preview": .none("beside"),
-    "preview-every": .none("beside"), "plan": .none("no picture"), "list-prompts": .none("no picture"),
+    "preview-folder": .none("beside"), "plan": .none("no picture"), "list-prompts": .none("no picture"),
     "quiet": .none("words"), "json": .none("words"), "verbose": .none("words"),
     "version": .none("no picture"),
     "help": .none("no picture"),

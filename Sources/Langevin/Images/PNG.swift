@@ -91,6 +91,9 @@ extension Picture {
     try writePNG(to: url, texts: texts, alpha: nil)
   }
 
+  /// The bytes of a PNG file without texts. Throws `ImageError.unwritable` where memory is short.
+  public func png() throws -> Data { try withPNG(for: "PNG", texts: []) { Data($0) } }
+
   /// The same with a grey picture as its transparency.
   func writePNG(to url: URL, texts: [(keyword: String, text: String)], alpha: Picture?) throws {
     try withPNG(for: url.path, texts: texts, alpha: alpha) { try OutputFile.write($0, to: url) }

@@ -94,11 +94,15 @@ public struct AutoencoderStage: Sendable {
       scale: config.scalingFactor, offset: -config.shiftFactor * config.scalingFactor)
   }
 
-  /// Loads TAESD's decoder or, without it, the autoencoder's, for the diffusion model's latents.
+  /// Loads TAESD's decoder, for the diffusion model's latents. Without it a linear projection of them is the preview, and
+  /// where none is known for them the autoencoder's decoder.
   ///
   /// Throws `WeightError`, `ModelError`.
   public func previewer(_ run: GenerationRun) throws -> PixelDecoder {
-    guard let tiny else { return try decoder(run) }
+    guard let tiny else {
+      guard let projection = LatentProjection(config) else { return try decoder(run) }
+      return { guess, _ in try projection(guess) }
+    }
     let config = try AutoencoderTinyConfig(tiny.configuration)
     let weights = Weights(tiny.weights, on: run.device, component: "taesd")
     let model = try run.load("preview decoder") {

@@ -76,7 +76,8 @@ public enum GenerationProgress: Sendable {
   case sampling(String, image: Int, steps: Int)
   /// A step of image `image` (from 0), or of a batch of which it is the first, is done; `step` counts from 1.
   case step(Int, of: Int, image: Int)
-  /// What the denoiser made of image `image` after this step, where previews were asked for.
+  /// What the denoiser made of image `image` after this step, where previews were asked for. It may be smaller than the
+  /// picture: where latents are projected to colours, it has one pixel for each.
   case preview(Picture, step: Int, image: Int)
   /// The latent of an image, [1, spatial..., C], before it is decoded; `HostLatents` reads it.
   case sampled(Tensor, image: Int)

@@ -67,7 +67,7 @@ extension LatentPipeline {
     try autoencoder.decoder(run)
   }
 
-  /// Loads TAESD where the folder has it, else the autoencoder's decoder.
+  /// TAESD where the folder has it, else a projection of latents or the autoencoder's decoder.
   public func previewer(_ request: LatentRequest, _ conditioning: LatentConditioning, _ run: GenerationRun)
     throws -> PixelDecoder
   {

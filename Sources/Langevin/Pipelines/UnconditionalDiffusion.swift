@@ -11,7 +11,7 @@ public struct UnconditionalDiffusion: Pipeline {
   public static let components = [ComponentNeed("unet", "UNet2DModel"), ComponentNeed("scheduler")]
   /// Without text there is nothing to guide.
   public static let options: Set<RequestOption> = [
-    .batch, .steps, .sampler, .levels, .eta, .width, .height, .initialLatents,
+    .batch, .steps, .sampler, .levels, .eta, .width, .height, .initialLatents, .preview,
   ]
 
   /// What it was made of.

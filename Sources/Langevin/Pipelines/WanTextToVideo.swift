@@ -21,7 +21,7 @@ public struct WanTextToVideo: Pipeline {
   public static let options: Set<RequestOption> = [
     .prompt, .negativePrompt, .guidance, .guidanceRescale, .guidanceInterval, .steps, .sampler, .levels,
     .width,
-    .height, .initialLatents, .frames, .framesPerSecond,
+    .height, .initialLatents, .frames, .framesPerSecond, .preview,
   ]
   /// Tokens of a prompt; what the transformer was trained on.
   static let textLength = 512
@@ -191,6 +191,16 @@ public struct WanTextToVideo: Pipeline {
         "transformer", of: images, by: request.sampling, denoiser: denoiser, shape: request.latentShape,
         latents: run.request.initialLatents)
     }
+  }
+
+  /// A projection of the first frame's latents where one is known, else the autoencoder's decoder.
+  public func previewer(_ request: Resolved, _ conditioning: [Conditioned<[Tensor]>], _ run: GenerationRun)
+    throws -> PixelDecoder
+  {
+    guard let projection = LatentProjection(vaeConfig) else {
+      return try decoder(request, conditioning, run)
+    }
+    return { guess, _ in try projection(guess) }
   }
 
   /// Loads the autoencoder's decoder.
