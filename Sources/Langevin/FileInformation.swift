@@ -146,6 +146,9 @@ public struct FileInformation: Sendable {
     {
       facts.append(("base model", family))
     }
+    if checkpoint.contains("transformer"), let network = try? checkpoint.component("transformer") {
+      facts += Self.transformer(network)
+    }
     guard case .object(let members) = checkpoint.index else { return }
     for member in members {
       guard case .array(let entry) = member.value, let name = entry.last?.string else { continue }
@@ -178,6 +181,15 @@ public struct FileInformation: Sendable {
   private static func scheduler(_ checkpoint: Checkpoint) -> [(name: String, value: String)] {
     guard let data = try? checkpoint.scheduler, let file = try? SchedulerFile(json: data) else { return [] }
     return [("predicts", file.noise.prediction.rawValue)]
+  }
+
+  /// Whose transformer it is, and how large.
+  private static func transformer(_ network: Checkpoint.Component) -> [(name: String, value: String)] {
+    if let config = try? SD3Transformer2DConfig(network.configuration) {
+      let model = "Stable Diffusion " + (config.normalizesHeads ? "3.5" : "3")
+      return [("base model", model), ("blocks", "\(config.layerCount), \(config.channels) wide")]
+    }
+    return []
   }
 
   /// `4`, or `2 to 16`.

@@ -134,6 +134,16 @@ public struct ConfigObject: Sendable {
     }
   }
 
+  /// A list of whole numbers of 0 or more, which may be empty.
+  func counts(_ key: String, default fallback: [Int]) throws -> [Int] {
+    guard let value = self[key] else { return fallback }
+    guard case .array(let items) = value else { throw invalid(key, "a list of whole numbers") }
+    return try items.map {
+      guard let number = ConfigObject.int($0), number >= 0 else { throw invalid(key, "whole numbers") }
+      return number
+    }
+  }
+
   /// A configuration within this one, or nil when absent.
   func object(_ key: String) throws -> ConfigObject? {
     guard let value = self[key] else { return nil }

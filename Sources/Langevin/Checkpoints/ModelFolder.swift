@@ -32,6 +32,10 @@ enum ModelFolder {
           path: indexFile.path, found: "\(need.name) \(found)", supported: need.classes)
       }
     }
+    // What the pipeline can do without may be missing, as Stable Diffusion 3's largest text encoder often is.
+    classes = classes.filter {
+      FileManager.default.fileExists(atPath: url.appendingPathComponent($0.key).path)
+    }
     return Checkpoint(
       folder: url, pipeline: name, classes: classes, index: index, prediction: prediction,
       recommended: try RecommendedSettings.read(from: url))

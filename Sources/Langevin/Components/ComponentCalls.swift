@@ -145,6 +145,16 @@ extension ComponentCall {
         return [("sample", try output.channelsFirst())]
       }
     },
+    ComponentCall("SD3Transformer2DModel") { config, weights in
+      let model = try SD3Transformer2DModel(SD3Transformer2DConfig(config), weights)
+      return { inputs in
+        let latent = try inputs.spatial("hidden_states")
+        let output = try model(
+          latent, timesteps: inputs.numbers("timestep", count: latent.shape[0]),
+          text: inputs.tensor("encoder_hidden_states"), pooled: inputs.tensor("pooled_projections"))
+        return [("sample", try output.channelsFirst())]
+      }
+    },
     ComponentCall("UMT5EncoderModel", nil, t5),
     ComponentCall("T5EncoderModel", nil, t5),
     ComponentCall("AutoencoderKL", "encode") { config, weights in

@@ -46,13 +46,10 @@ public struct ClipTextStage: Sendable {
     -> [Conditioned<Encoded>]
   {
     let length = min(tokenizer.maximumLength, config.maxPositions)
-    var told: Set<String> = []
     let chunks = try prompts.map { prompt in
       try prompt.map { text in
         let chunks = try tokenizer.chunks(text, run.request.promptSyntax, length: length)
-        if let rest = chunks.truncated, told.insert(text).inserted {
-          try run.report(.truncated(prompt: text, rest: rest))
-        }
+        if let rest = chunks.truncated { try run.reportTruncated(text, rest: rest) }
         return chunks
       }
     }
@@ -62,6 +59,18 @@ public struct ClipTextStage: Sendable {
       let encoded = try encode(prompt.all, length: length, layer, model, run)
       return Conditioned(encoded[encoded.count - 1], negative: encoded.count > 1 ? encoded[0] : nil)
     }
+  }
+
+  /// The states of two encoders beside each other, [1, T, C + C'].
+  ///
+  /// Throws `GenerationError` where they have not as many tokens: their tokenizers should differ in padding alone.
+  static func joined(_ first: Encoded, _ second: Encoded) throws -> Tensor {
+    let (a, b) = (first.states, second.states)
+    guard a.shape[1] == b.shape[1] else {
+      throw GenerationError.badRequest(
+        "the prompt is \(a.shape[1]) tokens for the first text encoder and \(b.shape[1]) for the second")
+    }
+    return try Tensor.concatenated([a, b], axis: -1)
   }
 
   private typealias Model = (_ ids: [[Int32]]) throws -> (text: CLIPTextModel.Output, embeds: Tensor?)

@@ -77,6 +77,8 @@ public final class GenerationRun {
   private let progress: (GenerationProgress) throws -> Void
   /// By image, from the first draw until the image is finished: a generator's state is large.
   private var noise: [Int: NoiseSource] = [:]
+  /// What was said to be cut off: text encoders often cut alike.
+  private var truncated: Set<[String]> = []
 
   init(
     _ request: GenerationRequest, on device: Device, isRehearsal: Bool = false,
@@ -119,6 +121,11 @@ public final class GenerationRun {
 
   /// Tells the caller of `generate` about an event. Throws what the caller throws, which ends the run.
   public func report(_ event: GenerationProgress) throws { try progress(event) }
+
+  /// Tells the caller that the end of a prompt was cut off, once for each such end.
+  func reportTruncated(_ prompt: String, rest: String) throws {
+    if truncated.insert([prompt, rest]).inserted { try report(.truncated(prompt: prompt, rest: rest)) }
+  }
 
   /// Loads a component under its name: `text encoder`, `unet`.
   public func load<Model>(_ name: String, _ body: () throws -> Model) throws -> Model {

@@ -12,11 +12,21 @@ public struct LatentDefaults: Sendable {
   public var sampler: SamplerChoice
   /// The share of the schedule that is run on a picture.
   public var strength: Double
+  /// Whether a share that is no whole number of steps is rounded up, as in diffusers' pipelines of flows.
+  var roundsStrengthUp = false
 
   /// These settings.
   public init(guidance: Double, steps: Int, sampler: SamplerChoice, strength: Double) {
     (self.guidance, self.steps, self.sampler, self.strength) = (guidance, steps, sampler, strength)
   }
+}
+
+/// The pictures that a network over latents makes.
+struct LatentSizes {
+  /// Pixels of a side of what it was made for.
+  var side: Int
+  /// What width and height are multiples of, in pixels.
+  var multiple: Int
 }
 
 /// What the sampling of latents starts from.
@@ -45,7 +55,7 @@ public struct LatentRequest: ResolvedRequest {
   /// [1, h, w, C] of one image.
   public let latentShape: Shape
   /// Settings without effect, and sizes that do not fit.
-  public let warnings: [String]
+  public internal(set) var warnings: [String]
 
   /// Makes of a request what the checkpoint's networks and scheduler can run.
   ///
@@ -54,23 +64,15 @@ public struct LatentRequest: ResolvedRequest {
     _ asked: GenerationRequest, or defaults: LatentDefaults, _ scheduler: SchedulerFile, _ unet: UNetStage,
     _ autoencoder: AutoencoderStage
   ) throws {
-    var request = asked
-    guidance = request.guidance(or: defaults.guidance)
-    let (side, scale) = (unet.config.sampleSize * autoencoder.scale, autoencoder.scale)
-    (width, height) = try request.size(or: (side, side), multiple: scale * unet.config.sizeMultiple)
-    let full = try request.sampling(scheduler, steps: defaults.steps, sampler: defaults.sampler)
-    let start = try request.latentStart(width: width, height: height)
+    let scale = autoencoder.scale
+    let sizes = LatentSizes(side: unet.config.sampleSize * scale, multiple: scale * unet.config.sizeMultiple)
+    try self.init(asked, or: defaults, scheduler, sizes, autoencoder)
     if unet.input == .inpainting {
       guard case .repainting = start else {
         throw GenerationError.badRequest(
           "this checkpoint is for inpainting: it needs an image and a mask of what is drawn anew")
       }
     }
-    self.start = start
-    sampling = try Self.sampling(&request, full, from: start, strength: defaults.strength)
-    let (channels, rows, columns) = (autoencoder.config.latentChannels, height / scale, width / scale)
-    latentShape = [1, rows, columns, channels]
-    try request.checkInitialLatents([request.imageCount, channels, rows, columns])
     for control in request.controls {
       try control.network.check(fits: unet.config, scale: scale)
       let multiple = control.network.sizeMultiple
@@ -81,15 +83,33 @@ public struct LatentRequest: ResolvedRequest {
       }
     }
     try request.imagePrompt?.adapter.check(fits: unet.config)
+  }
+
+  /// Of whatever network reads latents. Throws `GenerationError`, `DiffusionError`.
+  init(
+    _ asked: GenerationRequest, or defaults: LatentDefaults, _ scheduler: SchedulerFile,
+    _ sizes: LatentSizes, _ autoencoder: AutoencoderStage
+  ) throws {
+    var request = asked
+    guidance = request.guidance(or: defaults.guidance)
+    (width, height) = try request.size(or: (sizes.side, sizes.side), multiple: sizes.multiple)
+    let full = try request.sampling(scheduler, steps: defaults.steps, sampler: defaults.sampler)
+    start = try request.latentStart(width: width, height: height)
+    sampling = try Self.sampling(&request, full, from: start, defaults)
+    let channels = autoencoder.config.latentChannels
+    let (rows, columns) = (height / autoencoder.scale, width / autoencoder.scale)
+    latentShape = [1, rows, columns, channels]
+    try request.checkInitialLatents([request.imageCount, channels, rows, columns])
     warnings =
       request.idleSettings(guidance)
-      + Self.pictureWarnings(request, start, width: width, height: height, madeFor: side)
+      + Self.pictureWarnings(request, start, width: width, height: height, madeFor: sizes.side)
     self.request = request
   }
 
   /// The steps that are left to take from there.
   private static func sampling(
-    _ request: inout GenerationRequest, _ full: ResolvedSampling, from start: LatentStart, strength: Double
+    _ request: inout GenerationRequest, _ full: ResolvedSampling, from start: LatentStart,
+    _ defaults: LatentDefaults
   ) throws -> ResolvedSampling {
     let share: Double
     switch start {
@@ -98,11 +118,12 @@ public struct LatentRequest: ResolvedRequest {
         throw GenerationError.badRequest("a strength needs an image to start from")
       }
       return full
-    case .picture: share = request.setting(\.strength, or: strength)
+    case .picture: share = request.setting(\.strength, or: defaults.strength)
     // Nothing of what is drawn anew is left.
     case .repainting: share = request.setting(\.strength, or: 1)
     }
-    return ResolvedSampling(full.sampler, along: try full.schedule.starting(at: share))
+    let steps = try full.schedule.starting(at: share, roundingUp: defaults.roundsStrengthUp)
+    return ResolvedSampling(full.sampler, along: steps)
   }
 
   /// A mask of nothing; what a picture of other proportions loses; and a size that is far from the pixels a side that

@@ -7,6 +7,7 @@ public enum Pipelines {
   private static let own: [any Pipeline.Type] = [
     StableDiffusion.self,
     StableDiffusionXL.self,
+    StableDiffusion3.self,
     UnconditionalDiffusion.self,
     WanTextToVideo.self,
     UnCLIP.self,

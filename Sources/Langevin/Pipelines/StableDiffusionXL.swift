@@ -72,7 +72,7 @@ public struct StableDiffusionXL: LatentPipeline {
     let (width, height) = (Float(request.width), Float(request.height))
     let sizes = [height, width, 0, 0, height, width]
     func input(_ first: ClipTextStage.Encoded, _ second: ClipTextStage.Encoded) throws -> UNetConditioning {
-      let context = try Tensor.concatenated(matched(first.states, second.states), axis: -1)
+      let context = try ClipTextStage.joined(first, second)
       guard let pooled = second.pooled else {
         throw ModelError.notLoaded(model: texts[1].component.className, part: "text_projection")
       }
@@ -87,15 +87,6 @@ public struct StableDiffusionXL: LatentPipeline {
       let negative = try input(own, other)
       return .guided(negative: zeroes ? try negative.zeroed : negative, prompt: prompt)
     }
-  }
-
-  /// Both encoders' states must have as many tokens: their tokenizers differ in padding alone.
-  private func matched(_ a: Tensor, _ b: Tensor) throws -> [Tensor] {
-    guard a.shape[1] == b.shape[1] else {
-      throw GenerationError.badRequest(
-        "the prompt is \(a.shape[1]) tokens for the first text encoder and \(b.shape[1]) for the second")
-    }
-    return [a, b]
   }
 }
 

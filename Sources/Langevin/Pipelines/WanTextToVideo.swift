@@ -85,11 +85,7 @@ public struct WanTextToVideo: Pipeline {
       throw ModelError.unsupported(
         model: transformer.className, key: "image_dim", value: "\(channels)", supported: ["null"])
     }
-    guard scheduler.noise.prediction == .flow else {
-      throw ModelError.unsupported(
-        model: "the scheduler", key: "prediction_type", value: scheduler.noise.prediction.rawValue,
-        supported: [Prediction.flow.rawValue])
-    }
+    try scheduler.requireFlow()
   }
 
   /// A video's request with everything derived from it.

@@ -109,13 +109,15 @@ public struct Schedule: Sendable, Hashable {
   /// How many steps the full schedule has.
   public var fullCount: Int { skipped + steps.count }
 
-  /// The last `int(count * strength)` steps, as diffusers' image-to-image pipelines take.
+  /// The last `int(count * strength)` steps, as diffusers' image-to-image pipelines take; its pipelines of flows round
+  /// up.
   ///
   /// `strength` 1 is the whole schedule. Throws `DiffusionError.strength` where it is outside 0...1 or leaves
   /// no step.
-  public func starting(at strength: Double) throws -> Schedule {
+  public func starting(at strength: Double, roundingUp: Bool = false) throws -> Schedule {
     guard strength >= 0, strength <= 1 else { throw DiffusionError.strength(strength, steps: steps.count) }
-    let kept = min(Int(Double(steps.count) * strength), steps.count)
+    let (count, share) = (Double(steps.count), Double(steps.count) * strength)
+    let kept = roundingUp ? steps.count - Int(count - share) : Int(share)
     guard kept > 0 else { throw DiffusionError.strength(strength, steps: steps.count) }
     return Schedule(
       initialScale: initialScale, steps: Array(steps.suffix(kept)), skipped: skipped + steps.count - kept,

@@ -1,19 +1,18 @@
 import LangevinNN
 import LangevinTensor
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// How many tokens lie along each axis.
 struct WanGrid: Sendable, Hashable {
   var frames: Int
   var height: Int
   var width: Int
+
+  /// Of a head's channels a third for each axis of a frame, the rest for time. arXiv:2503.20314, section 4.2.
+  func angles(headSize: Int, on device: Device) throws -> RotaryAngles {
+    let side = 2 * (headSize / 6)
+    return try RotaryAngles(
+      extents: [frames, height, width], channels: [headSize - 2 * side, side, side], on: device)
+  }
 }
 
 /// Cuts a latent into patches, projects each to a token, and puts patches together again: a convolution whose stride
@@ -68,49 +67,6 @@ struct WanPatches: Sendable {
       videos, grid.frames * patch.frames, grid.height * patch.height, grid.width * patch.width, -1,
     ])
   }
-}
-
-/// By how much each token of a grid is turned: of a head's channels a third for each axis, the rest for time.
-/// Tables are computed in float64 and rounded to float32. arXiv:2503.20314, section 4.2.
-struct WanAngles: Sendable {
-  /// [T, headSize / 2].
-  let cosines: Tensor
-  let sines: Tensor
-
-  init(_ grid: WanGrid, _ config: WanTransformer3DConfig, on device: Device) throws {
-    let side = 2 * (config.headSize / 6)
-    func angles(_ channels: Int, _ count: Int) -> [[Double]] {
-      (0..<count).map { position in
-        (0..<channels / 2).map { Double(position) / pow(10000, 2 * Double($0) / Double(channels)) }
-      }
-    }
-    let times = angles(config.headSize - 2 * side, grid.frames)
-    let (rows, columns) = (angles(side, grid.height), angles(side, grid.width))
-    func table(_ function: (Double) -> Double) throws -> Tensor {
-      let (times, rows, columns) = (
-        times.map { $0.map { Float(function($0)) } }, rows.map { $0.map { Float(function($0)) } },
-        columns.map { $0.map { Float(function($0)) } }
-      )
-      let shape: Shape = [grid.frames * grid.height * grid.width, config.headSize / 2]
-      var values: [Float] = []
-      values.reserveCapacity(shape.count)
-      for time in times {
-        for row in rows {
-          for column in columns {
-            values += time
-            values += row
-            values += column
-          }
-        }
-      }
-      return try Tensor(values, shape, on: device)
-    }
-    cosines = try table { cos($0) }
-    sines = try table { sin($0) }
-  }
-
-  /// x [N, T, heads * D].
-  func turned(_ x: Tensor, heads: Int) throws -> Tensor { try x.rotated(cosines, sines, heads: heads) }
 }
 
 /// The timestep's embedding, and the modulation of all blocks from it.

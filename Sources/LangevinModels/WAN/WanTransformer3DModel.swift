@@ -51,10 +51,10 @@ public struct WanTransformer3DModel: Sendable {
       let (time, modulation) = try timeEmbedding(timesteps)
       let context = WanContext(
         text: try textEmbedding(text), image: try image.flatMap { try imageEmbedding?($0) })
-      let angles = try WanAngles(patches.grid(latent.shape), config, on: latent.device)
+      let angles = try patches.grid(latent.shape).angles(headSize: config.headSize, on: latent.device)
       var h = try patches(latent)
       for block in blocks { h = try block(h, modulation: modulation, angles: angles, context: context) }
-      let output = WanModulation(
+      let output = Modulation(
         rows: try outputTable + time.reshaped([time.shape[0], 1, config.channels]))
       h = try output.normalized(h, shift: 0, scale: 1, epsilon: config.epsilon)
       return try patches.joined(projection(h), grid: patches.grid(latent.shape))

@@ -1,34 +1,6 @@
 import LangevinNN
 import LangevinTensor
 
-/// Shifts, scales and gates of each video: a learned table plus the time embedding.
-struct WanModulation: Sendable {
-  /// The modulation's rows for each video, [N, R, C].
-  let rows: Tensor
-
-  /// `layerNorm(x) (1 + scale) + shift` of x [N, T, C], with these rows: of each video one operation, whose
-  /// arithmetic is float32.
-  func normalized(_ x: Tensor, shift: Int, scale: Int, epsilon: Float) throws -> Tensor {
-    let videos = try (0..<x.shape[0]).map { video in
-      try x.rows(video..<video + 1).layerNorm(
-        row(scale, of: video).affine(scale: 1, offset: 1), row(shift, of: video), epsilon: epsilon)
-    }
-    return try Tensor.concatenated(videos, axis: 0)
-  }
-
-  /// `x + gate y`, all [N, T, C].
-  func gated(_ y: Tensor, gate: Int, residual x: Tensor) throws -> Tensor {
-    try x + y * rows.sliced(gate..<gate + 1, axis: 1)
-  }
-
-  /// One row of one video's modulation, [C]; a view.
-  private func row(_ index: Int, of video: Int) throws -> Tensor {
-    let (count, channels) = (rows.shape[1], rows.shape[2])
-    let first = video * count + index
-    return try rows.reshaped([-1, channels]).rows(first..<first + 1).reshaped([channels])
-  }
-}
-
 /// What every block's cross-attention looks at, [N, T, C] each.
 struct WanContext: Sendable {
   let text: Tensor
@@ -41,8 +13,7 @@ struct WanTransformerBlock: Sendable {
   let selfAttention: WanTransformerAttention
   let norm: LayerNormalization?
   let crossAttention: WanTransformerAttention
-  let expand: Linear
-  let contract: Linear
+  let perceptron: Perceptron
   let epsilon: Float
   let path: String
 
@@ -57,24 +28,22 @@ struct WanTransformerBlock: Sendable {
       ? try LayerNormalization(weights["norm2"], channels: channels, epsilon: epsilon) : nil
     crossAttention = try WanTransformerAttention(
       weights["attn2"], config, seesImage: config.imageChannels != nil)
-    let net = weights["ffn"]["net"]
-    expand = try Linear(net[0]["proj"], inputs: channels, outputs: config.feedForwardChannels)
-    contract = try Linear(net[2], inputs: config.feedForwardChannels, outputs: channels)
+    perceptron = try Perceptron(
+      weights["ffn"], channels: channels, inner: config.feedForwardChannels, activation: .geluTanh)
   }
 
   /// x [N, T, C], modulation [N, 6, C] -> [N, T, C].
-  func callAsFunction(_ x: Tensor, modulation: Tensor, angles: WanAngles, context: WanContext) throws
+  func callAsFunction(_ x: Tensor, modulation: Tensor, angles: RotaryAngles, context: WanContext) throws
     -> Tensor
   {
     try layer(path) {
-      let rows = WanModulation(rows: try table + modulation)
+      let rows = Modulation(rows: try table + modulation)
       var h = try rows.gated(
         selfAttention(rows.normalized(x, shift: 0, scale: 1, epsilon: epsilon), angles: angles), gate: 2,
         residual: x)
       h = try crossAttention(norm?(h) ?? h, context: context, residual: h)
-      let hidden = try expand(
-        rows.normalized(h, shift: 3, scale: 4, epsilon: epsilon), activation: .geluTanh)
-      return try rows.gated(contract(hidden), gate: 5, residual: h)
+      let moved = try perceptron(rows.normalized(h, shift: 3, scale: 4, epsilon: epsilon))
+      return try rows.gated(moved, gate: 5, residual: h)
     }
   }
 }
@@ -122,7 +91,7 @@ struct WanTransformerAttention: Sendable {
   }
 
   /// x [N, T, C], each token turned by its place -> [N, T, C].
-  func callAsFunction(_ x: Tensor, angles: WanAngles) throws -> Tensor {
+  func callAsFunction(_ x: Tensor, angles: RotaryAngles) throws -> Tensor {
     try layer(path) {
       let queries = try angles.turned(queryNorm(query(x)), heads: heads)
       let keys = try angles.turned(source.norm(source.key(x)), heads: heads)
