@@ -11,6 +11,7 @@ import Langevin
   @OptionGroup(title: "Sampling") var sampling: SamplingOptions
   @OptionGroup(title: "Starting from a picture") var images: ImageOptions
   @OptionGroup(title: "Following pictures") var control: ControlOptions
+  @OptionGroup(title: "A second pass") var second: HiresOptions
   @OptionGroup(title: "Videos") var video: VideoOptions
   @OptionGroup(title: "unCLIP") var unCLIP: UnCLIPOptions
 
@@ -81,6 +82,10 @@ import Langevin
     get { images[keyPath: path] }
     set { images[keyPath: path] = newValue }
   }
+  subscript<Value>(dynamicMember path: WritableKeyPath<HiresOptions, Value>) -> Value {
+    get { second[keyPath: path] }
+    set { second[keyPath: path] = newValue }
+  }
   subscript<Value>(dynamicMember path: WritableKeyPath<VideoOptions, Value>) -> Value {
     get { video[keyPath: path] }
     set { video[keyPath: path] = newValue }
@@ -106,6 +111,7 @@ import Langevin
       throw ValidationError("--tile must be at least 4, got \(tile)")
     }
     try control.check()
+    try second.check()
     if self.strength != nil && self.image.isEmpty { throw ValidationError("--strength needs --image") }
     if self.mask != nil && self.image.isEmpty { throw ValidationError("--mask needs --image") }
     if self.canvas != nil && self.image.isEmpty { throw ValidationError("--canvas needs --image") }
@@ -226,6 +232,7 @@ import Langevin
     request.imageFit = self.imageFit ?? .crop
     request.strength = self.strength
     request.initialLatents = try initLatents.map(readLatents)
+    request.highResolution = try second.highResolution()
     try control.apply(to: &request)
     unCLIP.apply(to: &request)
     request.frames = self.frames

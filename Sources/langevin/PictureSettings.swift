@@ -20,6 +20,8 @@ struct PictureRecord {
   let additions: AdditionRecord
   let control: ControlRecord
   let enlargement: Enlargement?
+  /// The SHA-256 of the second pass's upscaler.
+  let hiresHash: String?
   /// For the line that says what runs.
   let additionTitles: [String]
 
@@ -39,6 +41,7 @@ struct PictureRecord {
     images = try options.image.map { try InputFile($0) }
     mask = try options.mask.map { try InputFile($0) }
     latents = try options.initLatents.map { try InputFile($0) }
+    hiresHash = try request.highResolution?.upscaler.map { try InputFile($0.url.path).sha256 }
     let additions = try Additions(options.modelOptions, prompts.tags)
     self.additions = try AdditionRecord(additions)
     control = try ControlRecord(options.control)
@@ -81,7 +84,13 @@ struct PictureSetting {
     let seed: UInt64
     var options: GenerationOptions { record.options }
     var request: GenerationRequest { record.request }
-    var size: String { "\(clip.picture.width)x\(clip.picture.height)" }
+    /// Of the first pass.
+    var size: String {
+      guard request.highResolution != nil, let width = request.width, let height = request.height else {
+        return "\(clip.picture.width)x\(clip.picture.height)"
+      }
+      return "\(width)x\(height)"
+    }
   }
 
   /// What `read` works on.
@@ -176,6 +185,18 @@ struct PictureSetting {
       option("Prediction", \.prediction, PredictionOption.init, write: { $0.options.prediction?.rawValue }),
       PictureSetting(key: "Init image", write: { $0.record.images.map(\.name) }, read: readImages),
       PictureSetting(
+        key: "Hires upscale",
+        write: { [$0.request.highResolution.map { Output.number($0.scale) }].compactMap { $0 } },
+        read: readHires),
+      PictureSetting(
+        key: "Hires strength",
+        write: { [$0.request.highResolution.map { Output.number($0.strength) }].compactMap { $0 } },
+        read: readHiresStrength),
+      PictureSetting(
+        key: "Hires upscaler", write: { [$0.request.highResolution?.enlargingName].compactMap { $0 } },
+        read: readHiresUpscaler),
+      note("Hires upscaler hash") { $0.record.hiresHash },
+      PictureSetting(
         key: "Denoising strength", write: { [$0.request.strength.map(Output.number)].compactMap { $0 } },
         read: readStrength),
       option("Image fit", \.imageFit, ImageFit.init(rawValue:)) { $0.options.imageFit?.rawValue },
@@ -257,6 +278,9 @@ struct PictureSetting {
   private static func readStrength(_ values: [String], _ reading: inout Reading) throws {
     guard reading.given.strength == nil else { return }
     guard let strength = Double(values[0]) else { throw unknown("Denoising strength", values[0], reading) }
+    if reading.options.image.isEmpty, !reading.parameters.isOurs, reading.options.hires != nil {
+      return try readHiresStrength(values, &reading)
+    }
     guard !reading.options.image.isEmpty || reading.parameters.isOurs else {
       return Output.warning(
         "\(Output.path(reading.picture)): its denoising strength is of a picture that it does not name; say with "

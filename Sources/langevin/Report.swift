@@ -108,7 +108,8 @@ struct Report: Encodable {
     let imageFiles: [InputFile]
     let mask: InputFile?
     let canvas: String?
-    let strength: Double?
+    let strength, hires, hiresStrength: Double?
+    let hiresBy: String?
     let lora: [AdditionRecord.LoRA]
     let embedding: [AdditionRecord.Embedding]
     let control: ControlRecord
@@ -137,6 +138,8 @@ struct Report: Encodable {
       (eta, steps) = (request.eta, request.steps)
       (self.width, self.height, count, batch) = (width, height, request.count, request.batch)
       (image, imageFiles, strength) = (options.image, record.images, request.strength)
+      (hires, hiresStrength) = (request.highResolution?.scale, request.highResolution?.strength)
+      hiresBy = request.highResolution?.enlargingName
       (mask, canvas) = (record.mask, options.canvas?.text)
       (lora, embedding) = (record.additions.loras + record.additions.tagged, record.additions.embeddings)
       control = record.control

@@ -127,6 +127,18 @@ struct PipelineToolTests {
     try fail(["a cat", "--preview-folder", "x"], status: 64, words: ["--preview-folder needs --preview"])
   }
 
+  @Test func aSecondPassIsChecked() throws {
+    for (arguments, words) in [
+      (["--hires", "1"], "hires must be above 1 and at most 8, got 1"), (["--hires", "x"], "--hires"),
+      (["--hires-strength", "0.5"], "--hires-strength needs --hires"),
+      (["--hires-by", "latent"], "--hires-by needs --hires"),
+      (["--hires", "2", "--hires-strength", "2"], "hires strength must be above 0 and at most 1, got 2"),
+      (["--hires", "2", "--hires-by", "latents"], "must be latent, pixels or a file"),
+    ] {
+      try fail(["a cat"] + arguments, status: 64, words: [words])
+    }
+  }
+
   @Test func aComponentRunsOnAFile() throws {
     let model = fixtures.appending(path: "tiny-xl")
     let inputs = model.appending(path: "components/text_encoder_2.inputs.safetensors").path

@@ -3,33 +3,49 @@ import LangevinModels
 import LangevinNN
 import LangevinTensor
 
-/// A control whose network is loaded and has seen its picture.
+/// A control whose network has seen its picture.
 enum LoadedControl: Sendable {
   case controlNet(ControlNetModel, hint: Tensor, scale: Float)
   /// What a T2I-Adapter adds in every step.
   case features(UNetAdditions)
+}
 
-  /// Loads a control's network; the picture is brought to the size of what is drawn.
-  ///
+/// A control whose network is loaded.
+struct ControlModel {
+  private enum Network {
+    case controlNet(ControlNetModel)
+    case adapter(T2IAdapter)
+  }
+
+  private let control: Control
+  private let dtype: DType
+  private let name: String
+  private let network: Network
+
   /// `name` is for progress and messages.
-  init(_ control: Control, _ request: LatentRequest, as dtype: DType, name: String, _ run: GenerationRun)
-    throws
-  {
-    let component = control.network.component
+  init(_ control: Control, as dtype: DType, name: String, _ run: GenerationRun) throws {
+    (self.control, self.dtype, self.name) = (control, dtype, name)
     let weights = Weights(
-      component.weights, on: run.device, as: dtype, component: name.replacing(" ", with: "_"))
-    let picture = control.picture.fitted(
-      width: request.width, height: request.height, request.request.imageFit)
+      control.network.component.weights, on: run.device, as: dtype,
+      component: name.replacing(" ", with: "_"))
+    network = try run.load(name) {
+      switch control.network.kind {
+      case .controlNet(let config): .controlNet(try ControlNetModel(config, weights))
+      case .adapter(let config): .adapter(try T2IAdapter(config, weights))
+      }
+    }
+  }
+
+  /// The network once it has seen its picture, which is brought to the size of what is drawn.
+  func seeing(width: Int, height: Int, fit: ImageFit, _ run: GenerationRun) throws -> LoadedControl {
+    let picture = control.picture.fitted(width: width, height: height, fit)
     let pixels = try picture.controlTensor(channels: control.network.channels, on: run.device).cast(to: dtype)
     let scale = Float(control.scale)
-    switch control.network.kind {
-    case .controlNet(let config):
-      let model = try run.load(name) { try ControlNetModel(config, weights) }
+    switch network {
+    case .controlNet(let model):
       let hint = try run.compute(name, "the \(name)") { try model.hint(pixels) }
-      self = .controlNet(model, hint: hint, scale: scale)
-    case .adapter(let config):
-      let model = try run.load(name) { try T2IAdapter(config, weights) }
-      self = .features(try stage(name) { try model(pixels, scale: scale) })
+      return .controlNet(model, hint: hint, scale: scale)
+    case .adapter(let model): return .features(try stage(name) { try model(pixels, scale: scale) })
     }
   }
 }

@@ -8,8 +8,10 @@ public enum EncodedStart: Sendable {
   case noise
   /// In the place of the noise, [images, C, h, w].
   case latents(HostLatents)
-  /// The latents that a picture may have, [1, h, w, C].
+  /// The latents that a picture may have, [1, h, w, C], or those of each picture of a batch.
   case picture(DiagonalGaussian)
+  /// Latents without noise, those of one image or of each of a batch.
+  case clean(Tensor)
   /// A picture of which a part is kept.
   case repainting(EncodedRepainting)
 
@@ -25,6 +27,8 @@ public enum EncodedStart: Sendable {
       return PreparedStart(latent: try steps.initial(noise: initial.tensor(on: noise.device).rows(images)))
     case .picture(let posterior):
       let clean = try autoencoder.scaled(posterior.sample(noise: noise.normal(shape, for: .posterior)))
+      return PreparedStart(latent: try steps.addingNoise(noise.normal(shape, for: .initial), to: clean))
+    case .clean(let clean):
       return PreparedStart(latent: try steps.addingNoise(noise.normal(shape, for: .initial), to: clean))
     case .repainting(let repainting): return try repainting.prepare(shape, along: steps, autoencoder, &noise)
     }
@@ -52,7 +56,7 @@ public struct AutoencoderStage: Sendable {
   /// Pixels a latent, along each side.
   public var scale: Int { config.downscale }
 
-  private func load(withEncoder: Bool, _ run: GenerationRun) throws -> AutoencoderKL {
+  func load(withEncoder: Bool, _ run: GenerationRun) throws -> AutoencoderKL {
     let weights = Weights(component.weights, on: run.device, as: dtype, component: "vae")
     return try run.load("autoencoder") { try AutoencoderKL(config, weights, withEncoder: withEncoder) }
   }
@@ -83,8 +87,8 @@ public struct AutoencoderStage: Sendable {
     }
   }
 
-  private func encode(_ pixels: Tensor, _ vae: AutoencoderKL, _ run: GenerationRun) throws -> DiagonalGaussian
-  {
+  /// The latents that pictures [N, H, W, 3] may have.
+  func encode(_ pixels: Tensor, _ vae: AutoencoderKL, _ run: GenerationRun) throws -> DiagonalGaussian {
     try stage("encoder") { try vae.encode(pixels.cast(to: dtype), tiling: run.request.tiling) }
   }
 
@@ -114,12 +118,14 @@ public struct AutoencoderStage: Sendable {
   /// Loads the decoder, for the diffusion model's latents. Throws `WeightError`.
   public func decoder(_ run: GenerationRun) throws -> PixelDecoder {
     let vae = try load(withEncoder: false, run)
-    return { latent, _ in
-      let own = try latent.affine(scale: 1 / config.scalingFactor, offset: config.shiftFactor)
-        .cast(to: dtype)
-      return try run.compute("decoder", "the autoencoder's decoder") {
-        try vae.decode(own, tiling: run.request.tiling).cast(to: .float32)
-      }
+    return { latent, _ in try decode(latent, vae, run) }
+  }
+
+  /// The pixels of the diffusion model's latents, float32.
+  func decode(_ latent: Tensor, _ vae: AutoencoderKL, _ run: GenerationRun) throws -> Tensor {
+    let own = try latent.affine(scale: 1 / config.scalingFactor, offset: config.shiftFactor).cast(to: dtype)
+    return try run.compute("decoder", "the autoencoder's decoder") {
+      try vae.decode(own, tiling: run.request.tiling).cast(to: .float32)
     }
   }
 }

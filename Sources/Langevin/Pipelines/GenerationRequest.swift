@@ -51,6 +51,8 @@ public struct GenerationRequest: Sendable {
   public var imageFit = ImageFit.crop
   /// The share of the schedule that is run on `image`, 0...1.
   public var strength: Double?
+  /// A second pass in a larger size.
+  public var highResolution: HighResolution?
   /// Pictures that are followed, each by its network; their sum.
   public var controls: [Control] = []
   /// Pictures that say what is drawn, beside the prompts.
@@ -117,6 +119,7 @@ public enum RequestOption: String, Sendable, CaseIterable {
   case preview
   case guidance, steps, sampler, eta, width, height, image, mask, canvas, strength, control
   case imagePrompt = "image prompt"
+  case highResolution = "hires"
   case levels = "spacing or sigmas"
   case guidanceRescale = "guidance rescale"
   case guidanceInterval = "guidance interval"
@@ -151,6 +154,7 @@ extension GenerationRequest {
       case .canvas: canvas != nil
       case .strength: strength != nil
       case .control: !controls.isEmpty
+      case .highResolution: highResolution != nil
       case .imagePrompt: imagePrompt != nil
       case .levels: levels != nil
       case .guidanceRescale: guidanceRescale != nil
@@ -196,6 +200,11 @@ extension GenerationRequest {
       throw GenerationError.badRequest("an image prompt has no picture")
     }
     if let strength { try require((0...1).contains(strength), "strength", "0 to 1", strength) }
+    if let hires = highResolution {
+      try require(hires.scale > 1 && hires.scale <= 8, "hires", "above 1 and at most 8", hires.scale)
+      try require(
+        hires.strength > 0 && hires.strength <= 1, "hires strength", "above 0 and at most 1", hires.strength)
+    }
     if let guidanceRescale {
       try require((0...1).contains(guidanceRescale), "guidance rescale", "0 to 1", guidanceRescale)
     }

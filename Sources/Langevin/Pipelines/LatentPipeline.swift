@@ -18,12 +18,17 @@ where Resolved == LatentRequest, Conditioning == LatentConditioning {
 
   /// Runs the text encoders: what the UNet is conditioned on, one for each of the request's prompts.
   func inputs(_ request: LatentRequest, _ run: GenerationRun) throws -> [Conditioned<UNetConditioning>]
+
+  /// What the UNet is conditioned on where it draws in another size.
+  func resized(_ input: UNetConditioning, width: Int, height: Int) -> UNetConditioning
 }
 
 /// What the prompts and pictures of a latent pipeline's request became.
 public struct LatentConditioning {
   /// What the UNet is conditioned on, one an image.
   public var inputs: [Conditioned<UNetConditioning>]
+  /// The same for a second pass; empty where there is none.
+  var secondInputs: [Conditioned<UNetConditioning>] = []
   /// What sampling starts from.
   public var start: EncodedStart
   /// What the request's image prompt became.
@@ -36,6 +41,9 @@ public struct LatentConditioning {
 }
 
 extension LatentPipeline {
+  /// By default the same: the network is not told the size.
+  public func resized(_ input: UNetConditioning, width: Int, height: Int) -> UNetConditioning { input }
+
   /// The schedule, the shapes and what sampling starts from.
   public func resolve(_ request: GenerationRequest) throws -> LatentRequest {
     try LatentRequest(request, or: defaults, scheduler, unet, autoencoder)
@@ -47,6 +55,11 @@ extension LatentPipeline {
     var conditioning = LatentConditioning(
       inputs: run.seeds.indices.map { prompts[run.request.prompt(of: $0)] },
       start: try autoencoder.encode(request, for: unet.input, run))
+    if let second = request.second {
+      conditioning.secondInputs = conditioning.inputs.map { input in
+        input.map { resized($0, width: second.width, height: second.height) }
+      }
+    }
     conditioning.imagePrompt = try request.request.imagePrompt.map {
       try EncodedImagePrompt($0, as: unet.dtype, run)
     }
@@ -122,27 +135,52 @@ public struct UNetStage: Sendable {
   ) throws -> TrajectoryMaker {
     let weights = Weights(component.weights, on: run.device, as: dtype, component: "unet")
     let model = try run.load("unet") { try UNet2DConditionModel(config, weights) }
-    let controls = request.request.controls
-    let loaded = BoundUNet(
-      model: model, dtype: dtype,
-      controls: try controls.enumerated().map { index, control in
-        let number = controls.count > 1 ? " \(index + 1)" : ""
-        return try LoadedControl(control, request, as: dtype, name: "control network" + number, run)
-      },
-      imagePrompt: try conditioning.imagePrompt?.load(config, as: dtype, run))
-    return { images in
+    let controls = try request.request.controls.enumerated().map { index, control in
+      let number = request.request.controls.count > 1 ? " \(index + 1)" : ""
+      return try ControlModel(control, as: dtype, name: "control network" + number, run)
+    }
+    func bound(width: Int, height: Int) throws -> BoundUNet {
+      BoundUNet(
+        model: model, dtype: dtype,
+        controls: try controls.map {
+          try $0.seeing(width: width, height: height, fit: request.request.imageFit, run)
+        }, imagePrompt: imagePrompt)
+    }
+    let imagePrompt = try conditioning.imagePrompt?.load(config, as: dtype, run)
+    func trajectory(
+      _ images: Range<Int>, _ network: BoundUNet, _ inputs: [Conditioned<UNetConditioning>],
+      by sampling: ResolvedSampling, from start: PreparedStart, stream: UInt32
+    ) throws -> Trajectory {
+      var network = network
+      network.beside = start.beside
+      let texts = try Conditioned.joined(images.map { inputs[$0] })
+      let input = try network.imagePrompt?.inputs(texts, count: images.count) ?? texts.map { UNetInput($0) }
+      let denoiser = try request.guidance.denoiser(scheduler.noise.prediction, on: input, network.bound)
+      return Trajectory(
+        "unet", of: images, by: sampling, denoiser: denoiser, stream: stream, adjust: start.adjust
+      ) { _ in start.latent }
+    }
+    let first = try bound(width: request.width, height: request.height)
+    func firstTrajectory(_ images: Range<Int>) throws -> Trajectory {
       let start = try run.drawing(for: images, stream: stream) { noise in
         try conditioning.start.prepare(
           images, request.latentShape, along: request.sampling.schedule, autoencoder, &noise)
       }
-      var network = loaded
-      network.beside = start.beside
-      let texts = try Conditioned.joined(images.map { conditioning.inputs[$0] })
-      let input = try network.imagePrompt?.inputs(texts, count: images.count) ?? texts.map { UNetInput($0) }
-      let denoiser = try request.guidance.denoiser(scheduler.noise.prediction, on: input, network.bound)
-      return Trajectory(
-        "unet", of: images, by: request.sampling, denoiser: denoiser, stream: stream, adjust: start.adjust
-      ) { _ in start.latent }
+      return try trajectory(
+        images, first, conditioning.inputs, by: request.sampling, from: start, stream: stream)
+    }
+    guard let pass = request.second else { return firstTrajectory }
+    let second = try bound(width: pass.width, height: pass.height)
+    let enlarger = Enlarger(autoencoder, for: pass, run)
+    let previewer = try run.request.previewEvery.map { _ in try autoencoder.previewer(run) }
+    return { images in
+      let drawn = try enlarger(run.sample(firstTrajectory(images), previewer: previewer))
+      // Its noise has nothing in common with the first pass's.
+      let start = try run.drawing(for: images, stream: stream + 1) { noise in
+        try drawn.prepare(images, pass.latentShape, along: pass.sampling.schedule, autoencoder, &noise)
+      }
+      return try trajectory(
+        images, second, conditioning.secondInputs, by: pass.sampling, from: start, stream: stream + 1)
     }
   }
 }

@@ -54,6 +54,8 @@ public struct LatentRequest: ResolvedRequest {
   public let width, height: Int
   /// [1, h, w, C] of one image.
   public let latentShape: Shape
+  /// What follows in a larger size.
+  public let second: SecondPass?
   /// Settings without effect, and sizes that do not fit.
   public internal(set) var warnings: [String]
 
@@ -76,10 +78,12 @@ public struct LatentRequest: ResolvedRequest {
     for control in request.controls {
       try control.network.check(fits: unet.config, scale: scale)
       let multiple = control.network.sizeMultiple
-      guard width % multiple == 0, height % multiple == 0 else {
-        throw GenerationError.badRequest(
-          "width and height must be multiples of \(multiple) for \(control.network.url.path), got "
-            + "\(width)x\(height)")
+      for (width, height) in [(width, height), (second?.width ?? width, second?.height ?? height)] {
+        guard width % multiple == 0, height % multiple == 0 else {
+          throw GenerationError.badRequest(
+            "width and height must be multiples of \(multiple) for \(control.network.url.path), got "
+              + "\(width)x\(height)")
+        }
       }
     }
     try request.imagePrompt?.adapter.check(fits: unet.config)
@@ -99,6 +103,15 @@ public struct LatentRequest: ResolvedRequest {
     let channels = autoencoder.config.latentChannels
     let (rows, columns) = (height / autoencoder.scale, width / autoencoder.scale)
     latentShape = [1, rows, columns, channels]
+    if request.highResolution != nil, case .repainting = start {
+      throw GenerationError.badRequest(
+        "hires goes with neither a mask nor a canvas: it would draw over what they keep")
+    }
+    let (first, shape) = ((width: width, height: height), latentShape)
+    second = try request.highResolution.map {
+      try SecondPass(
+        $0, width: first.width, height: first.height, multiple: sizes.multiple, latent: shape, of: full)
+    }
     try request.checkInitialLatents([request.imageCount, channels, rows, columns])
     warnings =
       request.idleSettings(guidance)

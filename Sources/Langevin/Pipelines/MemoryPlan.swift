@@ -39,6 +39,7 @@ public struct MemoryPlan: Sendable {
     let most = max(2, short.sampler?.fewestSteps ?? 2)
     short.steps = short.steps.map { min($0, most) }
     short.strength = short.strength.map { _ in 1 }
+    short.highResolution?.strength = 1
     short.priorSteps = short.priorSteps.map { min($0, most) }
     short.superResolutionSteps = short.superResolutionSteps.map { min($0, most) }
     let images = min(2 * short.batch, short.imageCount)

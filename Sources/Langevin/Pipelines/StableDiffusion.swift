@@ -19,9 +19,7 @@ public struct StableDiffusion: LatentPipeline {
   public static let options: Set<RequestOption> = [
     .batch, .prompt, .negativePrompt, .promptSyntax, .guidance, .guidanceRescale, .guidanceInterval, .preview,
     .steps, .sampler, .levels, .eta, .width, .height, .image, .mask, .canvas, .strength, .control,
-    .imagePrompt,
-    .initialLatents,
-    .tiling,
+    .imagePrompt, .highResolution, .initialLatents, .tiling,
   ]
 
   /// What it was made of.

@@ -68,9 +68,7 @@ public struct StableDiffusionXL: LatentPipeline {
   {
     let prompts = run.request.prompts(request.guidance)
     let encoded = try texts.map { try $0.encode(prompts, .penultimate, run) }
-    // Original height and width, the crop's top and left, target height and width.
-    let (width, height) = (Float(request.width), Float(request.height))
-    let sizes = [height, width, 0, 0, height, width]
+    let sizes = Self.sizes(width: request.width, height: request.height)
     func input(_ first: ClipTextStage.Encoded, _ second: ClipTextStage.Encoded) throws -> UNetConditioning {
       let context = try ClipTextStage.joined(first, second)
       guard let pooled = second.pooled else {
@@ -87,6 +85,19 @@ public struct StableDiffusionXL: LatentPipeline {
       let negative = try input(own, other)
       return .guided(negative: zeroes ? try negative.zeroed : negative, prompt: prompt)
     }
+  }
+
+  /// The sizes that the network is told are those of the second pass.
+  public func resized(_ input: UNetConditioning, width: Int, height: Int) -> UNetConditioning {
+    var input = input
+    let count = input.textTime?.timeIDs.count ?? 0
+    input.textTime?.timeIDs = Array(repeating: Self.sizes(width: width, height: height), count: count)
+    return input
+  }
+
+  /// Original height and width, the crop's top and left, target height and width.
+  private static func sizes(width: Int, height: Int) -> [Float] {
+    [Float(height), Float(width), 0, 0, Float(height), Float(width)]
   }
 }
 
