@@ -152,7 +152,7 @@ public struct FileInformation: Sendable {
     guard case .object(let members) = checkpoint.index else { return }
     for member in members {
       guard case .array(let entry) = member.value, let name = entry.last?.string else { continue }
-      facts.append((member.key, name))
+      facts.append((member.key, checkpoint.contains(member.key) ? name : name + ", whose folder is missing"))
     }
     facts += Self.scheduler(checkpoint)
   }

@@ -29,6 +29,10 @@ import Testing
       "tiny-sd.safetensors", ["a checkpoint in one file", "Stable Diffusion 1.x", "epsilon", "4 channels in"]
     ),
     ("tiny-sd", ["diffusers' folders", "StableDiffusionPipeline", "UNet2DConditionModel", "predicts"]),
+    (
+      "tiny-sd3",
+      ["StableDiffusion3Pipeline", "Stable Diffusion 3.5", "3, 16 wide", "T5EncoderModel", "flow_prediction"]
+    ),
     ("tiny-sd/unet", ["a network", "UNet2DConditionModel"]),
     ("gguf/two.gguf", ["a GGUF file", "tensors", "encoding"]),
     ("norms.safetensors", ["of no kind that is known", "tensors"]),

@@ -114,6 +114,32 @@ struct PipelineToolTests {
     }
   }
 
+  /// A folder of Stable Diffusion 3 is one as any other; what it can do without is said to be missing.
+  @Test func stableDiffusion3Draws() throws {
+    let model = scratch.url("model")
+    try FileManager.default.copyItem(at: fixtures.appending(path: "tiny-sd3"), to: model)
+    for name in ["text_encoder_3", "tokenizer_3"] {
+      try FileManager.default.removeItem(at: model.appending(path: name))
+    }
+    for name in ["tokenizer", "tokenizer_2"] {
+      let file = model.appending(path: "\(name)/tokenizer.json")
+      try FileManager.default.removeItem(at: file)
+      try FileManager.default.copyItem(
+        at: fixtures.appending(path: "tiny-sd/tokenizer/tokenizer.json"), to: file)
+    }
+    let common = ["generate", "a red heart", "--model", model.path, "--device", "cpu", "--quiet"]
+    let outcome = try Tool.run(
+      common + ["--steps", "3", "--seed", "1", "--output", "p.png"], in: scratch.folder)
+    #expect(outcome.status == 0 && outcome.errorLines.count == 1, "\(outcome.errors)")
+    #expect(outcome.errors.contains("warning: the folder has no text_encoder_3"), "\(outcome.errors)")
+    let written = try Picture.read(scratch.url("p.png"))
+    #expect(written.picture.width == 16 && Set(written.picture.pixels).count > 16)
+    #expect(written.texts["parameters"]?.contains("Sampler: Euler, CFG scale: 7") == true)
+    let plan = try Tool.run(common + ["--plan"], in: scratch.folder)
+    #expect(plan.status == 0 && plan.output.contains("text encoder 2") && plan.output.contains("transformer"))
+    #expect(!plan.output.contains("text encoder 3"))
+  }
+
   @Test func previewsLieInTheirFolder() throws {
     let outcome = try Tool.generate(
       [
