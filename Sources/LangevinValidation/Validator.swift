@@ -159,10 +159,7 @@ public struct Validator: Sendable {
 
   /// Those in which a row differs from what it is in float32.
   private func dtypes(of test: OperationCase) -> [DType] {
-    let all = test.size == .model ? modelDTypes : dtypes
-    let isFloating =
-      test.specs(.float16) != test.specs(.float32) || test.operation(.float16) != test.operation(.float32)
-    return isFloating ? all : Array(all.prefix(1))
+    test.storages(among: test.size == .model ? modelDTypes : dtypes)
   }
 
   private func prepare(_ test: OperationCase, _ dtype: DType) throws -> (

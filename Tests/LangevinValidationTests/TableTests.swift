@@ -21,6 +21,41 @@ import enum LangevinTensor.Operation
     #expect(repeated.isEmpty, "\(repeated)")
   }
 
+  /// A program for every encoding and every type of activations would take minutes to compile and test nothing more.
+  @Test(arguments: [Operation.Kind.matmul, .conv2d])
+  func encodingsRunInOneTypeAndTypesWithOneEncoding(kind: Operation.Kind) {
+    let rows = OperationCases.edge.filter { $0.operation(.float32).kind == kind }
+    for all in [[DType.float32, .float16, .bfloat16], [.float16]] {
+      func encodings(_ dtype: DType) -> Set<BlockEncoding> {
+        Set(rows.filter { $0.storages(among: all).contains(dtype) }.compactMap(\.encoding))
+      }
+      #expect(encodings(all[0]) == Set(BlockEncoding.allCases))
+      #expect(all.dropFirst().allSatisfy { encodings($0).count == 1 })
+      #expect(rows.filter { $0.encoding == nil }.allSatisfy { $0.storages(among: all) == all })
+    }
+    #expect(
+      OperationCases.edge.filter { $0.operation(.float32).kind == .dequantize }.allSatisfy {
+        $0.storages(among: [.float32, .float16]) == [.float32]
+      })
+  }
+
+  @Test func productsOfModelsAreInBlocksWhereTheirWeightsWouldBe() throws {
+    let rows = OperationCases.model
+    let inBlocks = rows.compactMap { $0.inBlocks(.q4K) }
+    #expect(inBlocks.count > 60)
+    for row in inBlocks {
+      let output = try row.operation(.float32).output(of: row.specs(.float32))
+      let dense = try #require(rows.first { row.name == "\($0.name) q4_K" })
+      #expect(try output == dense.operation(.float32).output(of: dense.specs(.float32)), "\(row)")
+      #expect(row.encoding == .q4K && row.operation(.float32).blockInput != nil)
+    }
+    // Of a convolution with 4 channels no output has whole blocks of inputs.
+    let narrow = rows.filter { $0.operation(.float32).kind == .conv2d && $0.inputs[0].shape[-1] == 4 }
+    #expect(
+      !narrow.isEmpty && narrow.allSatisfy { $0.inBlocks(.q8) == nil || $0.inputs[1].shape[0] % 32 == 0 })
+    #expect(rows.filter { $0.operation(.float32).kind == .attention }.allSatisfy { $0.inBlocks(.q8) == nil })
+  }
+
   /// The file is what the models dispatch: the operations of a diffusion model are all there, each with a model.
   @Test func theHarvestIsValid() throws {
     let rows = ModelShapes.recorded

@@ -92,6 +92,50 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
     }
   }
 
+  /// Of the input that is in blocks.
+  var encoding: BlockEncoding? {
+    kinds.lazy.compactMap { if case .blocks(let encoding) = $0 { encoding } else { nil } }.first
+  }
+
+  /// Those storage types among `all` in which the row is worth a run: the first alone where nothing in it is of
+  /// floating point.
+  ///
+  /// Numbers in blocks are decoded to float32 before they meet the activations, so that a type of activations says
+  /// nothing about an encoding that another type does not. Each pair is a program to compile, which takes seconds:
+  /// all encodings run in the first type, and every other type with one of them.
+  public func storages(among all: [DType]) -> [DType] {
+    guard specs(.float16) != specs(.float32) || operation(.float16) != operation(.float32) else {
+      return Array(all.prefix(1))
+    }
+    guard let encoding else { return all }
+    return Array(all.prefix(1)) + all.dropFirst().filter { encoding == ($0 == .bfloat16 ? .q4K : .q8) }
+  }
+
+  /// This product with its packed weight in blocks instead. Nil for other operations, and where a model's weight would
+  /// stay dense: where an output's inputs are no multiple of 32, or all numbers no whole blocks.
+  public func inBlocks(_ encoding: BlockEncoding) -> OperationCase? {
+    guard let index = operation.packedInput else { return nil }
+    let (rows, columns) = (inputs[index].shape[0], inputs[index].shape[1])
+    guard rows % 32 == 0, rows * columns % encoding.elementCount == 0 else { return nil }
+    let changed: Operation
+    switch operation {
+    case .matmul(var matmul):
+      matmul.right = .blocks(encoding)
+      changed = .matmul(matmul)
+    case .conv2d(var conv):
+      conv.weight = .blocks(encoding)
+      changed = .conv2d(conv)
+    default: return nil
+    }
+    var (shapes, dtypes, kinds) = (inputs.map(\.shape), inputs.map(\.dtype), kinds)
+    let words = encoding.spec(rows * columns)
+    (shapes[index], dtypes[index], kinds[index]) = (words.shape, words.dtype, .blocks(encoding))
+    return OperationCase(
+      "\(name) \(encoding.rawValue)", changed, shapes, kinds: kinds, dtypes: dtypes, size: size,
+      sliced: sliced,
+      models: models)
+  }
+
   /// The inputs, rounded to their dtype; the same for the same seed everywhere.
   public func operands(dtype: DType, seed: UInt64) -> [Operand] {
     let hash = FNV.hash(name.utf8)
