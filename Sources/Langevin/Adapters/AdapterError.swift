@@ -6,6 +6,8 @@ public enum AdapterError: Error, Sendable, Equatable, CustomStringConvertible {
   case unmatched(path: String, names: [String], total: Int)
   /// A file has some of a layer's matrices and not all.
   case unpaired(path: String, name: String, missing: String)
+  /// A setting of PEFT's that gives a file's tensors another meaning than they have here, or one that is not known.
+  case setting(path: String, name: String, value: String)
   /// Matrices of one layer that cannot be multiplied.
   case factors(path: String, factors: [Factor])
   /// What a file has for a layer makes another shape than the layer's weight; `name` is one of the tensors.
@@ -48,6 +50,8 @@ public enum AdapterError: Error, Sendable, Equatable, CustomStringConvertible {
         + "'\(names.first ?? "")'; it was made for another model"
     case .unpaired(let path, let name, let missing):
       "\(path): tensor '\(name)' has no partner '\(missing)'"
+    case .setting(let path, let name, let value):
+      "\(path): PEFT's setting '\(name)' is \(value), and adapters of that kind are not read"
     case .factors(let path, let factors):
       "\(path): the shapes of a layer's tensors do not fit each other: "
         + factors.map { "'\($0.name)' is \($0.shape)" }.joined(separator: ", ")

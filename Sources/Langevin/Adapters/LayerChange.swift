@@ -87,6 +87,10 @@ struct LayerChange: Sendable {
     var norms: Norms?
     if let name = parts[.norms] { norms = Norms(name: name, isInterpolated: false) }
     if let name = parts[.interpolatedNorms] { norms = Norms(name: name, isInterpolated: true) }
+    if norms == nil, metadata.isDoRA(target) {
+      throw AdapterError.unpaired(
+        path: file.url.path, name: first, missing: "\(LoRAKey.Part.norms.rawValue).weight")
+    }
     (self.target, self.file, self.form, self.norms) = (target, file, form, norms)
     let rank = form.matrices.lazy.compactMap { $0.rank(in: file) }.first
     self.rank = rank
