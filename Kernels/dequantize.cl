@@ -8,17 +8,18 @@ __kernel void dequantize(
   for (ulong i = first; i < last; i += 16) vstore16(block_numbers(blocks, i), 0, y + y0 + i);
 }
 
-// A weight [columns, channels, taps] in panels of 32 columns, [panels, taps * channels, 32], zero past the last column.
+// A weight [columns, channels, taps] in panels of 32 columns, [panels, taps * channels, 32], zero past the last column;
+// the first panel's are those from `begin` on.
 // Mapping: a work-item takes 16 numbers of each of a panel's columns; global size [ceil(channels * taps / 16), panels].
 __kernel void dequantize_panels(
     __global const int* x, const ulong x0, __global float* y, const ulong y0, const int channels, const int taps,
-    const int columns) {
+    const int columns, const int begin) {
   __global const uchar* blocks = (__global const uchar*)(x + x0);
   const int inner = channels * taps, first = get_global_id(0) * 16, panel = get_global_id(1);
   const int count = min(16, inner - first);
   float part[32 * 16];
   for (int c = 0; c < 32; ++c) {
-    const int column = panel * 32 + c;
+    const int column = begin + panel * 32 + c;
     const ulong i = (ulong)column * inner + first;
     if (column >= columns) {
       vstore16((float16)(0.0f), c, part);

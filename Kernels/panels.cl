@@ -10,6 +10,7 @@
 // to `zeros` where the tap falls on padding (the indirect convolution of arXiv:1907.02129).
 //
 // Layouts: A rows x [K] with a row stride, or x [N, H, W, C]; W [panels, taps * C, 32]; y [rows, columns].
+// W may be a part of a matrix, the columns from `begin`, a multiple of 32, up to `end`; y has all `columns`.
 // MR, MB a multiple of MR, KC, MV 1 | 2: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile. W is
 // stored as WEIGHT.
 
@@ -34,8 +35,8 @@
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
     __global const T_t* a, const ulong a0, __global const WEIGHT_t* w, const ulong w0, __global T_t* y,
     const ulong y0, EPILOGUE_PARAMETERS, __global const T_t* zeros, const ulong zeros0, const float scale,
-    const int batches, const int rows, const int columns, const int channels, const ulong a_stride, const ulong a_batch,
-    const ulong w_batch, const ulong y_batch
+    const int batches, const int rows, const int columns, const int begin, const int end, const int channels,
+    const ulong a_stride, const ulong a_batch, const ulong w_batch, const ulong y_batch
 #if CONV
     , const int height, const int width, const int out_height, const int out_width, const int kernel_height,
     const int kernel_width, const int step, const int pad_top, const int pad_left
@@ -45,7 +46,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
   const int panel = get_group_id(2) % groups * get_num_groups(0) + get_group_id(0);
   const int first = get_group_id(1) * MB;
   const ulong batch = get_group_id(2) / groups;
-  if (panel * NR >= columns) return;
+  const int column = begin + panel * NR, left = columns - column;
+  if (column >= end) return;
   const int count = min(MB, rows - first);
   const int tiles = (count + MR - 1) / MR;
 #if CONV
@@ -65,7 +67,6 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
   a += a0 + batch * a_batch;
   w += w0 + batch * w_batch + (ulong)panel * taps * channels * NR;
 
-  const int column = panel * NR, left = columns - column;
   y += y0;
   const ulong y_first = batch * y_batch + (ulong)first * columns + column;
   const int direct = left >= NR && activation == 0 && !(extras & 2) && channels > 0;

@@ -51,10 +51,9 @@ extension CPUBackend {
       try self.matmul(plain, operands, y)
       return withExtendedLifetime(dense) {}
     }
-    let panels = try Panels(
-      blocks, channels: size.inner, taps: 1, columns: size.columns, scale: matmul.scale, pool: pool)
     let epilogue = EpilogueOperands(matmul.epilogue, x, columns: size.columns, rowsPerImage: 0)
-    try multiply(
-      x[0].pointer, rows: size.rows, k: size.inner, by: panels, epilogue, into: y.pointer)
+    try Panels.decoding(
+      blocks, channels: size.inner, taps: 1, columns: size.columns, scale: matmul.scale, pool: pool
+    ) { try multiply(x[0].pointer, rows: size.rows, k: size.inner, by: $0, epilogue, into: y.pointer) }
   }
 }

@@ -14,18 +14,21 @@ extension CPUBackend {
     let isTransposed = conv.weight != .rowMajor
     let unfold = Unfold(conv, x[0], height: y.shape[1], width: y.shape[2])
     if k > 0, m >= Panels.fewestRows || conv.weight.encoding != nil {
-      let panels =
-        if let encoding = conv.weight.encoding {
-          try Panels(
-            BlockOperand(encoding, x[1]), channels: channels, taps: conv.taps, columns: n, pool: pool)
-        } else { try Panels(weight, k: k, columns: n, isTransposed: isTransposed, pool: pool) }
-      if conv.isPointwise {
-        return try multiply(x[0].pointer, rows: m, k: k, by: panels, epilogue, into: y.pointer)
-      }
       let zeros = try pool.scratch(channels)
       zeros.floats.update(repeating: 0, count: channels)
-      try multiply(rows: m, taps: conv.taps, inner: channels, by: panels, epilogue, into: y.pointer) {
-        unfold.place($0, zeros: zeros.floats, into: $1)
+      func product(_ panels: Panels) throws {
+        if conv.isPointwise {
+          return try multiply(x[0].pointer, rows: m, k: k, by: panels, epilogue, into: y.pointer)
+        }
+        try multiply(rows: m, taps: conv.taps, inner: channels, by: panels, epilogue, into: y.pointer) {
+          unfold.place($0, zeros: zeros.floats, into: $1)
+        }
+      }
+      if let encoding = conv.weight.encoding {
+        try Panels.decoding(
+          BlockOperand(encoding, x[1]), channels: channels, taps: conv.taps, columns: n, pool: pool, product)
+      } else {
+        try product(Panels(weight, k: k, columns: n, isTransposed: isTransposed, pool: pool))
       }
       return withExtendedLifetime(zeros) {}
     }

@@ -1,14 +1,24 @@
 import CVectorMath
 import LangevinTensor
 
-/// A product's right matrix [k, columns] in panels of 32 columns, as `vm_product` reads it.
+/// A product's right matrix [k, columns] in panels of 32 columns, as `vm_product` reads it, or some of its
+/// panels.
 struct Panels {
   /// Fewer rows on the left do not pay for packing the right.
   static let fewestRows = 192
+  /// Bytes of decoded panels for each core, which its caches keep until the product has read them.
+  private static let decodedBytes = 2 << 20
 
-  let columns: Int
+  /// Those that are here.
+  let columns: Range<Int>
+  /// The matrix's columns.
+  let stride: Int
   private let k: Int
   private let storage: CPUStorage
+
+  private init(_ storage: CPUStorage, k: Int, columns: Range<Int>, stride: Int) {
+    (self.storage, self.k, self.columns, self.stride) = (storage, k, columns, stride)
+  }
 
   /// The matrix times `scale`; `b` is [columns, k] if transposed. Throws `TensorError.outOfMemory`.
   init(
@@ -16,7 +26,7 @@ struct Panels {
   ) throws {
     let count = (columns + 31) / 32
     let storage = try pool.scratch(count * k * 32)
-    (self.k, self.columns, self.storage) = (k, columns, storage)
+    self.init(storage, k: k, columns: 0..<columns, stride: columns)
     parallelFor(count, grain: max(elementGrain / (32 * max(k, 1)), 1)) { _, range in
       for panel in range {
         vm_pack_columns(
@@ -25,31 +35,42 @@ struct Panels {
     }
   }
 
-  /// A weight [columns, channels, taps] in blocks, times `scale`: decoded a panel at a time.
+  /// A weight [columns, channels, taps] in blocks, times `scale`: `body` gets some panels after others, which
+  /// are always decoded to the same memory. So the weight is read once, and as blocks.
   ///
-  /// Throws `TensorError.outOfMemory`.
-  init(
-    _ blocks: BlockOperand, channels: Int, taps: Int, columns: Int, scale: Float = 1, pool: MemoryPool
+  /// Throws `TensorError.outOfMemory` and what `body` throws.
+  static func decoding(
+    _ blocks: BlockOperand, channels: Int, taps: Int, columns: Int, scale: Float = 1, pool: MemoryPool,
+    _ body: (Panels) throws -> Void
   ) throws {
-    let count = (columns + 31) / 32
-    let k = channels * taps
-    let storage = try pool.scratch(count * k * 32)
-    (self.k, self.columns, self.storage) = (k, columns, storage)
-    parallelFor(count, grain: max(elementGrain / (32 * max(k, 1)), 1)) { _, range in
-      for panel in range {
-        vm_pack_blocks(
-          blocks.encoding.vectorised, blocks.bytes, channels, taps, columns, panel * 32, scale,
-          storage.floats + panel * k * 32)
+    let (k, count) = (channels * taps, (columns + 31) / 32)
+    let most = coreCount * max(1, decodedBytes / max(1, k * 32 * 4))
+    let parts = max(1, (count + most - 1) / most)
+    let size = max(1, (count + parts - 1) / parts)
+    let storage = try pool.scratch(size * k * 32)
+    for first in Swift.stride(from: 0, to: count, by: size) {
+      let part = first..<min(first + size, count)
+      parallelFor(part.count, grain: max(elementGrain / (32 * max(k, 1)), 1)) { _, range in
+        for panel in range {
+          vm_pack_blocks(
+            blocks.encoding.vectorised, blocks.bytes, channels, taps, columns, (first + panel) * 32, scale,
+            storage.floats + panel * k * 32)
+        }
       }
+      try body(
+        Panels(
+          storage, k: k, columns: part.lowerBound * 32..<min(part.upperBound * 32, columns), stride: columns))
     }
   }
 
   /// From a column, a multiple of 32, on.
-  func from(column: Int) -> UnsafePointer<Float> { UnsafePointer(storage.floats + column * k) }
+  func from(column: Int) -> UnsafePointer<Float> {
+    UnsafePointer(storage.floats + (column - columns.lowerBound) * k)
+  }
 }
 
 extension CPUBackend {
-  /// C [m, columns] = the left rows times the panels, and the epilogue.
+  /// C [m, columns] = the left rows times the panels, and the epilogue, at the panels' columns.
   ///
   /// `place` says where the rows of the left matrix begin, `taps` rows of `inner` numbers each: `left[tap * rows.count +
   /// i]` for the i-th of the rows. Each element is one sum in one order, however the work is shared out.
@@ -58,13 +79,14 @@ extension CPUBackend {
     into c: UnsafeMutablePointer<Float>,
     place: (_ rows: Range<Int>, _ left: UnsafeMutablePointer<UnsafePointer<Float>?>) -> Void
   ) throws {
-    let n = panels.columns
-    // What a block reads and writes stays in its core's cache; where the blocks are few, columns are shared out too.
+    let (n, count) = (panels.stride, panels.columns.count)
+    // What a block reads and writes stays in its core's cache; where the blocks are few, columns are shared
+    // out too.
     let block = 96
     let blocks = (m + block - 1) / block
-    let wanted = max((n + 511) / 512, (16 + blocks - 1) / blocks)
-    let width = ((n + wanted - 1) / wanted + 31) / 32 * 32
-    let groups = (n + width - 1) / width
+    let wanted = max((count + 511) / 512, (16 + blocks - 1) / blocks)
+    let width = ((count + wanted - 1) / wanted + 31) / 32 * 32
+    let groups = (count + width - 1) / width
     let tasks = blocks * groups
     let size = block * taps
     let storage = try pool.allocate(byteCount: workerCount(tasks, grain: 1) * size * MemoryLayout<Int>.size)
@@ -74,7 +96,8 @@ extension CPUBackend {
       let left = pointers + worker * size
       for task in range {
         let rows = task / groups * block..<min((task / groups + 1) * block, m)
-        let columns = task % groups * width..<min((task % groups + 1) * width, n)
+        let first = panels.columns.lowerBound + task % groups * width
+        let columns = first..<min(first + width, panels.columns.upperBound)
         place(rows, left)
         let isFilled = epilogue.fill(c, ld: n, rows, columns)
         vm_product(

@@ -103,6 +103,8 @@ struct DequantizePanelsKernel: Kernel {
   static let name = "dequantize_panels"
   var x, y: TensorView
   var channels, taps, columns: Int
+  /// The first column of y.
+  var begin: Int
 
   func encode(to arguments: inout ArgumentEncoder) throws {
     try arguments.reads("x", x)
@@ -110,6 +112,7 @@ struct DequantizePanelsKernel: Kernel {
     try arguments.int("channels", channels)
     try arguments.int("taps", taps)
     try arguments.int("columns", columns)
+    try arguments.int("begin", begin)
   }
 }
 

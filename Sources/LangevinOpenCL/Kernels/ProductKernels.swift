@@ -59,6 +59,8 @@ struct PanelProductKernel: Kernel {
   var zeros: TensorView
   var scale: Float
   var batches, rows, columns, channels: Int
+  /// The columns that `w` has.
+  var part: Range<Int>
   /// Elements between rows of A, and between the batches of each.
   var aStride, aBatch, wBatch, yBatch: Int
   /// Nil for a product of matrices; the program is another one then.
@@ -74,6 +76,8 @@ struct PanelProductKernel: Kernel {
     try arguments.int("batches", batches)
     try arguments.int("rows", rows)
     try arguments.int("columns", columns)
+    try arguments.int("begin", part.lowerBound)
+    try arguments.int("end", part.upperBound)
     try arguments.int("channels", channels)
     try arguments.ulong("a_stride", aStride)
     try arguments.ulong("a_batch", aBatch)

@@ -37,21 +37,13 @@ extension ProcessorKernels {
 
   var panelWidth: Int? { ProcessorKernels.panelWidth }
 
-  /// The right operand of a product in panels: as it is, or packed into a temporary. One in blocks becomes float32,
-  /// whatever the left one is.
+  /// The right operand of a product in panels: as it is, or packed into a temporary.
   func panels(
-    _ b: TensorView, _ layout: MatrixLayout, _ size: ProductSize, taps: Int = 1, on queue: inout LaunchQueue
+    _ b: TensorView, _ layout: MatrixLayout, _ size: ProductSize, on queue: inout LaunchQueue
   ) throws -> TensorView {
     if layout == .packed { return b }
     let (rows, columns, width) = (size.inner, size.columns, ProcessorKernels.panelWidth)
     let panels = (columns + width - 1) / width
-    if let encoding = layout.encoding {
-      let packed = try queue.temporary(TensorSpec([panels, rows, width]))
-      try queue.launch(
-        DequantizePanelsKernel(x: b, y: packed, channels: rows / taps, taps: taps, columns: columns),
-        .dequantize(encoding, chunk: work.castChunk), global: [(rows + 15) / 16, panels], local: [1, 1])
-      return packed
-    }
     let packed = try queue.temporary(TensorSpec([size.batch, panels, rows, width], b.dtype))
     let isTransposed = layout == .transposed
     let arrangement = Arrangement(

@@ -8,7 +8,16 @@ extension OperationCases {
       return [1, 2, 3, 37].map { dequantize(encoding, blocks: $0) }
         + [dequantize(encoding, blocks: 3, sliced: true)] + products(encoding, size)
         + convolutions(encoding, size)
-    }
+    } + large
+  }
+
+  /// So many columns of so many inputs that processors of up to eight cores decode them in several parts.
+  private static var large: [OperationCase] {
+    let all = Epilogue(bias: true, residual: true, activation: .gelu)
+    return [
+      product(2, 300, 9216, .q8, epilogue: all),
+      convolution([1, 1, 1, 1024], 300, .q8, epilogue: Epilogue(bias: true)),
+    ]
   }
 
   private static func dequantize(_ encoding: BlockEncoding, blocks: Int, sliced: Bool = false)
