@@ -17,7 +17,51 @@ private struct Row {
 
 private let folder = fixtures.appendingPathComponent("single-file")
 
+/// Names that begin with `cpp-` are of files as stable-diffusion.cpp writes them, with `split-` as its older
+/// versions did.
 private func table(_ layout: String) throws -> [Row] {
+  let name = base(layout)
+  let rows = try rows(name)
+  return name == layout ? rows : rows.flatMap { renamed($0, isSplit: layout.hasPrefix("split-")) }
+}
+
+private func base(_ layout: String) -> String {
+  layout.split(separator: "-").last.map(String.init) ?? layout
+}
+
+/// A tensor under the name that stable-diffusion.cpp gives it (its name_conversion.cpp), in thirds where
+/// `isSplit`.
+private func renamed(_ row: Row, isSplit: Bool) -> [Row] {
+  let prefixes = [
+    ("conditioner.embedders.0.", "cond_stage_model."), ("conditioner.embedders.1.", "cond_stage_model.1."),
+  ]
+  var key = row.key
+  for (old, new) in prefixes where key.hasPrefix(old) { key = new + key.dropFirst(old.count) }
+  guard let root = ["cond_stage_model.model.", "cond_stage_model.1.model."].first(where: key.hasPrefix),
+    !key.hasSuffix("logit_scale")
+  else { return [Row(key: key, shape: row.shape, part: row.part, names: row.names)] }
+  key = root.replacing(".model.", with: ".transformer.text_model.") + key.dropFirst(root.count)
+  for (old, new) in [
+    ("transformer.resblocks.", "encoder.layers."), ("attn.in_proj_", "self_attn.in_proj."),
+    (".attn.out_proj", ".self_attn.out_proj"), ("ln_1", "layer_norm1"), ("ln_2", "layer_norm2"),
+    ("mlp.c_fc", "mlp.fc1"), ("mlp.c_proj", "mlp.fc2"), ("ln_final", "final_layer_norm"),
+    ("positional_embedding", "embeddings.position_embedding.weight"),
+    (".token_embedding", ".embeddings.token_embedding"),
+  ] {
+    key = key.replacing(old, with: new)
+  }
+  guard isSplit, key.contains("in_proj") else {
+    return [Row(key: key, shape: row.shape, part: row.part, names: row.names)]
+  }
+  return ["q", "k", "v"].enumerated().map { index, letter in
+    Row(
+      key: key.replacing("in_proj", with: "\(letter)_proj"),
+      shape: [row.shape[0] / 3] + row.shape.dropFirst(),
+      part: row.part, names: row.names.isEmpty ? [] : [row.names[index]])
+  }
+}
+
+private func rows(_ layout: String) throws -> [Row] {
   let text = try String(contentsOf: folder.appendingPathComponent("\(layout).tsv"), encoding: .utf8)
   return text.split(separator: "\n").map { line in
     let fields = line.split(separator: "\t", omittingEmptySubsequences: false).map(String.init)
@@ -48,7 +92,11 @@ private func component(_ checkpoint: Checkpoint, _ part: String) throws -> Check
   try checkpoint.component(["text": "text_encoder", "text2": "text_encoder_2"][part] ?? part)
 }
 
-private let layouts = ["sd1.5", "sd2.1", "sdxl", "small1", "small2", "smallxl"]
+private let layouts = [
+  "sd1.5", "sd2.1", "sdxl", "small1", "small2", "smallxl", "cpp-sd2.1", "cpp-sdxl", "cpp-small2",
+  "cpp-smallxl",
+  "split-sd2.1", "split-sdxl", "split-smallxl",
+]
 
 /// The second text encoder is Stable Diffusion XL's.
 private func parts(_ layout: String) -> [String] {
@@ -90,7 +138,7 @@ private func parts(_ layout: String) -> [String] {
     throws
   {
     let checkpoint = try SingleFileCheckpoint(url: sparse(try table(layout), temporary)).checkpoint
-    let golden = try JSONFile.read(folder.appendingPathComponent("\(layout).json"))
+    let golden = try JSONFile.read(folder.appendingPathComponent("\(base(layout)).json"))
     for part in parts(layout) {
       guard case .object(let members) = try component(checkpoint, part).config else {
         Issue.record("\(part): no object")
@@ -109,7 +157,8 @@ private func parts(_ layout: String) -> [String] {
   }
 
   /// Each tensor holds other numbers, so that a value says from where it was read.
-  @Test(arguments: ["small1", "small2", "smallxl"]) func valuesComeFromTheirTensors(_ layout: String) throws {
+  @Test(arguments: ["small1", "small2", "smallxl", "cpp-small2", "cpp-smallxl", "split-smallxl"])
+  func valuesComeFromTheirTensors(_ layout: String) throws {
     let rows = try table(layout)
     let url = temporary.url.appendingPathComponent("values.safetensors")
     var tensors: [(name: String, tensor: Tensor)] = []
