@@ -1,9 +1,10 @@
 import LangevinTensor
 
-/// A low-rank addition to a linear layer, `scale (x A) B`. arXiv:2106.09685, equation 3.
+/// A low-rank addition to a linear layer or a convolution, `scale (x A) B`. arXiv:2106.09685, equation 3.
 ///
-/// A checkpoint has it beside the layer's `weight`: `lora_A.weight` [rank, inputs], `lora_B.weight` [outputs, rank] as PEFT names
-/// them, and `lora_alpha` [], which divided by the rank is the scale; without it the scale is 1.
+/// A checkpoint has it beside the layer's `weight`: `lora_A.weight` [rank, inputs], with a convolution's
+/// kernel behind, and `lora_B.weight` [outputs, rank] as PEFT names them, and `lora_alpha` [], which divided
+/// by the rank is the scale; without it the scale is 1.
 ///
 /// A class, since most layers have none and should stay small.
 final class Adapter: Sendable {
@@ -13,20 +14,25 @@ final class Adapter: Sendable {
   private let up: Weight
   private let scale: Float
 
-  /// Nil where the checkpoint has none for this layer. Throws `WeightError`.
-  init?(_ weights: Weights, inputs: Int, outputs: Int) throws {
+  /// Nil where the checkpoint has none for this layer; `kernel` is a convolution's. Throws `WeightError`.
+  init?(_ weights: Weights, inputs: Int, outputs: Int, kernel: Extent2D? = nil) throws {
     guard weights.contains("lora_A") else { return nil }
     let rank = try weights.extent(of: "lora_A.weight", axis: 0)
-    down = try weights["lora_A"].linear(inputs: inputs, outputs: rank)
+    down =
+      if let kernel {
+        try weights["lora_A"].convolution(inputs: inputs, outputs: rank, kernel: kernel)
+      } else { try weights["lora_A"].linear(inputs: inputs, outputs: rank) }
     up = try weights["lora_B"].linear(inputs: rank, outputs: outputs)
     let alpha =
       try weights.contains("lora_alpha") ? weights.tensor("lora_alpha", []).untraced.floats()[0] : Float(rank)
     scale = alpha / Float(rank)
   }
 
-  /// `activation(y + scale (x A) B)`.
-  func callAsFunction(_ x: Tensor, addedTo y: Tensor, activation: Activation) throws -> Tensor {
-    try x.matmul(down).matmul(up, scale: scale, residual: y, activation: activation)
+  /// `activation(y + scale (x A) B)`, where `product` is the layer's product of x with a weight.
+  func callAsFunction(
+    addedTo y: Tensor, activation: Activation, product: (Weight) throws -> Tensor
+  ) throws -> Tensor {
+    try product(down).matmul(up, scale: scale, residual: y, activation: activation)
   }
 }
 
@@ -39,8 +45,8 @@ public final class AdaptedWeights: WeightSource {
   /// Full names by the layer's path.
   private let adapterNames: [String: String]
 
-  /// The adapters' names begin with `prefix` and go on as the base's (`unet.`, as diffusers writes them). Every layer's
-  /// scale is `alpha` divided by its rank; nil makes it 1.
+  /// The adapters' names begin with `prefix` and go on as the base's (`unet.`, as diffusers writes them).
+  /// Every layer's scale is `alpha` divided by its rank; nil makes it 1.
   public init(_ base: any WeightSource, adapters: any WeightSource, prefix: String = "", alpha: Float? = nil)
   {
     (self.base, self.adapters, self.prefix, self.alpha) = (base, adapters, prefix, alpha)

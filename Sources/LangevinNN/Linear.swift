@@ -24,7 +24,7 @@ public struct Linear: Sendable {
         return try x.matmul(weight, bias: bias, residual: residual, activation: activation)
       }
       let y = try x.matmul(weight, bias: bias, residual: residual)
-      return try adapter(x, addedTo: y, activation: activation)
+      return try adapter(addedTo: y, activation: activation) { try x.matmul($0) }
     }
   }
 }

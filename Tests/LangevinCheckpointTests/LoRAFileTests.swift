@@ -280,14 +280,34 @@ private let cpu = Device(CPUBackend())
     #expect(peft.changes.allSatisfy { $0.rank == nil && $0.scale == 1.5 })
   }
 
-  /// Of a quantised network only what a LoRA changes is read as numbers.
-  @Test func weightsThatAreNotChangedStayInBlocks() throws {
-    let file = try LoRAFile(
-      url: write([("unet.conv_in.lora_A.weight", [4, 4, 3, 3]), ("unet.conv_in.lora_B.weight", [32, 4])]))
+  /// Of a network in blocks only what is no product of small matrices makes numbers of what it changes.
+  @Test func weightsStayInBlocksBesideALoRA() throws {
+    let layer = "lora_unet_conv_in."
+    let lora = try LoRAFile(
+      url: write([(layer + "lora_down.weight", [4, 4, 3, 3]), (layer + "lora_up.weight", [32, 4])]))
+    let loha = try LoRAFile(
+      url: write(
+        ["hada_w1_a", "hada_w2_a"].map { (layer + $0, [32, 2]) }
+          + ["hada_w1_b", "hada_w2_b"].map { (layer + $0, [2, 36]) }))
     let blocked = Blocked(try model().unet.weights)
-    let merged = try MergedWeights(blocked, ["conv_in.weight": file.changes.map { ($0, 1) }])
-    #expect(merged.encoding(of: "conv_in.weight") == nil && merged.encoding(of: "conv_out.weight") == .q8)
-    #expect(try merged.load("conv_in.weight", on: cpu).dtype == .float32)
+    func merged(_ files: LoRAFile...) throws -> MergedWeights {
+      try MergedWeights(blocked, ["conv_in.weight": files.flatMap(\.changes).map { ($0, 1) }])
+    }
+    let beside = try merged(lora)
+    #expect(beside.encoding(of: "conv_in.weight") == .q8 && beside.dense.isEmpty)
+    #expect(
+      Set(beside.names).subtracting(blocked.names) == ["conv_in.lora_A.weight", "conv_in.lora_B.weight"])
+    #expect(beside.spec(of: "conv_in.lora_A.weight") == TensorSpec([4, 4, 3, 3]))
+    #expect(try beside.load("conv_in.lora_B.weight", on: cpu).spec == TensorSpec([32, 4]))
+    // Two are one of their ranks' sum.
+    let both = try merged(lora, lora)
+    #expect(both.spec(of: "conv_in.lora_B.weight") == TensorSpec([32, 8]))
+    #expect(try both.load("conv_in.lora_A.weight", on: cpu).spec == TensorSpec([8, 4, 3, 3]))
+    for changed in [try merged(loha), try merged(lora, loha)] {
+      #expect(changed.encoding(of: "conv_in.weight") == nil && changed.encoding(of: "conv_out.weight") == .q8)
+      #expect(try changed.load("conv_in.weight", on: cpu).dtype == .float32)
+      #expect(changed.dense.map(\.name) == ["conv_in.weight"] && changed.names == blocked.names)
+    }
     let table = ExtendedTable(Blocked(try model().textEncoder.weights), adding: [])
     let name = try #require(ExtendedTable.tableName(in: table))
     #expect(table.encoding(of: name) == nil)

@@ -5,6 +5,9 @@ extension Checkpoint {
   /// The same with low-rank changes of its networks' layers, each times its scale: W + scale (alpha / rank) B
   /// A of a LoRA, merged in float32 as a network is loaded.
   ///
+  /// A weight that a file has in blocks keeps them, and the product with the small matrices is added to its
+  /// own at each step; `layersMadeDense` tells which changes do not allow that.
+  ///
   /// Throws `AdapterError.unmatched` where a file's tensors find no layer in this model, `.wrongShape` where
   /// the layer has another shape, and what opening the components throws.
   public func merging(_ loras: [(file: LoRAFile, scale: Float)]) throws -> Checkpoint {
@@ -31,6 +34,13 @@ extension Checkpoint {
         weights: try MergedWeights(component.weights, changes))
     }
     return replacing(components: components)
+  }
+
+  /// How many layers of this model are in blocks in their files and dense since a merging changed them, and
+  /// by which kinds of changes, sorted: `LoHa`, `DoRA of LoRA`. Throws as `component` does.
+  public func layersMadeDense() throws -> (count: Int, kinds: [String]) {
+    let dense = try networks.flatMap { (try component($0).weights as? MergedWeights)?.dense ?? [] }
+    return (dense.count, dense.reduce(into: Set()) { $0.formUnion($1.kinds) }.sorted())
   }
 
   /// The name of a layer in this model; nil where it has no such network or layer.

@@ -68,14 +68,41 @@ enum FactoredMatrix: Sendable {
     case .tucker(let core, let left, let right, let isUpright):
       let (left, right) = (try file.matrix(left, on: device), try file.matrix(right, on: device))
       let core = try file.matrix(core, on: device)
-      let (inner, columns) = (right.shape[0], right.shape[1])
-      let rows = try left.matmul(core, transposeLeft: !isUpright)
-      let (count, taps) = (rows.shape[0], rows.shape[1] / inner)
-      let turned = try rows.reshaped([count, inner, taps]).transposed([0, 2, 1]).reshaped([
-        count * taps, inner,
-      ])
-      return try turned.matmul(right).reshaped([count, taps, columns]).transposed([0, 2, 1])
-        .reshaped([count, columns * taps])
+      return try Self.spread(left.matmul(core, transposeLeft: !isUpright), by: right)
+    }
+  }
+
+  /// A core's rows [n, inner taps] times right [inner, columns], tap by tap: [n, columns taps].
+  private static func spread(_ rows: Tensor, by right: Tensor) throws -> Tensor {
+    let (inner, columns) = (right.shape[0], right.shape[1])
+    let (count, taps) = (rows.shape[0], rows.shape[1] / inner)
+    let turned = try rows.reshaped([count, inner, taps]).transposed([0, 2, 1]).reshaped([count * taps, inner])
+    return try turned.matmul(right).reshaped([count, taps, columns]).transposed([0, 2, 1])
+      .reshaped([count, columns * taps])
+  }
+
+  /// The rank of `lowRank`.
+  func innerExtent(in file: SafetensorsFile) -> Int? {
+    switch self {
+    case .whole: nil
+    case .product(_, let right): file.shape(of: right).flatMap { $0.dimensions.first }
+    case .tucker(let core, _, _, _): file.shape(of: core).flatMap { $0.dimensions.first }
+    }
+  }
+
+  /// `up` [rows, rank] and `down` [rank, columns height width], float32, whose product is the matrix; nil for one that
+  /// is whole. Throws as `value` does.
+  func lowRank(in file: SafetensorsFile, on device: Device) throws -> (up: Tensor, down: Tensor)? {
+    switch self {
+    case .whole: return nil
+    case .product(let left, let right):
+      return (try file.matrix(left, on: device), try file.matrix(right, on: device))
+    case .tucker(let core, let left, let right, let isUpright):
+      let left = try file.matrix(left, on: device)
+      return (
+        isUpright ? left : try left.transposed([1, 0]),
+        try Self.spread(file.matrix(core, on: device), by: file.matrix(right, on: device))
+      )
     }
   }
 }

@@ -163,6 +163,25 @@ struct LayerChange: Sendable {
     return try Tensor.combination([(1, sum), (share, changed), (-share, weight)])
   }
 
+  /// The inner extent of the two small matrices whose product it adds, whatever the weight is; nil where it
+  /// adds something else.
+  var lowRank: Int? {
+    guard case .product(let matrix) = form, norms == nil else { return nil }
+    return matrix.innerExtent(in: file)
+  }
+
+  /// `up` [outputs, rank] and `down` [rank, inputs...] of a weight's shape, whose product is what this adds to it,
+  /// `strength` times as strong. Nil where it is not of low rank.
+  func lowRank(shape: Shape, strength: Float, on device: Device) throws -> (up: Tensor, down: Tensor)? {
+    guard lowRank != nil, case .product(let matrix) = form,
+      let parts = try matrix.lowRank(in: file, on: device)
+    else { return nil }
+    return (
+      try parts.up.affine(scale: scale * strength, offset: 0),
+      try parts.down.reshaped(shape.replacing(axis: 0, with: parts.down.shape[0]))
+    )
+  }
+
   /// `base + scale D`.
   private func product(plus base: Tensor, scale: Float) throws -> Tensor {
     let device = base.device

@@ -49,7 +49,9 @@ final class QuantizedWeights: WeightSource {
 
   func encoding(of name: String) -> BlockEncoding? {
     if let stored = base.encoding(of: name) { return stored }
-    guard let spec = base.spec(of: name), spec.dtype.isFloatingPoint, name.hasSuffix(".weight"),
+    // An adapter is small, and what it adds too.
+    let isAdapter = [".lora_A.weight", ".lora_B.weight"].contains { name.hasSuffix($0) }
+    guard let spec = base.spec(of: name), spec.dtype.isFloatingPoint, name.hasSuffix(".weight"), !isAdapter,
       spec.shape.rank == 2 || spec.shape.rank == 4, spec.shape.count > 0
     else { return nil }
     let inputs = spec.shape.count / spec.shape[0]
