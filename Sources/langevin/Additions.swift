@@ -92,9 +92,18 @@ struct Additions {
   }
 
   /// The model with them. Throws `AdapterError` and `WeightError` where they are of another model.
-  func applied(to checkpoint: Checkpoint) throws -> Checkpoint {
+  /// Says once where that makes weights in blocks dense for good.
+  func applied(to checkpoint: Checkpoint, thenInBlocks: Bool) throws -> Checkpoint {
     let all = loras.map { ($0.file, Float($0.scale)) } + tagged.map { ($0.file, Float($0.tag.scale)) }
-    return try checkpoint.merging(all).adding(embeddings)
+    guard !all.isEmpty else { return try checkpoint.adding(embeddings) }
+    let merged = try checkpoint.merging(all)
+    let dense = try merged.layersMadeDense()
+    if dense.count > 0, !thenInBlocks {
+      Output.warning(
+        "\(dense.count) layers that the file has in blocks become dense, and take more memory: "
+          + "\(dense.kinds.joined(separator: " and ")) cannot be added beside them")
+    }
+    return try merged.adding(embeddings)
   }
 
   /// For the line that says what runs: `LoRA name 0.8`.
@@ -143,7 +152,31 @@ extension GenerationOptions {
   /// The model with what is added to it. Throws as `Checkpoint.open` does, and as `Additions`.
   func checkpoint(_ url: URL, _ prompts: Prompts) throws -> Checkpoint {
     let additions = try Additions(modelOptions, prompts.tags)
-    let checkpoint = try additions.applied(to: Checkpoint.open(url, prediction: prediction?.rawValue))
+    let model = try Checkpoint.open(url, prediction: prediction?.rawValue)
+    let base = try self.unet.map { try model.replacingUNet(with: URL(fileURLWithPath: $0)) } ?? model
+    let checkpoint = try additions.applied(to: base, thenInBlocks: self.encoding != nil)
     return self.encoding.map { checkpoint.quantized($0) } ?? checkpoint
+  }
+}
+
+extension PictureSetting {
+  /// Beside the picture or in the working folder.
+  static func readUNet(_ values: [String], _ reading: inout Reading) throws {
+    guard reading.given.unet == nil else { return }
+    let folders = [
+      reading.picture.deletingLastPathComponent(),
+      URL(fileURLWithPath: FileManager.default.currentDirectoryPath),
+    ]
+    let files = values[0].contains("/") ? [] : folders.map { $0.appending(path: values[0]) }
+    let found = files.first { file in
+      FileManager.default.fileExists(atPath: file.path)
+        && ModelHash(file).short == reading.parameters["Model hash"]
+    }
+    guard let found else {
+      throw ImageError.malformed(
+        path: Output.path(reading.picture),
+        reason: "it is of the UNet '\(values[0])', not beside it unchanged; say where that is with --unet")
+    }
+    reading.options.unet = found.path
   }
 }

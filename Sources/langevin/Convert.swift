@@ -11,15 +11,16 @@ struct Convert: ParsableCommand {
       Examples:
         langevin convert v1-5-pruned-emaonly.safetensors v1-5-q8_0.gguf --encoding q8_0
         langevin generate "red apple" -m v1-5-q8_0.gguf
+        langevin convert org/name name-q4_K --encoding q4_K --convolutions
 
-      The tensors keep their names. Matrices are in blocks; convolutions, embeddings, norms and the autoencoder stay as they \
-      are, which is what stable-diffusion.cpp writes and reads. A network's file of a diffusers folder can be converted too: \
-      put diffusion_pytorch_model.gguf in the place of diffusion_pytorch_model.safetensors.
+      The tensors keep their names. Matrices are in blocks; convolutions, embeddings, norms and the autoencoder stay as \
+      they are, which is what stable-diffusion.cpp writes and reads. Of a diffusers folder another folder is made, with \
+      GGUF files in the place of its networks' weights.
       """)
 
-  @Argument(help: "A .safetensors or .gguf file.")
+  @Argument(help: "A .safetensors or .gguf file, a diffusers folder, or org/name of the Hugging Face cache.")
   var input: String
-  @Argument(help: "The file to write, .gguf.")
+  @Argument(help: "The file to write, .gguf, or of a folder the folder.")
   var output: String
   @Option(
     help: "Of the blocks: q8_0, q6_K, q5_0, q4_K or q4_0, from 8 bits a number to 4; less is less exact.")
@@ -34,14 +35,25 @@ struct Convert: ParsableCommand {
 
   func run() throws {
     Interrupt.install()
-    let target = URL(fileURLWithPath: output)
-    guard target.pathExtension.lowercased() == "gguf" else {
-      throw ValidationError("the output must end in .gguf, got '\(output)'")
+    let (source, target) = (try Checkpoint.locate(input), URL(fileURLWithPath: output))
+    var isFolder: ObjCBool = false
+    let isThere = FileManager.default.fileExists(atPath: source.path, isDirectory: &isFolder)
+    let isFile = target.pathExtension.lowercased() == "gguf"
+    guard !(isThere && isFolder.boolValue) else {
+      if isFile {
+        throw ValidationError("'\(input)' is a folder, and of one a folder is made, not '\(output)'")
+      }
+      let conversion = try FolderConversion(
+        source, encoding: encoding, convolutions: convolutions, check: { try Interrupt.check() })
+      return say(try conversion.write(to: target))
     }
+    guard isFile else { throw ValidationError("the output must end in .gguf, got '\(output)'") }
     try OutputFile.check(target)
-    let conversion = try GGUFConversion(
-      URL(fileURLWithPath: input), encoding: encoding, convolutions: convolutions)
-    let summary = try conversion.write(to: target) { _, _ in try Interrupt.check() }
+    let conversion = try GGUFConversion(source, encoding: encoding, convolutions: convolutions)
+    say(try conversion.write(to: target) { _, _ in try Interrupt.check() })
+  }
+
+  private func say(_ summary: GGUFConversion.Summary) {
     if !quiet {
       Output.note(
         "\(summary.inBlocks) of \(summary.tensors) tensors in \(encoding.rawValue), "

@@ -16,6 +16,13 @@ struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
+      A UNet alone, which takes the place of the model's: a .gguf or .safetensors file of the same architecture, as \
+      ComfyUI-GGUF and stable-diffusion.cpp write them.
+      """, valueName: "FILE"))
+  var unet: String?
+  @Option(
+    help: ArgumentHelp(
+      """
       A LoRA of this model, as diffusers, PEFT, kohya's scripts or LyCORIS write it, SCALE times as strong; may be given \
       again. (default of SCALE: 1)
       """, valueName: "FILE[:SCALE]"))

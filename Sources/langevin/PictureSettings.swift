@@ -36,7 +36,7 @@ struct PictureRecord {
     self.request = request
     self.model = Checkpoint.name(of: model)
     isOneFile = model.pathExtension == "safetensors"
-    modelHash = ModelHash(model)
+    modelHash = ModelHash(options.unet.map { URL(fileURLWithPath: $0) } ?? model)
     self.device = device.label
     images = try options.image.map { try InputFile($0) }
     mask = try options.mask.map { try InputFile($0) }
@@ -45,7 +45,8 @@ struct PictureRecord {
     let additions = try Additions(options.modelOptions, prompts.tags)
     self.additions = try AdditionRecord(additions)
     control = try ControlRecord(options.control)
-    additionTitles = additions.titles + control.titles
+    let unet = options.unet.map { ["UNet \(Checkpoint.name(of: URL(fileURLWithPath: $0)))"] }
+    additionTitles = (unet ?? []) + additions.titles + control.titles
   }
 
   var precision: String { (options.precision ?? .f32).rawValue }
@@ -167,6 +168,11 @@ struct PictureSetting {
       note("Output size") { $0.request.width == nil ? $0.size : nil },
       note("Model hash") { $0.record.modelHash.short },
       PictureSetting(key: "Model", write: { [$0.record.model] }, read: readModel),
+      // Its hash is the model's.
+      PictureSetting(
+        key: "UNet",
+        write: { [$0.options.unet.map { URL(fileURLWithPath: $0).lastPathComponent }].compactMap { $0 } },
+        read: readUNet),
       PictureSetting(key: "LoRA", write: { $0.record.additions.loras.map(\.name) }, read: readLoRAs),
       PictureSetting(
         key: "LoRA scale", write: { $0.record.additions.loras.map { Output.number($0.scale) } },

@@ -60,7 +60,38 @@ struct ConvertTests {
     #expect(try Picture.read(scratch.url("c.png")).picture == encoded.picture)
   }
 
+  /// A folder becomes a folder, which draws nearly the same in less room.
+  @Test func aFolderIsConverted() throws {
+    let dense = try draw("a.png")
+    let outcome = try convert(["model", "blocks", "--convolutions"])
+    #expect(outcome.status == 0 && outcome.output == "blocks\n", "\(outcome.errors)")
+    #expect(outcome.errorLines.count == 1 && outcome.errors.contains("tensors in q8_0"), "\(outcome.errors)")
+    let drawn = try draw("b.png", ["--model", "blocks"])
+    let differences = zip(dense.picture.pixels, drawn.picture.pixels).map { abs(Int($0) - Int($1)) }
+    #expect(differences.contains { $0 > 0 } && differences.allSatisfy { $0 < 32 })
+  }
+
+  /// A UNet's file alone takes the rest from the model, and its picture repeats with it.
+  @Test func aUNetAloneTakesThePlaceOfTheModels() throws {
+    let own = try draw("a.png")
+    #expect(try convert(["in.safetensors", "unet.gguf", "--encoding", "q4_0", "--convolutions"]).status == 0)
+    try FileManager.default.removeItem(at: unet("safetensors"))
+    let other = try draw("b.png", ["--unet", "unet.gguf"])
+    #expect(own.picture.pixels != other.picture.pixels)
+    #expect(other.texts[PictureParameters.keyword]?.contains("UNet: unet.gguf") == true)
+    let again = ["--from", "b.png", "--model", "model", "--device", "cpu", "-o", "c.png"]
+    let outcome = try Tool.generate(again, in: scratch.folder)
+    #expect(outcome.status == 0, "\(outcome.errors)")
+    #expect(try Picture.read(scratch.url("c.png")).picture == other.picture)
+    try FileManager.default.moveItem(at: scratch.url("unet.gguf"), to: scratch.url("other.gguf"))
+    try Tool.expectFailure(again, words: ["the UNet 'unet.gguf'", "--unet"], in: scratch)
+    try Tool.expectFailure(
+      ["--model", "model", "--unet", "other.safetensors", "-o", "d.png"], words: ["no such file"], in: scratch
+    )
+  }
+
   @Test(arguments: [
+    (["model", "out.gguf"], 64, "is a folder"), (["model/unet", "out"], 1, "model_index.json"),
     (["in.safetensors", "out.bin"], 64, "must end in .gguf"),
     (["in.safetensors", "out.gguf", "--encoding", "q3_K"], 64, "q3_K"),
     (["none.safetensors", "out.gguf"], 1, "none.safetensors: no such file"),

@@ -127,6 +127,11 @@ public struct Checkpoint: Sendable {
   /// Throws `CheckpointError`: `missingComponent`, and what its files throw.
   public func component(_ name: String) throws -> Component { try parts.component(name, of: url) }
 
+  /// A network's class and configuration; its weights need not be there. Throws `CheckpointError`.
+  func configuration(of name: String) throws -> (className: String, config: StrictJSON) {
+    try parts.configuration(name, of: url)
+  }
+
   /// The scheduler_config.json of this name. Throws `CheckpointError`.
   public func scheduler(named name: String) throws -> Data { try parts.scheduler(name, of: url) }
 
@@ -204,6 +209,11 @@ private final class Parts: Sendable {
     let opened = try ModelFolder.component(try subfolder(name, of: url), className: classes[name])
     components.withLock { $0[name] = opened }
     return opened
+  }
+
+  func configuration(_ name: String, of url: URL) throws -> (className: String, config: StrictJSON) {
+    if let known = components.withLock({ $0[name] }) { return (known.className, known.config) }
+    return try ModelFolder.configuration(try subfolder(name, of: url), className: classes[name])
   }
 
   func scheduler(_ name: String, of url: URL) throws -> Data {

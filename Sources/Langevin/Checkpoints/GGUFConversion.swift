@@ -6,7 +6,7 @@ import LangevinTensor
 ///
 /// Names stay, and so does what is no matrix, is of an autoencoder, or is an embedding's, as in stable-diffusion.cpp's own
 /// conversion. A row that is no whole blocks of 256 is in `q8_0`.
-public struct GGUFConversion {
+public struct GGUFConversion: Sendable {
   /// What a conversion made.
   public struct Summary: Sendable, Equatable {
     /// Of all tensors.
@@ -15,6 +15,13 @@ public struct GGUFConversion {
     public var inBlocks = 0
     /// Of the tensors, before and after.
     public var bytesBefore = 0, bytesAfter = 0
+
+    static func += (sum: inout Summary, part: Summary) {
+      sum.tensors += part.tensors
+      sum.inBlocks += part.inBlocks
+      sum.bytesBefore += part.bytesBefore
+      sum.bytesAfter += part.bytesAfter
+    }
   }
 
   private let source: any TensorFile
@@ -30,7 +37,11 @@ public struct GGUFConversion {
   ///
   /// Throws `CheckpointError`: what opening the file throws, and `unsupported` for what GGUF cannot hold.
   public init(_ url: URL, encoding: BlockEncoding, convolutions: Bool = false) throws {
-    let source = try TensorFiles.open(url)
+    try self.init(of: TensorFiles.open(url), encoding: encoding, convolutions: convolutions)
+  }
+
+  init(of source: any TensorFile, encoding: BlockEncoding, convolutions: Bool) throws {
+    let url = source.url
     self.source = source
     entries = try source.names.map { name in
       guard let shape = source.shape(of: name)?.dimensions, shape.count <= 4 else {
@@ -68,8 +79,9 @@ public struct GGUFConversion {
   }
 
   private static func isWeight(_ name: String) -> Bool {
+    // `shared` is T5's table.
     name.hasSuffix("weight") && !name.hasPrefix("first_stage_model.") && !name.contains("embed")
-      && !name.contains("label_emb.")
+      && !name.contains("label_emb.") && name != "shared.weight"
   }
 
   /// Writes the file, which appears under its name when it is complete. `progress` gets how many tensors are done, and of how

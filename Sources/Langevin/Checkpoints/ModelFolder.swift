@@ -48,6 +48,17 @@ enum ModelFolder {
   static func component(
     _ folder: URL, className: String? = nil, initial: (() -> any WeightSource)? = nil
   ) throws -> Checkpoint.Component {
+    let (name, config) = try configuration(folder, className: className)
+    if let initial, !hasWeights(folder) {
+      return Checkpoint.Component(name, config: config, weights: initial())
+    }
+    return Checkpoint.Component(name, config: config, weights: try weights(in: folder))
+  }
+
+  /// A network's class and config.json. Throws as `component` does.
+  static func configuration(_ folder: URL, className: String? = nil) throws -> (
+    className: String, config: StrictJSON
+  ) {
     let file = folder.appendingPathComponent("config.json")
     let config = try JSONFile.read(file)
     guard case .object = config else {
@@ -59,10 +70,7 @@ enum ModelFolder {
       throw CheckpointError.malformed(
         path: file.path, reason: "it names no class: it has neither _class_name nor architectures")
     }
-    if let initial, !hasWeights(folder) {
-      return Checkpoint.Component(name, config: config, weights: initial())
-    }
-    return Checkpoint.Component(name, config: config, weights: try weights(in: folder))
+    return (name, config)
   }
 
   private static func hasWeights(_ folder: URL) -> Bool {

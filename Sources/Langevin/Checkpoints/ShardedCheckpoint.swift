@@ -71,8 +71,25 @@ public final class ShardedCheckpoint: WeightSource {
   ///
   /// Throws `CheckpointError.missingTensor`, `.unsupportedDType`, or what the device throws.
   public func load(_ name: String, on device: Device) throws -> Tensor {
+    try shard(name).load(name, on: device)
+  }
+}
+
+extension ShardedCheckpoint: TensorFile {
+  private func shard(_ name: String) throws -> SafetensorsFile {
     guard let place = places[name] else { throw CheckpointError.missingTensor(path: url.path, name: name) }
-    return try shards[place].load(name, on: device)
+    return shards[place]
+  }
+
+  func shape(of name: String) -> Shape? { places[name].flatMap { shards[$0].shape(of: name) } }
+  func load(_ name: String, rows: Range<Int>?, on device: Device) throws -> Tensor {
+    try shard(name).load(name, rows: rows, on: device)
+  }
+  func ggufType(of name: String) -> GGUFType? { places[name].flatMap { shards[$0].ggufType(of: name) } }
+  func integer(_ name: String) -> Int64? { places[name].flatMap { shards[$0].integer(name) } }
+  func withBytes<Result>(of name: String, _ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result
+  {
+    try shard(name).withBytes(of: name, body)
   }
 }
 

@@ -12,6 +12,8 @@ public struct ModelFolderWriter: Sendable {
     /// config.json and a safetensors file with all of the source's floating-point tensors, which have their class's
     /// names and shapes.
     case network(config: StrictJSON, weights: any WeightSource)
+    /// config.json and a file of weights of this name, which writes itself. The class is the index's.
+    case file(config: StrictJSON, name: String, write: @Sendable (URL) throws -> Void)
     /// scheduler_config.json.
     case scheduler(StrictJSON)
     /// preprocessor_config.json.
@@ -79,6 +81,15 @@ public struct ModelFolderWriter: Sendable {
       components[place].className = className ?? component.declaredClass
     }
   }
+
+  /// Leaves a component out, as diffusers writes it: [null, null].
+  mutating func omit(_ name: String) {
+    components.removeAll { $0.name == name }
+    settings.append(StrictJSON.Member(name, .array([.null, .null])))
+  }
+
+  /// The components' names, with the classes that the index gives them.
+  var classes: [(name: String, className: String?)] { components.map { ($0.name, $0.className) } }
 
   // MARK: Writing
 
@@ -150,7 +161,12 @@ public struct ModelFolderWriter: Sendable {
 }
 
 extension ModelFolderWriter.Component {
-  fileprivate var isNetwork: Bool { if case .network = part { true } else { false } }
+  fileprivate var isNetwork: Bool {
+    switch part {
+    case .network, .file: true
+    case .scheduler, .preprocessor, .tokenizer, .copy: false
+    }
+  }
 
   /// The class that the part's configuration names; nil for a copy.
   fileprivate var declaredClass: String? {
@@ -158,7 +174,7 @@ extension ModelFolderWriter.Component {
     case .network(let config, _): Self.className(config)
     case .scheduler(let config): config["_class_name"]?.string
     case .preprocessor(let config): config["image_processor_type"]?.string
-    case .tokenizer, .copy: nil
+    case .file, .tokenizer, .copy: nil
     }
   }
 
@@ -173,7 +189,7 @@ extension ModelFolderWriter.Component {
   fileprivate var origin: (library: String, className: String) {
     get throws {
       switch part {
-      case .copy, .tokenizer:
+      case .file, .copy, .tokenizer:
         guard let className else {
           throw CheckpointError.malformed(path: name, reason: "the class of what is copied was not given")
         }
@@ -210,6 +226,9 @@ extension ModelFolderWriter.Component {
       try SafetensorsWriter.write(specs, metadata: metadata, to: file(name)) { index in
         try weights.load(specs[index].name, on: host).cast(to: dtype)
       }
+    case .file(let config, let name, let write):
+      try ModelFolderWriter.write(config, to: file("config.json"))
+      try write(file(name))
     case .scheduler(let config): try ModelFolderWriter.write(config, to: file("scheduler_config.json"))
     case .preprocessor(let config): try ModelFolderWriter.write(config, to: file("preprocessor_config.json"))
     case .tokenizer(let source):
