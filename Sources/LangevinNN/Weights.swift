@@ -155,7 +155,10 @@ public struct Weights: Sendable {
   /// A weight as its source has it in blocks, in the first of the shapes; nil where it has each number by itself.
   private func blocks(_ name: String, anyOf shapes: [Shape]) throws -> Weight? {
     let full = fullName(name)
-    guard let encoding = origin.source.encoding(of: full) else { return nil }
+    // Sources that make their tensors up know none before its shape.
+    guard origin.source.spec(of: full, expecting: shapes[0]) != nil,
+      let encoding = origin.source.encoding(of: full)
+    else { return nil }
     let spec = try checked(full, anyOf: shapes)
     let weight = try layer(layerPath) {
       let words = try origin.source.loadBlocks(full, on: origin.device)

@@ -36,10 +36,19 @@ struct Bench: ParsableCommand {
   var op: String?
   @Option(help: "Storage of weights and activations: f32, f16 or bf16.")
   var precision = Precision.f32
+  @Option(
+    help: ArgumentHelp(
+      """
+      Weights in blocks: q8_0, q6_K, q5_0, q4_K or q4_0. Of the suite ops only the products that a model would have in \
+      blocks.
+      """, valueName: "q8_0|…"))
+  var encoding: BlockEncoding?
   @Option(parsing: .unconditional, help: "Warm runs of each row on each device.")
   var rounds = 5
   @Option(parsing: .unconditional, help: "Steps of the suite image.")
   var steps = 10
+  @Option(parsing: .unconditional, help: "Pictures that are computed at once, of the suite step.")
+  var batch = 1
   @Option(help: "Write everything there, for --compare.")
   var json: String?
   @Option(help: "Write the table there in markdown, which is wider; with --compare that table.")
@@ -57,6 +66,10 @@ struct Bench: ParsableCommand {
     guard (1...10_000).contains(rounds) else {
       throw ValidationError("--rounds must be 1 to 10000, got \(rounds)")
     }
+    guard (1...64).contains(batch) else {
+      throw ValidationError("--batch must be 1 to 64, got \(batch)")
+    }
+    if batch > 1, suite != BenchSuite.step.rawValue { throw ValidationError("--batch needs --suite step") }
     let files = [json, markdown].map { $0.map { URL(fileURLWithPath: $0) } }
     for case let url? in files { try OutputFile.check(url) }
     guard let suite = BenchSuite(rawValue: suite) else {
@@ -101,6 +114,7 @@ struct Bench: ParsableCommand {
   private func workloads(_ suite: BenchSuite) throws -> (model: String?, [BenchWorkload]) {
     if let op, suite != .ops { throw ValidationError("--op \(op) needs --suite ops") }
     if suite == .gradients {
+      if let encoding { throw ValidationError("--encoding \(encoding.rawValue): blocks have no gradients") }
       if let model, !BenchWorkload.gradientModels.contains(model) {
         let known = BenchWorkload.gradientModels.joined(separator: ", ")
         throw ValidationError("the suite gradients has no model '\(model)'; there are: \(known)")
@@ -110,7 +124,10 @@ struct Bench: ParsableCommand {
     guard suite == .ops else {
       let (name, checkpoint) = try RandomModel.open(model)
       return (
-        name, try BenchWorkload.model(suite, checkpoint, dtype: precision.dtype, steps: steps)
+        name,
+        try BenchWorkload.model(
+          suite, encoding.map { checkpoint.quantized($0) } ?? checkpoint, dtype: precision.dtype, steps: steps
+        )
       )
     }
     let wanted = model == RandomModel.stableDiffusion15Name ? "SD 1.5" : model
@@ -121,7 +138,8 @@ struct Bench: ParsableCommand {
       let known = Set(OperationCases.model.flatMap(\.models)).sorted().joined(separator: ", ")
       throw ValidationError("no shapes are recorded of '\(model ?? "")'; there are those of: \(known)")
     }
-    let cases = ofModel.filter { op == nil || $0.operation(.float32).name == op }
+    let chosen = ofModel.filter { op == nil || $0.operation(.float32).name == op }
+    let cases = encoding.map { encoding in chosen.compactMap { $0.inBlocks(encoding) } } ?? chosen
     if cases.isEmpty {
       let known = Set(ofModel.map { $0.operation(.float32).name }).sorted().joined(separator: ", ")
       throw ValidationError("no operation '\(op ?? "")' at a model's shapes; there are: \(known)")

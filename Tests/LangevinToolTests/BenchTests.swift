@@ -44,6 +44,33 @@ import Testing
     #expect(!report.rows.isEmpty && report.rows.allSatisfy { $0.name.hasPrefix("geglu") && $0.rank == 1 })
   }
 
+  /// A step of several pictures, and one with weights in blocks, on the shipped model.
+  @Test func stepsOfSeveralPicturesAndInBlocks() throws {
+    let (scratch, pocl) = (try Scratch(), try Tool.pocl())
+    func step(_ options: [String]) throws -> BenchReport.Row {
+      let outcome = try Tool.run(
+        ["bench", "--devices", pocl, "--rounds", "1", "--quiet", "--json", "a.json"] + options,
+        in: scratch.folder)
+      #expect(outcome.status == 0, "\(outcome.errors)")
+      let row = try #require(try BenchReport.read(scratch.url("a.json")).rows.first)
+      #expect(row.verdict.isValidated, "\(row.verdict.note)")
+      return row
+    }
+    let (one, two, blocks) = (
+      try step([]), try step(["--batch", "2"]), try step(["--encoding", "q8_0"])
+    )
+    #expect(two.name == "step, 2 pictures" && two.work?.flops ?? 0 > 1.9 * (one.work?.flops ?? 0))
+    #expect(blocks.work?.flops == one.work?.flops)
+    #expect(try #require(blocks.devicePeak) < #require(one.devicePeak))
+    for (options, words) in [
+      (["--suite", "ops", "--batch", "2"], "--suite step"), (["--batch", "0"], "1 to 64"),
+      (["--suite", "gradients", "--encoding", "q8_0"], "no gradients"),
+    ] {
+      let outcome = try Tool.run(["bench", "--devices", "cpu"] + options, in: scratch.folder)
+      #expect(outcome.status == 64 && outcome.errors.contains(words), "\(outcome.errors)")
+    }
+  }
+
   @Test func aQuickReport() throws {
     let scratch = try Scratch()
     let outcome = try Tool.run(

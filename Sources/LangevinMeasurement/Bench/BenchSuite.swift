@@ -70,9 +70,9 @@ public struct BenchWorkload: Sendable {
   }
 
   /// The components of a Stable Diffusion model, or the transformer of a video model. `steps` is how many a picture
-  /// gets. Throws `CheckpointError` and `ModelError` for configurations and where the model has no such component.
+  /// gets, and `batch` how many pictures a step is of. Throws `CheckpointError` and `ModelError` for configurations and where the model has no such component.
   public static func model(
-    _ suite: BenchSuite, _ checkpoint: Checkpoint, dtype: DType, steps: Int = 10
+    _ suite: BenchSuite, _ checkpoint: Checkpoint, dtype: DType, steps: Int = 10, batch: Int = 1
   ) throws -> [BenchWorkload] {
     func parts() throws -> ModelParts { try ModelParts(checkpoint, dtype: dtype) }
     return switch suite {
@@ -81,7 +81,7 @@ public struct BenchWorkload: Sendable {
     case .unet: [try parts().unet]
     case .transformer: [try transformer(checkpoint, dtype: dtype)]
     case .vae: [try parts().decode, try parts().encode]
-    case .step: [try parts().step]
+    case .step: [try parts().step(batch)]
     case .image: [try parts().image(steps: steps)]
     }
   }
@@ -152,9 +152,9 @@ private struct ModelParts {
     try UNet2DConditionModel(unetConfig, Weights(checkpoint.unet.weights, on: device, as: dtype))
   }
 
-  private func context(_ device: Device) throws -> Tensor {
+  private func context(_ device: Device, pictures: Int = 1) throws -> Tensor {
     try noise(
-      [2, textConfig.maxPositions, unetConfig.crossAttentionChannels[0]], 1, as: dtype, on: device)
+      [2 * pictures, textConfig.maxPositions, unetConfig.crossAttentionChannels[0]], 1, as: dtype, on: device)
   }
 
   var text: BenchWorkload {
@@ -183,10 +183,14 @@ private struct ModelParts {
     }
   }
 
-  var step: BenchWorkload {
-    BenchWorkload("step", dtype: dtype, check: .reference(tolerance: tolerance(guided: true))) { device in
+  func step(_ pictures: Int) -> BenchWorkload {
+    let name = pictures == 1 ? "step" : "step, \(pictures) pictures"
+    let check = BenchWorkload.Check.reference(tolerance: tolerance(guided: true))
+    return BenchWorkload(name, dtype: dtype, check: check) { device in
       let unet = try loadUNet(device)
-      let (context, x) = (try context(device), try noise(latent(1), 0, as: .float32, on: device))
+      let (context, x) = (
+        try context(device, pictures: pictures), try noise(latent(pictures), 0, as: .float32, on: device)
+      )
       let guidance = ClassifierFreeGuidance(scale: 7.5) { x, timestep in
         let timesteps = [Float](repeating: timestep, count: x.shape[0])
         return try unet(x.cast(to: dtype), timesteps: timesteps, context: context).cast(to: .float32)
@@ -197,7 +201,7 @@ private struct ModelParts {
       var levels = try sampler.schedule(schedule.noise, steps: 20)
       levels.steps = [levels.steps[levels.steps.count / 2]]
       return {
-        var noise = NoiseSource(.philox, seeds: [0], on: device)
+        var noise = NoiseSource(.philox, seeds: (0..<UInt64(pictures)).map { $0 }, on: device)
         let result = try sampler.sample(
           denoiser, from: x, along: levels, noise: &noise)
         return { try result.floats() }
