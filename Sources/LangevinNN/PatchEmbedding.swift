@@ -7,16 +7,19 @@ public struct PatchEmbedding: Sendable {
   let bias: Tensor?
   let patch: Int
   let channels: Int
+  let adapter: Adapter?
   let path: String
 
-  /// Loads `weight` [outputs, inputs, patch, patch] and, where there is one, `bias` [outputs].
+  /// Loads `weight` [outputs, inputs, patch, patch] and, where there is one, `bias` [outputs] and an adapter
+  /// (`lora_A`, `lora_B`).
   public init(_ weights: Weights, inputs: Int, outputs: Int, patch: Int, bias: Bool = true) throws {
     path = weights.layerPath
     self.patch = patch
     channels = inputs
-    weight = try weights.convolution(
-      inputs: inputs, outputs: outputs, kernel: Extent2D(height: patch, width: patch))
+    let kernel = Extent2D(height: patch, width: patch)
+    weight = try weights.convolution(inputs: inputs, outputs: outputs, kernel: kernel)
     self.bias = bias ? try weights.tensor("bias", [outputs]) : nil
+    adapter = try Adapter(weights, inputs: inputs, outputs: outputs, kernel: kernel)
   }
 
   /// [N, H, W, inputs] -> [N, H/patch * W/patch, outputs], patches in rows from the top; the patch divides H and W.
@@ -28,7 +31,9 @@ public struct PatchEmbedding: Sendable {
       let patches = try x.reshaped([x.shape[0], rows, patch, columns, patch * channels])
         .transposed([0, 1, 3, 2, 4])
         .reshaped([x.shape[0], rows * columns, patch * patch * channels])
-      return try patches.matmul(weight, bias: bias)
+      let y = try patches.matmul(weight, bias: bias)
+      guard let adapter else { return y }
+      return try adapter(addedTo: y, activation: .identity) { try patches.matmul($0) }
     }
   }
 }

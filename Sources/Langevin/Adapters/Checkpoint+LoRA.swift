@@ -31,7 +31,9 @@ extension Checkpoint {
       let component = try component(name)
       components[name] = Component(
         component.className, config: component.config,
-        weights: try MergedWeights(component.weights, changes))
+        // T5's perceptrons read their matrices themselves.
+        weights: try MergedWeights(
+          component.weights, changes, takesAdapters: !component.className.hasSuffix("T5EncoderModel")))
     }
     return replacing(components: components)
   }

@@ -19,9 +19,9 @@ final class MergedWeights: WeightSource {
   /// Weights that the checkpoint has in blocks and this has not, with what changes them.
   let dense: [(name: String, kinds: Set<String>)]
 
-  /// By the weights' names. Throws `AdapterError.wrongShape` for a change that is none of its weight, and
-  /// `WeightError.unsupportedDType`.
-  init(_ base: any WeightSource, _ changes: [String: [Change]]) throws {
+  /// By the weights' names. `takesAdapters` says that the network looks for them. Throws `AdapterError.wrongShape` for a
+  /// change that is none of its weight, and `WeightError.unsupportedDType`.
+  init(_ base: any WeightSource, _ changes: [String: [Change]], takesAdapters: Bool = true) throws {
     self.base = base
     var (merged, beside) = ([String: [Change]](), [String: [Change]]())
     var dense: [(name: String, kinds: Set<String>)] = []
@@ -33,7 +33,8 @@ final class MergedWeights: WeightSource {
       for (change, _) in list { try change.check(shape, of: "\(change.target.component).\(layer)") }
       // Convolutions over frames take no adapter.
       let isInBlocks = base.encoding(of: name) != nil
-      if isInBlocks, shape.rank == 2 || shape.rank == 4, list.allSatisfy({ $0.change.lowRank != nil }),
+      if takesAdapters, isInBlocks, shape.rank == 2 || shape.rank == 4,
+        list.allSatisfy({ $0.change.lowRank != nil }),
         base.spec(of: layer + Self.down) == nil
       {
         beside[layer] = list
