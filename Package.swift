@@ -59,6 +59,7 @@ let package = Package(
         .embedInCode("tiled_attention_gradient.cl"),
         .embedInCode("tiled_weight_gradient.cl"),
         .embedInCode("weight_gradient.cl"),
+        .embedInCode("winograd.cl"),
       ]),
     // What a provider says of a machine on which its devices do not work.
     .target(name: "LangevinDoctor", dependencies: ["LangevinTensor"]),

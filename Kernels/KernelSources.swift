@@ -1,6 +1,6 @@
 /// The OpenCL C sources, embedded in the binary: one family per file, each built behind the prelude.
 public enum KernelSource: String, Sendable, CaseIterable {
-  case panels, tiled, arrange
+  case panels, tiled, winograd, arrange
   case flashAttention = "flash_attention"
   case tiledAttention = "tiled_attention"
   case norm, elementwise, cast, move, reduce, noise, probe, dequantize
@@ -18,6 +18,8 @@ public enum KernelSource: String, Sendable, CaseIterable {
     let parts =
       switch self {
       case .panels: [PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.panels_cl]
+      case .winograd:
+        [PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.winograd_cl]
       case .tiled:
         [
           PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.blocks_cl,

@@ -75,6 +75,22 @@ extension Mutant {
       "the time embedding of the first image serves all", .panels, .cpu, .conv2d,
       ("per_image0 + (ulong)(image) * (columns)", "per_image0")),
     Mutant(
+      "the middle tap counts twice", .winograd, .cpu, .conv2d, ("inner = 0.5f * middle;", "inner = middle;")),
+    Mutant(
+      "windows begin a pixel late", .winograd, .cpu, .conv2d, ("* 2 - pad_left;", "* 2 - pad_left + 1;")),
+    Mutant(
+      "padding above is not padding", .winograd, .cpu, .conv2d,
+      ("inside = top + i >= 0 && top + i < height", "inside = top + i < height")),
+    Mutant(
+      "the last line of an odd picture is lost", .winograd, .cpu, .conv2d,
+      ("height = min(2, out_height - top)", "height = min(2, out_height - top - 1)")),
+    Mutant(
+      "a later run writes where the first did", .winograd, .cpu, .conv2d,
+      (
+        "first + get_global_id(0);\n  const int left = tile % tile_columns * 2, top",
+        "(int)get_global_id(0);\n  const int left = tile % tile_columns * 2, top"
+      )),
+    Mutant(
       "no barrier before the tile is used", .tiled, .gpu, .matmul,
       ("barrier(CLK_LOCAL_MEM_FENCE);\n    for (int k = 0; k < TK; ++k) {", "for (int k = 0; k < TK; ++k) {")),
     Mutant(

@@ -7,6 +7,9 @@ struct EpilogueArguments {
   private var bias, perImage, residual: TensorView?
   private var activation: Activation
 
+  /// Nothing follows.
+  init() { activation = .identity }
+
   init(_ epilogue: Epilogue, _ operands: ProductOperands<TensorView>) {
     (bias, perImage, residual) = (operands.bias, operands.perImage, operands.residual)
     activation = epilogue.activation

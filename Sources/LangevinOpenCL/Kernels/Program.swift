@@ -6,6 +6,8 @@ import LangevinTensor
 enum Program: Sendable, Hashable {
   /// The weight may be stored otherwise than the activations.
   case panels(DType, weight: DType, isConvolution: Bool, PanelParameters)
+  /// The weight may be stored otherwise than the activations.
+  case winograd(DType, weight: DType)
   /// `blocks`: how the weight is encoded, nil where each of its numbers is by itself.
   case tiled(DType, blocks: BlockEncoding?, isConvolution: Bool, TiledParameters)
   /// `size` is a head's.
@@ -36,6 +38,7 @@ enum Program: Sendable, Hashable {
   var source: KernelSource {
     switch self {
     case .panels: .panels
+    case .winograd: .winograd
     case .tiled: .tiled
     case .flashAttention: .flashAttention
     case .tiledAttention: .tiledAttention
@@ -81,6 +84,8 @@ enum Program: Sendable, Hashable {
         "T": dtype.kernelName, "WEIGHT": weight.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 16,
         "MR": p.tileRows, "MV": p.tileVectors, "MB": p.itemRows, "KC": p.innerBlock,
       ])
+    case .winograd(let dtype, let weight):
+      return list(["T": dtype.kernelName, "WEIGHT": weight.kernelName, "VW": 16])
     case .tiled(let dtype, let blocks, let isConvolution, let p):
       let plain = list([
         "T": dtype.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 4, "TX": p.itemsX, "TY": p.itemsY,

@@ -37,6 +37,41 @@ extension ProcessorKernels {
 
   var panelWidth: Int? { ProcessorKernels.panelWidth }
 
+  /// Panels of a product's right operand.
+  static func panels(_ size: ProductSize) -> Int { (size.columns + panelWidth - 1) / panelWidth }
+
+  /// Bytes of one of them in float32.
+  static func panelBytes(_ size: ProductSize) -> Int { max(1, size.inner * panelWidth * 4) }
+
+  /// Hands the right operand of a product over in panels, as a view that begins with those of a range. All at once;
+  /// but what is in blocks becomes float32 whatever the left operand is, some panels at a time and always in the same
+  /// memory, which the caches still have when they are read. So the weight is read once, and as blocks.
+  func eachPart(
+    of b: TensorView, _ layout: MatrixLayout, _ size: ProductSize, taps: Int, on queue: inout LaunchQueue,
+    _ body: (TensorView, Range<Int>, inout LaunchQueue) throws -> Void
+  ) throws {
+    let (panels, width) = (ProcessorKernels.panels(size), ProcessorKernels.panelWidth)
+    guard let encoding = layout.encoding else {
+      return try body(try self.panels(b, layout, size, on: &queue), 0..<panels, &queue)
+    }
+    // 2 MiB for each core, and a panel for each at least; as even as they come.
+    let units = max(1, device.computeUnits)
+    let most = units * max(1, (2 << 20) / ProcessorKernels.panelBytes(size))
+    let spans = max(1, (panels + most - 1) / most)
+    let span = max(1, (panels + spans - 1) / spans)
+    let decoded = try queue.temporary(TensorSpec([span, size.inner, width]))
+    for first in stride(from: 0, to: panels, by: span) {
+      let part = first..<min(first + span, panels)
+      try queue.launch(
+        DequantizePanelsKernel(
+          x: b, y: decoded, channels: size.inner / taps, taps: taps, columns: size.columns,
+          begin: part.lowerBound * width),
+        .dequantize(encoding, chunk: work.castChunk), global: [(size.inner + 15) / 16, part.count],
+        local: [1, 1])
+      try body(decoded, part, &queue)
+    }
+  }
+
   /// The right operand of a product in panels: as it is, or packed into a temporary.
   func panels(
     _ b: TensorView, _ layout: MatrixLayout, _ size: ProductSize, on queue: inout LaunchQueue

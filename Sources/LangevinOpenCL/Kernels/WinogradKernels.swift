@@ -1,0 +1,64 @@
+import LangevinTensor
+
+// The kernels of winograd.cl.
+
+/// Weights to the sixteen matrices that tiles are multiplied with.
+struct WinogradWeightsKernel: Kernel {
+  static let name = "winograd_weights"
+  var w, u: TensorView
+  var channels, panels: Int
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("w", w)
+    try arguments.writes("u", u)
+    try arguments.int("channels", channels)
+    try arguments.int("panels", panels)
+  }
+}
+
+/// The windows of a run of tiles to sixteen matrices.
+struct WinogradInputKernel: Kernel {
+  static let name = "winograd_input"
+  var x, v: TensorView
+  /// The run's.
+  var tiles: Range<Int>
+  var winograd: Winograd
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    let geometry = winograd.geometry
+    try arguments.reads("x", x)
+    try arguments.writes("v", v)
+    try arguments.int("first", tiles.lowerBound)
+    try arguments.int("tiles", tiles.count)
+    try arguments.int("channels", geometry.channels)
+    try arguments.int("height", geometry.height)
+    try arguments.int("width", geometry.width)
+    try arguments.int("tile_rows", winograd.tileRows)
+    try arguments.int("tile_columns", winograd.tileColumns)
+    try arguments.int("pad_top", geometry.padding.top)
+    try arguments.int("pad_left", geometry.padding.left)
+  }
+}
+
+/// Sixteen products of a run of tiles to their pixels, with what follows a product.
+struct WinogradOutputKernel: Kernel {
+  static let name = "winograd_output"
+  var m, y: TensorView
+  var epilogue: EpilogueArguments
+  /// The run's.
+  var tiles: Range<Int>
+  var winograd: Winograd
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("m", m)
+    try arguments.writes("y", y)
+    try epilogue.encode(to: &arguments)
+    try arguments.int("first", tiles.lowerBound)
+    try arguments.int("tiles", tiles.count)
+    try arguments.int("columns", winograd.columns)
+    try arguments.int("out_height", winograd.geometry.outHeight)
+    try arguments.int("out_width", winograd.geometry.outWidth)
+    try arguments.int("tile_rows", winograd.tileRows)
+    try arguments.int("tile_columns", winograd.tileColumns)
+  }
+}
