@@ -2,7 +2,7 @@
 
 usage: export.py RUN OUT [--data DATA] [--figures FILE]
 
-RUN is the folder of `langevin train diffusion`, DATA what make_data.py wrote, FILE what check.py printed."""
+RUN is the folder of the last stage, with those of the earlier ones beside it, DATA what make_data.py wrote, FILE what check.py printed."""
 import argparse
 import json
 import pathlib
@@ -55,15 +55,23 @@ def prompts(data):
     return [name for name in names if not name.endswith("skin tone")]
 
 
-def card(run, names, figures):
+def stage(run):
+    """A row of the card's table."""
     settings = json.loads((run / "train.json").read_text())
     entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     steps = [e for e in entries if "samples" in e]
     work = sum(e["gflops"] / e["samples_per_second"] for e in steps) / len(steps) * steps[-1]["samples"]
     hours = sum(settings["batch"] / e["samples_per_second"] for e in steps) / 3600
+    return (f"| `{run.name}.json` | {steps[-1]['step']:,} | {steps[-1]['samples']:,} | {hours:.1f} | "
+            f"{work / 1e6:.1f} |")
+
+
+def card(run, names, figures):
+    side = json.loads((run / "train.json").read_text())["width"]
+    stages = [run.parent / name for name in ("diffusion", "decoder", "diffusion-centred")]
     return CARD.read_text().format(
-        side=settings["width"], steps=steps[-1]["step"], samples=steps[-1]["samples"], hours=hours,
-        petaflop=work / 1e6, prompts=f"{len(names):,}", figures=figures.rstrip() or "not measured")
+        side=side, stages="\n".join(stage(s) for s in stages), prompts=f"{len(names):,}",
+        figures=figures.rstrip() or "not measured")
 
 
 def main():
