@@ -5,13 +5,14 @@ let package = Package(
   name: "langevin",
   products: [
     .library(name: "Langevin", targets: ["Langevin"]),
-    // In parts, for packages that need no more: a sampler of your own, a model, a backend.
+    // One for each module, so that packages take what they import: a sampler of your own, a model, a backend.
     .library(name: "LangevinTensor", targets: ["LangevinTensor"]),
     .library(name: "LangevinCPU", targets: ["LangevinCPU"]),
     .library(name: "LangevinOpenCL", targets: ["LangevinOpenCL"]),
     .library(name: "LangevinNN", targets: ["LangevinNN"]),
+    .library(name: "LangevinJSON", targets: ["LangevinJSON"]),
     .library(name: "LangevinModels", targets: ["LangevinModels"]),
-    .library(name: "LangevinDiffusion", targets: ["LangevinDiffusion", "LangevinTensor", "LangevinJSON"]),
+    .library(name: "LangevinDiffusion", targets: ["LangevinDiffusion"]),
     .library(name: "LangevinTraining", targets: ["LangevinTraining"]),
     .executable(name: "langevin", targets: ["LangevinTool"]),
   ],
@@ -97,13 +98,24 @@ let package = Package(
       name: "LangevinValidation", dependencies: ["LangevinTensor"],
       resources: [.embedInCode("Resources/model_shapes.json")]),
     .target(
-      name: "LangevinMeasurement", dependencies: ["Langevin", "LangevinDoctor", "LangevinValidation"]),
+      name: "LangevinMeasurement",
+      dependencies: [
+        "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinDoctor", "LangevinJSON",
+        "LangevinModels", "LangevinNN", "LangevinTensor", "LangevinValidation",
+      ]),
     // The samplers where the denoiser has a closed form, and small networks that are trained on the spot.
-    .target(name: "LangevinExperiment", dependencies: ["Langevin"]),
+    .target(
+      name: "LangevinExperiment",
+      dependencies: [
+        "Langevin", "LangevinDiffusion", "LangevinJSON", "LangevinModels", "LangevinNN",
+        "LangevinTensor", "LangevinTraining",
+      ]),
     .executableTarget(
       name: "LangevinTool",
       dependencies: [
-        "Langevin", "LangevinDoctor", "LangevinExperiment", "LangevinValidation", "LangevinMeasurement",
+        "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinDoctor", "LangevinExperiment",
+        "LangevinJSON", "LangevinMeasurement", "LangevinModels", "LangevinNN", "LangevinTensor",
+        "LangevinTraining", "LangevinValidation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -112,12 +124,13 @@ let package = Package(
     .testTarget(
       name: "LangevinCheckpointTests",
       dependencies: [
-        "Langevin", "LangevinCPU", "LangevinJSON", "LangevinModels", "LangevinNN", "LangevinTensor",
+        "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinJSON", "LangevinModels", "LangevinNN",
+        "LangevinTensor",
       ]),
     .testTarget(
       name: "LangevinOpenCLTests",
       dependencies: [
-        "LangevinOpenCL", "LangevinCPU", "LangevinTensor", "LangevinValidation",
+        "LangevinCPU", "LangevinKernels", "LangevinOpenCL", "LangevinTensor", "LangevinValidation",
         .product(name: "Logging", package: "swift-log"),
       ]),
     .testTarget(
@@ -131,23 +144,24 @@ let package = Package(
     .testTarget(
       name: "LangevinModelsTests",
       dependencies: [
-        "Langevin", "LangevinCPU", "LangevinJSON", "LangevinOpenCL", "LangevinModels", "LangevinNN",
-        "LangevinTensor", "LangevinValidation",
+        "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinJSON", "LangevinModels", "LangevinNN",
+        "LangevinOpenCL", "LangevinTensor", "LangevinTraining", "LangevinValidation",
       ]),
 
     .testTarget(
       name: "LangevinTrainingTests",
       dependencies: [
-        "Langevin", "LangevinCPU", "LangevinJSON", "LangevinModels", "LangevinNN", "LangevinOpenCL",
-        "LangevinTensor", "LangevinTraining",
+        "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinJSON", "LangevinModels", "LangevinNN",
+        "LangevinOpenCL", "LangevinTensor", "LangevinTraining",
       ]),
     .testTarget(
       name: "LangevinCPUTests", dependencies: ["LangevinTensor", "LangevinCPU", "LangevinValidation"]),
     .testTarget(
       name: "LangevinMeasurementTests",
       dependencies: [
-        "Langevin", "LangevinOpenCL", "LangevinCPU", "LangevinMeasurement", "LangevinValidation",
-        "LangevinModels", "LangevinNN", "LangevinTensor", "LangevinKernels",
+        "Langevin", "LangevinCPU", "LangevinJSON", "LangevinKernels", "LangevinMeasurement",
+        "LangevinModels", "LangevinNN", "LangevinOpenCL", "LangevinTensor", "LangevinTraining",
+        "LangevinValidation",
       ]),
     .testTarget(
       name: "LangevinValidationTests",
@@ -158,7 +172,8 @@ let package = Package(
     .testTarget(
       name: "LangevinToolTests",
       dependencies: [
-        "Langevin", "LangevinDoctor", "LangevinExperiment", "LangevinOpenCL", "LangevinMeasurement",
+        "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinDoctor", "LangevinExperiment",
+        "LangevinJSON", "LangevinMeasurement", "LangevinModels", "LangevinOpenCL", "LangevinTensor",
         "LangevinTool", "LangevinValidation",
       ]),
   ],

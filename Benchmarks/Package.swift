@@ -13,7 +13,9 @@ let package = Package(
     .target(
       name: "BenchmarkDevices",
       dependencies: [
-        .product(name: "Langevin", package: "langevin"), .product(name: "Benchmark", package: "benchmark"),
+        .product(name: "Langevin", package: "langevin"),
+        .product(name: "LangevinTensor", package: "langevin"),
+        .product(name: "Benchmark", package: "benchmark"),
       ]),
     .benchmark("Operations"),
     .benchmark("DenoiseStep"),
@@ -27,9 +29,11 @@ extension Target {
     .executableTarget(
       name: name,
       dependencies: [
-        "BenchmarkDevices", .product(name: "Langevin", package: "langevin"),
-        .product(name: "Benchmark", package: "benchmark"),
-      ],
+        "BenchmarkDevices", .product(name: "Benchmark", package: "benchmark"),
+      ]
+        + ["Langevin", "LangevinDiffusion", "LangevinModels", "LangevinNN", "LangevinTensor"].map {
+          .product(name: $0, package: "langevin")
+        },
       path: name,
       plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")])
   }

@@ -2,6 +2,10 @@ import Benchmark
 import BenchmarkDevices
 import Foundation
 import Langevin
+import LangevinDiffusion
+import LangevinModels
+import LangevinNN
+import LangevinTensor
 
 // One guided step: the UNet on batch 2, guidance, and DDIM's update. The emoji model that ships along at its
 // own size; and a Stable Diffusion of 512 x 512 pixels where LANGEVIN_SD15 names its folder, such as

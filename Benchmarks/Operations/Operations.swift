@@ -1,6 +1,7 @@
 import Benchmark
 import BenchmarkDevices
 import Langevin
+import LangevinTensor
 
 // The operations at the shapes of Stable Diffusion 1.5, 512 x 512 pixels, guided (batch 2), in float32.
 // Products report GFLOP/s by the direct count, the rest MB/s of operands read and written once.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinNN
 
 /// A LoRA's file, and how strongly it is added.
 struct LoRAOption: ExpressibleByArgument {

@@ -2,6 +2,8 @@ import ArgumentParser
 import Foundation
 import Langevin
 import LangevinMeasurement
+import LangevinNN
+import LangevinTensor
 import LangevinValidation
 import Synchronization
 

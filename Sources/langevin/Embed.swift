@@ -1,6 +1,9 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinJSON
+import LangevinModels
+import LangevinTensor
 
 /// `langevin embed`.
 struct Embed: ParsableCommand {

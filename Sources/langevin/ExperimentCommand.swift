@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Langevin
 import LangevinExperiment
+import LangevinTensor
 
 /// `langevin experiment`.
 struct ExperimentCommand: ParsableCommand {

@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Langevin
 import LangevinMeasurement
+import LangevinModels
 import LangevinTensor
 
 /// `langevin generate`.

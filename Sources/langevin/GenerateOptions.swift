@@ -1,6 +1,10 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinDiffusion
+import LangevinModels
+import LangevinTensor
 
 /// What to generate, of what and where: the options that every command has which runs the pipeline.
 @dynamicMemberLookup struct GenerationOptions: ParsableArguments {

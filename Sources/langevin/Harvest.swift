@@ -1,7 +1,11 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinDiffusion
 import LangevinMeasurement
+import LangevinModels
+import LangevinNN
+import LangevinTensor
 import LangevinValidation
 import Synchronization
 

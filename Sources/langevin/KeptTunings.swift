@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import Langevin
 import LangevinMeasurement
+import LangevinTensor
 
 /// `langevin tune --list` and `--reset`: what earlier searches have kept on disk.
 enum KeptTunings {

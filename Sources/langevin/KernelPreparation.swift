@@ -1,6 +1,7 @@
 import Foundation
 import Langevin
 import LangevinMeasurement
+import LangevinTensor
 
 /// Compiles what a run needs and a driver has not compiled yet, before the run.
 enum KernelPreparation {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Langevin
+import LangevinDiffusion
 import LangevinTensor
 
 // The groups of options that `--help` shows; rare options have none and come last.

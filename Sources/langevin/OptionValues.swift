@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinDiffusion
 import LangevinTensor
 
 /// Storage of weights and activations.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinCPU
 import LangevinTensor
 import LangevinTraining
 

@@ -1,6 +1,8 @@
 import Foundation
 import Langevin
 import LangevinMeasurement
+import LangevinNN
+import LangevinTensor
 
 /// What was measured and written on the way.
 struct Run {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinDiffusion
 
 /// `langevin samplers`.
 struct Samplers: ParsableCommand {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinJSON
 import LangevinTensor
 import LangevinTraining
 

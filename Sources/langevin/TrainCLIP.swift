@@ -1,5 +1,6 @@
 import ArgumentParser
 import Langevin
+import LangevinModels
 
 /// `langevin train clip`.
 struct TrainCLIP: ParsableCommand {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinJSON
 import LangevinTensor
 
 // Settings of train.json as options; what is not given is left to the file of --config, and then to the defaults.

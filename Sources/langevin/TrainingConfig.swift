@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinJSON
 
 /// A run's settings, for commands that look at a step of it.
 struct TrainingConfig {

@@ -1,7 +1,9 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinDiffusion
 import LangevinMeasurement
+import LangevinTensor
 import LangevinValidation
 import Synchronization
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Langevin
+import LangevinDiffusion
 import LangevinMeasurement
 import LangevinTraining
 

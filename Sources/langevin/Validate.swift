@@ -1,7 +1,10 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinDiffusion
 import LangevinMeasurement
+import LangevinTensor
 import LangevinValidation
 import Synchronization
 

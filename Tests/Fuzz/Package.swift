@@ -7,7 +7,11 @@ let package = Package(
   dependencies: [.package(name: "langevin", path: "../..")],
   targets: [
     .executableTarget(
-      name: "Fuzz", dependencies: [.product(name: "Langevin", package: "langevin")],
+      name: "Fuzz",
+      dependencies: [
+        .product(name: "Langevin", package: "langevin"),
+        .product(name: "LangevinTensor", package: "langevin"),
+      ],
       swiftSettings: [.unsafeFlags(["-parse-as-library"])])
   ],
   swiftLanguageModes: [.v6]

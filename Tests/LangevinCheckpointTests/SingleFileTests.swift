@@ -1,4 +1,5 @@
 import Foundation
+import LangevinCPU
 import LangevinJSON
 import LangevinModels
 import LangevinTensor

@@ -1,6 +1,10 @@
 import Langevin
+import LangevinCPU
 import LangevinKernels
 import LangevinMeasurement
+import LangevinNN
+import LangevinOpenCL
+import LangevinTensor
 import LangevinValidation
 import Synchronization
 import Testing

@@ -1,5 +1,8 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinOpenCL
+import LangevinTensor
 import Testing
 
 import enum LangevinTensor.Operation

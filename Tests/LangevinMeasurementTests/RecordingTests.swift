@@ -1,6 +1,7 @@
 import Foundation
 import Langevin
 import LangevinCPU
+import LangevinJSON
 import LangevinModels
 import LangevinNN
 import LangevinTensor

@@ -1,6 +1,7 @@
 import Foundation
 import Langevin
 import LangevinMeasurement
+import LangevinTensor
 import Testing
 
 struct TextTableTests {

@@ -1,6 +1,7 @@
 import Foundation
 import Langevin
 import LangevinCPU
+import LangevinJSON
 import LangevinKernels
 import LangevinMeasurement
 import LangevinOpenCL

@@ -1,6 +1,9 @@
 import Foundation
 import Langevin
+import LangevinCPU
 import LangevinKernels
+import LangevinOpenCL
+import LangevinTensor
 import LangevinValidation
 import Synchronization
 import Testing

@@ -1,4 +1,5 @@
 import Foundation
+import LangevinDiffusion
 import LangevinTensor
 import Testing
 

@@ -1,4 +1,6 @@
 import Foundation
+import LangevinDiffusion
+import LangevinModels
 import LangevinTensor
 import Testing
 

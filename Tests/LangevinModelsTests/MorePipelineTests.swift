@@ -1,5 +1,6 @@
 import Foundation
 import LangevinCPU
+import LangevinDiffusion
 import LangevinModels
 import LangevinOpenCL
 import LangevinTensor

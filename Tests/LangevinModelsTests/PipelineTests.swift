@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinDiffusion
 import LangevinTensor
 import Testing
 

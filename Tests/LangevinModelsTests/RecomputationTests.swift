@@ -1,6 +1,11 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinDiffusion
+import LangevinJSON
+import LangevinNN
 import LangevinTensor
+import LangevinTraining
 import Synchronization
 import Testing
 

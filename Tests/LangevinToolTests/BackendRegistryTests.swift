@@ -1,7 +1,9 @@
 import Foundation
 import Langevin
+import LangevinCPU
 import LangevinDoctor
 import LangevinMeasurement
+import LangevinTensor
 import LangevinValidation
 import Testing
 

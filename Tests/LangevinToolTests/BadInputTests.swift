@@ -1,4 +1,6 @@
 import Foundation
+import LangevinCPU
+import LangevinTensor
 import Testing
 
 @testable import Langevin

@@ -1,5 +1,7 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinTensor
 import Testing
 
 /// Training goes on after a stop on a machine with other cores, and its ranks share them: gradients must not change.

@@ -1,6 +1,7 @@
 import Foundation
 import Langevin
 import LangevinDoctor
+import LangevinOpenCL
 import Testing
 
 /// `langevin doctor` on machines that are broken in one way each, by variables of the environment.

@@ -1,5 +1,8 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinJSON
+import LangevinTensor
 import Testing
 
 /// `langevin embed` against transformers on Fixtures/tiny-clip: see Tests/Golden/make_clip.py.

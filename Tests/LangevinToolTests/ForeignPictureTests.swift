@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinDiffusion
 import Testing
 
 /// Pictures of other tools are repeated from what they carry.

@@ -1,5 +1,8 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinOpenCL
+import LangevinTensor
 import Testing
 
 /// What the tool makes.

@@ -1,5 +1,8 @@
 import Foundation
+import LangevinCPU
+import LangevinJSON
 import LangevinMeasurement
+import LangevinTensor
 import Testing
 
 @testable import Langevin

@@ -1,5 +1,7 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinTensor
 import Testing
 
 /// Goldens by Pillow: see Tests/Golden/make_pictures.py.

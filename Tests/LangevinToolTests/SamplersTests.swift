@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinDiffusion
 import Testing
 
 /// `langevin samplers`, and the options that choose a sampler's levels and guidance.

@@ -1,5 +1,9 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinDiffusion
+import LangevinModels
+import LangevinTensor
 import Testing
 
 /// The model that ships with the package: what it draws, and that each sampler copes with its noise.

@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinOpenCL
 import Testing
 
 /// A folder that goes away with the test.

@@ -1,5 +1,7 @@
 import Foundation
+import LangevinCPU
 import LangevinJSON
+import LangevinTensor
 import Testing
 
 @testable import Langevin

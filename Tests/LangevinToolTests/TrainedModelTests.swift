@@ -1,4 +1,7 @@
 import Foundation
+import LangevinCPU
+import LangevinDiffusion
+import LangevinTensor
 import Testing
 
 @testable import Langevin

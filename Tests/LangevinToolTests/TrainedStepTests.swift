@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinJSON
 import Testing
 
 /// `langevin profile --train` and `langevin bisect --train` as processes.

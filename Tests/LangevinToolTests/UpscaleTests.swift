@@ -1,5 +1,7 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinTensor
 import Testing
 
 /// `langevin upscale` and `generate --upscale`, with a small random network of Tests/Golden/make_upscalers.py.

@@ -1,5 +1,9 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinModels
+import LangevinNN
+import LangevinTensor
 import Testing
 
 /// What LoRA and textual inversion begin from, and that gradients reach it.

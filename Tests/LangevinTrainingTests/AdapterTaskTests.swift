@@ -1,4 +1,8 @@
 import Foundation
+import LangevinCPU
+import LangevinModels
+import LangevinNN
+import LangevinTensor
 import LangevinTraining
 import Synchronization
 import Testing

@@ -1,4 +1,9 @@
 import Foundation
+import LangevinCPU
+import LangevinModels
+import LangevinNN
+import LangevinTensor
+import LangevinTraining
 import Synchronization
 import Testing
 

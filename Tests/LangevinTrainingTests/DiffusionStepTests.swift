@@ -1,4 +1,5 @@
 import Foundation
+import LangevinTensor
 import LangevinTraining
 import Testing
 

@@ -1,5 +1,6 @@
 import Foundation
 import LangevinTensor
+import LangevinTraining
 
 @testable import Langevin
 

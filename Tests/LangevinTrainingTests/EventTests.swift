@@ -1,4 +1,5 @@
 import Foundation
+import LangevinJSON
 import Testing
 
 @testable import Langevin

@@ -1,5 +1,6 @@
 import Foundation
 import LangevinDiffusion
+import LangevinTensor
 import LangevinTraining
 import Testing
 

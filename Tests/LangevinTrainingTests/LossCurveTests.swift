@@ -1,4 +1,8 @@
 import Foundation
+import LangevinDiffusion
+import LangevinModels
+import LangevinNN
+import LangevinTensor
 import LangevinTraining
 import Testing
 

@@ -1,5 +1,6 @@
 import Foundation
 import LangevinCPU
+import LangevinJSON
 import LangevinTensor
 
 @testable import Langevin

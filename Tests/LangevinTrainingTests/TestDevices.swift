@@ -1,4 +1,7 @@
 import Langevin
+import LangevinCPU
+import LangevinOpenCL
+import LangevinTensor
 
 /// Every device on which training must agree with the reference: the CPU backend and each OpenCL device, which gets no
 /// help from the CPU.

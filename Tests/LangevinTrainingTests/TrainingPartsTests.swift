@@ -1,5 +1,7 @@
 import Foundation
+import LangevinCPU
 import LangevinDiffusion
+import LangevinTensor
 import LangevinTraining
 import Testing
 

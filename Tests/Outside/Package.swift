@@ -8,12 +8,25 @@ let package = Package(
   dependencies: [.package(name: "langevin", path: "../..")],
   targets: [
     .target(
-      name: "MidpointSampler", dependencies: [.product(name: "LangevinDiffusion", package: "langevin")]),
+      name: "MidpointSampler",
+      dependencies: [
+        .product(name: "LangevinDiffusion", package: "langevin"),
+        .product(name: "LangevinTensor", package: "langevin"),
+      ]),
     .testTarget(
       name: "MidpointSamplerTests",
       dependencies: ["MidpointSampler", .product(name: "LangevinCPU", package: "langevin")]),
-    .target(name: "ClassPictures", dependencies: [.product(name: "Langevin", package: "langevin")]),
-    .testTarget(name: "ClassPicturesTests", dependencies: ["ClassPictures"]),
+    .target(
+      name: "ClassPictures",
+      dependencies: [
+        .product(name: "Langevin", package: "langevin"),
+        .product(name: "LangevinDiffusion", package: "langevin"),
+        .product(name: "LangevinNN", package: "langevin"),
+        .product(name: "LangevinTensor", package: "langevin"),
+      ]),
+    .testTarget(
+      name: "ClassPicturesTests",
+      dependencies: ["ClassPictures", .product(name: "LangevinCPU", package: "langevin")]),
   ],
   swiftLanguageModes: [.v6]
 )

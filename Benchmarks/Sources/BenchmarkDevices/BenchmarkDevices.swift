@@ -1,5 +1,6 @@
 import Benchmark
 import Langevin
+import LangevinTensor
 
 /// The devices that benchmarks run on: the CPU backend and every other that can be used.
 public enum BenchmarkDevices {

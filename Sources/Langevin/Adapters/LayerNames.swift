@@ -1,4 +1,5 @@
 import LangevinModels
+import LangevinTensor
 
 /// Finds a network's layers by the names that LoRA files give them.
 struct LayerNames {

@@ -1,3 +1,5 @@
+import LangevinTensor
+
 /// The name of a tensor in a LoRA file: which layer of which network it belongs to, and what it is of it.
 ///
 /// Kohya's scripts and LyCORIS write `lora_unet_down_blocks_0_….lora_down.weight`, PEFT

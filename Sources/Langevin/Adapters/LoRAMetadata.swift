@@ -1,5 +1,7 @@
 import Foundation
+import LangevinDiffusion
 import LangevinJSON
+import LangevinTensor
 
 /// PEFT's settings of each network's adapters: as diffusers keeps them in the file since 2025, or as PEFT
 /// writes them beside it.

@@ -1,3 +1,4 @@
+import LangevinDiffusion
 import LangevinJSON
 
 extension PictureParameters {

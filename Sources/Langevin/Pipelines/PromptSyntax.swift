@@ -1,4 +1,5 @@
 import Foundation
+import LangevinModels
 
 /// How a prompt's text is read.
 public enum PromptSyntax: String, Sendable, CaseIterable {

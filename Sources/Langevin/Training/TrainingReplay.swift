@@ -1,4 +1,5 @@
 import Foundation
+import LangevinCPU
 import LangevinTensor
 
 /// What a run takes of a file instead of drawing it by lot, so that any reference can be given the same.

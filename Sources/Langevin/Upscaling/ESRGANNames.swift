@@ -1,3 +1,5 @@
+import LangevinNN
+
 /// The names that ESRGAN's first program gave its tensors, as many networks are still stored that were trained
 /// with it: the layers by their place in a list.
 enum ESRGANNames {

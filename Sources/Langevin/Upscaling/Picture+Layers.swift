@@ -1,4 +1,5 @@
 import Foundation
+import LangevinModels
 import LangevinTensor
 
 /// A picture with its transparency apart, and the texts of its file.

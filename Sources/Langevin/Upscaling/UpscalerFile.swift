@@ -1,4 +1,6 @@
 import Foundation
+import LangevinModels
+import LangevinNN
 
 /// The weights of an upscaler (Real-ESRGAN), of which only the header was read.
 public struct UpscalerFile: Sendable {

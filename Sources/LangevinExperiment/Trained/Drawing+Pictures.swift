@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinTensor
 
 extension Drawing {
   /// Small pictures [N, 16, 16, 3] in rows, each drawn as large as the figure has room for.

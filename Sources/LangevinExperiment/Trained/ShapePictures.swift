@@ -1,4 +1,5 @@
 import Langevin
+import LangevinDiffusion
 import LangevinTensor
 
 /// Small pictures that a caption describes in full: a shape in a colour, with a hat or without.

@@ -1,4 +1,9 @@
 import Langevin
+import LangevinJSON
+import LangevinModels
+import LangevinNN
+import LangevinTensor
+import LangevinTraining
 
 /// The networks of the trained experiment: seconds to minutes of training on two cores.
 enum SmallModels {

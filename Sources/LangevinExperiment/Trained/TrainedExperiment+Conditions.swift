@@ -1,5 +1,10 @@
 import Foundation
 import Langevin
+import LangevinDiffusion
+import LangevinModels
+import LangevinNN
+import LangevinTensor
+import LangevinTraining
 
 extension TrainedExperiment {
   /// A CLIP trained on the pictures, and what it makes of every caption, [24, C] of length 1.

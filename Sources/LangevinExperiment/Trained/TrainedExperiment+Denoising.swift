@@ -1,5 +1,9 @@
 import Foundation
 import Langevin
+import LangevinDiffusion
+import LangevinModels
+import LangevinNN
+import LangevinTensor
 
 extension TrainedExperiment {
   /// A network in pixels with what it was trained towards.

@@ -1,5 +1,9 @@
 import Foundation
 import Langevin
+import LangevinDiffusion
+import LangevinNN
+import LangevinTensor
+import LangevinTraining
 
 /// What the field's ways of training do, shown on small networks that are trained here: noise as target, sampling with
 /// and without noise, few steps, dropped conditions, contrastive pictures and texts, and pictures from embeddings.

@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinTensor
 
 /// What a bench measured: the JSON of `langevin bench --json`.
 public struct BenchReport: Sendable, Codable {

@@ -1,5 +1,9 @@
 import Foundation
 import Langevin
+import LangevinDiffusion
+import LangevinModels
+import LangevinNN
+import LangevinTensor
 import LangevinValidation
 
 import enum LangevinTensor.Operation

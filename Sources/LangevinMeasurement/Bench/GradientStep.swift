@@ -1,5 +1,9 @@
 import Foundation
 import Langevin
+import LangevinJSON
+import LangevinModels
+import LangevinNN
+import LangevinTensor
 import Synchronization
 
 /// One training step without its update: a network of random weights, the mean square error to noise, and the gradients

@@ -1,5 +1,8 @@
 import Foundation
 import Langevin
+import LangevinJSON
+import LangevinNN
+import LangevinTensor
 import Synchronization
 
 /// Weights that are made up when they are asked for, the same on every device: a model of any size without a

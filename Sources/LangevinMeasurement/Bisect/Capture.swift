@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinCPU
 import LangevinTensor
 import LangevinValidation
 

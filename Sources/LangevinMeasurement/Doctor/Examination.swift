@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinCPU
 import LangevinDoctor
 
 /// Looks for what is wrong on this machine: what every provider finds, OpenBLAS and memory.

@@ -1,6 +1,8 @@
 import Foundation
 import Langevin
+import LangevinCPU
 import LangevinDoctor
+import LangevinTensor
 import Synchronization
 
 /// Compiles kernels before they are needed, in as many processes as there are cores: compilers inside drivers hold

@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinCPU
 
 /// What measured: processor, system and versions.
 public struct Machine: Sendable, Codable, Hashable {

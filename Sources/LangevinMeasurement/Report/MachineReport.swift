@@ -1,5 +1,7 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinTensor
 import LangevinValidation
 
 import enum LangevinTensor.Operation

@@ -1,4 +1,8 @@
 import Langevin
+import LangevinCPU
+import LangevinDiffusion
+import LangevinNN
+import LangevinTensor
 import LangevinValidation
 
 import enum LangevinTensor.Operation

@@ -1,4 +1,6 @@
 import Langevin
+import LangevinNN
+import LangevinTensor
 
 /// What a search found for one key.
 public struct TuningResult: Sendable, Codable {

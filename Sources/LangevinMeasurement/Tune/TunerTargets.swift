@@ -1,4 +1,5 @@
 import Langevin
+import LangevinTensor
 import LangevinValidation
 import Synchronization
 

@@ -1,4 +1,6 @@
 import Langevin
+import LangevinNN
+import LangevinTensor
 import LangevinValidation
 
 /// One target's operands on its device.

@@ -1,6 +1,8 @@
 import Foundation
 import Langevin
 import LangevinDoctor
+import LangevinNN
+import LangevinTensor
 import LangevinValidation
 
 /// A kernel with parameters that are tried in a process of their own: some drivers crash on what they are given

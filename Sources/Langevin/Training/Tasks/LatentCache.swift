@@ -1,3 +1,4 @@
+import LangevinDiffusion
 import LangevinModels
 import LangevinNN
 import LangevinTensor

@@ -1,3 +1,4 @@
+import LangevinCPU
 import LangevinModels
 import LangevinNN
 import LangevinTensor

@@ -1,5 +1,6 @@
 import Foundation
 import LangevinDiffusion
+import LangevinTensor
 
 @testable import Langevin
 @testable import LangevinJSON

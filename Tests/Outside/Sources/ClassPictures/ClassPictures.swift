@@ -1,4 +1,7 @@
 import Langevin
+import LangevinDiffusion
+import LangevinNN
+import LangevinTensor
 
 /// Pictures of numbered classes, in pixel space. A prompt is the number of a class; so is a negative prompt, where
 /// none means class 0.

@@ -1,6 +1,8 @@
 import ClassPictures
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinTensor
 import Testing
 
 /// A pipeline of another package, by the library's public face alone.
