@@ -121,16 +121,21 @@ let package = Package(
       ],
       path: "Sources/langevin"),
 
+    // What tests share.
+    .target(
+      name: "LangevinTestSupport", dependencies: ["LangevinCPU", "LangevinOpenCL", "LangevinTensor"],
+      path: "Tests/LangevinTestSupport"),
     .testTarget(
       name: "LangevinCheckpointTests",
       dependencies: [
         "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinJSON", "LangevinModels", "LangevinNN",
-        "LangevinTensor",
+        "LangevinTensor", "LangevinTestSupport",
       ]),
     .testTarget(
       name: "LangevinOpenCLTests",
       dependencies: [
-        "LangevinCPU", "LangevinKernels", "LangevinOpenCL", "LangevinTensor", "LangevinValidation",
+        "LangevinCPU", "LangevinKernels", "LangevinOpenCL", "LangevinTensor", "LangevinTestSupport",
+        "LangevinValidation",
         .product(name: "Logging", package: "swift-log"),
       ]),
     .testTarget(
@@ -145,28 +150,31 @@ let package = Package(
       name: "LangevinModelsTests",
       dependencies: [
         "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinJSON", "LangevinModels", "LangevinNN",
-        "LangevinOpenCL", "LangevinTensor", "LangevinTraining", "LangevinValidation",
+        "LangevinOpenCL", "LangevinTensor", "LangevinTestSupport", "LangevinTraining", "LangevinValidation",
       ]),
 
     .testTarget(
       name: "LangevinTrainingTests",
       dependencies: [
         "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinJSON", "LangevinModels", "LangevinNN",
-        "LangevinOpenCL", "LangevinTensor", "LangevinTraining",
+        "LangevinOpenCL", "LangevinTensor", "LangevinTestSupport", "LangevinTraining",
       ]),
     .testTarget(
-      name: "LangevinCPUTests", dependencies: ["LangevinTensor", "LangevinCPU", "LangevinValidation"]),
+      name: "LangevinCPUTests",
+      dependencies: ["LangevinTensor", "LangevinTestSupport", "LangevinCPU", "LangevinValidation"]),
     .testTarget(
       name: "LangevinMeasurementTests",
       dependencies: [
         "Langevin", "LangevinCPU", "LangevinJSON", "LangevinKernels", "LangevinMeasurement",
-        "LangevinModels", "LangevinNN", "LangevinOpenCL", "LangevinTensor", "LangevinTraining",
+        "LangevinModels", "LangevinNN", "LangevinOpenCL", "LangevinTensor", "LangevinTestSupport",
+        "LangevinTraining",
         "LangevinValidation",
       ]),
     .testTarget(
       name: "LangevinValidationTests",
       dependencies: [
         "Langevin", "LangevinCPU", "LangevinKernels", "LangevinOpenCL", "LangevinTensor",
+        "LangevinTestSupport",
         "LangevinValidation",
       ]),
     .testTarget(
@@ -174,6 +182,7 @@ let package = Package(
       dependencies: [
         "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinDoctor", "LangevinExperiment",
         "LangevinJSON", "LangevinMeasurement", "LangevinModels", "LangevinOpenCL", "LangevinTensor",
+        "LangevinTestSupport",
         "LangevinTool", "LangevinValidation",
       ]),
   ],

@@ -1,3 +1,4 @@
+import LangevinTestSupport
 import Testing
 
 @testable import LangevinCPU
@@ -15,7 +16,7 @@ import Testing
   }
 
   @Test(arguments: 0..<20) func aStepThatIsRepeatedTakesTheSameBlocks(seed: UInt64) throws {
-    var generator = SplitMix(state: seed)
+    var generator = SeededGenerator(state: seed)
     let sizes = (0..<300).map { _ in Int.random(in: 1...(1 << 20), using: &generator) }
     let pool = MemoryPool(device: "test", limit: 1 << 40, leastBudget: 1 << 40)
     let first = try run(pool, sizes, kept: 40)
@@ -23,7 +24,7 @@ import Testing
   }
 
   @Test(arguments: 0..<20) func littleMoreIsHeldThanWasEverInUse(seed: UInt64) throws {
-    var generator = SplitMix(state: seed)
+    var generator = SeededGenerator(state: seed)
     let pool = MemoryPool(device: "test", limit: 1 << 40, leastBudget: 0)
     for _ in 0..<5 {
       let largest = Int.random(in: 1000...(1 << 22), using: &generator)
@@ -46,18 +47,5 @@ import Testing
     let block = try pool.allocate(byteCount: 900_000)
     #expect(pool.use.cached == 0 && block.byteCount == 900_000)
     #expect(throws: (any Error).self) { try pool.allocate(byteCount: 200_000) }
-  }
-}
-
-/// SplitMix64: a seed gives the same numbers each time.
-private struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
   }
 }

@@ -3,6 +3,7 @@ import Langevin
 import LangevinJSON
 import LangevinNN
 import LangevinTensor
+import LangevinTestSupport
 import Testing
 
 @testable import LangevinModels
@@ -13,8 +14,7 @@ struct Fixture {
   let io: SafetensorsFile
   let source: SafetensorsFile
 
-  static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-    .appending(path: "Golden/Fixtures")
+  static let root = Fixtures.url
 
   init(_ name: String) throws {
     let folder = Fixture.root.appending(path: name)

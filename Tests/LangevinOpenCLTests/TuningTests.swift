@@ -1,6 +1,7 @@
 import Foundation
 import LangevinKernels
 import LangevinTensor
+import LangevinTestSupport
 import LangevinValidation
 import Logging
 import Synchronization
@@ -9,18 +10,6 @@ import Testing
 import enum LangevinTensor.Operation
 
 @testable import LangevinOpenCL
-
-/// A folder that goes away with the test.
-final class TemporaryFolder {
-  let url = FileManager.default.temporaryDirectory.appendingPathComponent("langevin-\(UUID().uuidString)")
-
-  init() throws { try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true) }
-  deinit { try? FileManager.default.removeItem(at: url) }
-
-  var files: [URL] {
-    get throws { try FileManager.default.contentsOfDirectory(at: url, includingPropertiesForKeys: nil) }
-  }
-}
 
 @Suite(.serialized) struct TuningTests {
   private static func panels(_ tileRows: Int) -> TuningParameters {
@@ -148,7 +137,7 @@ final class TemporaryFolder {
     entry.key = other
     try first.keep(entry)
     #expect(try Set(backend(folder).tunedEntries.keys) == [Self.key, other])
-    #expect(try folder.files.count == 1)
+    #expect(try folder.files().count == 1)
   }
 
   @Test func whatIsKeptIsListedWithWhetherItIsInForce() throws {
@@ -161,13 +150,13 @@ final class TemporaryFolder {
     #expect(abs(kept.rows[0].gain - Self.entry.shippedSeconds / Self.entry.tunedSeconds) < 1)
     #expect(abs(kept.date.timeIntervalSinceNow) < 60)
     try kept.remove()
-    #expect(try folder.files.isEmpty && backend(folder).tunedEntries.isEmpty)
+    #expect(try folder.files().isEmpty && backend(folder).tunedEntries.isEmpty)
     #expect(throws: OpenCLError.self) { try kept.remove() }
     // Of other kernels.
     try backend(folder) { $1 + "\n" }.keep(Self.entry)
     #expect(KeptTuning.all(in: folder.url).map { [$0.rows.count, $0.inForce] } == [[1, 0]])
     // Damaged.
-    try Data("{".utf8).write(to: #require(try folder.files.first))
+    try folder.write("{", #require(try folder.files().first))
     #expect(KeptTuning.all(in: folder.url).isEmpty)
   }
 
@@ -194,7 +183,7 @@ final class TemporaryFolder {
   func damagedCacheIsReportedAndMadeAnew(damage: String) throws {
     let folder = try TemporaryFolder()
     try backend(folder).keep(Self.entry)
-    let file = try #require(try folder.files.first)
+    let file = folder.url(try #require(try folder.files().first))
     var text = try String(contentsOf: file, encoding: .utf8)
     switch damage {
     case "truncate": text = String(text.prefix(text.count / 2))

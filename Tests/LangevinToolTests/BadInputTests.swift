@@ -1,6 +1,7 @@
 import Foundation
 import LangevinCPU
 import LangevinTensor
+import LangevinTestSupport
 import Testing
 
 @testable import Langevin
@@ -103,8 +104,7 @@ struct BadInputTests {
     try fail(
       ["--image", "in.png", "--canvas", "96x48"], "a canvas must be at least as large as the image, 64x64")
     try fail(["--image", "in.png", "--mask", "none.png"], "none.png: no such file", status: 1)
-    let inpainting = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .appending(path: "Golden/Fixtures/tiny-inpainting").path
+    let inpainting = Fixtures.url.appending(path: "tiny-inpainting").path
     try fail(["--model", inpainting], "this checkpoint is for inpainting: it needs an image and a mask")
     try fail(["--model", inpainting, "--image", "in.png"], "it needs an image and a mask")
   }

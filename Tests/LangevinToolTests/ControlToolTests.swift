@@ -1,12 +1,12 @@
 import Foundation
 import Langevin
+import LangevinTestSupport
 import Testing
 
 /// `langevin canny`, and `generate` with control networks and image prompts, on the networks of
 /// Tests/Golden/make_control.py.
 struct ControlToolTests {
-  private static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appendingPathComponent("Golden/Fixtures")
+  private static let fixtures = Fixtures.url
   private static let control = fixtures.appendingPathComponent("control")
 
   private let scratch: Scratch

@@ -1,13 +1,13 @@
 import Foundation
 import LangevinTensor
+import LangevinTestSupport
 import Testing
 
 @testable import Langevin
 
 /// `langevin convert`, and `generate` with what it wrote, on the networks of Fixtures/tiny-sd.
 struct ConvertTests {
-  private static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appendingPathComponent("Golden/Fixtures")
+  private static let fixtures = Fixtures.url
 
   private let scratch: Scratch
 

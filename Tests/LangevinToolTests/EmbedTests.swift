@@ -3,12 +3,12 @@ import Langevin
 import LangevinCPU
 import LangevinJSON
 import LangevinTensor
+import LangevinTestSupport
 import Testing
 
 /// `langevin embed` against transformers on Fixtures/tiny-clip: see Tests/Golden/make_clip.py.
 struct EmbedTests {
-  private static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appendingPathComponent("Golden/Fixtures")
+  private static let fixtures = Fixtures.url
 
   private struct Run: Decodable {
     let texts, images, labels, direction: [String]

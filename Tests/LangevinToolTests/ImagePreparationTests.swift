@@ -3,14 +3,14 @@ import LangevinCPU
 import LangevinJSON
 import LangevinMeasurement
 import LangevinTensor
+import LangevinTestSupport
 import Testing
 
 @testable import Langevin
 
 /// Goldens by Pillow and transformers: see Tests/Golden/make_image_preparation.py.
 struct ImagePreparationTests {
-  private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appendingPathComponent("Golden/Fixtures/pictures")
+  private static let folder = Fixtures.url.appending(path: "pictures")
 
   private static func golden(_ name: String) throws -> [StrictJSON] {
     let data = try Data(contentsOf: folder.appendingPathComponent(name))

@@ -1,11 +1,11 @@
 import Foundation
 import Langevin
+import LangevinTestSupport
 import Testing
 
 /// `langevin info`.
 @Suite struct InfoTests {
-  private static let fixtures = URL(filePath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appending(path: "Golden/Fixtures")
+  private static let fixtures = Fixtures.url
 
   private let scratch: Scratch
 

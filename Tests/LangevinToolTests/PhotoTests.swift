@@ -1,12 +1,12 @@
 import Foundation
+import LangevinTestSupport
 import Testing
 
 @testable import Langevin
 
 /// JPEG and WebP in and out. Goldens by Pillow: see Tests/Golden/make_photos.py.
 struct PhotoTests {
-  private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appendingPathComponent("Golden/Fixtures/pictures")
+  private static let folder = Fixtures.url.appending(path: "pictures")
 
   private struct Golden: Decodable {
     struct Expected: Decodable {

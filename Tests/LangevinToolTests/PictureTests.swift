@@ -2,12 +2,12 @@ import Foundation
 import Langevin
 import LangevinCPU
 import LangevinTensor
+import LangevinTestSupport
 import Testing
 
 /// Goldens by Pillow: see Tests/Golden/make_pictures.py.
 struct PictureTests {
-  private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appendingPathComponent("Golden/Fixtures/pictures")
+  private static let folder = Fixtures.url.appending(path: "pictures")
 
   private struct ResizeCase: Decodable {
     let from, to: [Int]

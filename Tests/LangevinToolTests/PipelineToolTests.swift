@@ -1,12 +1,12 @@
 import Foundation
 import Langevin
+import LangevinTestSupport
 import Testing
 
 /// What the tool says of pipelines other than Stable Diffusion, and of prompts and components.
 struct PipelineToolTests {
   let scratch: Scratch
-  private let fixtures = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-    .appending(path: "Golden/Fixtures")
+  private let fixtures = Fixtures.url
 
   init() throws { scratch = try Scratch() }
 

@@ -1,12 +1,11 @@
 import Foundation
 import Langevin
+import LangevinTestSupport
 import Testing
 
 /// A picture can be made again from what it carries, whatever options made it.
 @Suite struct RepeatTests {
-  private static let fixtures = URL(filePath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent()
-    .appending(path: "Golden/Fixtures")
+  private static let fixtures = Fixtures.url
 
   /// How an option is tried.
   private enum Trial {

@@ -1,26 +1,13 @@
 import Foundation
 import Langevin
 import LangevinOpenCL
+import LangevinTestSupport
 import Testing
 
-/// A folder that goes away with the test.
-final class Scratch: Sendable {
-  let folder: URL
+typealias Scratch = TemporaryFolder
 
-  init() throws {
-    folder = FileManager.default.temporaryDirectory.appendingPathComponent(
-      "langevin-test-\(UUID().uuidString)")
-    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(at: folder) }
-
-  func url(_ name: String) -> URL { folder.appendingPathComponent(name) }
-
-  /// Sorted, hidden ones too.
-  func files() throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
-  }
+extension TemporaryFolder {
+  var folder: URL { url }
 
   /// A copy of the shipped model.
   func model() throws -> URL {

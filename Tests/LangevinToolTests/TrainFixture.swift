@@ -1,4 +1,5 @@
 import Foundation
+import LangevinTestSupport
 import Testing
 
 @testable import Langevin
@@ -6,8 +7,7 @@ import Testing
 /// Small pictures, and runs of `langevin train` on them with tiny models.
 final class TrainFixture: Sendable {
   let scratch: Scratch
-  static let models = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appending(path: "../Golden/Fixtures").standardized
+  static let models = Fixtures.url
 
   /// Pictures of waves in `data`, each with a caption in metadata.jsonl.
   init(pictures count: Int = 5) throws {

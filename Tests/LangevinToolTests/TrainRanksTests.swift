@@ -1,6 +1,7 @@
 import Foundation
 import LangevinCPU
 import LangevinTensor
+import LangevinTestSupport
 import Testing
 
 @testable import Langevin
@@ -10,8 +11,7 @@ import Testing
   private static let mpirun = URL(fileURLWithPath: "/usr/bin/mpirun.openmpi")
   private static let hasMPI = FileManager.default.isExecutableFile(atPath: mpirun.path)
   private static let missing: Comment = "mpirun is missing: apt install openmpi-bin"
-  private static let model = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appending(path: "../Golden/Fixtures/tiny-sd").standardized
+  private static let model = Fixtures.url.appending(path: "tiny-sd")
 
   /// Five pictures with captions.
   private func data(in scratch: Scratch) throws {

@@ -2,12 +2,12 @@ import Foundation
 import Langevin
 import LangevinCPU
 import LangevinTensor
+import LangevinTestSupport
 import Testing
 
 /// `langevin upscale` and `generate --upscale`, with a small random network of Tests/Golden/make_upscalers.py.
 struct UpscaleTests {
-  private static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appendingPathComponent("Golden/Fixtures")
+  private static let fixtures = Fixtures.url
 
   private let scratch: Scratch
 

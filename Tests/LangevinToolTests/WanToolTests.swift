@@ -1,11 +1,11 @@
 import Foundation
 import Langevin
+import LangevinTestSupport
 import Testing
 
 /// What the tool makes of a folder of WAN.
 struct WanToolTests {
-  private static let model = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-    .appending(path: "Golden/Fixtures/tiny-wan")
+  private static let model = Fixtures.url.appending(path: "tiny-wan")
 
   private let scratch: Scratch
 

@@ -4,12 +4,12 @@ import LangevinCPU
 import LangevinModels
 import LangevinNN
 import LangevinTensor
+import LangevinTestSupport
 import Testing
 
 /// What LoRA and textual inversion begin from, and that gradients reach it.
 @Suite struct AdapterParametersTests {
-  private static let fixtures = URL(filePath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appending(path: "Golden/Fixtures")
+  private static let fixtures = Fixtures.url
   private let device = Device(CPUBackend())
 
   private func model() throws -> Checkpoint { try Checkpoint.open(Self.fixtures.appending(path: "tiny-sd")) }

@@ -1,5 +1,6 @@
 import Foundation
 import LangevinTensor
+import LangevinTestSupport
 import LangevinTraining
 import Testing
 
@@ -26,8 +27,7 @@ private struct Waves: TrainingData {
 
 /// Steps of `DiffusionTask` on tiny models.
 @Suite struct DiffusionStepTests {
-  private static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appending(path: "../Golden/Fixtures").standardized
+  private static let fixtures = Fixtures.url
 
   private static let models = ["tiny-ddpm", "tiny-sd"]
 

@@ -1,6 +1,7 @@
 import Foundation
 import LangevinDiffusion
 import LangevinTensor
+import LangevinTestSupport
 import LangevinTraining
 import Testing
 
@@ -9,8 +10,7 @@ import Testing
 
 /// Stable unCLIP's UNet on a tiny model: text, and CLIP's embedding of the picture itself.
 @Suite struct ImageConditionTests {
-  private static let model = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appending(path: "../Golden/Fixtures/tiny-stable-unclip-img2img").standardized
+  private static let model = Fixtures.url.appending(path: "tiny-stable-unclip-img2img")
   /// Embeddings of the tiny model.
   private static let channels = 16
 

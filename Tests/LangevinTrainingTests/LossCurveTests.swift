@@ -3,6 +3,7 @@ import LangevinDiffusion
 import LangevinModels
 import LangevinNN
 import LangevinTensor
+import LangevinTestSupport
 import LangevinTraining
 import Testing
 
@@ -24,8 +25,7 @@ private struct GoldenRun {
     let undetermined: Set<String>
   }
 
-  static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appending(path: "../Golden/Fixtures").standardized
+  static let fixtures = Fixtures.url
   let description: Description
   let file: SafetensorsFile
 

@@ -2,30 +2,20 @@ import Foundation
 import LangevinCPU
 import LangevinJSON
 import LangevinTensor
+import LangevinTestSupport
 
 @testable import Langevin
 
-/// A folder that goes away with the test.
-final class RunScratch: Sendable {
-  let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
-    "langevin-run-\(UUID().uuidString)")
+typealias RunScratch = TemporaryFolder
 
-  init() throws { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) }
-  deinit { try? FileManager.default.removeItem(at: folder) }
-
-  func url(_ name: String) -> URL { folder.appendingPathComponent(name) }
-
-  /// Sorted, hidden ones too.
-  func files(_ name: String = "") throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: url(name).path).sorted()
-  }
+extension TemporaryFolder {
+  var folder: URL { url }
 
   func bytes(_ name: String) throws -> [UInt8] { try RegularFile.contents(path: url(name).path) }
 
-  func write(_ bytes: [UInt8], to name: String) throws { try Data(bytes).write(to: url(name)) }
+  func write(_ bytes: [UInt8], to name: String) throws { try write(bytes, name) }
 
-  static let fixtures = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-    .appending(path: "Golden/Fixtures")
+  static let fixtures = Fixtures.url
 }
 
 /// States of a run of two small parameters.

@@ -2,6 +2,7 @@ import Foundation
 import LangevinCPU
 import LangevinDiffusion
 import LangevinTensor
+import LangevinTestSupport
 import LangevinTraining
 import Testing
 
@@ -48,8 +49,7 @@ private struct GoldenParts: Decodable {
   let chains: [Chain]
   let flows: [Flow]
 
-  static let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appending(path: "../Golden/Fixtures/training/parts.json").standardized
+  static let file = Fixtures.url.appending(path: "training/parts.json")
 
   static func read() throws -> GoldenParts {
     try JSONDecoder().decode(GoldenParts.self, from: Data(contentsOf: file))

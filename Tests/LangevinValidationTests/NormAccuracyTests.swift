@@ -3,6 +3,7 @@ import Langevin
 import LangevinCPU
 import LangevinOpenCL
 import LangevinTensor
+import LangevinTestSupport
 import LangevinValidation
 import Testing
 
@@ -29,8 +30,7 @@ private struct NormCase {
 
   static func all() throws -> [NormCase] {
     let file = try SafetensorsFile(
-      url: URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .appending(path: "Golden/Fixtures/norms.safetensors"))
+      url: Fixtures.url.appending(path: "norms.safetensors"))
     let host = Device(CPUBackend())
     return try file.metadata.sorted { $0.key < $1.key }.map { name, text in
       let settings = try JSONDecoder().decode(Settings.self, from: Data(text.utf8))

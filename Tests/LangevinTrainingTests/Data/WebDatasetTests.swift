@@ -1,12 +1,12 @@
 import Foundation
+import LangevinTestSupport
 import Testing
 
 @testable import Langevin
 
 @Suite struct WebDatasetTests {
   /// Fixtures/webdataset, by Tests/Golden/make_webdataset.py.
-  static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appending(path: "../../Golden/Fixtures/webdataset").standardizedFileURL
+  static let fixtures = Fixtures.url.appending(path: "webdataset")
 
   @Test(arguments: ["ustar", "gnu", "pax"])
   func pythonsTarFilesAreRead(_ format: String) throws {
