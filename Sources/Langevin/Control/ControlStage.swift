@@ -28,7 +28,7 @@ struct ControlModel {
     let weights = Weights(
       control.network.component.weights, on: run.device, as: dtype,
       component: name.replacing(" ", with: "_"))
-    network = try run.load(name) {
+    network = try run.load(name, isOfRequest: true) {
       switch control.network.kind {
       case .controlNet(let config): .controlNet(try ControlNetModel(config, weights))
       case .adapter(let config): .adapter(try T2IAdapter(config, weights))
@@ -81,7 +81,7 @@ struct EncodedImagePrompt: Sendable {
     let adapter = prompt.adapter
     let weights = Weights(
       adapter.encoder.weights, on: run.device, as: dtype, component: "image_encoder")
-    let model = try run.load("image encoder") {
+    let model = try run.load("image encoder", isOfRequest: true) {
       try CLIPVisionModelWithProjection(adapter.encoderConfig, weights)
     }
     func encoded(_ pixels: Tensor) throws -> Tensor {
@@ -104,7 +104,7 @@ struct EncodedImagePrompt: Sendable {
   func load(_ unet: UNet2DConditionConfig, as dtype: DType, _ run: GenerationRun) throws -> LoadedImagePrompt
   {
     let weights = Weights(adapter.file, on: run.device, as: dtype, component: "ip_adapter")
-    let model = try run.load("image prompt adapter") { try IPAdapter(unet, weights) }
+    let model = try run.load("image prompt adapter", isOfRequest: true) { try IPAdapter(unet, weights) }
     func tokens(_ pictures: Tensor) throws -> Tensor {
       let each = try model.tokens(pictures)
       return try each.reshaped([1, each.shape[0] * each.shape[1], each.shape[2]])

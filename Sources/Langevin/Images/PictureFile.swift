@@ -40,7 +40,7 @@ extension Picture {
     /// By keyword; of two texts with one keyword the last. EXIF's comment is `parameters`.
     public var texts: [String: String]
     /// A grey picture, where transparency was to be read apart and there is some.
-    var alpha: Picture?
+    package var alpha: Picture?
   }
 
   /// Reads a PNG, JPEG or WebP file, which is recognised by its contents.
@@ -65,6 +65,18 @@ extension Picture {
     return try withExtendedLifetime(file) {
       try decode(file.bytes, path: url.path, limits: limits, transparency)
     }
+  }
+
+  /// The same for the bytes of a file; `path` is what errors call it.
+  package static func read(
+    _ data: Data, path: String, limits: ImageLimits, _ transparency: Transparency = .overWhite
+  ) throws -> File {
+    try data.withUnsafeBytes { try decode($0, path: path, limits: limits, transparency) }
+  }
+
+  /// The bytes of a PNG file with this text `parameters`. Throws `ImageError.unwritable`.
+  package func png(text: String? = nil) throws -> Data {
+    try withPNG(for: "the picture", texts: text.map { [(PictureParameters.keyword, $0)] } ?? []) { Data($0) }
   }
 
   static func decode(

@@ -58,6 +58,8 @@ public struct AutoencoderStage: Sendable {
 
   func load(withEncoder: Bool, _ run: GenerationRun) throws -> AutoencoderKL {
     let weights = Weights(component.weights, on: run.device, as: dtype, component: "vae")
+    // One that is kept is for every request.
+    let withEncoder = withEncoder || run.keepsNetworks
     return try run.load("autoencoder") { try AutoencoderKL(config, weights, withEncoder: withEncoder) }
   }
 

@@ -74,6 +74,8 @@ public final class GenerationRun {
   public let device: Device
   /// Whether nobody will look at the pictures.
   let isRehearsal: Bool
+  /// Where networks stay when the run ends.
+  private let kept: KeptNetworks?
   private let progress: (GenerationProgress) throws -> Void
   /// By image, from the first draw until the image is finished: a generator's state is large.
   private var noise: [Int: NoiseSource] = [:]
@@ -82,9 +84,11 @@ public final class GenerationRun {
 
   init(
     _ request: GenerationRequest, on device: Device, isRehearsal: Bool = false,
+    keeping kept: KeptNetworks? = nil,
     _ progress: @escaping (GenerationProgress) throws -> Void
   ) {
     self.isRehearsal = isRehearsal
+    self.kept = kept
     self.request = request
     self.device = device
     self.progress = progress
@@ -127,11 +131,21 @@ public final class GenerationRun {
     if truncated.insert([prompt, rest]).inserted { try report(.truncated(prompt: prompt, rest: rest)) }
   }
 
-  /// Loads a component under its name: `text encoder`, `unet`.
-  public func load<Model>(_ name: String, _ body: () throws -> Model) throws -> Model {
-    try report(.loading(name))
-    return try stage("load \(name)", body)
+  /// Loads a component under its name: `text encoder`, `unet`. Where the caller keeps networks, it is loaded once, but
+  /// for one that belongs to the request.
+  public func load<Model>(_ name: String, isOfRequest: Bool = false, _ body: () throws -> Model) throws
+    -> Model
+  {
+    func load() throws -> Model {
+      try report(.loading(name))
+      return try stage("load \(name)", body)
+    }
+    guard let kept, !isOfRequest else { return try load() }
+    return try kept.network(name, load)
   }
+
+  /// Whether networks stay loaded for other requests.
+  var keepsNetworks: Bool { kept != nil }
 
   /// Runs a network that is no denoiser. Throws `GenerationError.nonFinite` where its output is not finite.
   ///

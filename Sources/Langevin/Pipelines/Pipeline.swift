@@ -121,12 +121,15 @@ extension Pipeline {
   /// Runs a request and keeps nothing: what it makes is handed to `progress`, latents as `.sampled` and pictures as
   /// `.finished`. The memory is that of one image, but with `lowMemory` latents wait for their decoder.
   ///
-  /// `progress` may throw to stop; the error passes through. Throws `GenerationError`, `TensorError`, `WeightError`,
-  /// `CheckpointError`.
-  public func stream(_ request: GenerationRequest, progress: (GenerationProgress) throws -> Void) throws {
+  /// `progress` may throw to stop; the error passes through. With `kept` networks are loaded in the first run only.
+  /// Throws `GenerationError`, `TensorError`, `WeightError`, `CheckpointError`.
+  public func stream(
+    _ request: GenerationRequest, keeping kept: KeptNetworks? = nil,
+    progress: (GenerationProgress) throws -> Void
+  ) throws {
     let resolved = try resolved(request)
     try withoutActuallyEscaping(progress) { progress in
-      try stream(resolved, GenerationRun(resolved.request, on: device, progress))
+      try stream(resolved, GenerationRun(resolved.request, on: device, keeping: kept, progress))
     }
   }
 

@@ -50,7 +50,7 @@ public struct PictureLayers: Sendable, Equatable {
 
 extension Picture {
   /// What becomes of transparency as a file is read.
-  enum Transparency {
+  package enum Transparency: Sendable {
     case overWhite
     /// It is a layer of its own.
     case apart
