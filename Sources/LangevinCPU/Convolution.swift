@@ -3,7 +3,7 @@ import LangevinTensor
 
 extension CPUBackend {
   /// A product of the pixels' neighbourhoods [pixels, taps * C] with the weight [taps * C, columns]. The neighbourhoods
-  /// are read where they lie: a padded tap is a row of zeros. Only small pictures under a large weight are unfolded.
+  /// are read where they lie: a padded tap is a row of zeros. Many pixels go tile by tile. Only small pictures under a large weight are unfolded.
   func conv2d(_ conv: Conv2D, _ x: [FloatArray], _ y: MutableFloatArray) throws {
     let (n, channels) = (y.shape[3], x[0].shape[3])
     let k = conv.taps * channels
@@ -16,7 +16,12 @@ extension CPUBackend {
     if k > 0, m >= Panels.fewestRows || conv.weight.encoding != nil {
       let zeros = try pool.scratch(channels)
       zeros.floats.update(repeating: 0, count: channels)
+      let tiles = WinogradTiles(conv, input: x[0].shape, output: y.shape)
       func product(_ panels: Panels) throws {
+        if let tiles {
+          return try convolve(
+            tiles, x[0].pointer, by: panels, zeros: zeros.floats, epilogue, into: y.pointer)
+        }
         if conv.isPointwise {
           return try multiply(x[0].pointer, rows: m, k: k, by: panels, epilogue, into: y.pointer)
         }

@@ -15,9 +15,12 @@ struct Panels {
   let stride: Int
   private let k: Int
   private let storage: CPUStorage
+  private let start: UnsafeMutablePointer<Float>
 
-  private init(_ storage: CPUStorage, k: Int, columns: Range<Int>, stride: Int) {
+  /// Of what lies in memory so, from `offset` on.
+  init(_ storage: CPUStorage, offset: Int = 0, k: Int, columns: Range<Int>, stride: Int) {
     (self.storage, self.k, self.columns, self.stride) = (storage, k, columns, stride)
+    start = storage.floats + offset
   }
 
   /// The matrix times `scale`; `b` is [columns, k] if transposed. Throws `TensorError.outOfMemory`.
@@ -65,7 +68,7 @@ struct Panels {
 
   /// From a column, a multiple of 32, on.
   func from(column: Int) -> UnsafePointer<Float> {
-    UnsafePointer(storage.floats + (column - columns.lowerBound) * k)
+    UnsafePointer(start + (column - columns.lowerBound) * k)
   }
 }
 

@@ -131,6 +131,9 @@ struct EpilogueOperands {
   private let columns: Int
   private let rowsPerImage: Int
 
+  /// Nothing follows.
+  init() { (activation, columns, rowsPerImage) = (nil, 0, 1) }
+
   /// `inputs` are the product's.
   init(_ epilogue: Epilogue, _ inputs: [FloatArray], columns: Int, rowsPerImage: Int) {
     let operands = epilogue.operands(inputs)

@@ -63,8 +63,13 @@ import enum LangevinTensor.Operation
         == key(attention, [1, 50, 64], [1, 50, 64], [1, 50, 64], output: [1, 50, 64]))
     let conv = Conv2D(kernel: Extent2D(height: 3, width: 3), padding: Padding2D(1))
     #expect(
-      key(.conv2d(conv), [2, 64, 64, 320], [2880, 640], output: [2, 64, 64, 640])?.lowerSizes
-        == [8192, 512, 256, 9])
+      key(.conv2d(conv), [2, 8, 8, 320], [2880, 640], output: [2, 8, 8, 640])?.lowerSizes
+        == [128, 512, 256, 9])
+    // Tile by tile: the products of a run of tiles.
+    #expect(
+      key(.conv2d(conv), [2, 64, 64, 320], [2880, 640], output: [2, 64, 64, 640])
+        == key(
+          .matmul(MatMul()), [16, 384, 320], [16, 320, 640], output: [16, 384, 640]))
     let pointwise = Conv2D(kernel: Extent2D(height: 1, width: 1))
     #expect(
       key(.conv2d(pointwise), [1, 8, 8, 32], [32, 64], output: [1, 8, 8, 64])

@@ -22,21 +22,20 @@ struct WinogradInputKernel: Kernel {
   var x, v: TensorView
   /// The run's.
   var tiles: Range<Int>
-  var winograd: Winograd
+  var winograd: WinogradTiles
 
   func encode(to arguments: inout ArgumentEncoder) throws {
-    let geometry = winograd.geometry
     try arguments.reads("x", x)
     try arguments.writes("v", v)
     try arguments.int("first", tiles.lowerBound)
     try arguments.int("tiles", tiles.count)
-    try arguments.int("channels", geometry.channels)
-    try arguments.int("height", geometry.height)
-    try arguments.int("width", geometry.width)
+    try arguments.int("channels", winograd.channels)
+    try arguments.int("height", winograd.input[1])
+    try arguments.int("width", winograd.input[2])
     try arguments.int("tile_rows", winograd.tileRows)
     try arguments.int("tile_columns", winograd.tileColumns)
-    try arguments.int("pad_top", geometry.padding.top)
-    try arguments.int("pad_left", geometry.padding.left)
+    try arguments.int("pad_top", winograd.padTop)
+    try arguments.int("pad_left", winograd.padLeft)
   }
 }
 
@@ -47,7 +46,7 @@ struct WinogradOutputKernel: Kernel {
   var epilogue: EpilogueArguments
   /// The run's.
   var tiles: Range<Int>
-  var winograd: Winograd
+  var winograd: WinogradTiles
 
   func encode(to arguments: inout ArgumentEncoder) throws {
     try arguments.reads("m", m)
@@ -56,8 +55,8 @@ struct WinogradOutputKernel: Kernel {
     try arguments.int("first", tiles.lowerBound)
     try arguments.int("tiles", tiles.count)
     try arguments.int("columns", winograd.columns)
-    try arguments.int("out_height", winograd.geometry.outHeight)
-    try arguments.int("out_width", winograd.geometry.outWidth)
+    try arguments.int("out_height", winograd.output[1])
+    try arguments.int("out_width", winograd.output[2])
     try arguments.int("tile_rows", winograd.tileRows)
     try arguments.int("tile_columns", winograd.tileColumns)
   }

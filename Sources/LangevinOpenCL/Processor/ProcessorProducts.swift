@@ -31,7 +31,7 @@ extension ProcessorKernels {
     let size = conv.size(input: pixels.shape, output: y.shape)
     let geometry = conv.geometry(input: pixels.shape, output: y.shape)
     let epilogue = EpilogueArguments(conv.epilogue, operands)
-    if let winograd = Winograd(conv, input: pixels.shape, output: y.shape) {
+    if let winograd = WinogradTiles(conv, input: pixels.shape, output: y.shape) {
       return try conv2d(winograd, pixels, operands.right, conv.weight, y, epilogue, on: &queue)
     }
     let key = TuningKey.convolution(.cpu, pixels.dtype, conv, size, geometry)

@@ -85,7 +85,7 @@ extension TuningKey {
       let size = matmul.size(left: first.shape, right: inputs[1].shape)
       self = .product(family, first.dtype, rows: size.rows, columns: size.columns, inner: size.inner)
     } else if case .conv2d(let conv) = operation, family == .cpu,
-      let winograd = Winograd(conv, input: first.shape, output: output.shape)
+      let winograd = WinogradTiles(conv, input: first.shape, output: output.shape)
     {
       self = winograd.key
     } else if case .conv2d(let conv) = operation {

@@ -1,0 +1,54 @@
+/// How processors compute a convolution of 3x3 taps tile by tile: 2x2 pixels each, with 16 products where the direct sum
+/// has 36. Winograd's F(2x2, 3x3), arXiv:1509.09308, section 4.1.
+///
+/// Whether a convolution is computed so depends on its shapes alone: no tuning and no device changes it.
+public struct WinogradTiles: Sendable, Hashable {
+  /// Pixels of the input and of the output, [N, H, W, C].
+  public let input, output: Shape
+  /// Zeros above and left of the input.
+  public let padTop, padLeft: Int
+
+  /// Between the transforms, of a run of tiles: what stays in a processor's last cache.
+  private static let runBytes = 24 << 20
+  /// With fewer pixels the weights' transform costs what the products save.
+  private static let leastPixels = 512
+  /// With fewer channels the transforms of pixels do.
+  private static let leastChannels = 64
+  /// Rows that products are computed in.
+  private static let runMultiple = 64
+
+  /// Nil where the direct sum is faster, and for channels that fill no vectors of 16.
+  public init?(_ conv: Conv2D, input: Shape, output: Shape) {
+    guard conv.kernel == Extent2D(height: 3, width: 3), conv.stride == 1 else { return nil }
+    guard min(input[3], output[3]) >= WinogradTiles.leastChannels, input[3] % 16 == 0, output[3] % 16 == 0,
+      output[0] * output[1] * output[2] >= WinogradTiles.leastPixels
+    else { return nil }
+    (self.input, self.output) = (input, output)
+    (padTop, padLeft) = (conv.padding.top, conv.padding.left)
+  }
+
+  /// Of the input, and of the output.
+  public var channels: Int { input[3] }
+  public var columns: Int { output[3] }
+  /// Of an image.
+  public var tileRows: Int { (output[1] + 1) / 2 }
+  public var tileColumns: Int { (output[2] + 1) / 2 }
+  /// Of all images.
+  public var count: Int { output[0] * tileRows * tileColumns }
+
+  /// How many tiles are computed together.
+  public var run: Int {
+    let fitting = WinogradTiles.runBytes / (16 * (channels + columns) * 4)
+    return min(count, max(fitting / WinogradTiles.runMultiple, 2) * WinogradTiles.runMultiple)
+  }
+
+  /// All tiles, as many at a time as are computed together.
+  public var runs: [Range<Int>] {
+    stride(from: 0, to: count, by: run).map { $0..<min($0 + run, count) }
+  }
+
+  /// Of a run's sixteen products; the last run may have fewer rows.
+  public var size: ProductSize {
+    ProductSize(batch: 16, rows: run, inner: channels, columns: columns)
+  }
+}
