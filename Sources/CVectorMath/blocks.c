@@ -3,6 +3,10 @@
 #include "functions.h"
 
 #define PANEL 32
+#define LANES 16
+
+typedef float lanes __attribute__((vector_size(4 * LANES)));
+typedef float unaligned_lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 
 INLINE float half_at(const uint8_t *bytes) { return half_inline((uint16_t)(bytes[0] | bytes[1] << 8)); }
 
@@ -54,12 +58,18 @@ INLINE void q6_k_block(const uint8_t *block, float *out) {
   const int8_t *factors = (const int8_t *)block + 192;
   for (int half = 0; half < 2; half++) {
     const uint8_t *low = block + 64 * half, *high = block + 128 + 32 * half;
-    for (int quarter = 0; quarter < 4; quarter++)
-      for (int i = 0; i < 32; i++, out++) {
-        int32_t byte = low[quarter % 2 * 32 + i];
-        int32_t q = (quarter < 2 ? byte & 15 : byte >> 4) | (high[i] >> 2 * quarter & 3) << 4;
-        *out = scale * (float)factors[8 * half + 2 * quarter + i / 16] * (float)(q - 32);
+    for (int quarter = 0; quarter < 4; quarter++) {
+      const uint8_t *bytes = low + quarter % 2 * 32;
+      // Of 16 numbers that share a factor.
+      for (int group = 0; group < 2; group++, out += 16) {
+        float factor = scale * (float)factors[8 * half + 2 * quarter + group];
+        for (int i = 0; i < 16; i++) {
+          int32_t byte = bytes[16 * group + i];
+          int32_t q = (quarter < 2 ? byte & 15 : byte >> 4) | (high[16 * group + i] >> 2 * quarter & 3) << 4;
+          out[i] = factor * (float)(q - 32);
+        }
       }
+    }
   }
 }
 
@@ -100,20 +110,44 @@ void vm_dequantize(vm_blocks encoding, const uint8_t *blocks, size_t first, size
   decode(encoding, blocks, first, count, out);
 }
 
+// The numbers of two vectors by turns, the first and the last of them.
+#define FIRST_HALVES(a, b) \
+  __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define LAST_HALVES(a, b) \
+  __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+
+// Columns of 16 rows to rows of 16 columns: each of four steps takes a bit of a number's place from row to column.
+INLINE void turn(lanes *x) {
+  for (int step = 0; step < 4; step++) {
+    lanes y[LANES];
+    for (int j = 0; j < LANES / 2; j++) {
+      y[2 * j] = FIRST_HALVES(x[j], x[j + LANES / 2]);
+      y[2 * j + 1] = LAST_HALVES(x[j], x[j + LANES / 2]);
+    }
+    for (int j = 0; j < LANES; j++) x[j] = y[j];
+  }
+}
+
 VECTORISED
 void vm_pack_blocks(
     vm_blocks encoding, const uint8_t *blocks, size_t channels, size_t taps, size_t columns, size_t first, float scale,
     float *panel) {
   size_t rows = channels * taps, count = columns - first < PANEL ? columns - first : PANEL;
+  // Columns one under another, a little apart, so that they do not share a set of the cache.
+  float part[PANEL][256 + 16];
+  memset(part, 0, sizeof part);
   for (size_t start = 0; start < rows; start += 256) {
-    // Columns one under another, a little apart, so that they do not share a set of the cache.
-    float part[PANEL][256 + 16];
     size_t here = rows - start < 256 ? rows - start : 256;
     for (size_t c = 0; c < count; c++) decode(encoding, blocks, (first + c) * rows + start, here, part[c]);
-    for (size_t r = 0; r < here; r++) {
-      size_t row = start + r;
-      float *to = panel + (row % taps * channels + row / taps) * PANEL;
-      for (size_t c = 0; c < PANEL; c++) to[c] = c < count ? part[c][r] * scale : 0;
-    }
+    for (size_t r = 0; r < here; r += LANES)
+      for (size_t c = 0; c < PANEL; c += LANES) {
+        lanes x[LANES];
+        for (size_t i = 0; i < LANES; i++) x[i] = *(const unaligned_lanes *)&part[c + i][r] * scale;
+        turn(x);
+        for (size_t i = 0; i < LANES && r + i < here; i++) {
+          size_t row = start + r + i;
+          *(unaligned_lanes *)(panel + (row % taps * channels + row / taps) * PANEL + c) = x[i];
+        }
+      }
   }
 }
