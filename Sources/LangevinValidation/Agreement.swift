@@ -33,10 +33,36 @@ public struct Agreement: Sendable, CustomStringConvertible {
   public static func check(_ test: OperationCase, on device: Device, dtype: DType, seed: UInt64) throws
     -> Agreement
   {
-    let inputs = test.arrays(dtype: dtype, seed: seed)
-    let result = try Tensor.apply(test.operation(dtype), test.tensors(inputs, on: device), on: device)
-    let expected = try Reference.evaluate(test.operation(dtype), inputs)
-    return try compare(test, dtype: dtype, got: HostArray(result), with: expected, seed: seed)
+    try Expected(test, dtype: dtype, seed: seed).check(on: device)
+  }
+
+  /// What a case gives in float64 and how far a device may be from it: worked out once for any number of devices, since
+  /// it takes longer than they do.
+  public struct Expected: Sendable {
+    private let test: OperationCase
+    private let dtype: DType
+    private let inputs: [HostArray]
+    private let value: HostArray
+    private let bound: [Double]?
+
+    /// Throws what evaluating the case throws.
+    public init(_ test: OperationCase, dtype: DType, seed: UInt64) throws {
+      (self.test, self.dtype) = (test, dtype)
+      inputs = test.arrays(dtype: dtype, seed: seed)
+      value = try Reference.evaluate(test.operation(dtype), inputs)
+      bound = try Tolerance.bound(
+        test.operation(dtype), inputs, value: value, evaluate: Reference.evaluate)
+    }
+
+    /// Runs the case on a device. Throws what the device throws, and `TensorError.valueCount` for another shape.
+    public func check(on device: Device) throws -> Agreement {
+      let result = try Tensor.apply(test.operation(dtype), test.tensors(inputs, on: device), on: device)
+      guard result.shape == value.shape else {
+        throw TensorError.valueCount(
+          expected: value.shape.count, got: result.shape.count, shape: result.shape)
+      }
+      return try Agreement.compare(test, dtype, HostArray(result), value, bound)
+    }
   }
 
   /// Compares a result that was computed elsewhere with a float64 value, with the case's tolerance.
