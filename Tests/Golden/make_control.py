@@ -309,6 +309,15 @@ def pipelines(record):
     record.add("xl_ip", pipe, "tiny-xl", {"ip_adapter_image": photo}, pictures=["photo.png"], **more)
 
 
+def light():
+    """By itself, of a seed of its own."""
+    torch.manual_seed(1)
+    adapter = rounded(T2IAdapter(in_channels=3, channels=[32], num_res_blocks=2, downscale_factor=2,
+                                 adapter_type="light_adapter"))
+    save(adapter, "t2i-light")
+    adapter_alone(adapter, "t2i-light", (16, 24))
+
+
 def main():
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
@@ -337,6 +346,7 @@ def main():
             assert name.endswith("unguided") or (latents[name] - latents["plain"]).abs().max() > 0.01, name
     (FOLDER / "runs.json").write_text(json.dumps(record.runs, indent=2) + "\n")
     save_file({k: v.contiguous().clone() for k, v in latents.items()}, FOLDER / "latents.safetensors")
+    light()
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ public struct T2IAdapterConfig: Sendable, Hashable {
     case full = "full_adapter"
     /// The third: for Stable Diffusion XL, whose middle gets the last features.
     case fullXL = "full_adapter_xl"
+    /// All but the first, and one more of the last width; its convolutions work on a quarter of the channels.
+    case light = "light_adapter"
   }
 
   /// Which of its blocks halve the picture.
   public var kind = Kind.full
   /// Channels of the picture: 3, or 1 for a grey one.
   public var inChannels = 3
-  /// Width of each block.
+  /// Width of each block; of a light one, of all but the last.
   public var channels = [320, 640, 1280, 1280]
   /// Residual blocks in each block.
   public var residualBlocks = 2
@@ -40,23 +42,29 @@ public struct T2IAdapterConfig: Sendable, Hashable {
       throw config.invalid("channels", "1 to 8 numbers")
     }
     // Only its second and third block may change the width.
-    guard kind == .full || zip(channels, channels.dropFirst()).dropFirst(2).allSatisfy(==) else {
+    guard kind != .fullXL || zip(channels, channels.dropFirst()).dropFirst(2).allSatisfy(==) else {
       throw config.invalid("channels", "one width from the third block on")
+    }
+    guard kind != .light || channels.allSatisfy({ $0 >= 4 }) else {
+      throw config.invalid("channels", "at least 4 each")
     }
   }
 
+  /// Width of each block.
+  var widths: [Int] { kind == .light ? channels + channels.suffix(1) : channels }
+
   /// A picture's height and width must be multiples of this.
   public var sizeMultiple: Int {
-    downscale << (kind == .full ? channels.count - 1 : 1)
+    downscale << (kind == .fullXL ? 1 : widths.count - 1)
   }
 
   /// Whether block k halves height and width.
-  func halves(_ block: Int) -> Bool { kind == .full ? block > 0 : block == 2 }
+  func halves(_ block: Int) -> Bool { kind == .fullXL ? block == 2 : block > 0 }
 
   /// [h, w, C] of what each block makes of a picture of this height and width.
   public func featureShapes(height: Int, width: Int) -> [Shape] {
     var shift = 0
-    return channels.enumerated().map { block, channels in
+    return widths.enumerated().map { block, channels in
       if halves(block) { shift += 1 }
       return [(height / downscale) >> shift, (width / downscale) >> shift, channels]
     }
@@ -68,7 +76,8 @@ public struct T2IAdapterConfig: Sendable, Hashable {
 public struct T2IAdapter: Sendable {
   /// What the network was built from.
   public let config: T2IAdapterConfig
-  let convIn: Convolution
+  /// Nil where the first block takes the pixels.
+  let convIn: Convolution?
   let blocks: [Block]
   let path: String
 
@@ -76,14 +85,15 @@ public struct T2IAdapter: Sendable {
   public init(_ config: T2IAdapterConfig, _ weights: Weights) throws {
     self.config = config
     path = weights.layerPath
-    let (root, channels) = (weights["adapter"], config.channels)
-    convIn = try Convolution(
-      root["conv_in"], inputs: config.inChannels * config.downscale * config.downscale, outputs: channels[0],
-      kernel: 3)
-    blocks = try channels.indices.map { i in
+    let (root, widths) = (weights["adapter"], config.widths)
+    let pixels = config.inChannels * config.downscale * config.downscale
+    let isLight = config.kind == .light
+    convIn =
+      isLight ? nil : try Convolution(root["conv_in"], inputs: pixels, outputs: widths[0], kernel: 3)
+    blocks = try widths.indices.map { i in
       try Block(
-        root["body"][i], inputs: channels[max(i - 1, 0)], outputs: channels[i],
-        residualBlocks: config.residualBlocks, halves: config.halves(i))
+        root["body"][i], inputs: i > 0 ? widths[i - 1] : isLight ? pixels : widths[0], outputs: widths[i],
+        residualBlocks: config.residualBlocks, halves: config.halves(i), isLight: isLight)
     }
     try weights.finish()
   }
@@ -104,7 +114,8 @@ public struct T2IAdapter: Sendable {
           + "\(multiple)")
     }
     return try layer(path) {
-      var h = try convIn(picture.pixelUnshuffled(config.downscale))
+      var h = try picture.pixelUnshuffled(config.downscale)
+      if let convIn { h = try convIn(h) }
       var additions = UNetAdditions()
       for block in blocks {
         h = try block(h)
@@ -114,32 +125,40 @@ public struct T2IAdapter: Sendable {
     }
   }
 
-  /// Residual blocks at one size.
+  /// Residual blocks at one size; of a light adapter on a quarter of the channels.
   struct Block: Sendable {
     let halves: Bool
     let convIn: Convolution?
     let residuals: [(first: Convolution, second: Convolution)]
+    let convOut: Convolution?
 
-    init(_ weights: Weights, inputs: Int, outputs: Int, residualBlocks: Int, halves: Bool) throws {
+    init(
+      _ weights: Weights, inputs: Int, outputs: Int, residualBlocks: Int, halves: Bool, isLight: Bool
+    ) throws {
       self.halves = halves
+      let width = isLight ? outputs / 4 : outputs
       convIn =
-        inputs == outputs
-        ? nil : try Convolution(weights["in_conv"], inputs: inputs, outputs: outputs, kernel: 1)
+        inputs == outputs && !isLight
+        ? nil : try Convolution(weights["in_conv"], inputs: inputs, outputs: width, kernel: 1)
       residuals = try (0..<residualBlocks).map {
         let block = weights["resnets"][$0]
         return (
-          try Convolution(block["block1"], inputs: outputs, outputs: outputs, kernel: 3),
-          try Convolution(block["block2"], inputs: outputs, outputs: outputs, kernel: 1)
+          try Convolution(block["block1"], inputs: width, outputs: width, kernel: 3),
+          try Convolution(block["block2"], inputs: width, outputs: width, kernel: isLight ? 3 : 1)
         )
       }
+      convOut =
+        isLight ? try Convolution(weights["out_conv"], inputs: width, outputs: outputs, kernel: 1) : nil
     }
 
     func callAsFunction(_ x: Tensor) throws -> Tensor {
       var h = halves ? try x.halved() : x
       if let convIn { h = try convIn(h) }
-      return try residuals.reduce(h) { h, block in
+      h = try residuals.reduce(h) { h, block in
         try block.second(block.first(h).leakyReLU(0), residual: h)
       }
+      guard let convOut else { return h }
+      return try convOut(h)
     }
   }
 }
