@@ -44,9 +44,8 @@ public struct GGUFConversion: Sendable {
     let url = source.url
     self.source = source
     entries = try source.names.map { name in
-      guard let shape = source.shape(of: name)?.dimensions, shape.count <= 4 else {
-        throw CheckpointError.unsupported(
-          path: url.path, found: "tensor '\(name)' of more than 4 axes", supported: ["GGUF's 4"])
+      guard let shape = source.shape(of: name)?.dimensions else {
+        throw CheckpointError.missingTensor(path: url.path, name: name)
       }
       guard let type = source.ggufType(of: name) else {
         throw CheckpointError.unsupported(

@@ -13,9 +13,13 @@ enum GGUFWriter {
 
     var count: Int { Shape(shape).count }
     var byteCount: Int { count / type.elementCount * type.byteCount }
+    /// Whether the shape is written beside, since the extents are another: GGUF has four at most.
+    var notesShape: Bool { isFlattened || shape.count > 4 }
     /// As ggml has them, the innermost first.
     var extents: [Int] {
-      isFlattened ? [256, count / 256] : shape.isEmpty ? [1] : shape.reversed()
+      if isFlattened { return [256, count / 256] }
+      let outer = shape.dropLast(3).reduce(1, *)
+      return shape.isEmpty ? [1] : shape.count > 4 ? shape.suffix(3).reversed() + [outer] : shape.reversed()
     }
   }
 
@@ -63,10 +67,10 @@ enum GGUFWriter {
       put(UInt64(text.utf8.count))
       bytes += Array(text.utf8)
     }
-    let flattened = entries.filter(\.isFlattened)
+    let noted = entries.filter(\.notesShape)
     put(GGUFHeader.versions.upperBound)
     put(UInt64(entries.count))
-    put(UInt64(metadata.count + 1 + flattened.count))
+    put(UInt64(metadata.count + 1 + noted.count))
     put("general.quantization_version")
     put(UInt32(4))
     put(UInt32(2))
@@ -75,7 +79,7 @@ enum GGUFWriter {
       put(UInt32(8))
       put(text)
     }
-    for entry in flattened {
+    for entry in noted {
       // A list of int32.
       put(GGUFHeader.shapeKey + entry.name)
       put(UInt32(9))
