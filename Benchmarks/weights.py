@@ -6,7 +6,7 @@
 Prints two tables in markdown. Each row is a `langevin bench --suite step` of its own (one guided step of one picture, or
 of each of several), so that no run's memory shows in another's. A model is `emoji`, which ships along, `sd15-random`, or
 a path. Blocks (q8_0, q4_K, ...) are computed with in float32. "Memory" is the most that the device's tensors and scratch
-held; "Resident" the most that the process had in the warm runs above what it had before, the driver's own memory with it.
+held, empty where that was the 256 MiB with which the bandwidth is probed first; "Resident" the most that the process had in the warm runs above what it had before, the driver's own memory with it.
 Devices: by default all of them.
 """
 
@@ -16,6 +16,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+# What the probe of a device's bandwidth allocates.
+PROBED = 2**28
 
 
 def measured(tool, model, device, rounds, options):
@@ -43,6 +46,11 @@ def megabytes(count):
     return "" if count is None else f"{count / 2**20:,.0f} MiB"
 
 
+def device_peak(row):
+    peak = row.get("devicePeak") or 0
+    return megabytes(peak) if peak > PROBED else ""
+
+
 def seconds(value):
     return f"{value:.3f} s" if value < 10 else f"{value:.1f} s"
 
@@ -59,7 +67,7 @@ def memory_table(options):
         for device in options.devices:
             for name in options.weights:
                 row, problem = measured(options.langevin, model, device, options.rounds, storage(name))
-                cells = ([megabytes(row.get("devicePeak")), megabytes(row.get("residentPeak")), seconds(median(row))]
+                cells = ([device_peak(row), megabytes(row.get("residentPeak")), seconds(median(row))]
                          if row else [problem, "", ""])
                 print("| " + " | ".join([Path(model).name, device, name] + cells) + " |", flush=True)
 
@@ -78,7 +86,7 @@ def batch_table(options):
                 each = median(row) / count
                 single = single or each
                 gain = "" if len(cells) == 0 else f", {single / each:.2f} times as fast"
-                cells.append(f"{seconds(each)} a picture{gain}, {megabytes(row.get('devicePeak'))}")
+                cells.append(f"{seconds(each)} a picture{gain}, {megabytes(row.get('residentPeak'))}")
             print("| " + " | ".join([Path(model).name, device] + cells) + " |", flush=True)
 
 

@@ -128,7 +128,9 @@ struct Bench: ParsableCommand {
       return (
         name,
         try BenchWorkload.model(
-          suite, encoding.map { checkpoint.quantized($0) } ?? checkpoint, dtype: precision.dtype, steps: steps
+          suite, encoding.map { checkpoint.quantized($0) } ?? checkpoint, dtype: precision.dtype,
+          steps: steps,
+          batch: batch
         )
       )
     }

@@ -61,7 +61,7 @@ import Testing
     )
     #expect(two.name == "step, 2 pictures" && two.work?.flops ?? 0 > 1.9 * (one.work?.flops ?? 0))
     #expect(blocks.work?.flops == one.work?.flops)
-    #expect(try #require(blocks.devicePeak) < #require(one.devicePeak))
+    #expect(try #require(blocks.work).bytes < #require(one.work).bytes)
     for (options, words) in [
       (["--suite", "ops", "--batch", "2"], "--suite step"), (["--batch", "0"], "1 to 64"),
       (["--suite", "gradients", "--encoding", "q8_0"], "no gradients"),
