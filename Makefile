@@ -152,7 +152,7 @@ upscaler:
 # Debian and Ubuntu: only what is not there yet, so that a machine that has it all needs no network.
 deps:
 	@command -v $(firstword $(SWIFT)) > /dev/null || \
-	  { echo "a Swift toolchain (6.0 or later) is needed: https://www.swift.org/install/linux" >&2; exit 1; }
+	  { echo "a Swift toolchain (6.2 or later) is needed: https://www.swift.org/install/linux" >&2; exit 1; }
 	@command -v dpkg-query > /dev/null || \
 	  { echo "not Debian or Ubuntu: make sure that these are installed: $(PACKAGES)" >&2; exit 0; }; \
 	missing=$$(for package in $(PACKAGES); do \

@@ -1,4 +1,4 @@
-// swift-tools-version: 6.0
+// swift-tools-version: 6.1
 import PackageDescription
 
 let package = Package(
@@ -19,6 +19,10 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    // The server's: HTTP/1, its types, and stopping in order.
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
   ],
   targets: [
     // OpenCL's headers, and its loader opened at run time; a system library, found with pkg-config.
@@ -110,12 +114,27 @@ let package = Package(
         "Langevin", "LangevinDiffusion", "LangevinJSON", "LangevinModels", "LangevinNN",
         "LangevinTensor", "LangevinTraining",
       ]),
+    // A model that stays loaded, behind HTTP.
+    .target(
+      name: "LangevinServer",
+      dependencies: [
+        "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinJSON", "LangevinTensor",
+        .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "HummingbirdCore", package: "hummingbird"),
+        .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ],
+      resources: [
+        .embedInCode("Page/index.html"), .embedInCode("Page/page.js"), .embedInCode("Page/style.css"),
+        .embedInCode("Page/icon.svg"), .embedInCode("Page/openapi.json"),
+      ]),
     .executableTarget(
       name: "LangevinTool",
       dependencies: [
         "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinDoctor", "LangevinExperiment",
         "LangevinJSON", "LangevinMeasurement", "LangevinModels", "LangevinNN", "LangevinTensor",
-        "LangevinTraining", "LangevinValidation",
+        "LangevinServer", "LangevinTraining", "LangevinValidation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],

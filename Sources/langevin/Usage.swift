@@ -2,6 +2,7 @@ import ArgumentParser
 import Langevin
 import LangevinDiffusion
 import LangevinMeasurement
+import LangevinServer
 import LangevinTraining
 
 /// The rule of exit codes: 64 where the command line asks for what cannot be, whoever finds that out; 1 where a file, a
@@ -41,6 +42,8 @@ enum Usage {
       case .nothingToTrain, .stateMismatch, .unreached, .notFinite, .lossScaleExhausted: false
       }
     case is TunerError: true
+    case let error as ServerError:
+      if case .keyNeeded = error { true } else { false }
     default: false
     }
   }

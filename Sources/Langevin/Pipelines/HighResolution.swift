@@ -106,7 +106,10 @@ final class Enlarger {
     let vae = try autoencoder.load(withEncoder: true, run)
     guard case .network(let file) = pass.enlarging else { return (vae, nil) }
     return (
-      vae, try run.load("upscaler") { try Upscaler(file, on: run.device, precision: autoencoder.dtype) }
+      vae,
+      try run.load("upscaler", isOfRequest: true) {
+        try Upscaler(file, on: run.device, precision: autoencoder.dtype)
+      }
     )
   }
 }

@@ -1,0 +1,79 @@
+import Foundation
+import Langevin
+import Synchronization
+
+/// What draws, on one device.
+protocol Engine: Sendable {
+  /// For people: the device's name.
+  var device: String { get }
+
+  /// One order at a time. Stops after the step in progress where the task is cancelled.
+  ///
+  /// Throws `Failure`, `CancellationError`.
+  func draw(_ order: Order, report: @escaping @Sendable (DrawingEvent) -> Void) async throws
+
+  /// Frees the device. Nothing is drawn afterwards.
+  func stop() async
+}
+
+/// Draws in this process, on a thread of its own.
+actor LocalEngine: Engine {
+  nonisolated let device: String
+  private nonisolated let executor = ThreadExecutor()
+  private let studio: Studio
+
+  nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+  /// Throws where the device cannot be opened.
+  init(_ catalog: Catalog, on choice: DeviceChoice, version: String) throws {
+    studio = Studio(catalog, on: try choice.open(), version: version)
+    device = studio.device.label
+  }
+
+  func draw(_ order: Order, report: @escaping @Sendable (DrawingEvent) -> Void) async throws {
+    let isCancelled = Flag()
+    try await withTaskCancellationHandler {
+      try studio.draw(order) { event in
+        if isCancelled.isSet { throw CancellationError() }
+        report(event)
+      }
+    } onCancel: {
+      isCancelled.set()
+    }
+  }
+
+  func stop() async {}
+}
+
+/// Something that happened.
+final class Flag: Sendable {
+  private let value = Atomic(false)
+  var isSet: Bool { value.load(ordering: .acquiring) }
+  func set() { value.store(true, ordering: .releasing) }
+}
+
+/// Runs an actor that blocks outside of the threads that all tasks share.
+final class ThreadExecutor: SerialExecutor {
+  private let queue = DispatchQueue(label: "langevin.engine")
+
+  func enqueue(_ job: consuming ExecutorJob) {
+    let job = UnownedJob(job)
+    queue.async { job.runSynchronously(on: self.asUnownedSerialExecutor()) }
+  }
+
+  func asUnownedSerialExecutor() -> UnownedSerialExecutor { UnownedSerialExecutor(ordinary: self) }
+}
+
+/// Draws what is queued with one engine, until there will be nothing more.
+struct Worker: Sendable {
+  let engine: any Engine
+  let queue: JobQueue
+
+  func run() async {
+    while let job = await queue.next() {
+      await job.run(on: engine)
+      await queue.finish(job)
+    }
+    await engine.stop()
+  }
+}
