@@ -27,7 +27,9 @@ struct A1111Routes: Sendable {
     }
     api.get("progress") { _, _ in Response.json(await progress()) }
     api.post("interrupt") { _, _ in
-      for job in await queue.active where job.origin == "sdapi" { await queue.cancel(job) }
+      for job in await queue.active where job.origin == "sdapi" && job.status.state == .running {
+        await queue.cancel(job)
+      }
       return Response.json(.object([]))
     }
     api.get("options") { _, _ in
@@ -193,14 +195,13 @@ struct A1111Request: Sendable {
       if let title = try settings.string("sd_model_checkpoint") { order.model = A1111Routes.name(title) }
     }
     sendsImages = try fields.bool("send_images") ?? true
-    let strength = try fields.number("denoising_strength")
     if isImage {
       let images = try fields.files("init_images")
       guard images.count == 1 else {
         throw APIError.badRequest("'init_images' must have one picture, got \(images.count)")
       }
       order.image = images[0]
-      order.strength = strength ?? 0.75
+      order.strength = try fields.number("denoising_strength") ?? 0.75
       order.mask = try fields.file("mask")
       if let mask = order.mask, try (fields.integer("inpainting_mask_invert") ?? 0) != 0 {
         order.mask = try Self.inverted(mask)
