@@ -197,6 +197,12 @@ let package = Package(
         "LangevinValidation",
       ]),
     .testTarget(
+      name: "LangevinServerTests",
+      dependencies: [
+        "Langevin", "LangevinCPU", "LangevinServer", "LangevinTensor", "LangevinTool",
+        .product(name: "Logging", package: "swift-log"),
+      ]),
+    .testTarget(
       name: "LangevinToolTests",
       dependencies: [
         "Langevin", "LangevinCPU", "LangevinDiffusion", "LangevinDoctor", "LangevinExperiment",

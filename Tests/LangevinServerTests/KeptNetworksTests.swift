@@ -1,0 +1,51 @@
+import Foundation
+import Langevin
+import Testing
+
+/// Networks that stay loaded from one run to the next.
+struct KeptNetworksTests {
+  private func pipeline() throws -> any Pipeline {
+    try Pipelines.open(Checkpoint.open(DefaultModel.url), on: Device(CPUBackend()))
+  }
+
+  private func draw(_ pipeline: any Pipeline, _ request: GenerationRequest, _ kept: KeptNetworks?) throws -> (
+    Picture, loaded: [String]
+  ) {
+    var (pictures, loaded): ([Picture], [String]) = ([], [])
+    try pipeline.stream(request, keeping: kept) { event in
+      switch event {
+      case .loading(let name): loaded.append(name)
+      case .finished(let clip, _, _): pictures.append(clip.picture)
+      default: break
+      }
+    }
+    return (try #require(pictures.first), loaded)
+  }
+
+  @Test func `the second run loads nothing and draws what a fresh one draws`() throws {
+    let pipeline = try pipeline()
+    let kept = KeptNetworks()
+    var first = GenerationRequest(prompt: "red apple")
+    (first.steps, first.seed) = (2, 1)
+    var second = GenerationRequest(prompt: "blue heart")
+    (second.steps, second.seed) = (2, 2)
+    #expect(try draw(pipeline, first, kept).loaded == ["text encoder", "unet", "autoencoder"])
+    #expect(kept.names == ["autoencoder", "text encoder", "unet"])
+    let again = try draw(pipeline, second, kept)
+    #expect(again.loaded == [])
+    #expect(try again.0 == draw(pipeline, second, nil).0)
+  }
+
+  @Test func `what was kept for prompts is good for pictures too`() throws {
+    let pipeline = try pipeline()
+    let kept = KeptNetworks()
+    var plain = GenerationRequest(prompt: "red apple")
+    plain.steps = 2
+    var varied = plain
+    let apple = try draw(pipeline, plain, kept).0
+    (varied.images, varied.strength) = ([apple], 1)
+    let again = try draw(pipeline, varied, kept)
+    #expect(again.loaded == [])
+    #expect(try again.0 == draw(pipeline, varied, nil).0)
+  }
+}
