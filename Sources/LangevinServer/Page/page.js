@@ -176,7 +176,7 @@ async function draw() {
   $("warnings").hidden = true;
   $("pictures").replaceChildren();
   say("Sending…");
-  let preview = null;
+  const previews = new Map();
   try {
     const job = await json("/v1/jobs", {
       method: "POST", body: orderText(), headers: { "Content-Type": "application/json" },
@@ -194,17 +194,13 @@ async function draw() {
         say(`Step ${data.step} of ${data.steps}` + (job.count > 1 ? `, ${job.count} pictures` : ""));
         break;
       case "preview":
-        if (!preview) {
-          preview = document.createElement("img");
-          preview.className = "preview";
-          preview.alt = "Preview of the picture in progress";
-          $("pictures").prepend(preview);
-        }
-        preview.src = data.image;
+        showPreview(previews, data);
         break;
-      case "picture": waiting.push(addPicture(data, job.prompt)); break;
+      case "picture":
+        previews.get(data.index)?.remove();
+        waiting.push(addPicture(data, job.prompt));
+        break;
       case "done":
-        preview?.remove();
         say(`Done in ${(data.ended - data.started).toFixed(1)} s.`);
         break;
       case "cancelled": say("Cancelled."); break;
@@ -215,9 +211,22 @@ async function draw() {
   } catch (error) {
     say(error.message, true);
   }
-  preview?.remove();
+  for (const preview of previews.values()) preview.remove();
   setBusy(null);
   showModel();
+}
+
+/// Each image of a batch has its own.
+function showPreview(previews, { index, image }) {
+  let preview = previews.get(index);
+  if (!preview) {
+    preview = document.createElement("img");
+    preview.className = "preview";
+    preview.alt = `Preview of picture ${index + 1}`;
+    previews.set(index, preview);
+    $("pictures").append(preview);
+  }
+  preview.src = image;
 }
 
 async function cancel() {
@@ -494,7 +503,9 @@ async function showDevices() {
       item.textContent = name;
       return item;
     }));
-    const tables = Object.entries(found).flatMap(([kind, value]) => {
+    // Drivers come after what they drive.
+    const kinds = Object.entries(found).sort(([a], [b]) => (a === "drivers") - (b === "drivers"));
+    const tables = kinds.flatMap(([kind, value]) => {
       const list = Array.isArray(value) ? value : [value];
       return list.map((device) => table(
         device.name ?? device.title ?? kind, typeof device === "object" ? device : { [kind]: device }));
