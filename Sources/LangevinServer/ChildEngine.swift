@@ -27,12 +27,16 @@ actor ChildEngine: Engine {
     DrawingChild, device: String
   ) {
     let child = try DrawingChild(command)
-    guard child.send(setup) else { throw child.death() }
-    switch await child.next() {
-    case .ready(let device): return (child, device)
-    case .failed(let failure): throw failure
-    default: throw child.death()
+    if child.send(setup) {
+      switch await child.next() {
+      case .ready(let device): return (child, device)
+      case .failed(let failure): throw failure
+      default: break
+      }
     }
+    let death = child.death()
+    child.kill()
+    throw death
   }
 
   func draw(_ order: Order, report: @escaping @Sendable (DrawingEvent) -> Void) async throws {
@@ -41,7 +45,8 @@ actor ChildEngine: Engine {
     if let running = self.child, !running.isDead {
       child = running
     } else {
-      child = try await Self.start(setup, command).0
+      // Not given up half-way where the job is cancelled: nobody would end the process.
+      child = try await Task { [setup, command] in try await Self.start(setup, command) }.value.0
       self.child = child
     }
     number += 1

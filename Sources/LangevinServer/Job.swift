@@ -33,7 +33,7 @@ enum JobEvent: Sendable {
   case loading(String)
   case warning(String)
   case progress
-  case preview(Data)
+  case preview(Data, image: Int)
   case picture(index: Int)
   /// The last one.
   case ended
@@ -181,9 +181,9 @@ final class Job: Sendable {
       case .step(let step, let total, let image):
         (status.step, status.steps, status.image, status.loading) = (step, total, image, nil)
         return .progress
-      case .preview(let png, _):
+      case .preview(let png, let image):
         status.preview = png
-        return .preview(png)
+        return .preview(png, image: image)
       case .picture(let picture):
         status.pictures.append(picture)
         return .picture(index: status.pictures.count - 1)

@@ -178,9 +178,13 @@ struct JobRoutes: Sendable {
           "image": .integer(status.image),
         ])
       )
-    case .preview(let png):
+    case .preview(let png, let image):
       (name, data) = (
-        "preview", .members(["image": .string("data:image/png;base64," + png.base64EncodedString())])
+        "preview",
+        .members([
+          "index": .integer(image),
+          "image": .string("data:image/png;base64," + png.base64EncodedString()),
+        ])
       )
     case .picture(let index):
       let pictures = job.status.pictures
