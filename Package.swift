@@ -199,7 +199,7 @@ let package = Package(
     .testTarget(
       name: "LangevinServerTests",
       dependencies: [
-        "Langevin", "LangevinCPU", "LangevinServer", "LangevinTensor", "LangevinTool",
+        "Langevin", "LangevinCPU", "LangevinJSON", "LangevinServer", "LangevinTensor", "LangevinTool",
         .product(name: "Logging", package: "swift-log"),
       ]),
     .testTarget(

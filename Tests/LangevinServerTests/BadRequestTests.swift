@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinJSON
 import Testing
 
 @testable import LangevinServer

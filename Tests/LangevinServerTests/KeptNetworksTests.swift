@@ -1,5 +1,7 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinTensor
 import Testing
 
 /// Networks that stay loaded from one run to the next.

@@ -1,5 +1,6 @@
 import Foundation
 import Langevin
+import LangevinJSON
 import Synchronization
 import Testing
 

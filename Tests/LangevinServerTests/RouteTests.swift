@@ -1,5 +1,8 @@
 import Foundation
 import Langevin
+import LangevinCPU
+import LangevinJSON
+import LangevinTensor
 import Testing
 
 @testable import LangevinServer
