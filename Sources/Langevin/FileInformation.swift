@@ -190,6 +190,11 @@ public struct FileInformation: Sendable {
       let model = "Stable Diffusion " + (config.normalizesHeads ? "3.5" : "3")
       return [("base model", model), ("blocks", "\(config.layerCount), \(config.channels) wide")]
     }
+    if let config = try? FluxTransformer2DConfig(network.configuration) {
+      let model = "FLUX.1 " + (config.embedsGuidance ? "dev" : "schnell")
+      let blocks = "\(config.layerCount) and \(config.singleLayerCount), \(config.channels) wide"
+      return [("base model", model), ("blocks", blocks)]
+    }
     return []
   }
 

@@ -91,7 +91,7 @@ struct SamplingOptions: ParsableArguments {
     parsing: .unconditional,
     help: """
       Sampling steps. (default: what the model's langevin.json recommends, else 30; unCLIP 25, stable unCLIP 20, \
-      Stable Diffusion 3 28, WAN 50)
+      Stable Diffusion 3 and FLUX.1 dev 28, schnell 4, WAN 50)
       """)
   var steps: Int?
   @Option(
@@ -106,7 +106,7 @@ struct SamplingOptions: ParsableArguments {
     parsing: .unconditional,
     help: """
       Scale of classifier-free guidance, 0 to 1000; 1 and less is without. (default: what the model's \
-      langevin.json recommends, else 7.5; Stable Diffusion XL and WAN 5, Stable Diffusion 3 7, unCLIP 8, stable \
+      langevin.json recommends, else 7.5; Stable Diffusion XL and WAN 5, Stable Diffusion 3 7, FLUX.1 dev 3.5, unCLIP 8, stable \
       unCLIP 10)
       """)
   var guidance: Double?

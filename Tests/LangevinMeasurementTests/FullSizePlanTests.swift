@@ -77,4 +77,25 @@ import Testing
     #expect((9_500_000_000...10_300_000_000).contains(more["text encoder 3"] ?? 0), "\(more)")
     #expect(!large.fits && large.peak == more["text encoder 3"])
   }
+
+  /// 11.9 billion parameters: 23.8 GB in float16.
+  @Test func flux() throws {
+    let text = Self.clip.replacing("\"projection_dim\": 768", with: "\"projection_dim\": 512")
+    let components = [
+      "transformer": try component("FluxTransformer2DModel", #"{"guidance_embeds": true}"#),
+      "vae": try component("AutoencoderKL", Self.vae),
+      "text_encoder": try component("CLIPTextModel", text),
+      "text_encoder_2": try component("T5EncoderModel", Self.t5),
+    ]
+    let checkpoint = Checkpoint(
+      url: URL(fileURLWithPath: "flux-random"), pipeline: "FluxPipeline", components: components,
+      schedulers: ["scheduler": Data(Self.scheduler.utf8)],
+      tokenizers: [
+        "tokenizer": .clip(padding: "<|endoftext|>"),
+        "tokenizer_2": .folder(fixtures.appending(path: "tiny-flux/tokenizer_2")),
+      ])
+    let (plan, peaks) = try plan(checkpoint, limit: 16 << 30)
+    #expect((23_800_000_000...25_500_000_000).contains(peaks["transformer"] ?? 0), "\(peaks)")
+    #expect(!plan.fits && plan.peak == peaks["transformer"])
+  }
 }

@@ -9,37 +9,12 @@ import Testing
 @Suite struct TinySD3Tests {
   static let folder = Fixture.root.appending(path: "tiny-sd3")
 
-  /// A copy of the folder without some of its parts, of which nothing is read but links; gone with the object.
-  final class Copy {
-    let url = FileManager.default.temporaryDirectory.appending(path: "sd3-\(UUID().uuidString)")
-
-    init(without parts: [String], edit: (String) -> String = { $0 }) throws {
-      let files = FileManager.default
-      try files.createDirectory(at: url, withIntermediateDirectories: true)
-      for name in try files.contentsOfDirectory(atPath: folder.path)
-      where !parts.contains(name) && name != "model_index.json" {
-        try files.createSymbolicLink(
-          at: url.appending(path: name), withDestinationURL: folder.appending(path: name))
-      }
-      let index = try String(contentsOf: folder.appending(path: "model_index.json"), encoding: .utf8)
-      try edit(index).write(to: url.appending(path: "model_index.json"), atomically: true, encoding: .utf8)
-    }
-
-    deinit { try? FileManager.default.removeItem(at: url) }
-  }
-
-  private func request(_ run: JointRun) throws -> GenerationRequest {
-    var request = try run.request(in: Self.folder)
-    if run.usesMask { request.mask = try Picture.read(Self.folder.appending(path: "mask.png")).picture }
-    return request
-  }
-
   @Test(arguments: Setting.all, ["text", "negative", "unguided", "wide", "image", "mask", "part"])
   func latentsAreTheReferences(setting: Setting, name: String) throws {
     let pipeline = try StableDiffusion3(
       Checkpoint.open(Self.folder), on: setting.device, precision: setting.dtype)
     let run = try JointRun.all(in: Self.folder, name)
-    let result = try pipeline.generate(request(run))
+    let result = try pipeline.generate(run.request(in: Self.folder))
     try JointRun.expect(result, name, in: Self.folder, setting)
     #expect(result.pictures.map(\.width) == [run.width ?? 16])
   }
@@ -47,14 +22,14 @@ import Testing
   /// What diffusers puts in the place of the largest text encoder, where a folder has none.
   @Test(arguments: devices) func theLargestTextEncoderMayBeMissing(device: Device) throws {
     let run = try JointRun.all(in: Self.folder, "without")
-    let left = try Copy(without: ["text_encoder_3", "tokenizer_3"])
-    let never = try Copy(without: ["text_encoder_3", "tokenizer_3"]) { index in
+    let left = try FolderCopy(of: Self.folder, without: ["text_encoder_3", "tokenizer_3"])
+    let never = try FolderCopy(of: Self.folder, without: ["text_encoder_3", "tokenizer_3"]) { index in
       index.replacing(/"(text_encoder_3|tokenizer_3)": \[[^\]]*\]/) { "\"\($0.1)\": [null, null]" }
     }
     for copy in [left, never] {
       let pipeline = try StableDiffusion3(Checkpoint.open(copy.url), on: device)
       var lines: [String] = []
-      let result = try pipeline.generate(request(run)) {
+      let result = try pipeline.generate(run.request(in: Self.folder)) {
         if case .warning(let line) = $0 { lines.append(line) }
       }
       try JointRun.expect(
@@ -124,7 +99,7 @@ import Testing
       ),
     ]
     for (parts, edit, words) in cases {
-      let copy = try Copy(without: parts, edit: edit)
+      let copy = try FolderCopy(of: Self.folder, without: parts, edit: edit)
       #expect {
         try StableDiffusion3(Checkpoint.open(copy.url), on: devices[0])
       } throws: { "\($0)".contains(words) }
@@ -146,13 +121,8 @@ import Testing
     ),
   ])
   func whatDoesNotFitIsNamed(part: String, old: String, new: String, words: String) throws {
-    let copy = try Copy(without: [part])
-    let (source, target) = (Self.folder.appending(path: part), copy.url.appending(path: part))
-    try FileManager.default.copyItem(at: source, to: target)
-    let file = target.appending(path: part == "scheduler" ? "scheduler_config.json" : "config.json")
-    let text = try String(contentsOf: file, encoding: .utf8)
-    #expect(text.contains(old))
-    try text.replacing(old, with: new).write(to: file, atomically: true, encoding: .utf8)
+    let copy = try FolderCopy(of: Self.folder, without: [part])
+    try copy.add(part, replacing: old, with: new)
     #expect {
       let pipeline = try StableDiffusion3(Checkpoint.open(copy.url), on: devices[0])
       _ = try pipeline.resolved(GenerationRequest(prompt: "a fox"))

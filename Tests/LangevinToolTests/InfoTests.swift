@@ -33,6 +33,8 @@ import Testing
       "tiny-sd3",
       ["StableDiffusion3Pipeline", "Stable Diffusion 3.5", "3, 16 wide", "T5EncoderModel", "flow_prediction"]
     ),
+    ("tiny-flux", ["FluxPipeline", "FLUX.1 dev", "2 and 2, 16 wide"]),
+    ("tiny-schnell", ["FLUX.1 schnell"]),
     ("tiny-sd/unet", ["a network", "UNet2DConditionModel"]),
     ("gguf/two.gguf", ["a GGUF file", "tensors", "encoding"]),
     ("norms.safetensors", ["of no kind that is known", "tensors"]),

@@ -23,9 +23,11 @@ struct PipelineToolTests {
     let model = try scratch.model()
     let index = model.appendingPathComponent("model_index.json")
     let text = try String(contentsOf: index, encoding: .utf8)
-    try text.replacingOccurrences(of: "StableDiffusionPipeline", with: "FluxPipeline")
+    try text.replacingOccurrences(of: "StableDiffusionPipeline", with: "FluxFillPipeline")
       .write(to: index, atomically: true, encoding: .utf8)
-    try fail(["a cat", "--model", model.path], words: ["FluxPipeline is not supported"] + Pipelines.classes)
+    try fail(
+      ["a cat", "--model", model.path],
+      words: ["FluxFillPipeline is not supported"] + Pipelines.all.compactMap { $0.classes.first })
   }
 
   @Test(arguments: ["vae", "unet", "tokenizer"])

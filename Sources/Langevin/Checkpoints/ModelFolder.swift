@@ -12,7 +12,7 @@ enum ModelFolder {
       throw CheckpointError.malformed(path: indexFile.path, reason: "it has no _class_name")
     }
     guard let pipeline = Pipelines.type(of: name) else {
-      throw CheckpointError.unsupported(path: indexFile.path, found: name, supported: Pipelines.classes)
+      throw CheckpointError.unsupported(path: indexFile.path, found: name, supported: Pipelines.examples)
     }
     // ["diffusers", "UNet2DConditionModel"]; [null, null] for what was left out.
     var classes: [String: String] = [:]

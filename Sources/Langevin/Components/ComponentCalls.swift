@@ -155,6 +155,21 @@ extension ComponentCall {
         return [("sample", try output.channelsFirst())]
       }
     },
+    ComponentCall("FluxTransformer2DModel") { config, weights in
+      let model = try FluxTransformer2DModel(FluxTransformer2DConfig(config), weights)
+      return { inputs in
+        let tokens = try inputs.tensor("hidden_states")
+        let grid = try inputs.grid("img_ids", textIDs: "txt_ids")
+        let scale = inputs.contains("guidance") ? try inputs.numbers("guidance", count: 1)[0] : nil
+        // The reference is told times in 0...1.
+        let output = try model(
+          tokens, rows: grid.rows, columns: grid.columns,
+          timesteps: inputs.numbers("timestep", count: tokens.shape[0]).map { 1000 * $0 },
+          text: inputs.tensor("encoder_hidden_states"), pooled: inputs.tensor("pooled_projections"),
+          guidance: scale)
+        return [("sample", output)]
+      }
+    },
     ComponentCall("UMT5EncoderModel", nil, t5),
     ComponentCall("T5EncoderModel", nil, t5),
     ComponentCall("AutoencoderKL", "encode") { config, weights in

@@ -87,6 +87,23 @@ public final class ComponentInputs {
   /// A mask [N, T] of numbers; what is not 0 is true. Throws as `ids`.
   public func mask(_ name: String) throws -> [[Bool]] { try rows(name).map { $0.map { $0 != 0 } } }
 
+  /// How many rows and columns of tokens there are, by FLUX's ids of each token, [T, 3]: 0, its row and its column. The
+  /// text's ids are zeros. Throws as `ids`.
+  public func grid(_ name: String, textIDs: String) throws -> (rows: Int, columns: Int) {
+    let places = try rows(name)
+    guard try rows(textIDs).joined().allSatisfy({ $0 == 0 }) else {
+      throw malformed(textIDs, "has ids other than 0, which are not supported")
+    }
+    // Of one picture the last token is at the end of both axes.
+    guard let last = places.last, last.count == 3, let row = Int(exactly: last[1]), row >= 0,
+      let column = Int(exactly: last[2]), column >= 0, row < places.count, column < places.count
+    else { throw malformed(name, "is not the rows and columns of a picture's tokens") }
+    let (height, width) = (row + 1, column + 1)
+    let whole = (0..<height).flatMap { y in (0..<width).map { x in [Float(0), Float(y), Float(x)] } }
+    guard places == whole else { throw malformed(name, "is not the rows and columns of a whole picture") }
+    return (height, width)
+  }
+
   private func integers(_ name: String) throws -> [Int64] {
     guard let values = file.integers(name) else { throw malformed(name, "is not of int32 or int64") }
     return values

@@ -12,7 +12,7 @@ public struct ClipTextStage: Sendable {
   public struct Encoded: Sendable {
     /// [1, chunks T, C].
     public var states: Tensor
-    /// Of the first chunk [1, P]; nil without a projection.
+    /// Of the first chunk [1, P]; nil without a projection, unless it was asked for.
     public var pooled: Tensor?
   }
 
@@ -41,10 +41,12 @@ public struct ClipTextStage: Sendable {
   /// Encodes prompts, each beside its negative, where the shorter of the two is filled up to the longer in chunks; the
   /// encoder is freed.
   ///
+  /// `pooling` an encoder without a projection gives the vectors at the prompts' ends as they are.
+  ///
   /// Throws `WeightError`, `TensorError`, `GenerationError.nonFinite`.
-  public func encode(_ prompts: [Conditioned<String>], _ layer: Layer, _ run: GenerationRun) throws
-    -> [Conditioned<Encoded>]
-  {
+  public func encode(
+    _ prompts: [Conditioned<String>], _ layer: Layer, pooling: Bool = false, _ run: GenerationRun
+  ) throws -> [Conditioned<Encoded>] {
     let length = min(tokenizer.maximumLength, config.maxPositions)
     let chunks = try prompts.map { prompt in
       try prompt.map { text in
@@ -54,7 +56,7 @@ public struct ClipTextStage: Sendable {
       }
     }
     let weights = Weights(component.weights, on: run.device, as: dtype, component: name)
-    let model = try run.load(title) { try load(weights) }
+    let model = try run.load(title) { try load(weights, pooling: pooling) }
     return try chunks.map { prompt in
       let encoded = try encode(prompt.all, length: length, layer, model, run)
       return Conditioned(encoded[encoded.count - 1], negative: encoded.count > 1 ? encoded[0] : nil)
@@ -75,10 +77,13 @@ public struct ClipTextStage: Sendable {
 
   private typealias Model = (_ ids: [[Int32]]) throws -> (text: CLIPTextModel.Output, embeds: Tensor?)
 
-  private func load(_ weights: Weights) throws -> Model {
+  private func load(_ weights: Weights, pooling: Bool) throws -> Model {
     guard component.className == "CLIPTextModelWithProjection" else {
       let model = try CLIPTextModel(config, weights)
-      return { ids in (try model(ids), nil) }
+      return { ids in
+        let output = try model(ids)
+        return (output, pooling ? try model.pooled(output.lastHiddenState, of: ids) : nil)
+      }
     }
     let model = try CLIPTextModelWithProjection(config, weights)
     return { ids in

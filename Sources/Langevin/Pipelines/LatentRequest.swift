@@ -27,6 +27,8 @@ struct LatentSizes {
   var side: Int
   /// What width and height are multiples of, in pixels.
   var multiple: Int
+  /// Pixels of a side of what is one token for a transformer, by whose number a schedule may be shifted.
+  var token: Int?
 }
 
 /// What the sampling of latents starts from.
@@ -96,8 +98,11 @@ public struct LatentRequest: ResolvedRequest {
   ) throws {
     var request = asked
     guidance = request.guidance(or: defaults.guidance)
-    (width, height) = try request.size(or: (sizes.side, sizes.side), multiple: sizes.multiple)
-    let full = try request.sampling(scheduler, steps: defaults.steps, sampler: defaults.sampler)
+    let (w, h) = try request.size(or: (sizes.side, sizes.side), multiple: sizes.multiple)
+    (width, height) = (w, h)
+    let tokens = sizes.token.map { w / $0 * (h / $0) }
+    let full = try request.sampling(
+      tokens.map(scheduler.shifted) ?? scheduler, steps: defaults.steps, sampler: defaults.sampler)
     start = try request.latentStart(width: width, height: height)
     sampling = try Self.sampling(&request, full, from: start, defaults)
     let channels = autoencoder.config.latentChannels

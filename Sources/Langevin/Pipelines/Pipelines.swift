@@ -8,6 +8,7 @@ public enum Pipelines {
     StableDiffusion.self,
     StableDiffusionXL.self,
     StableDiffusion3.self,
+    Flux.self,
     UnconditionalDiffusion.self,
     WanTextToVideo.self,
     UnCLIP.self,
@@ -38,6 +39,9 @@ public enum Pipelines {
   /// Every class of model_index.json that is supported.
   public static var classes: [String] { all.flatMap { $0.classes } }
 
+  /// For messages: a class of each pipeline, whose others are the same model asked for something else.
+  static var examples: [String] { all.compactMap { $0.classes.first } }
+
   /// The pipeline that runs a class; nil where none does.
   static func type(of name: String) -> (any Pipeline.Type)? { all.first { $0.classes.contains(name) } }
 
@@ -52,7 +56,7 @@ public enum Pipelines {
   {
     guard let type = type(of: checkpoint.pipeline) else {
       throw CheckpointError.unsupported(
-        path: checkpoint.url.path, found: checkpoint.pipeline, supported: classes)
+        path: checkpoint.url.path, found: checkpoint.pipeline, supported: examples)
     }
     return try type.init(checkpoint, on: device, precision: precision)
   }

@@ -89,9 +89,9 @@ public struct StableDiffusion3: Pipeline {
     var defaults = LatentDefaults(
       guidance: 7, steps: 28, sampler: scheduler.sampler ?? .euler, strength: 0.6)
     defaults.roundsStrengthUp = true
-    var resolved = try LatentRequest(
-      request, or: defaults, scheduler,
-      LatentSizes(side: config.sampleSize * scale, multiple: scale * config.patch), autoencoder)
+    let token = scale * config.patch
+    let sizes = LatentSizes(side: config.sampleSize * scale, multiple: token, token: token)
+    var resolved = try LatentRequest(request, or: defaults, scheduler, sizes, autoencoder)
     let limit = config.maximumPositions * config.patch * scale
     guard max(resolved.width, resolved.height) <= limit else {
       throw GenerationError.badRequest(

@@ -3,7 +3,7 @@ import Foundation
 /// Schedules of flows.
 extension LevelRequest {
   /// The sigmas of FlowMatchEulerDiscreteScheduler and FlowMatchHeunDiscreteScheduler: evenly from 1 to the
-  /// training's least, which is shifted already, and then all of them shifted. The network is told sigma
+  /// `flowEnd`, by default the training's least, which is shifted already, and then all of them shifted. The network is told sigma
   /// times `num_train_timesteps`.
   public func flowLevels(_ settings: SigmaSettings = SigmaSettings()) throws -> Schedule {
     var sigmas: [Double]
@@ -12,8 +12,13 @@ extension LevelRequest {
     } else {
       try checkFlow()
       let total = Double(trainTimesteps)
-      let (most, least) = (shifted(Float(1)), shifted(1 / Float(trainTimesteps)))
-      sigmas = linspace(Double(most) * total, Double(least) * total, count).map { shifted($0 / total) }
+      let least: Float
+      switch noise.flowEnd {
+      case .shiftedTraining: least = shifted(1 / Float(trainTimesteps))
+      case .training: least = 1 / Float(trainTimesteps)
+      case .lastStep: least = 1 / Float(count)
+      }
+      sigmas = linspace(total, Double(least) * total, count).map { shifted($0 / total) }
       if let spacing = try resolved(TimestepSettings(), settings).sigmas.spacing {
         sigmas = try self.sigmas(spacing, settings, from: sigmas[0], to: sigmas[count - 1])
       }

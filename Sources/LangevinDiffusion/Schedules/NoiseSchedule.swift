@@ -13,6 +13,16 @@ public struct NoiseSchedule: Sendable, Hashable {
     case squaredCosine = "squaredcos_cap_v2"
   }
 
+  /// The last sigma that a flow's sampler visits, before all of them are shifted.
+  public enum FlowEnd: Sendable, Hashable {
+    /// The training's least, 1 / `trainTimesteps`, shifted once already: diffusers' schedulers.
+    case shiftedTraining
+    /// The training's least.
+    case training
+    /// 1 / the number of steps: what diffusers' pipelines of FLUX ask of a scheduler.
+    case lastStep
+  }
+
   /// How many timesteps the training had, 1...1000000.
   public var trainTimesteps = 1000
   /// The variance that the first training timestep adds.
@@ -32,6 +42,8 @@ public struct NoiseSchedule: Sendable, Hashable {
   /// Of a flow's sigmas: s becomes shift s / (1 + (shift - 1) s). `shift` or `flow_shift`; arXiv:2403.03206,
   /// eq. 23.
   public var flowShift = 1.0
+  /// Where a flow's sigmas end before `flowShift`; its samplers in one stage, and Heun's, go by it.
+  public var flowEnd = FlowEnd.shiftedTraining
 
   /// A schedule with diffusers' defaults.
   public init() {}
