@@ -6,16 +6,21 @@ import LangevinTensor
 /// Compiles what a run needs and a driver has not compiled yet, before the run.
 enum KernelPreparation {
   /// Shows progress where it takes a while. Throws `KernelCompilation.Failure`, `Interrupted`.
-  static func run(_ calls: Set<OperationCall>, on device: Device, _ display: inout ProgressDisplay) throws {
-    guard let backend = device.backend as? any CompilingBackend else { return }
-    try compile(calls, for: backend, &display)
+  ///
+  /// - Returns: how many kernels were compiled.
+  @discardableResult
+  static func run(_ calls: Set<OperationCall>, on device: Device, _ display: inout ProgressDisplay) throws
+    -> Int
+  {
+    guard let backend = device.backend as? any CompilingBackend else { return 0 }
+    return try compile(calls, for: backend, &display)
   }
 
   private static func compile(
     _ calls: Set<OperationCall>, for backend: some CompilingBackend, _ display: inout ProgressDisplay
-  ) throws {
+  ) throws -> Int {
     let jobs = try backend.missingJobs(for: calls)
-    guard !jobs.isEmpty else { return }
+    guard !jobs.isEmpty else { return 0 }
     let total = jobs.reduce(0) { $0 + $1.variantCount }
     let start = ContinuousClock.now
     defer { display.close() }
@@ -28,6 +33,7 @@ enum KernelPreparation {
         }
       }
       backend.remember(done)
+      return done.reduce(0) { $0 + $1.variantCount }
     } catch let failure as KernelCompilation.Failure {
       guard case .damagedCache(let cache, _) = failure else { throw failure }
       display.close()

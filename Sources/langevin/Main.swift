@@ -17,8 +17,9 @@ import Logging
       """,
     version: "0.1.0",
     subcommands: [
-      Generate.self, Serve.self, Upscale.self, Convert.self, Canny.self, Train.self, Info.self, Samplers.self,
-      Devices.self, Doctor.self, Harvest.self, Probe.self, RanksCommand.self, DrawForServer.self,
+      Generate.self, Serve.self, Upscale.self, Convert.self, Canny.self, Train.self, Warm.self, Info.self,
+      Samplers.self, Devices.self, Doctor.self, Harvest.self, Probe.self, RanksCommand.self,
+      DrawForServer.self,
     ],
     groupedSubcommands: [
       CommandGroup(

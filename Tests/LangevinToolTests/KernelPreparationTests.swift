@@ -1,4 +1,5 @@
 import Foundation
+import Langevin
 import Testing
 
 /// What a driver has not compiled yet is compiled first, in processes that a crash may end.
@@ -6,6 +7,44 @@ struct KernelPreparationTests {
   private struct Times: Decodable {
     struct Seconds: Decodable { let compile, load, firstStep: Double }
     let seconds: Seconds
+  }
+
+  @Test func aModelIsWarmedBeforeItsFirstPicture() throws {
+    let scratch = try Scratch()
+    let device = try Tool.pocl()
+    let environment = [
+      "POCL_CACHE_DIR": scratch.url("pocl").path, "XDG_CACHE_HOME": scratch.url("cache").path,
+    ]
+    func warm(_ arguments: [String]) throws -> Tool.Outcome {
+      try Tool.run(["warm"] + arguments, in: scratch.folder, environment: environment)
+    }
+    let cold = try warm(["--device", device])
+    #expect(cold.status == 0 && cold.output.contains(" kernels compiled, "), "\(cold)")
+    #expect(cold.errors.contains("compiling kernels for \(device), once: "), "\(cold.errors)")
+    let picture = scratch.url("in.png")
+    try Picture(width: 64, height: 64, pixels: [UInt8](repeating: 9, count: 64 * 64 * 3)).writePNG(
+      to: picture)
+    for more in [[], ["--image", picture.path, "--strength", "0.9"]] {
+      let outcome = try Tool.run(
+        ["generate", "dog", "--device", device, "--steps", "2", "--output", "p.png", "--json"] + more,
+        in: scratch.folder, environment: environment)
+      #expect(outcome.status == 0 && !outcome.errors.contains("compiling"), "\(outcome.errors)")
+      let seconds = try JSONDecoder().decode(Times.self, from: Data(outcome.output.utf8)).seconds
+      #expect(seconds.compile < 0.5, "\(seconds)")
+    }
+    let again = try warm(["--device", device, "--quiet"])
+    #expect(again.status == 0 && again.output.contains("everything was compiled already"), "\(again)")
+    #expect(again.errors.isEmpty)
+    #expect(try warm(["--device", "cpu"]).output.contains("has no kernels to compile"))
+    for (arguments, status, words) in [
+      (["/missing"], 1, "/missing"), (["--device", "cuda"], 64, "unknown device 'cuda'"),
+      (["--device", device, "--width", "63"], 64, "width must be a multiple"),
+      (["--device", device, "--batch", "0"], 64, "--batch must be 1 to 10000, got 0"),
+    ] {
+      let outcome = try warm(arguments)
+      #expect(outcome.status == Int32(status) && outcome.errorLines.count == 1, "\(outcome)")
+      #expect(outcome.errors.contains(words), "\(outcome.errors)")
+    }
   }
 
   /// Damages every compiled kernel in PoCL's cache.
