@@ -38,7 +38,8 @@ struct Order: Codable, Sendable, Equatable {
 
   /// Settings of a request that no order can make.
   static let without: Set<RequestOption> = [
-    .canvas, .control, .imagePrompt, .highResolution, .guidanceRescale, .guidanceInterval, .initialLatents,
+    .canvas, .control, .imagePrompt, .highResolution, .cache, .guidanceRescale, .guidanceInterval,
+    .initialLatents,
     .priorSteps,
     .priorGuidance, .superResolutionSteps, .noiseLevel, .frames, .framesPerSecond, .tiling,
   ]

@@ -44,6 +44,14 @@ import LangevinTensor
   var guidanceInterval: NumberList?
   @Option(parsing: .unconditional, help: "DDIM's share of fresh noise, 0 to 1. (default: 0)")
   var eta: Double?
+  @Option(
+    help: ArgumentHelp(
+      """
+      Leave out work of the UNet, for a deviation that the table in the documentation states. deepcache:N computes its deep \
+      features every N steps. tgate:K stops guidance and keeps cross attention's outputs from step K on. tome:RATIO merges \
+      that share of alike pixels before self-attention.
+      """, valueName: "deepcache:N|tgate:K|tome:RATIO"))
+  var cache: UNetCache?
   @Option(help: "Whose random numbers: philox, torch (its CPU generator) or torch-cuda. (default: philox)")
   var rng: NoiseKind?
   @Flag(
@@ -236,6 +244,7 @@ import LangevinTensor
     request.imageFit = self.imageFit ?? .crop
     request.strength = self.strength
     request.initialLatents = try initLatents.map(readLatents)
+    request.cache = cache
     request.highResolution = try second.highResolution()
     try control.apply(to: &request)
     unCLIP.apply(to: &request)

@@ -57,6 +57,11 @@ struct SamplerOption {
 
 extension PromptSyntax: ExpressibleByArgument {}
 
+extension UNetCache: ExpressibleByArgument {
+  /// As the library reads it.
+  public init?(argument: String) { self.init(argument) }
+}
+
 /// A spacing of timesteps or of sigmas.
 struct SpacingOption: ExpressibleByArgument {
   let name: String

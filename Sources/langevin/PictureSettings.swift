@@ -148,6 +148,7 @@ struct PictureSetting {
       option(
         "Init latents index", \.initLatentsIndex, { Int($0) }, unless: { $0.initLatents != nil },
         write: { $0.options.initLatents == nil ? nil : String($0.options.initLatentsIndex ?? $0.image) }),
+      option("Cache", \.cache, { UNetCache($0) }, write: { $0.request.cache?.text }),
       option("Eta", \.eta) { $0.request.eta == 0 ? nil : $0.request.eta },
       option("Prior steps", \.unCLIP.priorSteps) { $0.request.priorSteps },
       option("Prior CFG scale", \.unCLIP.priorGuidance) { $0.request.priorGuidance },

@@ -111,7 +111,7 @@ struct Report: Encodable {
     let mask: InputFile?
     let canvas: String?
     let strength, hires, hiresStrength: Double?
-    let hiresBy: String?
+    let hiresBy, cache: String?
     let lora: [AdditionRecord.LoRA]
     let embedding: [AdditionRecord.Embedding]
     let control: ControlRecord
@@ -141,7 +141,7 @@ struct Report: Encodable {
       (self.width, self.height, count, batch) = (width, height, request.count, request.batch)
       (image, imageFiles, strength) = (options.image, record.images, request.strength)
       (hires, hiresStrength) = (request.highResolution?.scale, request.highResolution?.strength)
-      hiresBy = request.highResolution?.enlargingName
+      (hiresBy, cache) = (request.highResolution?.enlargingName, request.cache?.text)
       (mask, canvas) = (record.mask, options.canvas?.text)
       (lora, embedding) = (record.additions.loras + record.additions.tagged, record.additions.embeddings)
       control = record.control

@@ -34,7 +34,8 @@ import Testing
         heads: fixture.int("heads"), depth: fixture.int("depth"), groups: fixture.int("groups"),
         onlyCrossAttention: fixture.config.bool("only_cross_attention", default: false)))
     try weights.finish()
-    try inputs.expect(block(inputs.picture("sample"), context: inputs("context")), is: "output")
+    let context = UNetContext(tokens: try inputs("context"))
+    try inputs.expect(block(inputs.picture("sample"), context: context), is: "output")
   }
 
   @Test(

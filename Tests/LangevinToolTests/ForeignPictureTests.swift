@@ -67,6 +67,26 @@ import Testing
     #expect(outcome.status == 1 && outcome.errors.contains("the model 'v1-5'"), "\(outcome.errors)")
   }
 
+  @Test func aSecondPassOfA1111IsRepeated() throws {
+    try carrier(
+      "parameters",
+      """
+      a (red:1.4) heart
+      Negative prompt: blue
+      Steps: 3, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 3.5, Seed: 11, Size: 64x72, Denoising strength: \
+      0.7, Hires upscale: 1.5, Hires upscaler: Latent, Version: v1.10.1
+      """)
+    let repeated = try generate(["--from", "other.png", "--output", "a.png"])
+    #expect(!repeated.errors.contains("warning"), "\(repeated.errors)")
+    _ = try generate(
+      Self.same + [
+        "--rng", "torch-cuda", "--hires", "1.5", "--hires-strength", "0.7", "--hires-by", "latent",
+        "--output", "b.png",
+      ])
+    #expect(try picture("a.png") == picture("b.png"))
+    #expect(try picture("a.png").width == 96)
+  }
+
   @Test func aPictureOfComfyUIIsRepeated() throws {
     try carrier("prompt", Self.graph())
     let model = try ["--model", DefaultModel.url.path]

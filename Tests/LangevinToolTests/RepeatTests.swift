@@ -68,6 +68,7 @@ import Testing
     "tile": .changes(["--tile", "8"]),
     "init-latents": .none("a special"),
     "init-latents-index": .none("of --init-latents"),
+    "cache": .changes(["--cache", "deepcache:2"]),
     "hires": .changes(["--hires", "1.5"]),
     "hires-strength": .changes(["--hires", "2", "--hires-strength", "0.7"]),
     "hires-by": .changes(["--hires", "2", "--hires-by", "small.safetensors"]),

@@ -51,6 +51,8 @@ public struct GenerationRequest: Sendable {
   public var imageFit = ImageFit.crop
   /// The share of the schedule that is run on `image`, 0...1.
   public var strength: Double?
+  /// Work of the UNet that is left out.
+  public var cache: UNetCache?
   /// A second pass in a larger size.
   public var highResolution: HighResolution?
   /// Pictures that are followed, each by its network; their sum.
@@ -120,6 +122,7 @@ public enum RequestOption: String, Sendable, CaseIterable {
   case guidance, steps, sampler, eta, width, height, image, mask, canvas, strength, control
   case imagePrompt = "image prompt"
   case highResolution = "hires"
+  case cache
   case levels = "spacing or sigmas"
   case guidanceRescale = "guidance rescale"
   case guidanceInterval = "guidance interval"
@@ -155,6 +158,7 @@ extension GenerationRequest {
       case .strength: strength != nil
       case .control: !controls.isEmpty
       case .highResolution: highResolution != nil
+      case .cache: cache != nil
       case .imagePrompt: imagePrompt != nil
       case .levels: levels != nil
       case .guidanceRescale: guidanceRescale != nil

@@ -155,9 +155,23 @@ public struct UNetStage: Sendable {
       network.beside = start.beside
       let texts = try Conditioned.joined(images.map { inputs[$0] })
       let input = try network.imagePrompt?.inputs(texts, count: images.count) ?? texts.map { UNetInput($0) }
-      let denoiser = try request.guidance.denoiser(scheduler.noise.prediction, on: input, network.bound)
+      let cache = request.request.cache.map { UNetCacheRun($0, along: sampling.schedule) }
+      func denoiser(_ guidance: Guidance, on input: Conditioned<UNetInput>) throws -> any Denoiser {
+        try guidance.denoiser(scheduler.noise.prediction, on: input) { rows in
+          try network.bound(
+            to: rows, cache: cache?.network(isGuided: rows.texts.context.shape[0] > images.count))
+        }
+      }
+      let guided = try denoiser(request.guidance, on: input)
+      let gated =
+        try cache?.gated(guided) {
+          // As the reference: past the gate pooled text and sizes are the negative's.
+          var rest = input.prompt
+          if case .guided(let negative, _) = input { rest.texts.textTime = negative.texts.textTime }
+          return try denoiser(Guidance(scale: 1), on: .plain(rest))
+        } ?? guided
       return Trajectory(
-        "unet", of: images, by: sampling, denoiser: denoiser, stream: stream, adjust: start.adjust
+        "unet", of: images, by: sampling, denoiser: gated, stream: stream, adjust: start.adjust
       ) { _ in start.latent }
     }
     let first = try bound(width: request.width, height: request.height)
@@ -194,8 +208,11 @@ struct BoundUNet {
   /// What it reads beside each noisy latent, float32 [N, h, w, C]; nil for nothing.
   var beside: Tensor?
 
-  /// The network with its input inside, of as many rows as the latents that it will be called on.
-  func bound(to input: UNetInput) throws -> Network {
+  /// The network with its input inside, of as many rows as the latents that it will be called on. `cache` says what
+  /// each call need not compute.
+  func bound(
+    to input: UNetInput, cache: ((_ timestep: Float, _ additions: inout UNetAdditions) -> Void)? = nil
+  ) throws -> Network {
     let fixed = try fixedAdditions(input)
     let rows = input.texts.context.shape[0]
     // The same for the negative's rows as for the prompt's.
@@ -205,6 +222,7 @@ struct BoundUNet {
     return { x, timestep in
       let timesteps = [Float](repeating: timestep, count: rows)
       var additions = fixed
+      cache?(timestep, &additions)
       for case .controlNet(let network, let hint, let scale) in controls {
         try additions.add(
           network(

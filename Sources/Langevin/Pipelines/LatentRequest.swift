@@ -89,6 +89,7 @@ public struct LatentRequest: ResolvedRequest {
       }
     }
     try request.imagePrompt?.adapter.check(fits: unet.config)
+    try request.cache?.check(unet.config, steps: sampling.schedule.steps.count)
   }
 
   /// Of whatever network reads latents. Throws `GenerationError`, `DiffusionError`.

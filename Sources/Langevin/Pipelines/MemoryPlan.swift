@@ -40,6 +40,8 @@ public struct MemoryPlan: Sendable {
     short.steps = short.steps.map { min($0, most) }
     short.strength = short.strength.map { _ in 1 }
     short.highResolution?.strength = 1
+    // The second step is what those after the gate are.
+    if case .tGate = short.cache { short.cache = .tGate(step: 1) }
     short.priorSteps = short.priorSteps.map { min($0, most) }
     short.superResolutionSteps = short.superResolutionSteps.map { min($0, most) }
     let images = min(2 * short.batch, short.imageCount)

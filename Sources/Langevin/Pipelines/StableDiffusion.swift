@@ -19,7 +19,7 @@ public struct StableDiffusion: LatentPipeline {
   public static let options: Set<RequestOption> = [
     .batch, .prompt, .negativePrompt, .promptSyntax, .guidance, .guidanceRescale, .guidanceInterval, .preview,
     .steps, .sampler, .levels, .eta, .width, .height, .image, .mask, .canvas, .strength, .control,
-    .imagePrompt, .highResolution, .initialLatents, .tiling,
+    .imagePrompt, .highResolution, .cache, .initialLatents, .tiling,
   ]
 
   /// What it was made of.

@@ -9,6 +9,10 @@ struct UNetContext: Sendable {
   var bias: Tensor?
   /// By the name of the cross-attention in the checkpoint.
   var imagePrompts: [String: [AddedAttention]] = [:]
+  /// Outputs of cross-attentions that one call keeps for others.
+  var outputs: CrossAttentionOutputs?
+  /// Which share of the pixels of pictures of this size self-attention sees less of; 0 for none.
+  var merging: (ratio: Double, height: Int, width: Int) = (0, 0, 0)
 }
 
 /// Pixels that attend to the context and to each other at once: the context has keys and values of its own, which

@@ -31,14 +31,17 @@ struct Transformer2D: Sendable {
   }
 
   /// x [N, H, W, C], context [N, S, contextChannels] -> [N, H, W, C].
-  func callAsFunction(_ x: Tensor, context: Tensor, imagePrompts: [String: [AddedAttention]] = [:]) throws
-    -> Tensor
-  {
-    let pixels = try x.reshaped([x.shape[0], x.shape[1] * x.shape[2], x.shape[3]])
+  func callAsFunction(_ x: Tensor, context: UNetContext) throws -> Tensor {
+    let (height, width) = (x.shape[1], x.shape[2])
+    let pixels = try x.reshaped([x.shape[0], height * width, x.shape[3]])
+    let merging = context.merging
+    let isMerged = merging.ratio > 0 && (merging.height, merging.width) == (height, width)
     return try layer(path) {
       var h = try projectIn(norm(pixels))
       for block in blocks {
-        h = try block(h, context: context, added: imagePrompts[block.crossAttention] ?? [])
+        let merged =
+          isMerged ? try TokenMerging(h, height: height, width: width, ratio: merging.ratio) : nil
+        h = try block(h, context: context, merging: merged)
       }
       return try projectOut(h, residual: pixels).reshaped(x.shape)
     }
@@ -75,10 +78,22 @@ struct TransformerBlock: Sendable {
   }
 
   /// x [N, T, C], context [N, S, contextChannels] -> [N, T, C].
-  func callAsFunction(_ x: Tensor, context: Tensor, added: [AddedAttention] = []) throws -> Tensor {
+  func callAsFunction(_ x: Tensor, context: UNetContext, merging: TokenMerging? = nil) throws -> Tensor {
     try layer(path) {
-      var h = try attention1(norm1(x), context: onlyCrossAttention ? context : nil, residual: x)
-      h = try attention2(norm2(h), context: context, residual: h, added: added)
+      let own = onlyCrossAttention ? context.tokens : nil
+      var h =
+        if let merging { try x + merging.unmerge(attention1(merging.merge(norm1(x)), context: own)) } else {
+          try attention1(norm1(x), context: own, residual: x)
+        }
+      let added = context.imagePrompts[crossAttention] ?? []
+      if let outputs = context.outputs {
+        let found = try outputs(crossAttention) {
+          try attention2(norm2(h), context: context.tokens, added: added)
+        }
+        h = try h + found
+      } else {
+        h = try attention2(norm2(h), context: context.tokens, residual: h, added: added)
+      }
       return try feedForward(norm3(h), residual: h)
     }
   }

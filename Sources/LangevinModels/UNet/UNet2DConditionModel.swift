@@ -51,8 +51,12 @@ public struct UNet2DConditionModel: Sendable {
         timesteps, classLabels: conditioning.classLabels, textTime: conditioning.textTime,
         condition: conditioning.timestepCondition)
       let tokens = try contextProjection?(conditioning.context) ?? conditioning.context
-      let context = UNetContext(
-        tokens: tokens, bias: try bias(conditioning), imagePrompts: additions.imagePrompts)
+      var context = UNetContext(
+        tokens: tokens, bias: try bias(conditioning), imagePrompts: additions.imagePrompts,
+        outputs: additions.crossAttention)
+      if let level = config.downBlocks.firstIndex(of: .crossAttention) {
+        context.merging = (additions.mergedTokens, latent.shape[1] >> level, latent.shape[2] >> level)
+      }
       return try backbone(latent, time: time, context: context, additions: additions)
     }
   }

@@ -2,7 +2,8 @@ import LangevinNN
 import LangevinTensor
 
 /// What other networks add to a UNet in one call: the residuals of ControlNets and T2I-Adapters, and the
-/// image prompts of IP-Adapters. Without any the UNet computes what it computes alone.
+/// image prompts of IP-Adapters; and what the call need not compute. Without any the UNet computes what it
+/// computes alone.
 public struct UNetAdditions: Sendable {
   /// Added to the skips, one for each in the order of the way down; none at all, or as many as `skipShapes`
   /// says. [N or 1, h, w, C], in the dtype of the weights. arXiv:2302.05543, section 3.2.
@@ -16,11 +17,19 @@ public struct UNetAdditions: Sendable {
   /// `UNet2DConditionConfig.crossAttentions`.
   public var imagePrompts: [String: [AddedAttention]] = [:]
 
+  /// Features that one call keeps for others.
+  public var deepFeatures: DeepFeatures?
+  /// Outputs of cross-attentions that one call keeps for others.
+  public var crossAttention: CrossAttentionOutputs?
+  /// The share of the pixels that self-attention sees less of in the largest pictures that have transformers, 0 to
+  /// 0.75; see arXiv:2303.17604.
+  public var mergedTokens = 0.0
+
   /// Nothing.
   public init() {}
 
   /// Adds what another network adds: sums of residuals, and one image prompt beside the other. Both are of
-  /// one UNet.
+  /// one UNet; what need not be computed stays as it is.
   ///
   /// Throws `TensorError` where shapes differ.
   public mutating func add(_ other: UNetAdditions) throws {
@@ -73,6 +82,9 @@ extension UNet2DConditionConfig {
     return result
   }
 
+  /// How many skips go from the way down to the way up; the first is the first convolution's.
+  public var skipCount: Int { backbone.skipChannels.count }
+
   /// [h, w, C] of every skip, for a latent of this height and width.
   public func skipShapes(height: Int, width: Int) -> [Shape] {
     let backbone = backbone
@@ -115,6 +127,13 @@ extension UNet2DConditionConfig {
         additions.skips.count == shapes.count, "\(additions.skips.count) residuals for \(shapes.count) skips")
       try check(additions.skips, shapes, "skip")
     }
+    if let deep = additions.deepFeatures {
+      try require(
+        (0..<skipCount).contains(deep.branch), "a branch at skip \(deep.branch) of \(skipCount) skips")
+    }
+    try require(
+      additions.mergedTokens >= 0 && additions.mergedTokens <= 0.75,
+      "\(additions.mergedTokens) of the tokens are to be merged; that is 0 to 0.75")
     let blocks = blockShapes(height: latent[1], width: latent[2])
     if !additions.blocks.isEmpty {
       try require(

@@ -27,7 +27,7 @@ enum UNetAttention: Sendable {
     case .pixels(let attention): return try attention(x)
     case .transformer(let transformer):
       guard let context else { preconditionFailure("a transformer without a context") }
-      return try transformer(x, context: context.tokens, imagePrompts: context.imagePrompts)
+      return try transformer(x, context: context)
     case .addedContext(let attention):
       guard let context else { preconditionFailure("cross-attention without a context") }
       return try attention(x, context: context)

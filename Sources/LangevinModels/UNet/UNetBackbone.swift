@@ -49,10 +49,22 @@ struct UNetBackbone: Sendable {
   func callAsFunction(
     _ x: Tensor, time: Tensor, context: UNetContext? = nil, additions: UNetAdditions = UNetAdditions()
   ) throws -> Tensor {
-    var (skips, h) = try encoder(x, time: time, context: context, residuals: additions.blocks)
-    for (i, residual) in additions.skips.enumerated() { skips[i] = try skips[i] + residual }
-    if let residual = additions.middle { h = try h + residual }
-    for block in upBlocks { h = try block(h, time: time, context: context, skips: &skips) }
+    let deep = additions.deepFeatures
+    var (skips, h) = try encoder(
+      x, time: time, context: context, residuals: additions.blocks,
+      upTo: deep?.isReused == true ? deep.map { $0.branch + 1 } : nil)
+    for (i, residual) in additions.skips.prefix(skips.count).enumerated() {
+      skips[i] = try skips[i] + residual
+    }
+    // How many skips there are where all of the way down was computed.
+    var left = encoder.skipChannels.count
+    if skips.count == left, let residual = additions.middle { h = try h + residual }
+    for block in upBlocks {
+      let first = left - skips.count
+      left -= block.resnets.count
+      if first >= block.resnets.count { continue }
+      h = try block(h, time: time, context: context, skips: &skips, from: first, deep: deep)
+    }
     return try convOut(normOut(h, activation: .silu))
   }
 }

@@ -81,13 +81,16 @@ struct UNetDownBlock: Sendable {
   /// x [N, H, W, inputs] -> [N, H', W', outputs]; every layer's output is appended to `skips`.
   ///
   /// `residual` is added to the last layer's output where the block has transformers, else to the block's,
-  /// and to the skip of that name: where diffusers adds a T2I-Adapter's features.
+  /// and to the skip of that name: where diffusers adds a T2I-Adapter's features. Once there are `count` skips, nothing
+  /// else is computed.
   func callAsFunction(
-    _ x: Tensor, time: Tensor, context: UNetContext?, skips: inout [Tensor], residual: Tensor? = nil
+    _ x: Tensor, time: Tensor, context: UNetContext?, skips: inout [Tensor], residual: Tensor? = nil,
+    upTo count: Int? = nil
   ) throws -> Tensor {
     try layer(path) {
       var h = x
       for (i, resnet) in resnets.enumerated() {
+        if skips.count == count { return h }
         let attention = attentions.isEmpty ? nil : attentions[i]
         h = try h.recomputing(if: recomputes) { h in
           let h = try resnet(h, time: time)
@@ -97,6 +100,7 @@ struct UNetDownBlock: Sendable {
         skips.append(h)
       }
       if let downsample {
+        if skips.count == count { return h }
         h = try downsample(h, time: time)
         skips.append(h)
       }
@@ -170,12 +174,16 @@ struct UNetUpBlock: Sendable {
   }
 
   /// x [N, H, W, inputs] -> [N, H', W', outputs]; takes one tensor a layer off the end of `skips`.
-  func callAsFunction(_ x: Tensor, time: Tensor, context: UNetContext?, skips: inout [Tensor]) throws
-    -> Tensor
-  {
+  ///
+  /// Layers before `first` are left out. What goes into the layer of the branch of `deep` is kept, or was.
+  func callAsFunction(
+    _ x: Tensor, time: Tensor, context: UNetContext?, skips: inout [Tensor], from first: Int = 0,
+    deep: DeepFeatures? = nil
+  ) throws -> Tensor {
     try layer(path) {
       var h = x
-      for (i, resnet) in resnets.enumerated() {
+      for (i, resnet) in resnets.enumerated().dropFirst(first) {
+        if let deep, skips.count == deep.branch + 1 { h = try deep(h) }
         let (skip, attention) = (skips.removeLast(), attentions.isEmpty ? nil : attentions[i])
         h = try h.recomputing(if: recomputes) { h in
           let h = try resnet(.concatenated([h, skip], axis: -1), time: time)

@@ -27,17 +27,19 @@ struct UNetEncoder: Sendable {
   /// x [N, H, W, inputs], time [N, timeChannels] with SiLU applied -> every skip, and the middle's output.
   ///
   /// `hint` [N or 1, H, W, C] is added to the first convolution's output, `residuals` to the down blocks and,
-  /// one more, to the middle's output.
+  /// one more, to the middle's output. Where only the first `count` skips are wanted, nothing else is computed.
   func callAsFunction(
-    _ x: Tensor, time: Tensor, context: UNetContext? = nil, hint: Tensor? = nil, residuals: [Tensor] = []
+    _ x: Tensor, time: Tensor, context: UNetContext? = nil, hint: Tensor? = nil, residuals: [Tensor] = [],
+    upTo count: Int? = nil
   ) throws -> (skips: [Tensor], middle: Tensor) {
     var h = try convIn(x)
     if let hint { h = try h + hint }
     var skips = [h]
-    for (level, block) in downBlocks.enumerated() {
+    for (level, block) in downBlocks.enumerated() where skips.count != count {
       let residual = level < residuals.count ? residuals[level] : nil
-      h = try block(h, time: time, context: context, skips: &skips, residual: residual)
+      h = try block(h, time: time, context: context, skips: &skips, residual: residual, upTo: count)
     }
+    if skips.count == count { return (skips, h) }
     if let midBlock { h = try midBlock(h, time: time, context: context) }
     if residuals.count > downBlocks.count { h = try h + residuals[downBlocks.count] }
     return (skips, h)
