@@ -47,7 +47,7 @@ import LangevinTensor
   @Option(
     help: ArgumentHelp(
       """
-      Leave out work of the UNet, for a deviation that the table in the documentation states. deepcache:N computes its deep \
+      Leave out work of the UNet, for a picture that deviates from the one without. deepcache:N computes its deep \
       features every N steps. tgate:K stops guidance and keeps cross attention's outputs from step K on. tome:RATIO merges \
       that share of alike pixels before self-attention.
       """, valueName: "deepcache:N|tgate:K|tome:RATIO"))
