@@ -57,11 +57,18 @@ actor ChildEngine: Engine {
         if !isStopped { metrics.countCrash() }
       }
     }
+    let hasEnded = Flag()
+    defer { hasEnded.set() }
     try await withTaskCancellationHandler {
       // Reading goes on after a cancellation, until the child says that it has stopped.
       try await Task { try await Self.follow(child, order, number, report) }.value
     } onCancel: {
       _ = child.send(DrawingCommand.cancel(number: number))
+      Task { [patience = command.patience] in
+        try? await Task.sleep(for: .seconds(patience))
+        // A driver that hangs would keep all jobs waiting.
+        if !hasEnded.isSet { child.end() }
+      }
     }
   }
 
@@ -94,6 +101,8 @@ public struct DrawingProcessCommand: Sendable {
   public var executable: URL
   /// What makes it call `DrawingProcess.run`.
   public var arguments: [String]
+  /// Seconds that a cancelled job has to stop in; then the process is ended, and the next job gets a new one.
+  public var patience = 60.0
 
   /// A program and its arguments.
   public init(executable: URL, arguments: [String]) {
@@ -153,10 +162,13 @@ private final class DrawingChild: Sendable {
     return writing.withLock { _ in Descriptor.write(line, to: input.fileHandleForWriting.fileDescriptor) }
   }
 
+  /// Because the server stops.
   func kill() {
     isKilled.set()
-    Foundation.kill(process.processIdentifier, SIGKILL)
+    end()
   }
+
+  func end() { Foundation.kill(process.processIdentifier, SIGKILL) }
 
   /// What became of it.
   func death() -> Failure {

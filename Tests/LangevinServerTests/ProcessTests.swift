@@ -106,6 +106,33 @@ extension ServerSuites {
       }
     }
 
+    @Test func `a cancelled job that does not stop costs its process, and no other job`() async throws {
+      var command = DrawingProcessCommand(executable: Self.executable, arguments: ["draw-for-server"])
+      command.patience = 0.5
+      let served = ServedModels(models: [try DefaultModel.url.path])
+      let engine = try await ChildEngine(
+        DrawingSetup(served: served, device: "cpu", version: "langevin test"), command, metrics: Metrics())
+      let model = try #require(Catalog(served).models.first?.name)
+      let hung = try #require(await engine.processID)
+      let begun = AsyncStream.makeStream(of: Void.self)
+      let job = Task {
+        try await engine.draw(Order(model: model, prompt: "red apple", steps: 500)) { _ in
+          begun.continuation.yield()
+        }
+      }
+      for await _ in begun.stream { break }
+      kill(hung, SIGSTOP)
+      job.cancel()
+      await #expect(throws: Failure.self) { try await job.value }
+      let drawn = Flag()
+      try await engine.draw(Order(model: model, prompt: "red apple", steps: 1)) { event in
+        if case .picture = event { drawn.set() }
+      }
+      #expect(drawn.isSet)
+      #expect(await engine.processID != hung)
+      await engine.stop()
+    }
+
     @Test func `Ctrl-C stops within two seconds and hands back what waits`() async throws {
       try await Self.serve { server in
         let client = server.client
