@@ -174,7 +174,7 @@ struct BadInputTests {
   }
 
   @Test(arguments: [
-    ("model_index.json", "StableDiffusionPipeline", "FluxPipeline"),
+    ("model_index.json", "StableDiffusionPipeline", "LTXPipeline"),
     ("model_index.json", "UNet2DConditionModel", "SD3Transformer2DModel"),
     ("scheduler/scheduler_config.json", "DDIMScheduler", "ScoreSdeVeScheduler"),
   ])

@@ -154,8 +154,12 @@ struct GenerateTests {
   }
 
   @Test func imagesAreTakenUp() throws {
-    let grey = try Picture(width: 90, height: 90, pixels: [UInt8](repeating: 128, count: 90 * 90 * 3))
-    try grey.writePNG(to: scratch.url("in.png"))
+    let drawn = try Tool.run(
+      ["generate", "blue heart", "--quiet", "--device", "cpu", "--seed", "2", "--output", "heart.png"],
+      in: scratch.folder)
+    #expect(drawn.status == 0, "\(drawn.errors)")
+    let heart = try picture("heart.png")
+    try heart.resized(width: 90, height: 90).writePNG(to: scratch.url("in.png"))
     let common = [
       "--device", "cpu", "--steps", "10", "--seed", "1", "--image", "in.png", "--width", "64", "--height",
       "64",
@@ -163,7 +167,7 @@ struct GenerateTests {
     try generate(common + ["--strength", "0.1", "--output", "weak.png"])
     try generate(common + ["--strength", "0.9", "--output", "strong.png"])
     func distance(_ name: String) throws -> Int {
-      try picture(name).pixels.map { abs(Int($0) - 128) }.reduce(0, +)
+      try zip(picture(name).pixels, heart.pixels).map { abs(Int($0) - Int($1)) }.reduce(0, +)
     }
     #expect(try distance("weak.png") * 2 < distance("strong.png"))
   }

@@ -65,6 +65,7 @@ import Testing
     "fps": .none("PNG frames carry it, and have no rate"),
     "precision": .changes(["--precision", "f16"]),
     "encoding": .changes(["--encoding", "q8_0"]),
+    "unet": .changes(["--unet", "unet.gguf"]),
     "tile": .changes(["--tile", "8"]),
     "init-latents": .none("a special"),
     "init-latents-index": .none("of --init-latents"),
@@ -155,6 +156,10 @@ import Testing
 
   @Test func everyOptionThatChangesThePictureIsRepeated() throws {
     let prompt = ["a (grinning:1.5) face"]
+    let unet = try DefaultModel.url.appending(path: "unet/diffusion_pytorch_model.safetensors").path
+    let converted = try Tool.run(
+      ["convert", unet, "unet.gguf", "--encoding", "q4_0"], in: scratch.folder)
+    #expect(converted.status == 0, "\(converted.errors)")
     try generate(prompt + Self.base + ["--output", "base.png"])
     try expectRepeated("base.png")
     let base = try picture("base.png")
