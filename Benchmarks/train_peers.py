@@ -5,8 +5,8 @@
 
 `clip`: CLIP of Training/emoji/clip (256 wide, 4 layers) from nothing, batch 192. `lora`: adapters of rank 4 at the
 attention of a full-size Stable Diffusion 1.5 at 512x512, batch 1, activations computed again in the backward pass; DIR
-is the model's folder, such as Tests/Golden/make_sd15.py makes. `ranks`: the step of `clip` on one core, and by
-`mpirun -n 2` on one core each, PyTorch not in it.
+is the model's folder, such as Tests/Golden/make_sd15.py makes. `ranks`: the step of the emoji model, UNet and text
+encoder, 64 samples, on one core, and by `mpirun -n 2` on one core each, PyTorch not in it.
 
 A step is forward, backward, gradient clipping and AdamW. Ours reads and frames its pictures besides, averages the
 weights and writes its log; PyTorch has its batch at hand, and latents and text states where ours has them cached. Steps
@@ -26,8 +26,11 @@ import time
 
 from peers import TORCH, cell
 
-CLIP = pathlib.Path(__file__).parent.parent / "Training/emoji/clip"
-BATCH = {"clip": 192, "lora": 1}
+ROOT = pathlib.Path(__file__).parent.parent
+CLIP = ROOT / "Training/emoji/clip"
+EMOJI = ROOT / "Sources/Langevin/Resources/emoji-diffusion"
+BATCH = {"clip": 192, "lora": 1, "diffusion": 64}
+SIDE = {"clip": 64, "lora": 512, "diffusion": 64}
 
 
 # The torch side: this file again, in an interpreter that has it.
@@ -109,10 +112,11 @@ def theirs(arguments, kind):
 def ours(arguments, kind, device, work, before=()):
     with tempfile.TemporaryDirectory(dir=work) as folder:
         run = pathlib.Path(folder) / "run"
-        command = [*before, arguments.langevin, "train", kind, "--model", CLIP if kind == "clip" else arguments.model,
-                   "--data", work / "data", "--batch", BATCH[kind], "--steps", arguments.steps, "--device", device,
-                   "--output", run, "--sample-every", 0, "--quiet"]
-        command += ["--recompute", "--width", 512, "--height", 512] if kind == "lora" else []
+        model = {"clip": CLIP, "lora": arguments.model, "diffusion": EMOJI}[kind]
+        command = [*before, arguments.langevin, "train", kind, "--model", model, "--data", work / "data",
+                   "--batch", BATCH[kind], "--steps", arguments.steps, "--device", device, "--width", SIDE[kind],
+                   "--height", SIDE[kind], "--output", run, "--sample-every", 0, "--quiet"]
+        command += {"clip": [], "lora": ["--recompute"], "diffusion": ["--train-text-encoder"]}[kind]
         peak = finished([str(c) for c in command], stdout=subprocess.DEVNULL)
         ends = [json.loads(line)["seconds"] for line in (run / "log.jsonl").read_text().splitlines()]
         return {"seconds": [b - a for a, b in zip(ends, ends[1:])], "peak": peak}
@@ -135,10 +139,10 @@ def main():
     if not arguments.langevin or arguments.steps < 2 or (arguments.kind == "lora" and not arguments.model):
         parser.error("--langevin is needed, at least 2 steps, and for lora --model")
 
-    kind = "clip" if arguments.kind == "ranks" else arguments.kind
+    kind = "diffusion" if arguments.kind == "ranks" else arguments.kind
     with tempfile.TemporaryDirectory() as name:
         work = pathlib.Path(name)
-        make_data(work / "data", max(BATCH[kind], 8), 64 if kind == "clip" else 512)
+        make_data(work / "data", max(BATCH[kind], 8), SIDE[kind])
         devices = arguments.devices.split(",")
         if arguments.kind == "ranks":
             mpi = ["mpirun", "--allow-run-as-root", "-n", "2"]
