@@ -131,7 +131,7 @@ struct EpilogueOperands {
   private let columns: Int
   private let rowsPerImage: Int
 
-  /// Nothing follows.
+  /// Of a product that nothing is added to.
   init() { (activation, columns, rowsPerImage) = (nil, 0, 1) }
 
   /// `inputs` are the product's.

@@ -5,7 +5,7 @@ import Synchronization
 /// Ctrl-C and SIGTERM of a command that serves; a second one ends the process at once.
 final class StopSignals: Sendable {
   private let signals: AsyncStream<Int32>
-  /// They work as long as they are kept, which is all that becomes of them.
+  /// They work as long as they are kept. Nothing reads them, so that threads cannot disagree.
   private nonisolated(unsafe) let sources: [any DispatchSourceSignal]
 
   init() {

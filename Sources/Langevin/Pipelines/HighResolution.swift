@@ -10,7 +10,7 @@ public struct HighResolution: Sendable {
   public var scale: Double
   /// The share of the schedule that is run on what was enlarged, above 0 and at most 1.
   public var strength: Double
-  /// What enlarges.
+  /// How the first pass is enlarged for the second.
   public var enlarging: Enlarging
 
   /// What enlarges what was drawn.
@@ -37,7 +37,7 @@ public struct SecondPass: Sendable {
   public let latentShape: Shape
   /// The sampler and the steps that are taken.
   public let sampling: ResolvedSampling
-  /// What enlarges.
+  /// How the first pass is enlarged for the second.
   public let enlarging: HighResolution.Enlarging
 
   /// `full` is the whole schedule of the first pass, and `latent` the shape of its latents.

@@ -7,7 +7,7 @@ struct EpilogueArguments {
   private var bias, perImage, residual: TensorView?
   private var activation: Activation
 
-  /// Nothing follows.
+  /// Of a product that nothing is added to.
   init() { activation = .identity }
 
   init(_ epilogue: Epilogue, _ operands: ProductOperands<TensorView>) {

@@ -20,7 +20,7 @@ struct WinogradWeightsKernel: Kernel {
 struct WinogradInputKernel: Kernel {
   static let name = "winograd_input"
   var x, v: TensorView
-  /// The run's.
+  /// The tiles that are computed together now.
   var tiles: Range<Int>
   var winograd: WinogradTiles
 
@@ -44,7 +44,7 @@ struct WinogradOutputKernel: Kernel {
   static let name = "winograd_output"
   var m, y: TensorView
   var epilogue: EpilogueArguments
-  /// The run's.
+  /// The tiles that are computed together now.
   var tiles: Range<Int>
   var winograd: WinogradTiles
 

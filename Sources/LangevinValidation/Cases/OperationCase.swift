@@ -118,14 +118,14 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
     let (rows, columns) = (inputs[index].shape[0], inputs[index].shape[1])
     guard rows % 32 == 0, rows * columns % encoding.elementCount == 0 else { return nil }
     let changed: Operation
-    switch operation {
-    case .matmul(var matmul):
+    if case .matmul(var matmul) = operation {
       matmul.right = .blocks(encoding)
       changed = .matmul(matmul)
-    case .conv2d(var conv):
+    } else if case .conv2d(var conv) = operation {
       conv.weight = .blocks(encoding)
       changed = .conv2d(conv)
-    default: return nil
+    } else {
+      return nil
     }
     var (shapes, dtypes, kinds) = (inputs.map(\.shape), inputs.map(\.dtype), kinds)
     let words = encoding.spec(rows * columns)
