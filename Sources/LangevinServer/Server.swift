@@ -4,6 +4,7 @@ import HummingbirdCore
 import Langevin
 import LangevinJSON
 import Logging
+import NIOCore
 import ServiceLifecycle
 
 /// Where a server listens, what it draws with, and who may ask.
@@ -190,7 +191,7 @@ public struct Server: Sendable {
         for engine in engines { await engine.stop() }
         await queue.drain()
         await workers.value
-        throw ServerError.address("\(host):\(configuration.port)", reason: "\(error)")
+        throw ServerError.address("\(host):\(configuration.port)", reason: Self.reason(of: error))
       }
     }
     stopping.cancel()
@@ -198,6 +199,12 @@ public struct Server: Sendable {
     await queue.abort(all: true)
     for engine in engines { await engine.stop() }
     await workers.value
+  }
+
+  /// Why an address cannot be listened at, in the system's words alone.
+  private static func reason(of error: any Error) -> String {
+    guard let code = (error as? IOError)?.errnoCode else { return "\(error)" }
+    return String(cString: strerror(code)) + (code == EADDRINUSE ? "; give another --port" : "")
   }
 
   /// How to stop.

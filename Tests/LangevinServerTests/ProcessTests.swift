@@ -206,7 +206,7 @@ extension ServerSuites {
     @Test func `what keeps it from starting is one line`() async throws {
       for (arguments, status, words) in [
         (["--host", "0.0.0.0"], 64, "--api-key"), (["--port", "70000"], 64, "--port must be 0 to 65535"),
-        (["--host", "192.0.2.1", "--api-key", "k"], 1, "cannot listen at 192.0.2.1"),
+        (["--host", "192.0.2.1", "--api-key", "k"], 1, "Cannot assign requested address\n"),
         (["--device", "cpu:7"], 64, "there is no device"),
         (["--lora-dir", "/nowhere"], 1, "/nowhere: no such file"),
       ] as [([String], Int32, String)] {
