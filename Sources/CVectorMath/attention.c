@@ -1,7 +1,7 @@
 // The products of a block of attention and of its gradient, and the softmax between them. The products' inner extent
 // is a head's size, too short for a BLAS call to pay for packing; here keys are packed once for all queries, and a
 // tile of rows stays in registers.
-#include "functions.h"
+#include "transpose.h"
 
 #include "CVectorMath.h"
 
@@ -231,7 +231,8 @@ void vm_softmax_slopes(SLOPES_PARAMETERS) { CHOOSE(slopes, SLOPES); }
 VECTORISED void vm_pack_keys(const float *keys, size_t stride, size_t count, size_t size, float *packed) {
   for (size_t first = 0; first < count; first += PANEL, packed += PANEL * size) {
     size_t here = count - first < PANEL ? count - first : PANEL;
-    for (size_t k = 0; k < PANEL; k++)
-      for (size_t d = 0; d < size; d++) packed[d * PANEL + k] = k < here ? keys[(first + k) * stride + d] : 0;
+    transpose_inline(keys + first * stride, stride, here, size, 0, 1, packed, PANEL);
+    for (size_t d = 0; d < size; d++)
+      for (size_t k = here; k < PANEL; k++) packed[d * PANEL + k] = 0;
   }
 }

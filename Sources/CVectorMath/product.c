@@ -1,6 +1,6 @@
 // Products with a right matrix in panels, and left rows that lie anywhere: a convolution's pixels are read where they are.
 // A tile of the result stays in registers, a panel's part in the second cache; no operand is copied on the way.
-#include "functions.h"
+#include "transpose.h"
 
 #include "CVectorMath.h"
 
@@ -116,12 +116,9 @@ void vm_pack_columns(
     const float *x, size_t rows, size_t columns, size_t first, int transposed, float scale, float *panel) {
   size_t count = columns - first < PANEL ? columns - first : PANEL;
   if (transposed) {
-    // Blocks whose lines stay in the first cache.
-    for (size_t start = 0; start < rows; start += 64) {
-      size_t end = rows - start < 64 ? rows : start + 64;
-      for (size_t c = 0; c < PANEL; c++)
-        for (size_t r = start; r < end; r++) panel[r * PANEL + c] = c < count ? x[(first + c) * rows + r] * scale : 0;
-    }
+    transpose_inline(x + first * rows, rows, count, rows, 1, scale, panel, PANEL);
+    for (size_t r = 0; r < rows; r++)
+      for (size_t c = count; c < PANEL; c++) panel[r * PANEL + c] = 0;
   } else {
     for (size_t r = 0; r < rows; r++, panel += PANEL) {
       for (size_t c = 0; c < count; c++) panel[c] = x[r * columns + first + c] * scale;

@@ -3,7 +3,8 @@ import LangevinTensor
 
 extension CPUBackend {
   /// A product of the pixels' neighbourhoods [pixels, taps * C] with the weight [taps * C, columns]. The neighbourhoods
-  /// are read where they lie: a padded tap is a row of zeros. Many pixels go tile by tile. Only small pictures under a large weight are unfolded.
+  /// are read where they lie: a padded tap is a row of zeros. Many pixels go tile by tile. Only small pictures under a
+  /// large weight are unfolded.
   func conv2d(_ conv: Conv2D, _ x: [FloatArray], _ y: MutableFloatArray) throws {
     let (n, channels) = (y.shape[3], x[0].shape[3])
     let k = conv.taps * channels
@@ -16,24 +17,24 @@ extension CPUBackend {
     if k > 0, m >= Panels.fewestRows || conv.weight.encoding != nil {
       let zeros = try pool.scratch(channels)
       zeros.floats.update(repeating: 0, count: channels)
-      let tiles = WinogradTiles(conv, input: x[0].shape, output: y.shape)
-      func product(_ panels: Panels) throws {
-        if let tiles {
-          return try convolve(
-            tiles, x[0].pointer, by: panels, zeros: zeros.floats, epilogue, into: y.pointer)
+      func eachPart(_ body: (Panels) throws -> Void) throws {
+        guard let encoding = conv.weight.encoding else {
+          return try Panels.packing(weight, k: k, columns: n, isTransposed: isTransposed, pool: pool, body)
         }
-        if conv.isPointwise {
-          return try multiply(x[0].pointer, rows: m, k: k, by: panels, epilogue, into: y.pointer)
-        }
-        try multiply(rows: m, taps: conv.taps, inner: channels, by: panels, epilogue, into: y.pointer) {
-          unfold.place($0, zeros: zeros.floats, into: $1)
-        }
-      }
-      if let encoding = conv.weight.encoding {
         try Panels.decoding(
-          BlockOperand(encoding, x[1]), channels: channels, taps: conv.taps, columns: n, pool: pool, product)
+          BlockOperand(encoding, x[1]), channels: channels, taps: conv.taps, columns: n, pool: pool, body)
+      }
+      if let tiles = WinogradTiles(conv, input: x[0].shape, output: y.shape) {
+        try convolve(tiles, x[0].pointer, zeros: zeros.floats, epilogue, into: y.pointer, eachPart)
       } else {
-        try product(Panels(weight, k: k, columns: n, isTransposed: isTransposed, pool: pool))
+        try eachPart { panels in
+          if conv.isPointwise {
+            return try multiply(x[0].pointer, rows: m, k: k, by: panels, epilogue, into: y.pointer)
+          }
+          try multiply(rows: m, taps: conv.taps, inner: channels, by: panels, epilogue, into: y.pointer) {
+            unfold.place($0, zeros: zeros.floats, into: $1)
+          }
+        }
       }
       return withExtendedLifetime(zeros) {}
     }

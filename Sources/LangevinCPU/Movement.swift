@@ -1,3 +1,4 @@
+import CVectorMath
 import LangevinTensor
 
 /// Operations that move elements without looking at them: they work on any dtype as it is stored.
@@ -104,8 +105,8 @@ extension CPUBackend {
   ) {
     let loop = StridedLoop(shape, [strides])
     let (inner, step) = (loop.inner, loop.innerStrides[0])
-    if inner * loop.rowCount > 4096, step > 1, loop.outer.count == 1, loop.isTransposed {
-      return transposeTiled(x, step, rows: loop.outer[0], columns: inner, y)
+    if step > 1, let axis = loop.outer.indices.first(where: { loop.outerStride(operand: 0, axis: $0) == 1 }) {
+      return transpose(x, loop, axis, y)
     }
     loop.forEachRow(grain: max(elementGrain / inner, 1)) { row, offsets in
       let (source, target) = (x + offsets[0], y + row * inner)
@@ -117,21 +118,45 @@ extension CPUBackend {
     }
   }
 
-  /// y [rows, columns] from x [columns, rows] with `step` between x's rows, in tiles that fit the cache.
-  private func transposeTiled<Element: BitwiseCopyable>(
-    _ x: UnsafePointer<Element>, _ step: Int, rows: Int, columns: Int, _ y: UnsafeMutablePointer<Element>
+  /// The walk's copy where the elements that `axis` crosses are neighbours in x: matrices turned over, which read and
+  /// write whole lines.
+  private func transpose<Element: BitwiseCopyable>(
+    _ x: UnsafePointer<Element>, _ loop: StridedLoop, _ axis: Int, _ y: UnsafeMutablePointer<Element>
   ) {
-    parallelFor(rows, grain: 32) { _, range in
-      for tile in stride(from: 0, to: columns, by: 32) {
-        for column in tile..<min(tile + 32, columns) {
-          for row in range { y[row * columns + column] = x[column * step + row] }
+    let (inner, step) = (loop.inner, loop.innerStrides[0])
+    let targetStrides = Shape(loop.outer + [inner]).strides
+    let width = 64
+    let parts = (loop.outer[axis] + width - 1) / width
+    parallelFor(
+      loop.rowCount / loop.outer[axis] * parts, grain: max(elementGrain / (inner * width), 1)
+    ) { _, tasks in
+      for task in tasks {
+        let first = task % parts * width
+        var (rest, source, target) = (task / parts, first, first * targetStrides[axis])
+        for other in loop.outer.indices where other != axis {
+          let index = rest % loop.outer[other]
+          rest /= loop.outer[other]
+          source += index * loop.outerStride(operand: 0, axis: other)
+          target += index * targetStrides[other]
         }
+        transpose(
+          x + source, step, rows: inner, columns: min(width, loop.outer[axis] - first), y + target,
+          targetStrides[axis])
       }
     }
   }
-}
 
-extension StridedLoop {
-  /// Whether rows of the output are neighbours in the (only) operand.
-  var isTransposed: Bool { outer.count == 1 && outerStride(operand: 0, axis: 0) == 1 }
+  /// y [columns, rows] from x [rows, columns]; rows lie a stride apart.
+  private func transpose<Element: BitwiseCopyable>(
+    _ x: UnsafePointer<Element>, _ step: Int, rows: Int, columns: Int,
+    _ y: UnsafeMutablePointer<Element>, _ stride: Int
+  ) {
+    guard MemoryLayout<Element>.size == MemoryLayout<Float>.size else {
+      for row in 0..<rows { for column in 0..<columns { y[column * stride + row] = x[row * step + column] } }
+      return
+    }
+    vm_transpose(
+      UnsafeRawPointer(x).assumingMemoryBound(to: Float.self), step, rows, columns,
+      UnsafeMutableRawPointer(y).assumingMemoryBound(to: Float.self), stride)
+  }
 }

@@ -36,9 +36,8 @@ extension CPUBackend {
       let wide = output.dtype == .float32 ? nil : try pool.scratch(rows * columns)
       let out = wide?.floats ?? y.floats
       parallelFor(rows, grain: max(elementGrain / max(columns, 1), 1)) { _, range in
-        for row in range {
-          for column in 0..<columns { out[row * columns + column] = x[column * rows + row] }
-        }
+        vm_transpose(
+          x + range.lowerBound, rows, columns, range.count, out + range.lowerBound * columns, columns)
       }
       if let wide { round(wide.floats, y) }
     }
@@ -49,11 +48,7 @@ extension CPUBackend {
     let (taps, channels) = (shape.taps, shape.channels)
     parallelFor(shape.columns, grain: max(elementGrain / max(shape.rows, 1), 1)) { _, columns in
       for column in columns {
-        for tap in 0..<taps {
-          let source = x + column * shape.rows + tap
-          let out = y + (column * taps + tap) * channels
-          for channel in 0..<channels { out[channel] = source[channel * taps] }
-        }
+        vm_transpose(x + column * shape.rows, taps, channels, taps, y + column * shape.rows, channels)
       }
     }
   }

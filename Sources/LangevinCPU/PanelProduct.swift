@@ -6,8 +6,8 @@ import LangevinTensor
 struct Panels {
   /// Fewer rows on the left do not pay for packing the right.
   static let fewestRows = 192
-  /// Bytes of decoded panels for each core, which its caches keep until the product has read them.
-  private static let decodedBytes = 2 << 20
+  /// Bytes of panels for each core, which its caches keep until the product has read them.
+  private static let cachedBytes = 2 << 20
 
   /// Those that are here.
   let columns: Range<Int>
@@ -23,48 +23,53 @@ struct Panels {
     start = storage.floats + offset
   }
 
-  /// The matrix times `scale`; `b` is [columns, k] if transposed. Throws `TensorError.outOfMemory`.
-  init(
-    _ b: UnsafePointer<Float>, k: Int, columns: Int, isTransposed: Bool, scale: Float = 1, pool: MemoryPool
+  /// The matrix times `scale`; `b` is [columns, k] if transposed. `body` gets some panels after others.
+  ///
+  /// Throws `TensorError.outOfMemory` and what `body` throws.
+  static func packing(
+    _ b: UnsafePointer<Float>, k: Int, columns: Int, isTransposed: Bool, scale: Float = 1, pool: MemoryPool,
+    _ body: (Panels) throws -> Void
   ) throws {
-    let count = (columns + 31) / 32
-    let storage = try pool.scratch(count * k * 32)
-    self.init(storage, k: k, columns: 0..<columns, stride: columns)
-    parallelFor(count, grain: max(elementGrain / (32 * max(k, 1)), 1)) { _, range in
-      for panel in range {
-        vm_pack_columns(
-          b, k, columns, panel * 32, isTransposed ? 1 : 0, scale, storage.floats + panel * k * 32)
-      }
+    try inParts(k: k, columns: columns, pool: pool, body) { panel, target in
+      vm_pack_columns(b, k, columns, panel * 32, isTransposed ? 1 : 0, scale, target)
     }
   }
 
-  /// A weight [columns, channels, taps] in blocks, times `scale`: `body` gets some panels after others, which
-  /// are always decoded to the same memory. So the weight is read once, and as blocks.
+  /// A weight [columns, channels, taps] in blocks, times `scale`. `body` gets some panels after others.
   ///
   /// Throws `TensorError.outOfMemory` and what `body` throws.
   static func decoding(
     _ blocks: BlockOperand, channels: Int, taps: Int, columns: Int, scale: Float = 1, pool: MemoryPool,
     _ body: (Panels) throws -> Void
   ) throws {
-    let (k, count) = (channels * taps, (columns + 31) / 32)
-    let most = coreCount * max(1, decodedBytes / max(1, k * 32 * 4))
+    try inParts(k: channels * taps, columns: columns, pool: pool, body) { panel, target in
+      vm_pack_blocks(
+        blocks.encoding.vectorised, blocks.bytes, channels, taps, columns, panel * 32, scale, target)
+    }
+  }
+
+  /// Panels always come in the same memory: so the matrix is read once, and nothing of its size is written.
+  private static func inParts(
+    k: Int, columns: Int, pool: MemoryPool, _ body: (Panels) throws -> Void,
+    write: (_ panel: Int, _ target: UnsafeMutablePointer<Float>) -> Void
+  ) throws {
+    let count = (columns + 31) / 32
+    let most = coreCount * max(1, cachedBytes / max(1, k * 32 * 4))
     let parts = max(1, (count + most - 1) / most)
     let size = max(1, (count + parts - 1) / parts)
     let storage = try pool.scratch(size * k * 32)
     for first in Swift.stride(from: 0, to: count, by: size) {
       let part = first..<min(first + size, count)
       parallelFor(part.count, grain: max(elementGrain / (32 * max(k, 1)), 1)) { _, range in
-        for panel in range {
-          vm_pack_blocks(
-            blocks.encoding.vectorised, blocks.bytes, channels, taps, columns, (first + panel) * 32, scale,
-            storage.floats + panel * k * 32)
-        }
+        for panel in range { write(first + panel, storage.floats + panel * k * 32) }
       }
       try body(
         Panels(
           storage, k: k, columns: part.lowerBound * 32..<min(part.upperBound * 32, columns), stride: columns))
     }
   }
+
+  var count: Int { (columns.count + 31) / 32 }
 
   /// From a column, a multiple of 32, on.
   func from(column: Int) -> UnsafePointer<Float> {

@@ -15,12 +15,14 @@ extension CPUBackend {
       transposeRight: matmul.right != .rowMajor)
     if m >= Panels.fewestRows, !matmul.transposeLeft, !product.isSmall {
       for i in 0..<batch {
-        let panels = try Panels(
+        try Panels.packing(
           right + i * k * n, k: k, columns: n, isTransposed: product.transposeRight, scale: matmul.scale,
-          pool: pool)
-        try multiply(
-          a.pointer + i * m * k, rows: m, k: k, by: panels, epilogue.advanced(i * m),
-          into: y.pointer + i * m * n)
+          pool: pool
+        ) {
+          try multiply(
+            a.pointer + i * m * k, rows: m, k: k, by: $0, epilogue.advanced(i * m),
+            into: y.pointer + i * m * n)
+        }
       }
     } else if batch >= Product.fewestPieces || product.isSmall {
       parallelFor(batch, grain: product.isSmall ? max(65536 / max(m * n * k, 1), 1) : 1) { _, range in

@@ -2,17 +2,20 @@ import CVectorMath
 import LangevinTensor
 
 extension CPUBackend {
-  /// The convolution of x with some panels of a weight [9 C, columns], and the epilogue, at the panels' columns of y.
-  /// Each pixel is one sum in one order, however the work is shared out. `zeros` are as many as there are channels.
+  /// The convolution of x, and the epilogue, into y. `eachPart` hands over the panels of the weight [9 C, columns], some
+  /// after others. `zeros` are as many as there are channels.
+  ///
+  /// Each pixel is one sum in one order, however the work is shared out.
   func convolve(
-    _ tiles: WinogradTiles, _ x: UnsafePointer<Float>, by panels: Panels, zeros: UnsafePointer<Float>,
-    _ epilogue: EpilogueOperands, into y: UnsafeMutablePointer<Float>
+    _ tiles: WinogradTiles, _ x: UnsafePointer<Float>, zeros: UnsafePointer<Float>,
+    _ epilogue: EpilogueOperands, into y: UnsafeMutablePointer<Float>,
+    _ eachPart: (_ body: (Panels) throws -> Void) throws -> Void
   ) throws {
-    let (channels, columns) = (tiles.channels, panels.columns)
-    let weights = try transformed(panels, channels: channels)
+    let (channels, columns) = (tiles.channels, tiles.columns)
     let v = try pool.scratch(16 * tiles.run * channels)
-    let m = try pool.scratch(16 * tiles.run * columns.count)
-    for run in tiles.runs {
+    let m = try pool.scratch(16 * tiles.run * columns)
+
+    func transformInput(_ run: Range<Int>) {
       parallelFor(run.count, grain: 8) { _, range in
         withUnsafeTemporaryAllocation(of: UnsafePointer<Float>?.self, capacity: 16) { window in
           for i in range {
@@ -21,37 +24,60 @@ extension CPUBackend {
           }
         }
       }
-      for (index, weight) in weights.enumerated() {
-        try multiply(
-          v.floats + index * run.count * channels, rows: run.count, k: channels, by: weight,
-          EpilogueOperands(), into: m.floats + index * run.count * columns.count)
+    }
+    /// `matrix` numbers lie between the sixteen of u, which has these columns.
+    func multiply(_ run: Range<Int>, _ u: CPUStorage, matrix: Int, _ part: Range<Int>) throws {
+      for index in 0..<16 {
+        try self.multiply(
+          v.floats + index * run.count * channels, rows: run.count, k: channels,
+          by: Panels(u, offset: index * matrix, k: channels, columns: part, stride: columns),
+          EpilogueOperands(), into: m.floats + index * run.count * columns)
       }
+    }
+    func transformOutput(_ run: Range<Int>) {
       parallelFor(run.count, grain: 8) { _, range in
         for i in range {
           tiles.write(
-            run.lowerBound + i, m.floats + i * columns.count, matrix: run.count * columns.count, columns,
-            epilogue, into: y)
+            run.lowerBound + i, m.floats + i * columns, matrix: run.count * columns, epilogue, into: y)
         }
+      }
+    }
+
+    if tiles.isOneRun {
+      // Each weight is used once: it is transformed just before.
+      transformInput(0..<tiles.count)
+      try eachPart { panels in
+        let matrix = panels.count * channels * 32
+        let u = try pool.scratch(16 * matrix)
+        transform(panels, channels, into: u.floats, matrix: matrix)
+        try multiply(0..<tiles.count, u, matrix: matrix, panels.columns)
+      }
+      transformOutput(0..<tiles.count)
+    } else {
+      let matrix = (columns + 31) / 32 * 32 * channels
+      let u = try pool.scratch(16 * matrix)
+      try eachPart {
+        transform($0, channels, into: u.floats + $0.columns.lowerBound * channels, matrix: matrix)
+      }
+      for run in tiles.runs {
+        transformInput(run)
+        try multiply(run, u, matrix: matrix, 0..<columns)
+        transformOutput(run)
       }
     }
     withExtendedLifetime((v, m)) {}
   }
 
-  /// The sixteen matrices [channels, columns] of a weight's panels.
-  private func transformed(_ panels: Panels, channels: Int) throws -> [Panels] {
-    let count = (panels.columns.count + 31) / 32
-    let matrix = count * channels * 32
-    let u = try pool.scratch(16 * matrix)
-    parallelFor(count, grain: 1) { _, range in
+  /// Panels to their places in the sixteen matrices [channels, columns].
+  private func transform(
+    _ panels: Panels, _ channels: Int, into u: UnsafeMutablePointer<Float>, matrix: Int
+  ) {
+    parallelFor(panels.count, grain: 1) { _, range in
       for panel in range {
         vm_winograd_weights(
-          panels.from(column: panels.columns.lowerBound + panel * 32), channels,
-          u.floats + panel * channels * 32, matrix)
+          panels.from(column: panels.columns.lowerBound + panel * 32), channels, u + panel * channels * 32,
+          matrix)
       }
-    }
-    return (0..<16).map {
-      Panels(
-        u, offset: $0 * matrix, k: channels, columns: 0..<panels.columns.count, stride: panels.columns.count)
     }
   }
 }
@@ -76,9 +102,9 @@ extension WinogradTiles {
     }
   }
 
-  /// Writes the pixels of a tile, at some columns, from its sixteen rows `matrix` apart.
+  /// Writes the pixels of a tile from its sixteen rows `matrix` apart.
   fileprivate func write(
-    _ tile: Int, _ m: UnsafePointer<Float>, matrix: Int, _ block: Range<Int>, _ epilogue: EpilogueOperands,
+    _ tile: Int, _ m: UnsafePointer<Float>, matrix: Int, _ epilogue: EpilogueOperands,
     into y: UnsafeMutablePointer<Float>
   ) {
     let (height, width) = (output[1], output[2])
@@ -89,14 +115,14 @@ extension WinogradTiles {
     }
     var pixels = [UnsafeMutablePointer<Float>?](repeating: nil, count: 4)
     for (i, line) in lines.enumerated() {
-      let isFilled = epilogue.fill(y, ld: columns, line, block)
+      let isFilled = epilogue.fill(y, ld: columns, line, 0..<columns)
       for (j, pixel) in line.enumerated() {
-        let out = y + pixel * columns + block.lowerBound
-        if !isFilled { out.update(repeating: 0, count: block.count) }
+        let out = y + pixel * columns
+        if !isFilled { out.update(repeating: 0, count: columns) }
         pixels[2 * i + j] = out
       }
     }
-    vm_winograd_output(m, matrix, block.count, pixels)
-    for line in lines { epilogue.activate(y, ld: columns, line, block) }
+    vm_winograd_output(m, matrix, columns, pixels)
+    for line in lines { epilogue.activate(y, ld: columns, line, 0..<columns) }
   }
 }

@@ -74,10 +74,14 @@ public struct Tensor: Sendable {
   public func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) throws -> R {
     let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: spec.byteCount, alignment: 64)
     defer { bytes.deallocate() }
-    if spec.byteCount > 0 {
-      try device.backend.download(storage, byteOffset: view.byteOffset, into: bytes)
-    }
+    try copy(into: bytes)
     return try body(UnsafeRawBufferPointer(bytes))
+  }
+
+  /// Waits for the elements and copies them to as many bytes of the host.
+  public func copy(into bytes: UnsafeMutableRawBufferPointer) throws {
+    precondition(bytes.count == spec.byteCount)
+    if !bytes.isEmpty { try device.backend.download(storage, byteOffset: view.byteOffset, into: bytes) }
   }
 
   /// The elements as float32, whatever their storage.

@@ -287,17 +287,23 @@ public struct Trainer<Task: TrainingTask> {
 
   /// The same of all ranks together.
   private func summed(_ loss: Tensor, _ gradients: [Tensor]) throws -> (Tensor, [Tensor]) {
-    var values = try loss.floats()
-    values.reserveCapacity(gradients.reduce(1) { $0 + $1.shape.count })
-    for gradient in gradients { values += try gradient.floats() }
-    try collective.sum(&values)
-    let all = try Tensor(values, [values.count], on: device)
-    var first = 1
-    let parts = try gradients.map { gradient in
-      defer { first += gradient.shape.count }
-      return try all.rows(first..<first + gradient.shape.count).reshaped(gradient.shape)
+    let tensors = try ([loss] + gradients).map { try $0.cast(to: .float32) }
+    var end = 0
+    let places = tensors.map { tensor in
+      defer { end += tensor.spec.byteCount }
+      return end..<end + tensor.spec.byteCount
     }
-    return (try all.rows(0..<1), parts)
+    var values = [Float](repeating: 0, count: tensors.reduce(0) { $0 + $1.shape.count })
+    try values.withUnsafeMutableBytes { bytes in
+      for (tensor, place) in zip(tensors, places) { try tensor.copy(into: .init(rebasing: bytes[place])) }
+    }
+    try collective.sum(&values)
+    let sums = try values.withUnsafeBytes { bytes in
+      try zip(tensors, places).map { tensor, place in
+        try Tensor(bytes: .init(rebasing: bytes[place]), tensor.spec, on: device)
+      }
+    }
+    return (sums[0], Array(sums.dropFirst()))
   }
 
   // MARK: Update

@@ -99,6 +99,9 @@ void vm_row_norm_gradient(
     const float *x, const float *g, const float *gamma, float mean, float scale, float offset, int centred, float *out,
     double *sumsOfSlopes, double *sums, size_t n);
 
+// y [columns, rows] is x [rows, columns] transposed; rows lie a stride apart (transpose.c). Every bit is kept.
+void vm_transpose(const float *x, size_t x_stride, size_t rows, size_t columns, float *y, size_t y_stride);
+
 // Conversions (convert.c), to nearest even.
 void vm_half_to_float(const uint16_t *x, float *out, size_t n);
 void vm_float_to_half(const float *x, uint16_t *out, size_t n);

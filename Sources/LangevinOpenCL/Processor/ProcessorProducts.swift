@@ -59,7 +59,7 @@ struct PanelProduct {
   var convolution: ConvolutionGeometry?
   let tile: PanelParameters
 
-  /// The columns of some panels, which `w` begins with.
+  /// The columns of some panels, which are all that `w` has.
   func launch(_ w: TensorView, _ part: Range<Int>, on queue: inout LaunchQueue) throws {
     let width = ProcessorKernels.panelWidth
     let channels = convolution?.channels ?? size.inner
@@ -73,7 +73,7 @@ struct PanelProduct {
         rows: size.rows,
         columns: size.columns, channels: channels,
         part: part.lowerBound * width..<min(part.upperBound * width, size.columns), aStride: channels,
-        aBatch: size.rows * size.inner, wBatch: ProcessorKernels.panels(size) * size.inner * width,
+        aBatch: size.rows * size.inner, wBatch: part.count * size.inner * width,
         yBatch: size.rows * size.columns, convolution: convolution),
       .panels(a.dtype, weight: w.dtype, isConvolution: convolution != nil, tile),
       global: [group, rowItems, (part.count + group - 1) / group * size.batch], local: [1, 1, 1])

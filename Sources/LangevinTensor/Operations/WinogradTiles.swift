@@ -10,6 +10,8 @@ public struct WinogradTiles: Sendable, Hashable {
 
   /// Between the transforms, of a run of tiles: what stays in a processor's last cache.
   private static let runBytes = 24 << 20
+  /// Of transformed weights, for each core.
+  private static let weightBytes = 4 << 20
   /// With fewer pixels the weights' transform costs what the products save.
   private static let leastPixels = 512
   /// With fewer channels the transforms of pixels do.
@@ -45,6 +47,16 @@ public struct WinogradTiles: Sendable, Hashable {
   /// All tiles, as many at a time as are computed together.
   public var runs: [Range<Int>] {
     stride(from: 0, to: count, by: run).map { $0..<min($0 + run, count) }
+  }
+
+  /// Whether all tiles are computed together, so that each weight is used once.
+  public var isOneRun: Bool { run == count }
+
+  /// How many panels of `width` columns of the weights are transformed and then multiplied at a time. Few that stay in the
+  /// caches where each is used once, else all.
+  public func panelsAtOnce(width: Int, cores: Int) -> Int {
+    guard isOneRun else { return (columns + width - 1) / width }
+    return max(cores, 1) * max(1, WinogradTiles.weightBytes / (16 * channels * width * 4))
   }
 
   /// Of a run's sixteen products; the last run may have fewer rows.

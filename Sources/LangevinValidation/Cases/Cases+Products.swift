@@ -127,13 +127,14 @@ extension OperationCases {
       convolution([1, 14, 15, 260], 33, weight: .packed), convolution([1, 14, 15, 1100], 8),
       convolution([2, 23, 21, 5], 40, stride: 2, padding: asymmetric, weight: .transposed),
       // Enough pixels and channels for Winograd's tiles: of odd sizes, half a panel at the end, padding on some sides or
-      // none, and more tiles than are computed at once.
+      // none, more tiles than are computed at once, and more weights than are transformed at once.
       convolution([1, 23, 25, 64], 80, padding: asymmetric, weight: .packed),
       convolution([1, 25, 24, 64], 64, padding: Padding2D(0)),
       convolution(
         [2, 17, 16, 80], 64,
         epilogue: Epilogue(bias: true, perImage: true, residual: true, activation: .silu), sliced: true),
       convolution([1, 24, 25, 2048], 64, weight: .packed, epilogue: Epilogue(bias: true)),
+      convolution([1, 23, 23, 1024], 176, weight: .packed, epilogue: Epilogue(bias: true)),
       convolution([1, 16, 16, 0], 5, epilogue: Epilogue(bias: true)),
       convolution([1, 16, 16, 37], 35, weight: .packed),
       convolution([1, 16, 16, 37], 35, weight: .transposed),
