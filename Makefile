@@ -110,7 +110,7 @@ STATIC = -c release --static-swift-stdlib --scratch-path $(PACKAGE)
 package: deps
 	$(SWIFT) build $(STATIC) --product langevin -Xlinker -s \
 	  -Xlinker --disable-new-dtags -Xlinker -rpath -Xlinker '$$ORIGIN/lib'
-	Packaging/archive.sh "$$($(SWIFT) build $(STATIC) --show-bin-path)" .build
+	Packaging/archive.sh "$$($(SWIFT) build $(STATIC) --show-bin-path)" $(PACKAGE)/checkouts .build
 
 test-package: package
 	Packaging/test.sh .build/langevin-*-linux-*.tar.gz .build/package-pictures

@@ -32,6 +32,10 @@ for absent in swift clang; do ! inside which "$absent" || fail "$absent is in th
 ! inside sh -c 'ls /usr/lib/*/libopenblas* /usr/lib/*/libspng* /usr/lib/*/libswift*' 2> /dev/null ||
   fail "a library that the archive carries is in the root"
 
+for package in hummingbird swift-nio swift-argument-parser swift libspng0; do
+  [ -s "$root$folder/lib/licences/$package" ] || fail "the licence of $package is missing"
+done
+
 inside "$folder/langevin" doctor
 devices=$(inside "$folder/langevin" devices)
 grep -q "^opencl:0: " <<< "$devices" || fail "there is no device: $devices"
