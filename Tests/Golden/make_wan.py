@@ -1,5 +1,5 @@
-"""Golden fixtures of WAN: tiny random transformers of diffusers, and Fixtures/tiny-wan: a whole folder with a guided
-trajectory of its pipeline and the decoded video.
+"""Golden fixtures of WAN: tiny random transformers of diffusers, and Fixtures/tiny-wan and tiny-wan-image: whole folders
+with a guided trajectory of their pipelines, the first with the decoded video.
 
     python make_wan.py [CASE ...]
 
@@ -7,14 +7,21 @@ Layouts are PyTorch's, latents [N, C, F, H, W].
 """
 
 import json
+import os
 import shutil
 import sys
 
+import numpy
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel,
+)
+from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+from transformers import (
+    CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel,
+)
 
 from make_models import FIXTURES, model_config, randomize, write
 
@@ -129,6 +136,49 @@ def tiny_wan():
         "negative_prompt_embeds": negative[:, :32].contiguous(),
         "expected_video": vae.decode(latents * std + mean).sample.half().contiguous(),
     }, folder / "io.safetensors")
+
+
+@case
+def tiny_wan_image():
+    """Picture to video; what it shares with tiny-wan is a link to it."""
+    folder, base = FIXTURES / "tiny-wan-image", FIXTURES / "tiny-wan"
+    encoder = randomize(CLIPVisionModel(CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2, image_size=8, patch_size=4,
+        hidden_act="gelu", projection_dim=8)))
+    # The latent's 4 channels, a mask's 4 and the picture's 4.
+    transformer = randomize(WanTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=12, out_channels=4, text_dim=24, freq_dim=16, ffn_dim=48,
+        num_layers=2, image_dim=16, added_kv_proj_dim=32))
+    parts = [m.half() for m in (encoder, transformer)]
+    processor = CLIPImageProcessor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
+    shared = WanPipeline.from_pretrained(base, torch_dtype=torch.float32, tokenizer=None)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(base / "tokenizer")
+    pipe = WanImageToVideoPipeline(
+        tokenizer=tokenizer, text_encoder=shared.text_encoder, vae=shared.vae, scheduler=shared.scheduler,
+        transformer=transformer, image_encoder=encoder, image_processor=processor)
+    shutil.rmtree(folder, ignore_errors=True)
+    pipe.save_pretrained(folder)
+    for name in ("text_encoder", "tokenizer", "vae", "scheduler"):
+        shutil.rmtree(folder / name)
+        os.symlink(os.path.relpath(base / name, folder), folder / name)
+    # The classes that WAN's own folder names.
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {"tokenizer": ["transformers", "T5TokenizerFast"], "image_processor": ["transformers", "CLIPImageProcessor"]}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    for m in parts:
+        m.float()
+
+    image = Image.fromarray(numpy.random.default_rng(8).integers(0, 256, (32, 48, 3), dtype=numpy.uint8))
+    image.save(folder / "image.png")
+    run = {"prompt": "a red balloon  rises over the snow", "negative_prompt": "blurry, static", "steps": 5,
+           "guidance": 4.0, "seed": 21, "width": 48, "height": 32, "frames": 9}
+    pipe.set_progress_bar_config(disable=True)
+    latents = pipe(
+        image=image, prompt=run["prompt"], negative_prompt=run["negative_prompt"], num_inference_steps=run["steps"],
+        guidance_scale=run["guidance"], width=run["width"], height=run["height"], num_frames=run["frames"],
+        generator=torch.Generator().manual_seed(run["seed"]), output_type="latent").frames
+    (folder / "trajectory.json").write_text(json.dumps(run, indent=2) + "\n")
+    save_file({"expected_latents": latents.contiguous()}, folder / "io.safetensors")
 
 
 def main():

@@ -158,14 +158,8 @@ public struct LatentRequest: ResolvedRequest {
     let pictures =
       request.images.prefix(1).map { ("image", request.canvas ?? size($0)) }
       + request.controls.map { ("control image", size($0.picture)) }
-    for (name, picture) in pictures where picture.width * height != picture.height * width {
-      let way =
-        switch request.imageFit {
-        case .crop: "cropped and resized"
-        case .pad: "resized and padded"
-        case .stretch: "stretched"
-        }
-      lines.append("the \(name) of \(picture.width)x\(picture.height) is \(way) to \(width)x\(height)")
+    lines += pictures.compactMap { name, picture in
+      request.fitWarning(picture.width, picture.height, name, width: width, height: height)
     }
     let ratio = Double(width * height) / Double(side * side)
     if ratio > 1.7 || ratio < 0.2 {

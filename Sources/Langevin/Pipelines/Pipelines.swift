@@ -11,6 +11,7 @@ public enum Pipelines {
     Flux.self,
     UnconditionalDiffusion.self,
     WanTextToVideo.self,
+    WanImageToVideo.self,
     UnCLIP.self,
     UnCLIPImageVariation.self,
     StableUnCLIP.self,

@@ -116,6 +116,18 @@ extension GenerationRequest {
     return lines
   }
 
+  /// A line where a picture has other proportions than what is made of it.
+  func fitWarning(_ ownWidth: Int, _ ownHeight: Int, _ name: String, width: Int, height: Int) -> String? {
+    guard ownWidth * height != ownHeight * width else { return nil }
+    let way =
+      switch imageFit {
+      case .crop: "cropped and resized"
+      case .pad: "resized and padded"
+      case .stretch: "stretched"
+      }
+    return "the \(name) of \(ownWidth)x\(ownHeight) is \(way) to \(width)x\(height)"
+  }
+
   /// A line where the sampler takes no eta.
   var idleEta: [String] {
     guard eta != 0, let sampler, !sampler.takesEta else { return [] }

@@ -46,6 +46,11 @@ public struct WanTextToVideo: Pipeline {
   ///
   /// Throws `CheckpointError`, `TokenizerError`, `ModelError`, `DiffusionError`.
   public init(_ checkpoint: Checkpoint, on device: Device, precision: DType = .float32) throws {
+    try self.init(checkpoint, on: device, precision: precision, imageChannels: nil)
+  }
+
+  /// Of a model that reads an image encoder's states of so many channels, and a picture's latent beside each of its own.
+  init(_ checkpoint: Checkpoint, on device: Device, precision: DType, imageChannels: Int?) throws {
     self.checkpoint = checkpoint
     self.device = device
     self.precision = precision
@@ -60,11 +65,11 @@ public struct WanTextToVideo: Pipeline {
       throw CheckpointError.missingComponent(path: checkpoint.url.path, name: "tokenizer")
     }
     tokenizer = try T5Tokenizer(folder: folder)
-    try check()
+    try check(imageChannels: imageChannels)
   }
 
   /// What the reference can and this pipeline cannot, and components that do not fit each other.
-  private func check() throws {
+  private func check(imageChannels: Int?) throws {
     // WAN 2.2: a transformer for each part of the schedule, or a timestep for each token.
     for (key, off) in [("boundary_ratio", StrictJSON.null), ("expand_timesteps", .bool(false))] {
       if let value = checkpoint.index[key], value != off, value != .null {
@@ -72,18 +77,22 @@ public struct WanTextToVideo: Pipeline {
           model: checkpoint.pipeline, key: key, value: value.text, supported: [off.text])
       }
     }
+    let latent = vaeConfig.latentChannels
+    let beside = imageChannels == nil ? 0 : latent + vaeConfig.temporalDownscale
     for (key, found, expected) in [
       ("text_dim", config.textChannels, textConfig.hiddenSize),
-      ("in_channels", config.inChannels, vaeConfig.latentChannels),
-      ("out_channels", config.outChannels, vaeConfig.latentChannels),
+      ("in_channels", config.inChannels, latent + beside),
+      ("out_channels", config.outChannels, latent),
       ("patch_size[0]", config.patch.frames, 1),
     ] where found != expected {
       throw ModelError.unsupported(
         model: transformer.className, key: key, value: "\(found)", supported: ["\(expected)"])
     }
-    if let channels = config.imageChannels {
+    guard config.imageChannels == imageChannels else {
+      func text(_ channels: Int?) -> String { channels.map(String.init) ?? "null" }
       throw ModelError.unsupported(
-        model: transformer.className, key: "image_dim", value: "\(channels)", supported: ["null"])
+        model: transformer.className, key: "image_dim", value: text(config.imageChannels),
+        supported: [text(imageChannels)])
     }
     try scheduler.requireFlow()
   }
@@ -99,7 +108,12 @@ public struct WanTextToVideo: Pipeline {
     /// [1, f, h, w, C] of one video.
     public let latentShape: Shape
     /// What was rounded, and settings without effect.
-    public let warnings: [String]
+    public internal(set) var warnings: [String]
+  }
+
+  /// What width and height are multiples of.
+  var sizeMultiple: (width: Int, height: Int) {
+    (vaeConfig.downscale * config.patch.width, vaeConfig.downscale * config.patch.height)
   }
 
   /// 50 steps of the file's sampler, guidance 5; 81 frames of 832x480, 16 a second.
@@ -113,9 +127,9 @@ public struct WanTextToVideo: Pipeline {
     _ = request.setting(\.framesPerSecond, or: 16)
     let (ratio, scale) = (vaeConfig.temporalDownscale, vaeConfig.downscale)
     let width = try round(
-      &request, \.width, "width", or: 832, multiple: scale * config.patch.width, &rounded)
+      &request, \.width, "width", or: 832, multiple: sizeMultiple.width, &rounded)
     let height = try round(
-      &request, \.height, "height", or: 480, multiple: scale * config.patch.height, &rounded)
+      &request, \.height, "height", or: 480, multiple: sizeMultiple.height, &rounded)
     let frames = try round(&request, \.frames, "frames", or: 81, least: 1, multiple: ratio, &rounded)
     let grid = [(frames - 1) / ratio + 1, height / scale, width / scale]
     let sampling = try request.sampling(scheduler, steps: 50, sampler: scheduler.sampler ?? .uniPC)
@@ -170,6 +184,14 @@ public struct WanTextToVideo: Pipeline {
   public func denoiser(_ request: Resolved, _ conditioning: [Conditioned<[Tensor]>], _ run: GenerationRun)
     throws -> TrajectoryMaker
   {
+    try trajectories(request, conditioning, run)
+  }
+
+  /// With what an image-to-video model reads: float32 [1, f, h, w, C] beside each latent, and an image's states.
+  func trajectories(
+    _ request: Resolved, _ conditioning: [Conditioned<[Tensor]>], beside: Tensor? = nil, image: Tensor? = nil,
+    _ run: GenerationRun
+  ) throws -> TrajectoryMaker {
     let weights = Weights(transformer.weights, on: device, as: precision, component: "transformer")
     let model = try run.load("transformer") { try WanTransformer3DModel(config, weights) }
     return { [precision, scheduler] images in
@@ -177,8 +199,11 @@ public struct WanTextToVideo: Pipeline {
       let denoiser = try request.guidance.denoiser(scheduler.noise.prediction, on: prompts) { contexts in
         { x, timestep in
           let rows = try contexts.enumerated().map { row, context in
-            try model(x.rows(row..<row + 1).cast(to: precision), timesteps: [timestep], text: context)
-              .cast(to: .float32)
+            let own = try x.rows(row..<row + 1)
+            let latent = try beside.map { try Tensor.concatenated([own, $0], axis: -1) } ?? own
+            return try model(
+              latent.cast(to: precision), timesteps: [timestep], text: context, image: image
+            ).cast(to: .float32)
           }
           return try Tensor.concatenated(rows, axis: 0)
         }
