@@ -128,8 +128,10 @@ let package = Package(
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
       ],
       resources: [
-        .embedInCode("Page/index.html"), .embedInCode("Page/page.js"), .embedInCode("Page/style.css"),
-        .embedInCode("Page/icon.svg"), .embedInCode("Page/openapi.json"),
+        .embedInCode("Page/index.html"), .embedInCode("Page/style.css"), .embedInCode("Page/icon.svg"),
+        .embedInCode("Page/page.js"), .embedInCode("Page/drawing.js"), .embedInCode("Page/mask.js"),
+        .embedInCode("Page/server.js"), .embedInCode("Page/settings.js"),
+        .embedInCode("Page/openapi.json"),
       ]),
     .executableTarget(
       name: "LangevinTool",
@@ -201,8 +203,8 @@ let package = Package(
     .testTarget(
       name: "LangevinServerTests",
       dependencies: [
-        "Langevin", "LangevinCPU", "LangevinJSON", "LangevinServer", "LangevinTensor", "LangevinTool",
-        .product(name: "Logging", package: "swift-log"),
+        "Langevin", "LangevinCPU", "LangevinJSON", "LangevinServer", "LangevinTensor",
+        "LangevinTestSupport", "LangevinTool", .product(name: "Logging", package: "swift-log"),
       ]),
     .testTarget(
       name: "LangevinToolTests",

@@ -27,9 +27,7 @@ struct A1111Routes: Sendable {
     }
     api.get("progress") { _, _ in Response.json(await progress()) }
     api.post("interrupt") { _, _ in
-      for job in await queue.active where job.origin == "sdapi" && job.status.state == .running {
-        await queue.cancel(job)
-      }
+      await queue.interrupt(origin: "sdapi")
       return Response.json(.object([]))
     }
     api.get("options") { _, _ in

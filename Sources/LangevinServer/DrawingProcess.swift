@@ -36,6 +36,8 @@ public enum DrawingProcess {
     signal(SIGPIPE, SIG_IGN)
     // What a driver prints must not come between the answers.
     let answers = dup(STDOUT_FILENO)
+    // A compiler that a driver starts may outlive this process; the parent shall see its end all the same.
+    fcntl(answers, F_SETFD, FD_CLOEXEC)
     dup2(STDERR_FILENO, STDOUT_FILENO)
     let lines = LineReader(STDIN_FILENO)
     func answer(_ answer: DrawingAnswer) {
@@ -73,6 +75,7 @@ public enum DrawingProcess {
     while true {
       let (order, number) = orders.take()
       do {
+        if orders.isCancelled(number) { throw CancellationError() }
         try studio.draw(order) { event in
           if orders.isCancelled(number) { throw CancellationError() }
           answer(.event(event))
@@ -90,7 +93,7 @@ public enum DrawingProcess {
 }
 
 /// Hands orders from the thread that reads to the one that draws.
-private final class Mailbox: Sendable {
+final class Mailbox: Sendable {
   private struct State {
     var orders: [(Order, Int)] = []
     var cancelled = -1

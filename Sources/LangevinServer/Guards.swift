@@ -96,7 +96,7 @@ struct GuardMiddleware: RouterMiddleware {
 
   /// What shows nothing and does nothing.
   private static func isOpen(_ path: String) -> Bool {
-    ["/", "/health", "/page.js", "/style.css", "/icon.svg", "/openapi.json"].contains(path)
+    path == "/health" || PageFile.paths.contains(path)
   }
 
   /// Without the port; nil for what is no host.

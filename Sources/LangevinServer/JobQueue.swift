@@ -28,6 +28,9 @@ actor JobQueue {
 
   var depth: Depth { Depth(waiting: waiting.count, running: running.count, isDraining: refusal != nil) }
 
+  /// Workers that wait for a job.
+  var idleCount: Int { idle.count }
+
   /// Newest first.
   var all: [Job] { ended.reversed() + running.values + waiting }
 
@@ -108,6 +111,11 @@ actor JobQueue {
       keep(job)
     }
     return isFirst
+  }
+
+  /// Cancels what is drawn now for clients of one API, also where its worker has not begun.
+  func interrupt(origin: String) {
+    for job in running.values where job.origin == origin { cancel(job) }
   }
 
   private func renumber() {

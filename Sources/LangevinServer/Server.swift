@@ -131,10 +131,9 @@ public struct Server: Sendable {
         key: configuration.apiKey.map { APIKey($0) },
         hosts: Set((configuration.allowedHosts + [configuration.host]).map { $0.lowercased() })))
     let drawing = Drawing(catalog, queue)
-    let survey = configuration.survey
     ServiceRoutes(
       drawing: drawing, metrics: metrics, devices: engines.map(\.device), version: configuration.version,
-      survey: { try StrictJSON(parsing: Array(try await survey().utf8)) }
+      survey: Survey(configuration.survey)
     ).add(to: router)
     JobRoutes(drawing: drawing).add(to: router)
     OpenAIRoutes(drawing: drawing).add(to: router)

@@ -13,8 +13,7 @@ struct ServiceRoutes: Sendable {
   /// What draws.
   let devices: [String]
   let version: String
-  /// All that a machine has, as JSON; asked for when somebody looks.
-  let survey: @Sendable () async throws -> StrictJSON
+  let survey: Survey
 
   func add(to router: Router<ServerContext>) {
     router.get("/health") { _, _ in
@@ -63,7 +62,7 @@ struct ServiceRoutes: Sendable {
         ]))
     }
     router.get("/v1/devices") { _, _ in
-      Response.json(.members(["drawing": .strings(devices), "found": try await survey()]))
+      Response.json(.members(["drawing": .strings(devices), "found": try await survey.found]))
     }
     router.post("/v1/png-info") { request, _ in
       let file = Data(try await drawing.reader.bytes(request.body, request.headers))
@@ -131,6 +130,25 @@ struct ServiceRoutes: Sendable {
   }
 }
 
+/// All that a machine has, as JSON; looked for when somebody asks, once for all who ask at the same time.
+actor Survey {
+  private let look: @Sendable () async throws -> String
+  private var looking: Task<StrictJSON, any Error>?
+
+  init(_ look: @escaping @Sendable () async throws -> String) { self.look = look }
+
+  /// Throws what `look` throws.
+  var found: StrictJSON {
+    get async throws {
+      if let looking { return try await looking.value }
+      let task = Task { [look] in try StrictJSON(parsing: Array(try await look().utf8)) }
+      looking = task
+      defer { looking = nil }
+      return try await task.value
+    }
+  }
+}
+
 /// A file of the page, which is part of the program.
 struct PageFile: Sendable {
   let path: String
@@ -139,11 +157,19 @@ struct PageFile: Sendable {
 
   static let all = [
     PageFile(path: "/", type: "text/html; charset=utf-8", bytes: PackageResources.index_html),
-    PageFile(path: "/page.js", type: "text/javascript; charset=utf-8", bytes: PackageResources.page_js),
+    script("page", PackageResources.page_js), script("drawing", PackageResources.drawing_js),
+    script("mask", PackageResources.mask_js), script("server", PackageResources.server_js),
+    script("settings", PackageResources.settings_js),
     PageFile(path: "/style.css", type: "text/css; charset=utf-8", bytes: PackageResources.style_css),
     PageFile(path: "/icon.svg", type: "image/svg+xml", bytes: PackageResources.icon_svg),
     PageFile(path: "/openapi.json", type: "application/json", bytes: PackageResources.openapi_json),
   ]
+
+  private static func script(_ name: String, _ bytes: [UInt8]) -> PageFile {
+    PageFile(path: "/\(name).js", type: "text/javascript; charset=utf-8", bytes: bytes)
+  }
+
+  static let paths = Set(all.map(\.path))
 
   var response: Response {
     Response(

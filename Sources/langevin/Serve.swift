@@ -99,7 +99,12 @@ struct Serve: ParsableCommand {
       configuration.drawingProcess = DrawingProcessCommand(
         executable: Tool.executable, arguments: [DrawForServer._commandName])
     }
-    configuration.survey = { try Self.survey() }
+    configuration.survey = {
+      // It waits for another process: not on a thread that tasks share.
+      try await withCheckedThrowingContinuation { continuation in
+        Thread.detachNewThread { continuation.resume(with: Result { try Self.survey() }) }
+      }
+    }
     let log = ServerLog(format: logFormat) { StandardStreams.writeMessage($0 + "\n") }
     let logger = Logger(label: "langevin.server") { _ in log }
     let signals = StopSignals()

@@ -164,12 +164,16 @@ extension ServerSuites {
       async throws
     {
       try await withServer { client, _ in
-        for path in ["/", "/page.js", "/style.css", "/icon.svg", "/openapi.json"] {
+        for path in PageFile.paths.sorted() {
           let answer = try await client.get(path)
           #expect(answer.status == 200)
           #expect(answer.body.count > 300, "\(path)")
           #expect(answer.headers["content-security-policy"]?.contains("default-src 'none'") == true)
           #expect(!answer.text.contains("https://"), "\(path)")
+          // A module that is not served would stop the page.
+          for name in answer.text.matches(of: /from "\.(\/\w+\.js)"/).map(\.1) {
+            #expect(PageFile.paths.contains(String(name)), "\(path)")
+          }
         }
       }
     }
