@@ -95,16 +95,13 @@ final class Studio {
     return fresh
   }
 
-  /// Whether all networks of a pipeline and the results of the hungriest stage fit on the device at once. It counts
-  /// what stages hold in common twice, so that it never says yes too often.
+  /// Whether all networks of a pipeline fit on the device at once.
   private func keepingFits(_ order: Order, _ pipeline: any Pipeline) throws -> Bool {
     guard device.backend.memory.limit > 0 else { return true }
     let request = try order.request(for: pipeline.checkpoint, limits: catalog.limits)
-    let plan = try MemoryPlan(
-      request, with: pipeline.checkpoint, precision: catalog.served.precision, on: device)
-    let weights = plan.stages.reduce(0) { $0 + $1.loaded }
-    let results = plan.stages.map { $0.peak - $0.loaded }.max() ?? 0
-    return weights + results <= plan.limit
+    return try MemoryPlan(
+      request, with: pipeline.checkpoint, precision: catalog.served.precision, on: device
+    ).fitsTogether
   }
 
   private func drawn(_ picture: Picture, seed: UInt64, _ order: Order, _ request: GenerationRequest) throws

@@ -72,6 +72,13 @@ struct Prompts {
         "the prompt names the LoRA '\(tag.name)'; say with --lora-dir which folder it is in".printable)
     }
   }
+
+  private init(_ written: [String], _ texts: [String], _ tags: [LoRATag]) {
+    (self.written, self.texts, self.tags) = (written, texts, tags)
+  }
+
+  /// Some of them.
+  func only(_ range: Range<Int>) -> Prompts { Prompts(Array(written[range]), Array(texts[range]), tags) }
 }
 
 /// What a run adds to its model.

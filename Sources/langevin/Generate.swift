@@ -54,6 +54,22 @@ struct Generate: ParsableCommand {
   var quiet = false
   @Flag(help: "One JSON object on standard output at the end.")
   var json = false
+  @Flag(
+    help: """
+      One JSON object a picture on standard output, in place of its path, as soon as it is there: file, seed, prompt, and \
+      seconds of computing since the line before.
+      """)
+  var jsonl = false
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      """
+      Draw part K, from 0 to M - 1, of the run's pictures, with the names and seeds that they have in the whole run, and \
+      of these only those whose files are not whole yet. For a Slurm array that begins at 0: \
+      --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT. Needs --seed and --output.
+      """, valueName: "K/M"),
+    transform: Shard.init)
+  var shard: Shard?
   @Flag(help: "Also what the runtime does on the way.")
   var verbose = false
 
@@ -61,16 +77,17 @@ struct Generate: ParsableCommand {
     Interrupt.install()
     if listPrompts { return try PromptList.show(of: options.modelURL(), with: options.prompts) }
     let start = ContinuousClock.now
-    let prompts = try options.check()
+    let lines = try options.checkLines()
+    let prompts = try options.prompts(lines)
     let choice = try DeviceChoice.parse(options.device)
     let seed = options.seed ?? UInt64.random(in: 0..<1 << 32)
-    let count = max(prompts.count, 1) * options.count
-    var display = ProgressDisplay(isShown: !quiet, count: count)
+    let sheets = try Sheet.all(lines, prompts, options, seed: seed)
+    try check(sheets)
 
     // What can be found wrong at once comes before what takes time.
-    let files = try PictureFiles(output, options, seed: seed, count: count)
-    if files.isStandardOutput && json {
-      throw ValidationError("--output - and --json both need standard output")
+    let files = try PictureFiles(output, options, seeds: sheets.flatMap(\.seeds))
+    if files.isStandardOutput && (json || jsonl) {
+      throw ValidationError("--output - and \(json ? "--json" : "--jsonl") both need standard output")
     }
     let latentsURL = saveLatents.map { URL(fileURLWithPath: $0) }
     try files.check()
@@ -87,142 +104,98 @@ struct Generate: ParsableCommand {
       options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
     try files.check(fit: pipeline, options)
-    let memory = try plan(&asked, pipeline)
-    display.batch = asked.batch
-    if plan { return show(memory, device) }
-    if !memory.fits { Output.warning(memory.shortage(of: device)) }
-    let request = try pipeline.resolved(asked).request
-    let enlargement = try wanted.map {
-      Enlargement(
-        upscaler: try Upscaler($0.file, on: device, precision: options.dtype), scale: $0.scale,
-        hash: try InputFile($0.file.url.path).sha256)
+    if shard != nil, type(of: pipeline).options.contains(.frames) {
+      throw ValidationError("--shard is for pictures; \(pipeline.checkpoint.pipeline) makes videos")
     }
-    let record = try PictureRecord(
-      options, request, prompts, enlargement: enlargement, model: url, device: device)
+    let enlargement =
+      try plan
+      ? nil
+      : wanted.map {
+        Enlargement(
+          upscaler: try Upscaler($0.file, on: device, precision: options.dtype), scale: $0.scale,
+          hash: try InputFile($0.file.url.path).sha256)
+      }
     let previews = preview.map { _ in
-      Previews(files.previewURLs(seed: seed), folder: previewFolder, isInline: !quiet)
+      Previews(files.previewURLs(seed: sheets[0].seed), folder: previewFolder, isInline: !quiet)
     }
     defer { previews?.close() }
-    var run = Run(start: start)
-    run.beginCompiling()
-    try KernelPreparation.run(memory.calls, on: device, &display)
-    run.endCompiling()
+    let work = work(of: sheets, asked)
+    let pictures = PictureRun(
+      self, asked, with: pipeline, to: files, model: url, enlargement: enlargement, previews: previews,
+      run: Run(start: start), count: work.reduce(0) { $0 + $1.batches.reduce(0) { $0 + $1.count } })
+    if plan {
+      let plans = try sheets.map { try pictures.memory(for: $0) }
+      return show(plans.max { $0.peak < $1.peak } ?? plans[0], device)
+    }
     do {
-      let settings = Output.settings(
-        steps: request.steps, sampler: request.sampler?.name, guidance: request.guidance)
-      var title = Optional(
-        (["seed \(seed)"] + settings + [device.label, Checkpoint.name(of: url)] + record.additionTitles)
-          .joined(separator: ", "))
-      func generate(_ keep: (_ latent: Tensor) throws -> Void) throws {
-        try pipeline.stream(asked) { event in
-          // A finished picture is written first.
-          if case .finished = event {} else { try Interrupt.check() }
-          // Only once the request is known to be good.
-          title.map { display.line($0) }
-          title = nil
-          if case .sampled(let latent, _) = event { try keep(latent) }
-          try self.handle(event, record, files, previews, &run, &display)
-        }
-      }
       if let latentsURL {
-        try SafetensorsWriter.write("latents", rows: request.imageCount, to: latentsURL) { put in
-          try generate { try put(HostLatents($0)) }
+        try SafetensorsWriter.write("latents", rows: asked.imageCount, to: latentsURL) { put in
+          for (sheet, batches) in work { try pictures.draw(sheet, batches) { try put(HostLatents($0)) } }
         }
       } else {
-        try generate { _ in }
+        for (sheet, batches) in work { try pictures.draw(sheet, batches) { _ in } }
       }
     } catch var interrupted as Interrupted {
-      display.close()
-      interrupted.kept = run.written
+      pictures.close()
+      interrupted.kept = pictures.run.written
       throw interrupted
     } catch {
-      display.close()
-      if !run.written.isEmpty {
-        Output.note("langevin: kept \(run.written.joined(separator: ", "))".shortened())
+      pictures.close()
+      if !pictures.run.written.isEmpty {
+        Output.note("langevin: kept \(pictures.run.written.joined(separator: ", "))".shortened())
       }
       throw error
     }
     Self.warnOfFallbacks(device)
+    if pictures.wholeCount > 0 {
+      pictures.line("\(pictures.wholeCount) of the pictures were there already")
+    }
+    guard let record = pictures.record else { return pictures.line("this part has no pictures") }
     try record.warnOfAnotherModel()
-    display.line(run.summary)
+    pictures.line(pictures.run.summary)
     if json {
       try Output.json(
-        Report(self, record, checkpoint.recommended, run: run, device: device, model: url))
+        Report(self, record, checkpoint.recommended, run: pictures.run, device: device, model: url))
     }
   }
 
-  /// How much memory the request needs. Where that is too much it works in smaller batches and in tiles, and says so.
-  private func plan(_ asked: inout GenerationRequest, _ pipeline: any Pipeline) throws -> MemoryPlan {
-    func planned(_ request: GenerationRequest) throws -> MemoryPlan {
-      try MemoryPlan(request, with: pipeline.checkpoint, precision: options.dtype, on: pipeline.device)
-    }
-    var memory = try planned(asked)
-    var fewer = (request: asked, memory: memory)
-    while !fewer.memory.fits, fewer.request.batch > 1 {
-      fewer.request.batch = max(min(fewer.request.batch, fewer.request.imageCount) / 2, 1)
-      fewer.memory = try planned(fewer.request)
-    }
-    if fewer.memory.peak < memory.peak {
-      let count = fewer.request.batch
-      Output.warning(
-        "\(count) picture\(count == 1 ? "" : "s") at once instead of \(asked.batch), which need "
-          + "\(Output.bytes(memory.peak)): \(pipeline.device.name) offers \(Output.bytes(memory.limit))")
-      (asked, memory) = fewer
-    }
-    if !memory.fits, asked.tiling == nil, type(of: pipeline).options.contains(.tiling) {
-      var tiled = asked
-      tiled.tiling = Tiling()
-      let other = try planned(tiled)
-      if other.peak < memory.peak {
-        Output.warning(
-          "the autoencoder works in tiles: in one piece this needs \(Output.bytes(memory.peak)), with them "
-            + Output.bytes(other.peak))
-        (asked, memory) = (tiled, other)
-      }
-    }
-    return memory
-  }
-
-  private func handle(
-    _ event: GenerationProgress, _ record: PictureRecord, _ files: PictureFiles, _ previews: Previews?,
-    _ run: inout Run, _ display: inout ProgressDisplay
-  ) throws {
-    switch event {
-    case .warning(let line):
-      display.close()
-      Output.warning(line)
-    case .loading(let component): display.line("loading the \(component)")
-    case .truncated(_, let rest):
-      display.close()
-      Output.warning("the prompt is longer than the text encoder reads; cut off: '\(rest)'")
-    case .sampling: run.beginSampling()
-    case .step(let step, let total, let image):
-      let seconds = run.endStep()
-      run.firstImage = image
-      display.step(step, of: total, image: image, seconds: seconds)
-    case .preview(let picture, let step, let image):
-      let size = record.request.width.flatMap { width in
-        record.request.height.map { CanvasSize(width: width, height: $0) }
-      }
-      try previews?.show(
-        picture, of: image, isFirst: image == run.firstImage, step: step, size: size, &display)
-    case .sampled: break
-    case .decoding: run.beginDecoding()
-    case .finished(let drawn, let image, let seed):
-      run.endDecoding()
-      let parameters = record.parameters(drawn, image: image, seed: seed)
-      if record.enlargement != nil { display.close() }
-      let clip = try record.enlargement?(drawn, isShown: !quiet) ?? drawn
-      let paths = try files.write(clip, image: image, parameters)
-      previews?.finish(image)
-      display.close()
-      run.add(paths, clip.picture)
+  /// What belongs together, and what does not. Throws `ValidationError`.
+  private func check(_ sheets: [Sheet]) throws {
+    if json && jsonl { throw ValidationError("--json and --jsonl exclude each other") }
+    if sheets.count > 1 {
       if json {
-        run.describe(paths, seed: seed, parameters)
-      } else {
-        for path in paths { Output.result(path) }
+        throw ValidationError(
+          "--json reports one set of settings, and the lines of the prompt file have several; take --jsonl")
+      }
+      for (name, value) in [("--save-latents", saveLatents), ("--init-latents", options.initLatents)]
+      where value != nil {
+        throw ValidationError(
+          "\(name) is for one set of settings, and the lines of the prompt file have several")
       }
     }
+    guard shard != nil else { return }
+    // Each process would choose others.
+    if options.seed == nil { throw ValidationError("--shard needs --seed, which all parts have in common") }
+    guard let output, output != "-" else {
+      throw ValidationError("--shard needs --output, a file by which all parts name their pictures")
+    }
+    for (name, value) in [("--save-latents", saveLatents), ("--init-latents", options.initLatents)]
+    where value != nil {
+      throw ValidationError("\(name) holds all pictures of a run: it does not go with --shard")
+    }
+    if options.image.count > 1 {
+      throw ValidationError("the frames of a way between two images are no pictures of their own for --shard")
+    }
+  }
+
+  /// What is drawn here: of each sheet the batches, which are parts of the sheet.
+  private func work(of sheets: [Sheet], _ asked: GenerationRequest) -> [(sheet: Sheet, batches: [Range<Int>])]
+  {
+    let all = sheets.map { ($0, $0.request(asked).batches) }
+    guard let shard else { return all }
+    let batches = all.indices.flatMap { sheet in all[sheet].1.map { (sheet, $0) } }
+    let own = Dictionary(grouping: shard.part(of: batches), by: { $0.0 })
+    return all.indices.compactMap { sheet in own[sheet].map { (all[sheet].0, $0.map { $0.1 }) } }
   }
 
   private func show(_ memory: MemoryPlan, _ device: Device) {

@@ -110,12 +110,32 @@ import LangevinTensor
   var backend: BackendOptions { BackendOptions(memoryLimit: deviceMemory.map { $0 << 20 }) }
 
   /// Takes up what a picture to repeat carries, and checks what does not depend on devices or the model. Returns
-  /// the prompts.
+  /// the prompts, which have no settings of their own.
   mutating func check() throws -> Prompts {
-    if let from = self.from { try repeatPicture(from) }
+    let lines = try checkLines()
+    if let line = lines.first(where: { !$0.settings.isEmpty || $0.seed != nil }) {
+      throw ValidationError(
+        "only generate takes settings of a prompt file's line; '\(line.prompt)' has some".printable)
+    }
+    return try prompts(lines)
+  }
+
+  /// The prompts of lines.
+  func prompts(_ lines: [PromptLine]) throws -> Prompts {
+    try Prompts(lines.map(\.prompt), hasFolder: self.loraDir != nil)
+  }
+
+  /// The spacing that a sampler's name ends in, where there is no other.
+  mutating func takeSpacingOfSampler() {
     if let spacing = self.sampler?.spacing, self.spacing == nil, sigmas == nil {
       self.spacing = SpacingOption(argument: spacing.rawValue)
     }
+  }
+
+  /// The same for prompts that may have settings of their own.
+  mutating func checkLines() throws -> [PromptLine] {
+    if let from = self.from { try repeatPicture(from) }
+    takeSpacingOfSampler()
     guard (1...10_000).contains(self.count) else {
       throw ValidationError("--count must be 1 to 10000, got \(self.count)")
     }
@@ -137,7 +157,8 @@ import LangevinTensor
     if let deviceMemory, !(1..<1 << 32).contains(deviceMemory) {
       throw ValidationError("--device-memory must be at least 1 MiB, got \(deviceMemory)")
     }
-    let prompts = try self.prompts + (self.promptFile.map(readPrompts) ?? [])
+    let lines = try self.prompts.map { PromptLine(prompt: $0) } + (self.promptFile.map(PromptLine.read) ?? [])
+    let prompts = lines.map(\.prompt)
     if self.promptFile == nil, prompts.count > 1, prompts.allSatisfy({ !$0.contains(where: \.isWhitespace) })
     {
       let quoted =
@@ -146,21 +167,11 @@ import LangevinTensor
         "\(quoted) are \(prompts.count) prompts, each for its own picture; for one picture of all write "
           + "\"\(prompts.prefix(4).joined(separator: " "))\(prompts.count > 4 ? " …" : "")\" in quotes")
     }
-    return try Prompts(prompts, hasFolder: self.loraDir != nil)
+    return lines
   }
 
-  private func readPrompts(_ path: String) throws -> [String] {
-    guard FileManager.default.fileExists(atPath: path) else { throw CheckpointError.missingFile(path: path) }
-    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
-      throw CheckpointError.unreadable(path: path, reason: "it is no UTF-8 text")
-    }
-    let lines = text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }
-    let prompts = lines.filter { !$0.isEmpty && !$0.hasPrefix("#") }
-    guard !prompts.isEmpty else {
-      throw CheckpointError.malformed(path: path, reason: "it has no prompt in it")
-    }
-    return prompts
-  }
+  /// Where the sampler's steps are, where the command line says.
+  var levels: NoiseSchedule.Levels? { spacing?.levels ?? sigmas.map { .theseSigmas($0.values) } }
 
   /// The folder or file of the model.
   func modelURL() throws -> URL { try self.model.map { try Checkpoint.locate($0) } ?? DefaultModel.url }
@@ -228,7 +239,7 @@ import LangevinTensor
     request.promptSyntax = promptSyntax ?? .plain
     if let steps = self.steps { request.steps = steps }
     if let sampler = self.sampler { request.sampler = sampler.sampler }
-    request.levels = spacing?.levels ?? sigmas.map { .theseSigmas($0.values) }
+    request.levels = levels
     if self.steps == nil, let count = request.levels?.count { request.steps = count }
     request.guidanceRescale = guidanceRescale
     request.guidanceInterval = guidanceInterval.map { $0.values[0]...$0.values[1] }

@@ -75,7 +75,12 @@ struct PictureOptions: ParsableArguments {
     name: [.customShort("s"), .long], parsing: .unconditional,
     help: "Picture k has seed N + k. (default: random)")
   var seed: UInt64?
-  @Option(help: "A file with more prompts, one a line; empty lines and lines that begin with # are skipped.")
+  @Option(
+    help: """
+      A file with more prompts, one a line; empty lines and lines that begin with # are skipped. In a .jsonl file each \
+      line is an object: prompt, and where they differ from the command line negative_prompt, seed, steps, guidance, \
+      sampler, width and height.
+      """)
   var promptFile: String?
   @Option(
     help: """

@@ -11,8 +11,9 @@ struct PictureFiles {
   /// Whether nobody chose the names, so that nobody expects a file to be replaced.
   private let isDefault: Bool
 
-  /// Throws `ValidationError`.
-  init(_ output: String?, _ options: GenerationOptions, seed: UInt64, count: Int) throws {
+  /// Of pictures of these seeds. Throws `ValidationError`.
+  init(_ output: String?, _ options: GenerationOptions, seeds: [UInt64]) throws {
+    let count = seeds.count
     isDefault = output == nil
     isStandardOutput = output == "-"
     if isStandardOutput {
@@ -24,7 +25,7 @@ struct PictureFiles {
     } else if let output {
       urls = try options.files(output, count: count)
     } else {
-      urls = (0..<count).map { URL(fileURLWithPath: "langevin-\(seed &+ UInt64($0)).png") }
+      urls = seeds.map { URL(fileURLWithPath: "langevin-\($0).png") }
     }
   }
 

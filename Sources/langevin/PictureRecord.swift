@@ -5,11 +5,11 @@ import LangevinTensor
 
 /// A run, as its pictures tell of it.
 struct PictureRecord {
-  let options: GenerationOptions
+  private(set) var options: GenerationOptions
   /// With every setting made.
-  let request: GenerationRequest
+  private(set) var request: GenerationRequest
   /// As they were written.
-  let prompts: [String]
+  private(set) var prompts: [String]
   let model: String
   let isOneFile: Bool
   let modelHash: ModelHash
@@ -47,6 +47,13 @@ struct PictureRecord {
     control = try ControlRecord(options.control)
     let unet = options.unet.map { ["UNet \(Checkpoint.name(of: URL(fileURLWithPath: $0)))"] }
     additionTitles = (unet ?? []) + additions.titles + control.titles
+  }
+
+  /// The record of a sheet of the same run, with its request.
+  func of(_ sheet: Sheet, _ request: GenerationRequest) -> PictureRecord {
+    var record = self
+    (record.options, record.request, record.prompts) = (sheet.options, request, sheet.prompts.written)
+    return record
   }
 
   var precision: String { (options.precision ?? .f32).rawValue }

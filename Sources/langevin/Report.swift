@@ -17,6 +17,8 @@ struct Run {
   private(set) var compileSeconds = 0.0
   private(set) var stepSeconds: [Double] = []
   private(set) var decodeSeconds: [Double] = []
+  /// Of computing since the last picture.
+  private var sinceLast = 0.0
   /// Of those that are computed together now.
   var firstImage = 0
   private var mark: ContinuousClock.Instant
@@ -49,10 +51,20 @@ struct Run {
   mutating func beginSampling() { loadSeconds += lap() }
   mutating func endStep() -> Double {
     stepSeconds.append(lap())
+    sinceLast += stepSeconds[stepSeconds.count - 1]
     return stepSeconds[stepSeconds.count - 1]
   }
   mutating func beginDecoding() { loadSeconds += lap() }
-  mutating func endDecoding() { decodeSeconds.append(lap()) }
+  mutating func endDecoding() {
+    decodeSeconds.append(lap())
+    sinceLast += decodeSeconds[decodeSeconds.count - 1]
+  }
+
+  /// Seconds of computing since this was last asked.
+  mutating func takeSeconds() -> Double {
+    defer { sinceLast = 0 }
+    return sinceLast
+  }
 
   var totalSeconds: Double { (ContinuousClock.now - start) / .seconds(1) }
 

@@ -82,7 +82,8 @@ import Testing
     "no-fallback": .none("an error or nothing"), "low-memory": .none("only the order of the work"),
     "output": .none("where"), "save-latents": .none("beside"), "preview": .none("beside"),
     "preview-folder": .none("beside"), "plan": .none("no picture"), "list-prompts": .none("no picture"),
-    "quiet": .none("words"), "json": .none("words"), "verbose": .none("words"),
+    "shard": .none("which pictures, not how: ShardTests"),
+    "quiet": .none("words"), "json": .none("words"), "jsonl": .none("words"), "verbose": .none("words"),
     "version": .none("no picture"),
     "help": .none("no picture"),
   ]

@@ -111,6 +111,16 @@ public struct GenerationRequest: Sendable {
 
   /// The number of the prompt that image k is of.
   public func prompt(of image: Int) -> Int { image / count }
+
+  /// Which images are computed together, in their order.
+  public var batches: [Range<Int>] {
+    // Where long prompts have more chunks than short ones, their contexts do not fit together.
+    let unit = promptSyntax == .plain ? imageCount : count
+    return stride(from: 0, to: imageCount, by: max(unit, 1)).flatMap { first in
+      let end = min(first + unit, imageCount)
+      return stride(from: first, to: end, by: max(batch, 1)).map { $0..<min($0 + max(batch, 1), end) }
+    }
+  }
 }
 
 /// Settings of a request that not every pipeline has a use for.

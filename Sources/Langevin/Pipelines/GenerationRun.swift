@@ -95,16 +95,6 @@ public final class GenerationRun {
     seeds = (0..<request.imageCount).map { request.sharesSeed ? request.seed : request.seed &+ UInt64($0) }
   }
 
-  /// Which images are computed together, in their order.
-  var batches: [Range<Int>] {
-    // Where long prompts have more chunks than short ones, their contexts do not fit together.
-    let unit = request.promptSyntax == .plain ? max(seeds.count, 1) : request.count
-    return stride(from: 0, to: seeds.count, by: unit).flatMap { first in
-      let end = min(first + unit, seeds.count)
-      return stride(from: first, to: end, by: request.batch).map { $0..<min($0 + request.batch, end) }
-    }
-  }
-
   private func noise(of images: Range<Int>) -> NoiseSource {
     NoiseSource(
       joining: images.map { noise[$0] ?? NoiseSource(request.noise, seeds: [seeds[$0]], on: device) })

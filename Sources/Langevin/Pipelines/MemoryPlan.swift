@@ -27,6 +27,12 @@ public struct MemoryPlan: Sendable {
   public var peak: Int { stages.map(\.peak).max() ?? 0 }
   /// Whether the device offers so much.
   public var fits: Bool { limit == 0 || peak <= limit }
+  /// Whether all networks and the results of the hungriest stage fit at once, so that networks can stay loaded. What
+  /// stages hold in common counts twice, so that this never says yes too often.
+  public var fitsTogether: Bool {
+    let results = stages.map { $0.peak - $0.loaded }.max() ?? 0
+    return limit == 0 || stages.reduce(results) { $0 + $1.loaded } <= limit
+  }
 
   /// Plans a request for a device, in a precision. Throws what the pipeline throws for the request.
   public init(_ request: GenerationRequest, with checkpoint: Checkpoint, precision: DType, on device: Device)

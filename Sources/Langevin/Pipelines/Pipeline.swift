@@ -145,7 +145,7 @@ extension Pipeline {
     for line in resolved.warnings { try run.report(.warning(line)) }
     var networks = RunNetworks(self, resolved, try condition(resolved, run), run)
     var waiting: [(image: Int, latent: Tensor)] = []
-    for images in run.batches {
+    for images in run.request.batches {
       let latents = try networks.sample(images)
       for (row, image) in images.enumerated() {
         let latent = try latents.rows(row..<row + 1)
