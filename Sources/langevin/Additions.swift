@@ -161,7 +161,7 @@ extension GenerationOptions {
   func checkpoint(_ url: URL, _ prompts: Prompts) throws -> Checkpoint {
     let additions = try Additions(modelOptions, prompts.tags)
     let model = try Checkpoint.open(url, prediction: prediction?.rawValue)
-    let base = try self.unet.map { try model.replacingUNet(with: URL(fileURLWithPath: $0)) } ?? model
+    let base = try self.unet.map { try model.replacingDenoiser(with: URL(fileURLWithPath: $0)) } ?? model
     let checkpoint = try additions.applied(to: base, thenInBlocks: self.encoding != nil)
     return self.encoding.map { checkpoint.quantized($0) } ?? checkpoint
   }

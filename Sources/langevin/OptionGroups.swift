@@ -17,8 +17,8 @@ struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      A UNet alone, which takes the place of the model's: a .gguf or .safetensors file of the same architecture, as \
-      ComfyUI-GGUF and stable-diffusion.cpp write them.
+      A UNet alone, or a transformer of Stable Diffusion 3, FLUX.1 or WAN, which takes the place of the model's: a \
+      .gguf or .safetensors file of the same architecture, as ComfyUI-GGUF and stable-diffusion.cpp write them.
       """, valueName: "FILE"))
   var unet: String?
   @Option(
@@ -121,7 +121,8 @@ struct SamplingOptions: ParsableArguments {
 struct ImageOptions: ParsableArguments {
   @Option(
     help: """
-      A PNG, JPEG or WebP file to start from, or to vary; of two, some models make --count frames of the way between.
+      A PNG, JPEG or WebP file to start from, to vary, or that a video begins with, as the model does; of two, some \
+      models make --count frames of the way between.
       """)
   var image: [String] = []
   @Option(

@@ -7,6 +7,7 @@ Layouts are PyTorch's; latents are unpacked, [N, C, H, W]. Tokenizers are links 
 torch's CPU generator. Stored as float16, computed in float32 from the rounded values.
 """
 
+import inspect
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ import torch
 from diffusers import (
     FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline, FluxInpaintPipeline, FluxPipeline, FluxTransformer2DModel,
 )
+from diffusers.loaders import single_file_utils
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from make_models import FIXTURES, TOKENIZER, model_config, randomize, write
@@ -149,6 +152,58 @@ def tiny_flux():
 @case
 def tiny_schnell():
     folder_case("tiny-schnell", False, shift=1.0)
+
+
+@case
+def original_names():
+    """single-file/flux.safetensors: tiny-flux's transformer under the names that FLUX's authors gave its tensors. diffusers'
+    own conversion must give back the other."""
+    folder = FIXTURES / "tiny-flux" / "transformer"
+    state, config = load_file(folder / "diffusion_pytorch_model.safetensors"), json.loads((folder / "config.json").read_text())
+    file = {}
+
+    def layer(key, *names, swaps=False):
+        for part in ("weight", "bias"):
+            tensors = [state[f"{name}.{part}"] for name in names]
+            file[f"{key}.{part}"] = torch.cat(list(reversed(tensors[0].chunk(2))) if swaps else tensors).contiguous()
+
+    for key, name in (("time_in", "timestep"), ("vector_in", "text"), ("guidance_in", "guidance")):
+        layer(f"{key}.in_layer", f"time_text_embed.{name}_embedder.linear_1")
+        layer(f"{key}.out_layer", f"time_text_embed.{name}_embedder.linear_2")
+    layer("img_in", "x_embedder")
+    layer("txt_in", "context_embedder")
+    for i in range(config["num_layers"]):
+        key, name = f"double_blocks.{i}", f"transformer_blocks.{i}"
+        layer(f"{key}.img_mod.lin", f"{name}.norm1.linear")
+        layer(f"{key}.txt_mod.lin", f"{name}.norm1_context.linear")
+        layer(f"{key}.img_attn.qkv", *(f"{name}.attn.to_{p}" for p in "qkv"))
+        layer(f"{key}.txt_attn.qkv", *(f"{name}.attn.add_{p}_proj" for p in "qkv"))
+        layer(f"{key}.img_attn.proj", f"{name}.attn.to_out.0")
+        layer(f"{key}.txt_attn.proj", f"{name}.attn.to_add_out")
+        for stream, own, mlp in (("img", "", "ff"), ("txt", "added_", "ff_context")):
+            file[f"{key}.{stream}_attn.norm.query_norm.scale"] = state[f"{name}.attn.norm_{own}q.weight"]
+            file[f"{key}.{stream}_attn.norm.key_norm.scale"] = state[f"{name}.attn.norm_{own}k.weight"]
+            layer(f"{key}.{stream}_mlp.0", f"{name}.{mlp}.net.0.proj")
+            layer(f"{key}.{stream}_mlp.2", f"{name}.{mlp}.net.2")
+    for i in range(config["num_single_layers"]):
+        key, name = f"single_blocks.{i}", f"single_transformer_blocks.{i}"
+        layer(f"{key}.modulation.lin", f"{name}.norm.linear")
+        layer(f"{key}.linear1", *(f"{name}.attn.to_{p}" for p in "qkv"), f"{name}.proj_mlp")
+        file[f"{key}.norm.query_norm.scale"] = state[f"{name}.attn.norm_q.weight"]
+        file[f"{key}.norm.key_norm.scale"] = state[f"{name}.attn.norm_k.weight"]
+        layer(f"{key}.linear2", f"{name}.proj_out")
+    layer("final_layer.linear", "proj_out")
+    layer("final_layer.adaLN_modulation.1", "norm_out.linear", swaps=True)
+    save_file(file, FIXTURES / "single-file" / "flux.safetensors")
+
+    # The conversion knows one width.
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    code = inspect.getsource(single_file_utils.convert_flux_transformer_checkpoint_to_diffusers)
+    assert "inner_dim = 3072" in code
+    scope = dict(vars(single_file_utils))
+    exec(code.replace("inner_dim = 3072", f"inner_dim = {width}"), scope)
+    back = scope["convert_flux_transformer_checkpoint_to_diffusers"](file)
+    assert not file and back.keys() == state.keys() and all(back[k].equal(state[k]) for k in state)
 
 
 def main():

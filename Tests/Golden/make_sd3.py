@@ -18,8 +18,9 @@ from diffusers import (
     AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Img2ImgPipeline,
     StableDiffusion3InpaintPipeline, StableDiffusion3Pipeline,
 )
+from diffusers.loaders.single_file_utils import convert_sd3_transformer_checkpoint_to_diffusers
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel,
 )
@@ -181,6 +182,50 @@ def tiny_sd3():
     save_call(calls, "text_encoder_3", {"input_ids": ids}, {"last_hidden_state": text3(ids).last_hidden_state})
     save_call(calls, "vae.encode", {"x": picture}, {"mean": posterior.mean, "logvar": posterior.logvar})
     save_call(calls, "vae.decode", {"z": own}, {"sample": vae.decode(own).sample})
+
+
+@case
+def original_names():
+    """single-file/sd3.safetensors: tiny-sd3's transformer under the names that its authors gave its tensors. diffusers' own
+    conversion must give back the other."""
+    folder = FIXTURES / "tiny-sd3" / "transformer"
+    state, config = load_file(folder / "diffusion_pytorch_model.safetensors"), json.loads((folder / "config.json").read_text())
+    file = {}
+
+    def layer(key, *names, swaps=False):
+        for part in ("weight", "bias"):
+            tensors = [state[f"{name}.{part}"] for name in names]
+            file[f"{key}.{part}"] = torch.cat(list(reversed(tensors[0].chunk(2))) if swaps else tensors).contiguous()
+
+    file["pos_embed"] = state["pos_embed.pos_embed"]
+    layer("x_embedder.proj", "pos_embed.proj")
+    layer("context_embedder", "context_embedder")
+    for key, name in (("t_embedder", "timestep_embedder"), ("y_embedder", "text_embedder")):
+        layer(f"{key}.mlp.0", f"time_text_embed.{name}.linear_1")
+        layer(f"{key}.mlp.2", f"time_text_embed.{name}.linear_2")
+    for i in range(config["num_layers"]):
+        own, text, name = f"joint_blocks.{i}.x_block", f"joint_blocks.{i}.context_block", f"transformer_blocks.{i}"
+        last = i == config["num_layers"] - 1
+        layer(f"{own}.adaLN_modulation.1", f"{name}.norm1.linear")
+        layer(f"{text}.adaLN_modulation.1", f"{name}.norm1_context.linear", swaps=last)
+        layer(f"{text}.attn.qkv", *(f"{name}.attn.add_{p}_proj" for p in "qkv"))
+        for attention in ["attn"] + ["attn2"] * (i in config["dual_attention_layers"]):
+            layer(f"{own}.{attention}.qkv", *(f"{name}.{attention}.to_{p}" for p in "qkv"))
+            layer(f"{own}.{attention}.proj", f"{name}.{attention}.to_out.0")
+            for p in "qk":
+                file[f"{own}.{attention}.ln_{p}.weight"] = state[f"{name}.{attention}.norm_{p}.weight"]
+        for p in "qk":
+            file[f"{text}.attn.ln_{p}.weight"] = state[f"{name}.attn.norm_added_{p}.weight"]
+        for stream, mlp in [(own, "ff")] + [(text, "ff_context")] * (not last):
+            layer(f"{stream}.mlp.fc1", f"{name}.{mlp}.net.0.proj")
+            layer(f"{stream}.mlp.fc2", f"{name}.{mlp}.net.2")
+        if not last:
+            layer(f"{text}.attn.proj", f"{name}.attn.to_add_out")
+    layer("final_layer.linear", "proj_out")
+    layer("final_layer.adaLN_modulation.1", "norm_out.linear", swaps=True)
+    save_file(file, FIXTURES / "single-file" / "sd3.safetensors")
+    back = convert_sd3_transformer_checkpoint_to_diffusers(file)
+    assert not file and back.keys() == state.keys() and all(back[k].equal(state[k]) for k in state)
 
 
 def main():

@@ -16,8 +16,9 @@ import torch
 from diffusers import (
     AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel,
 )
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel,
@@ -179,6 +180,42 @@ def tiny_wan_image():
         generator=torch.Generator().manual_seed(run["seed"]), output_type="latent").frames
     (folder / "trajectory.json").write_text(json.dumps(run, indent=2) + "\n")
     save_file({"expected_latents": latents.contiguous()}, folder / "io.safetensors")
+
+
+@case
+def original_names():
+    """single-file/wan.safetensors: tiny-wan-image's transformer under the names that WAN's authors gave its tensors.
+    diffusers' own conversion must give back the other."""
+    state = load_file(FIXTURES / "tiny-wan-image" / "transformer" / "diffusion_pytorch_model.safetensors")
+    fixed = {"condition_embedder.time_embedder.linear_1": "time_embedding.0",
+             "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+             "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+             "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+             "condition_embedder.time_proj": "time_projection.1",
+             "condition_embedder.image_embedder.norm1": "img_emb.proj.0",
+             "condition_embedder.image_embedder.ff.net.0.proj": "img_emb.proj.1",
+             "condition_embedder.image_embedder.ff.net.2": "img_emb.proj.3",
+             "condition_embedder.image_embedder.norm2": "img_emb.proj.4", "proj_out": "head.head"}
+    inside = {"attn1.to_out.0": "self_attn.o", "attn2.to_out.0": "cross_attn.o", "attn1.to_": "self_attn.",
+              "attn2.to_": "cross_attn.", "attn2.add_k_proj": "cross_attn.k_img", "attn2.add_v_proj": "cross_attn.v_img",
+              "attn2.norm_added_k": "cross_attn.norm_k_img", "attn1.": "self_attn.", "attn2.": "cross_attn.",
+              "ffn.net.0.proj": "ffn.0", "ffn.net.2": "ffn.2", "norm2": "norm3", "scale_shift_table": "modulation"}
+    file = {}
+    for name, tensor in state.items():
+        layer, _, part = name.rpartition(".")
+        if name == "scale_shift_table":
+            file["head.modulation"] = tensor
+        elif layer in fixed:
+            file[f"{fixed[layer]}.{part}"] = tensor
+        elif name.startswith("blocks."):
+            block, rest = ".".join(name.split(".")[:2]), ".".join(name.split(".")[2:])
+            old = next(k for k in inside if rest.startswith(k))
+            file[f"{block}.{inside[old]}{rest[len(old):]}"] = tensor
+        else:
+            file[name] = tensor
+    save_file(file, FIXTURES / "single-file" / "wan.safetensors")
+    back = convert_wan_transformer_to_diffusers(file)
+    assert back.keys() == state.keys() and all(back[k].equal(state[k]) for k in state)
 
 
 def main():

@@ -93,7 +93,7 @@ private let badFiles: [BadFile] = [
     $0.tensor("a", [2])
     $0.tensor("a", [2], offset: 32)
   },
-  BadFile("five axes", "5 axes") { $0.tensor("a", [1, 1, 1, 1, 1]) },
+  BadFile("six axes", "6 axes") { $0.tensor("a", [1, 1, 1, 1, 1, 1]) },
   BadFile("an absurd extent", "an extent of 18446744073709551615") { $0.tensor("a", [.max]) },
   BadFile("absurd extents", "no possible one") { $0.tensor("a", [1 << 40, 1 << 40]) },
   BadFile("a row of half a block", "no whole blocks of Q8_0") { $0.tensor("a", [48, 2], type: 8) },
@@ -133,6 +133,15 @@ private let badFiles: [BadFile] = [
     let error = #expect(throws: CheckpointError.self) { try GGUFFile(url: url) }
     let text = error?.description ?? ""
     #expect(text.contains(url.path) && text.contains(bad.reason) && !text.contains("\n"), "\(text)")
+  }
+
+  /// As ComfyUI-GGUF writes the convolution over time of a video's model.
+  @Test func fiveAxesAreRead() throws {
+    var pieces = Pieces(tensors: 1)
+    pieces.tensor("a", [2, 1, 3, 1, 2])
+    let file = try GGUFFile(url: temporary.write(pieces.whole(48), "five.gguf"))
+    #expect(file.shape(of: "a") == [2, 1, 3, 1, 2])
+    #expect(try file.load("a", on: cpu).floats() == [Float](repeating: 0, count: 12))
   }
 
   @Test func everyPrefixIsRefused() throws {

@@ -68,8 +68,9 @@ struct GGUFHeader: Sendable, Equatable {
     init(_ reader: inout GGUFReader) throws {
       name = try reader.string()
       let rank = try reader.number(UInt32.self)
-      guard rank <= 4 else {
-        throw reader.malformed("tensor '\(name)' has \(rank) axes, at most 4 are possible")
+      // ggml has four; ComfyUI-GGUF writes the five of a convolution over time too.
+      guard rank <= 5 else {
+        throw reader.malformed("tensor '\(name)' has \(rank) axes, at most 5 are possible")
       }
       let name = name
       extents = try (0..<rank).map { _ in

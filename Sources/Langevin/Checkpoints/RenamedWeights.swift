@@ -5,13 +5,35 @@ import LangevinTensor
 final class RenamedWeights: WeightSource {
   /// Where a tensor lies.
   struct Place: Sendable, Equatable {
-    let key: String
-    /// A third of the first axis, where query, key and value are stored as one.
-    var third: Int?
+    var key: String
+    /// What it is of the first axis, where several tensors are stored as one.
+    var part: Part?
     /// A matrix [I, O] that is applied from the right, wanted as a linear layer's [O, I].
     var isTransposed = false
     /// A 1x1 convolution's weight [O, I, 1, 1], wanted as a linear layer's [O, I].
     var isLinear = false
+    /// The shape that is wanted, where a file may have the same numbers along other axes.
+    var shape: Shape?
+    /// Its first half is wanted last: scale and shift that are stored the other way around.
+    var swapsHalves = false
+  }
+
+  /// Some of a tensor's rows.
+  struct Part: Sendable, Equatable {
+    /// Which of the parts, one after the other.
+    let range: Range<Int>
+    /// Into how many equal parts the rows divide.
+    let count: Int
+
+    init(_ range: Range<Int>, of count: Int) { (self.range, self.count) = (range, count) }
+
+    /// Of query, key and value.
+    static func third(_ index: Int) -> Part { Part(index..<index + 1, of: 3) }
+
+    func rows(of shape: Shape) -> Range<Int> {
+      let each = shape[0] / count
+      return range.lowerBound * each..<range.upperBound * each
+    }
   }
 
   let names: [String]
@@ -26,10 +48,15 @@ final class RenamedWeights: WeightSource {
       guard let shape = file.shape(of: place.key) else {
         throw CheckpointError.missingTensor(path: file.url.path, name: place.key)
       }
-      if place.third != nil, shape.rank == 0 || shape[0] % 3 != 0 {
+      let parts = place.part?.count ?? (place.swapsHalves ? 2 : 1)
+      if parts > 1, shape.rank == 0 || shape[0] % parts != 0 {
         throw CheckpointError.malformed(
           path: file.url.path,
-          reason: "tensor '\(place.key)' \(shape) does not divide into query, key and value")
+          reason: "tensor '\(place.key)' \(shape) does not divide into \(parts) parts")
+      }
+      if let wanted = place.shape, wanted.count != shape.count {
+        throw CheckpointError.malformed(
+          path: file.url.path, reason: "tensor '\(place.key)' is \(shape), not \(wanted)")
       }
       if place.isTransposed, shape.rank != 2 {
         throw CheckpointError.malformed(
@@ -45,7 +72,8 @@ final class RenamedWeights: WeightSource {
   var description: String { file.description }
 
   private func shape(_ shape: Shape, at place: Place) -> Shape {
-    if let extent = place.third.map({ _ in shape[0] / 3 }) { return shape.replacing(axis: 0, with: extent) }
+    if let wanted = place.shape { return wanted }
+    if let part = place.part { return shape.replacing(axis: 0, with: part.rows(of: shape).count) }
     if place.isTransposed { return [shape[1], shape[0]] }
     if place.isLinear, shape.rank > 2, shape.dimensions[2...].allSatisfy({ $0 == 1 }) {
       return [shape[0], shape[1]]
@@ -58,20 +86,20 @@ final class RenamedWeights: WeightSource {
     return TensorSpec(shape(spec.shape, at: place), spec.dtype)
   }
 
-  /// Nil for a part whose rows are no whole blocks, and for what is transposed: these are decoded.
+  /// Nil for a part whose rows are no whole blocks, and for what is transposed or swapped: these are decoded.
   func encoding(of name: String) -> BlockEncoding? {
-    guard let place = places[name], !place.isTransposed, let encoding = file.encoding(of: place.key),
+    guard let place = places[name], !place.isTransposed, !place.swapsHalves,
+      let encoding = file.encoding(of: place.key),
       let whole = file.shape(of: place.key)
     else { return nil }
-    return shape(whole, at: place).count % encoding.elementCount == 0 ? encoding : nil
+    return whole.count / (place.part?.count ?? 1) % encoding.elementCount == 0 ? encoding : nil
   }
 
   func loadBlocks(_ name: String, on device: Device) throws -> Tensor {
     guard let place = places[name], let whole = file.shape(of: place.key) else {
       throw CheckpointError.missingTensor(path: file.url.path, name: name)
     }
-    let rows = place.third.map { $0 * (whole[0] / 3)..<($0 + 1) * (whole[0] / 3) }
-    return try file.loadBlocks(place.key, rows: rows, on: device)
+    return try file.loadBlocks(place.key, rows: place.part?.rows(of: whole), on: device)
   }
 
   func load(_ name: String, on device: Device) throws -> Tensor {
@@ -79,8 +107,11 @@ final class RenamedWeights: WeightSource {
       throw CheckpointError.missingTensor(path: file.url.path, name: name)
     }
     if place.isTransposed { return try file.load(place.key, on: device).transposed([1, 0]) }
-    let target = shape(whole, at: place)
-    let rows = place.third.map { $0 * target[0]..<($0 + 1) * target[0] }
-    return try file.load(place.key, rows: rows, on: device).reshaped(target)
+    let rows = try file.load(place.key, rows: place.part?.rows(of: whole), on: device)
+    if place.swapsHalves {
+      let half = whole[0] / 2
+      return try Tensor.concatenated([rows.rows(half..<2 * half), rows.rows(0..<half)], axis: 0)
+    }
+    return try rows.reshaped(shape(whole, at: place))
   }
 }

@@ -152,7 +152,7 @@ struct SingleFileText {
             table.append(
               (
                 "\(root)\(layer)\(part).\(kind)",
-                RenamedWeights.Place(key: block + joint + kind, third: third)
+                RenamedWeights.Place(key: block + joint + kind, part: .third(third))
               ))
           }
         }
