@@ -7,8 +7,8 @@ struct ControlOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      A ControlNet or T2I-Adapter of this model, as a diffusers folder or org/name of the Hugging Face cache; may be \
-      given again.
+      A ControlNet or T2I-Adapter of this model, as a diffusers folder or org/name of the Hugging Face cache, a \
+      ControlNet also as one .safetensors file; may be given again.
       """, valueName: "DIR"))
   var control: [String] = []
   @Option(

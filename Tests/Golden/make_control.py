@@ -85,8 +85,7 @@ def arguments(tensors):
 
 
 def single_file(model, name):
-    """In one file under the authors' names, instead of a folder."""
-    shutil.rmtree(FOLDER / name)
+    """In one file under the authors' names."""
     state = model.half().state_dict()
     model.float()
     count = len(model.controlnet_cond_embedding.blocks)
@@ -246,6 +245,8 @@ def pipelines(record):
     unet = unet_of("tiny-sd", None)
     first, second = (controlnet(unet, f"controlnet-{n}", (8, 12)) for n in ("first", "second"))
     controlnet_alone(unet, first, "controlnet-first", (16, 24))
+    # Instead of a folder.
+    shutil.rmtree(FOLDER / "controlnet-second")
     single_file(second, "controlnet-second")
     full = rounded(T2IAdapter(in_channels=3, channels=[32, 32], num_res_blocks=2, downscale_factor=2))
     grey = rounded(T2IAdapter(in_channels=1, channels=[32, 32], num_res_blocks=1, downscale_factor=2))
@@ -295,6 +296,7 @@ def pipelines(record):
 
     unet = unet_of("tiny-xl", None)
     xl = controlnet(unet, "controlnet-xl", (4, 8))
+    single_file(xl, "controlnet-xl")
     pipe = opened(StableDiffusionXLControlNetPipeline, "tiny-xl", controlnet=xl)
     record.add("xl_control", pipe, "tiny-xl", {"image": edges, "controlnet_conditioning_scale": 0.8},
                control=[control("controlnet-xl", scale=0.8)])

@@ -102,15 +102,68 @@ import Testing
     func kind(_ name: String) throws -> ControlNetwork.Kind {
       try ControlNetwork(url: Self.folder.appending(path: name)).kind
     }
-    guard case .controlNet(var single) = try kind("controlnet-second.safetensors"),
-      case .controlNet(let folder) = try kind("controlnet-first")
-    else {
-      Issue.record("a ControlNet is taken for something else")
-      return
+    for name in ["controlnet-second.safetensors", "controlnet-first/diffusion_pytorch_model.safetensors"] {
+      guard case .controlNet(var single) = try kind(name),
+        case .controlNet(let folder) = try kind("controlnet-first")
+      else {
+        Issue.record("a ControlNet is taken for something else")
+        return
+      }
+      // What a ControlNet has no use for.
+      single.unet.sampleSize = folder.unet.sampleSize
+      #expect(single == folder, "\(name)")
     }
-    // What a ControlNet has no use for.
-    single.unet.sampleSize = folder.unet.sampleSize
-    #expect(single == folder)
+  }
+
+  /// Heads and groups of norms, which no file under either of the names tells, are those of the model: the tiny one's are
+  /// like no other's.
+  @Test(
+    arguments: ["controlnet-xl.safetensors", "controlnet-xl/diffusion_pytorch_model.safetensors"],
+    Setting.all)
+  func oneFileOfXLDrawsAsItsFolderDoes(name: String, setting: Setting) throws {
+    let run = try #require(Self.runs["xl_control"])
+    var request = try request(run)
+    request.controls[0].network = try ControlNetwork(url: Self.folder.appending(path: name))
+    let latents = try pipeline(run.model, setting).generate(request).latents
+    let golden = try SafetensorsFile(url: Self.folder.appending(path: "latents.safetensors"))
+    let error = relativeError(latents.values, try golden.load("xl_control", on: setting.device).floats())
+    if ProcessInfo.processInfo.environment["SHOW_ERRORS"] != nil {
+      print("\(setting.device.name) \(setting.dtype) \(name): \(error)")
+    }
+    #expect(error < (setting.dtype == .float32 ? 2e-3 : 2e-2), "\(name) differs by \(error)")
+    let (sd, reason) = (try pipeline("tiny-sd", setting), "cross_attention_dim is 24, the model needs 64")
+    let other = refusal { _ = try sd.generate(request) }
+    #expect(other.contains("was made for another base model") && other.contains(reason), "\(other)")
+  }
+
+  @Test func oneFileThatDoesNotFitIsNamed() throws {
+    let temporary = FileManager.default.temporaryDirectory.appending(path: "\(UUID().uuidString).safetensors")
+    defer { try? FileManager.default.removeItem(at: temporary) }
+    func refusal(_ name: String, without missing: String? = nil, with added: String? = nil) throws -> String {
+      let file = try SafetensorsFile(url: Self.folder.appending(path: name))
+      var tensors = try file.names.filter { $0 != missing }.map { ($0, try file.load($0, on: devices[0])) }
+      if let added { tensors.append((added, try Tensor.fill(0, [1], on: devices[0]))) }
+      try SafetensorsWriter.write(tensors, to: temporary)
+      return self.refusal { _ = try ControlNetwork(url: temporary) }
+    }
+    let (original, diffusers) = (
+      "controlnet-xl.safetensors", "controlnet-xl/diffusion_pytorch_model.safetensors"
+    )
+    #expect(try refusal(original).isEmpty && refusal(diffusers).isEmpty)
+    for name in [original, diffusers] {
+      #expect(try refusal(name, with: "lora_controlnet").contains("a Control-LoRA is not supported"))
+      #expect(try refusal(name, with: "task_embedding").contains("a ControlNet-Union is not supported"))
+    }
+    #expect(
+      try refusal(diffusers, without: "controlnet_mid_block.bias").contains("'controlnet_mid_block.bias'"))
+    #expect(
+      try refusal(original, without: "control_model.label_emb.0.2.bias").contains(
+        "'control_model.label_emb.0.2.bias'"))
+    #expect(try refusal(diffusers, with: "input_hint.weight").contains("input_hint.weight"))
+    #expect(try refusal(original, with: "control_model.zero").contains("control_model.zero"))
+    #expect(
+      try refusal(diffusers, without: "controlnet_cond_embedding.blocks.1.weight").contains(
+        "3 convolutions read its picture"))
   }
 
   @Test func thePlanCountsWhatIsAdded() throws {
@@ -258,7 +311,7 @@ import Testing
         ))
     #expect(refusal { _ = try ControlNetwork(url: root.appending(path: "none")) }.hasSuffix("no such file"))
     let lora = refusal { _ = try ControlNetwork(url: root.appending(path: "adapters/peft.safetensors")) }
-    #expect(lora.contains("a file that is no ControlNet in the original key layout is not supported"))
+    #expect(lora.contains("a file that is no ControlNet is not supported"))
     #expect(
       refusal { _ = try ImagePromptAdapter(url: root.appending(path: "adapters/peft.safetensors")) }
         .contains("peft.safetensors: is no IP-Adapter"))

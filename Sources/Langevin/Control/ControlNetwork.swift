@@ -16,8 +16,10 @@ public struct ControlNetwork: Sendable {
   /// The folder or file.
   public let url: URL
   /// What the network is, and its sizes.
-  public let kind: Kind
+  public private(set) var kind: Kind
   let component: Checkpoint.Component
+  /// One file has no configuration: what shapes do not tell is not known.
+  private let isOneFile: Bool
 
   /// Opens a diffusers folder, config.json with its weights, or a ControlNet in one file.
   ///
@@ -28,6 +30,7 @@ public struct ControlNetwork: Sendable {
     guard FileManager.default.fileExists(atPath: url.path, isDirectory: &isFolder) else {
       throw CheckpointError.missingFile(path: url.path)
     }
+    isOneFile = !isFolder.boolValue
     component =
       isFolder.boolValue
       ? try ModelFolder.component(url) : try SingleFileControlNet(SafetensorsFile(url: url)).component
@@ -93,6 +96,18 @@ public struct ControlNetwork: Sendable {
       let count = max(needed.count - 1, min(own.count, needed.count))
       try require("features", own.map(\.description), needed.prefix(count).map(\.description))
     }
+  }
+
+  /// A ControlNet is a copy of its UNet's way down. Where its own file does not tell them, heads, groups of the norms and
+  /// the width of each size that is added to the time are the UNet's, which `check` has passed.
+  func completed(by unet: UNet2DConditionConfig) -> ControlNetwork {
+    guard isOneFile, case .controlNet(var config) = kind else { return self }
+    (config.unet.headCounts, config.unet.headSizes) = (unet.headCounts, unet.headSizes)
+    (config.unet.normGroups, config.unet.normEpsilon) = (unet.normGroups, unet.normEpsilon)
+    config.unet.textTime = unet.textTime
+    var network = self
+    network.kind = .controlNet(config)
+    return network
   }
 
   /// A list whose numbers are all the same is that number, as files have it.

@@ -121,6 +121,8 @@ public struct UNetStage: Sendable {
     default:
       throw ModelError.unsupported(
         model: component.className, key: "in_channels", value: "\(config.inChannels)",
+      var control = control
+      control.network = control.network.completed(by: config)
         supported: ["\(channels)", "\(2 * channels + 1) (inpainting)"])
     }
   }
