@@ -35,6 +35,28 @@ public enum EncodedStart: Sendable {
   }
 }
 
+/// A pipeline over an autoencoder's latents, whose decoder makes pictures of them.
+public protocol AutoencodedPipeline: Pipeline {
+  /// Between pixels and latents.
+  var autoencoder: AutoencoderStage { get }
+}
+
+extension AutoencodedPipeline {
+  /// Loads the autoencoder's decoder.
+  public func decoder(_ request: Resolved, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> PixelDecoder
+  {
+    try autoencoder.decoder(run)
+  }
+
+  /// Loads TAESD where the folder has it, else what `AutoencoderStage.previewer` has.
+  public func previewer(_ request: Resolved, _ conditioning: Conditioning, _ run: GenerationRun) throws
+    -> PixelDecoder
+  {
+    try autoencoder.previewer(run)
+  }
+}
+
 /// The autoencoder `vae` of a checkpoint.
 public struct AutoencoderStage: Sendable {
   let component: Checkpoint.Component

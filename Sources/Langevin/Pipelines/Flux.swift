@@ -8,7 +8,7 @@ import LangevinTensor
 ///
 /// Both are distilled. dev is told a scale of guidance, which costs no second call; schnell takes none. Neither has a
 /// negative prompt.
-public struct Flux: Pipeline {
+public struct Flux: AutoencodedPipeline {
   /// Text to image, image to image and a part drawn anew are one pipeline.
   public static let classes = ["FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline"]
   /// The first text encoder is CLIP's, the second T5.
@@ -37,7 +37,8 @@ public struct Flux: Pipeline {
   let longText: T5TextStage
   let transformer: Checkpoint.Component
   let config: FluxTransformer2DConfig
-  let autoencoder: AutoencoderStage
+  /// Between pixels and latents.
+  public let autoencoder: AutoencoderStage
   let scheduler: SchedulerFile
 
   /// Reads configurations and tokenizers; weights are loaded by `generate`.
@@ -55,14 +56,10 @@ public struct Flux: Pipeline {
     scheduler.noise.flowEnd = .lastStep
     self.scheduler = scheduler
     let channels = 4 * autoencoder.config.latentChannels
-    for (key, found, expected) in [
+    try transformer.require(
       ("in_channels", config.inChannels, channels), ("out_channels", config.outChannels, channels),
       ("pooled_projection_dim", config.pooledChannels, text.config.hiddenSize),
-      ("joint_attention_dim", config.textChannels, longText.config.hiddenSize),
-    ] where found != expected {
-      throw ModelError.unsupported(
-        model: transformer.className, key: key, value: "\(found)", supported: ["\(expected)"])
-    }
+      ("joint_attention_dim", config.textChannels, longText.config.hiddenSize))
   }
 
   /// dev: 28 steps of the scheduler's own sampler, guidance 3.5; schnell: 4 steps. Of a picture 0.6 of the schedule.
@@ -115,19 +112,5 @@ public struct Flux: Pipeline {
           pooled: input.pooled, guidance: scale)
       }
     }
-  }
-
-  /// Loads the autoencoder's decoder.
-  public func decoder(_ request: LatentRequest, _ conditioning: JointPrompts, _ run: GenerationRun) throws
-    -> PixelDecoder
-  {
-    try autoencoder.decoder(run)
-  }
-
-  /// Loads TAESD where the folder has it, else what `AutoencoderStage.previewer` has.
-  public func previewer(_ request: LatentRequest, _ conditioning: JointPrompts, _ run: GenerationRun) throws
-    -> PixelDecoder
-  {
-    try autoencoder.previewer(run)
   }
 }

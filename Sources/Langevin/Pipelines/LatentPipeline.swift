@@ -5,12 +5,10 @@ import LangevinTensor
 
 /// A pipeline over an autoencoder's latents with a conditional UNet: Stable Diffusion 1.x, 2.x and XL, and what is
 /// built like them. It supplies its networks, its defaults and what its prompts become; the rest is the same for all.
-public protocol LatentPipeline: Pipeline
+public protocol LatentPipeline: AutoencodedPipeline
 where Resolved == LatentRequest, Conditioning == LatentConditioning {
   /// The denoising network.
   var unet: UNetStage { get }
-  /// Between pixels and latents.
-  var autoencoder: AutoencoderStage { get }
   /// The noise that the model was trained with, and the sampler that its folder names.
   var scheduler: SchedulerFile { get }
   /// What a request gets that has no settings.
@@ -72,20 +70,6 @@ extension LatentPipeline {
   {
     try unet.trajectories(request, conditioning, scheduler, autoencoder, run)
   }
-
-  /// Loads the autoencoder's decoder.
-  public func decoder(_ request: LatentRequest, _ conditioning: LatentConditioning, _ run: GenerationRun)
-    throws -> PixelDecoder
-  {
-    try autoencoder.decoder(run)
-  }
-
-  /// TAESD where the folder has it, else a projection of latents or the autoencoder's decoder.
-  public func previewer(_ request: LatentRequest, _ conditioning: LatentConditioning, _ run: GenerationRun)
-    throws -> PixelDecoder
-  {
-    try autoencoder.previewer(run)
-  }
 }
 
 /// The conditional UNet `unet` of a checkpoint.
@@ -121,8 +105,6 @@ public struct UNetStage: Sendable {
     default:
       throw ModelError.unsupported(
         model: component.className, key: "in_channels", value: "\(config.inChannels)",
-      var control = control
-      control.network = control.network.completed(by: config)
         supported: ["\(channels)", "\(2 * channels + 1) (inpainting)"])
     }
   }
@@ -139,6 +121,8 @@ public struct UNetStage: Sendable {
     let model = try run.load("unet") { try UNet2DConditionModel(config, weights) }
     let controls = try request.request.controls.enumerated().map { index, control in
       let number = request.request.controls.count > 1 ? " \(index + 1)" : ""
+      var control = control
+      control.network = control.network.completed(by: config)
       return try ControlModel(control, as: dtype, name: "control network" + number, run)
     }
     func bound(width: Int, height: Int) throws -> BoundUNet {

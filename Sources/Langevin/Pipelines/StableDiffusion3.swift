@@ -5,7 +5,7 @@ import LangevinTensor
 
 /// Stable Diffusion 3 and 3.5 (arXiv:2403.03206), as diffusers' `StableDiffusion3Pipeline` runs them: a transformer along
 /// a flow, conditioned by two CLIP text encoders and T5, the largest of all networks, which a folder may lack.
-public struct StableDiffusion3: Pipeline {
+public struct StableDiffusion3: AutoencodedPipeline {
   /// Text to image, image to image and a part drawn anew are one pipeline.
   public static let classes = [
     "StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline",
@@ -37,7 +37,8 @@ public struct StableDiffusion3: Pipeline {
   let longText: T5TextStage?
   let transformer: Checkpoint.Component
   let config: SD3Transformer2DConfig
-  let autoencoder: AutoencoderStage
+  /// Between pixels and latents.
+  public let autoencoder: AutoencoderStage
   let scheduler: SchedulerFile
 
   /// Reads configurations and tokenizers; weights are loaded by `generate`.
@@ -64,17 +65,10 @@ public struct StableDiffusion3: Pipeline {
   /// Components that do not fit each other.
   private func check() throws {
     let channels = autoencoder.config.latentChannels
-    var pairs = [
+    try transformer.require(
       ("in_channels", config.inChannels, channels), ("out_channels", config.outChannels, channels),
-      (
-        "pooled_projection_dim", config.pooledChannels, texts.reduce(0) { $0 + $1.config.projectionSize }
-      ),
-    ]
-    if let longText { pairs.append(("joint_attention_dim", config.textChannels, longText.config.hiddenSize)) }
-    for (key, found, expected) in pairs where found != expected {
-      throw ModelError.unsupported(
-        model: transformer.className, key: key, value: "\(found)", supported: ["\(expected)"])
-    }
+      ("pooled_projection_dim", config.pooledChannels, texts.reduce(0) { $0 + $1.config.projectionSize }),
+      ("joint_attention_dim", config.textChannels, longText?.config.hiddenSize ?? config.textChannels))
     let width = texts.reduce(0) { $0 + $1.config.hiddenSize }
     guard width <= config.textChannels else {
       throw ModelError.unsupported(
@@ -152,19 +146,5 @@ public struct StableDiffusion3: Pipeline {
           pooled: input.pooled)
       }
     }
-  }
-
-  /// Loads the autoencoder's decoder.
-  public func decoder(_ request: LatentRequest, _ conditioning: JointPrompts, _ run: GenerationRun) throws
-    -> PixelDecoder
-  {
-    try autoencoder.decoder(run)
-  }
-
-  /// Loads TAESD where the folder has it, else the autoencoder's decoder.
-  public func previewer(_ request: LatentRequest, _ conditioning: JointPrompts, _ run: GenerationRun) throws
-    -> PixelDecoder
-  {
-    try autoencoder.previewer(run)
   }
 }

@@ -43,6 +43,16 @@ extension LatentRequest {
   }
 }
 
+extension Checkpoint.Component {
+  /// Throws `ModelError.unsupported` for the first setting that does not fit the other components.
+  func require(_ settings: (key: String, found: Int, expected: Int)...) throws {
+    for (key, found, expected) in settings where found != expected {
+      throw ModelError.unsupported(
+        model: className, key: key, value: "\(found)", supported: ["\(expected)"])
+    }
+  }
+}
+
 extension SchedulerFile {
   /// Throws `ModelError.unsupported` for a network that was not trained along a flow.
   func requireFlow() throws {

@@ -33,9 +33,7 @@ public struct WanTextToVideo: Pipeline {
   /// Storage of weights and activations of text encoder and transformer. The autoencoder keeps float32, as its
   /// authors recommend; latents and sampler arithmetic are float32 always.
   public let precision: DType
-  let tokenizer: T5Tokenizer
-  let textEncoder: Checkpoint.Component
-  let textConfig: T5EncoderConfig
+  let text: T5TextStage
   let transformer: Checkpoint.Component
   let config: WanTransformer3DConfig
   let vae: Checkpoint.Component
@@ -54,17 +52,12 @@ public struct WanTextToVideo: Pipeline {
     self.checkpoint = checkpoint
     self.device = device
     self.precision = precision
-    textEncoder = try checkpoint.textEncoder
-    textConfig = try T5EncoderConfig(textEncoder.configuration)
+    text = try T5TextStage(checkpoint, "text_encoder", tokenizer: "tokenizer", precision: precision)
     transformer = try checkpoint.component("transformer")
     config = try WanTransformer3DConfig(transformer.configuration)
     vae = try checkpoint.vae
     vaeConfig = try AutoencoderKLWanConfig(vae.configuration)
     scheduler = try SchedulerFile(json: checkpoint.scheduler)
-    guard case .folder(let folder) = try checkpoint.tokenizer else {
-      throw CheckpointError.missingComponent(path: checkpoint.url.path, name: "tokenizer")
-    }
-    tokenizer = try T5Tokenizer(folder: folder)
     try check(imageChannels: imageChannels)
   }
 
@@ -79,15 +72,10 @@ public struct WanTextToVideo: Pipeline {
     }
     let latent = vaeConfig.latentChannels
     let beside = imageChannels == nil ? 0 : latent + vaeConfig.temporalDownscale
-    for (key, found, expected) in [
-      ("text_dim", config.textChannels, textConfig.hiddenSize),
-      ("in_channels", config.inChannels, latent + beside),
-      ("out_channels", config.outChannels, latent),
-      ("patch_size[0]", config.patch.frames, 1),
-    ] where found != expected {
-      throw ModelError.unsupported(
-        model: transformer.className, key: key, value: "\(found)", supported: ["\(expected)"])
-    }
+    try transformer.require(
+      ("text_dim", config.textChannels, text.config.hiddenSize),
+      ("in_channels", config.inChannels, latent + beside), ("out_channels", config.outChannels, latent),
+      ("patch_size[0]", config.patch.frames, 1))
     guard config.imageChannels == imageChannels else {
       func text(_ channels: Int?) -> String { channels.map(String.init) ?? "null" }
       throw ModelError.unsupported(
@@ -162,22 +150,10 @@ public struct WanTextToVideo: Pipeline {
   /// Runs the text encoder: [1, 512, C] of each text of each prompt, with zeros past its end. The transformer takes a
   /// list of them, one a row.
   public func condition(_ request: Resolved, _ run: GenerationRun) throws -> [Conditioned<[Tensor]>] {
-    let texts = run.request.prompts + (request.guidance.isUsed ? [run.request.negativePrompt] : [])
-    let sequences = try texts.map { text in
-      let sequence = tokenizer(PromptCleaning.wan(text), length: Self.textLength)
-      if let rest = sequence.truncated { try run.report(.truncated(prompt: text, rest: rest)) }
-      return sequence
-    }
-    let weights = Weights(textEncoder.weights, on: device, as: precision, component: "text_encoder")
-    let encoder = try run.load("text encoder") { try T5EncoderModel(textConfig, weights) }
-    let states = try sequences.map { sequence in
-      try run.compute("text encoder", "the text encoder") {
-        try encoder([sequence.ids], lengths: [sequence.length]).cast(to: precision)
-      }
-    }
-    return run.request.prompts.indices.map {
-      Conditioned([states[$0]], negative: request.guidance.isUsed ? [states[states.count - 1]] : nil)
-    }
+    try text.encode(
+      run.request.prompts(request.guidance), length: Self.textLength, padding: .zero,
+      cleaning: PromptCleaning.wan, run
+    ).map { $0.map { [$0] } }
   }
 
   /// Loads the transformer.

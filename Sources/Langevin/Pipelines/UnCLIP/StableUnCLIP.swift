@@ -112,7 +112,7 @@ public struct StableUnCLIPStage: Sendable {
 }
 
 /// A pipeline that ends in Stable Diffusion 2.1 on image embeddings.
-public protocol StableUnCLIPPipeline: Pipeline where Conditioning == LatentConditioning {
+public protocol StableUnCLIPPipeline: AutoencodedPipeline where Conditioning == LatentConditioning {
   /// What makes pictures of embeddings.
   var decoding: StableUnCLIPStage { get }
   /// What becomes pictures once there are embeddings.
@@ -120,6 +120,9 @@ public protocol StableUnCLIPPipeline: Pipeline where Conditioning == LatentCondi
 }
 
 extension StableUnCLIPPipeline {
+  /// That of what makes pictures.
+  public var autoencoder: AutoencoderStage { decoding.autoencoder }
+
   /// Loads the UNet, which sees the image embeddings; the closure gives the trajectory of image k.
   public func denoiser(_ request: Resolved, _ conditioning: LatentConditioning, _ run: GenerationRun) throws
     -> TrajectoryMaker
@@ -127,20 +130,6 @@ extension StableUnCLIPPipeline {
     let latent = decodingRequest(request).latent
     return try decoding.unet.trajectories(
       latent, conditioning, decoding.scheduler, decoding.autoencoder, stream: 2, run)
-  }
-
-  /// Loads the autoencoder's decoder.
-  public func decoder(_ request: Resolved, _ conditioning: LatentConditioning, _ run: GenerationRun) throws
-    -> PixelDecoder
-  {
-    try decoding.autoencoder.decoder(run)
-  }
-
-  /// Loads TAESD where the folder has it, else the autoencoder's decoder.
-  public func previewer(_ request: Resolved, _ conditioning: LatentConditioning, _ run: GenerationRun) throws
-    -> PixelDecoder
-  {
-    try decoding.autoencoder.previewer(run)
   }
 }
 
