@@ -6,6 +6,7 @@ import Testing
 /// What the tool makes of a folder of WAN.
 struct WanToolTests {
   private static let model = Fixtures.url.appending(path: "tiny-wan")
+  private static let ofPicture = Fixtures.url.appending(path: "tiny-wan-image")
 
   private let scratch: Scratch
 
@@ -47,6 +48,10 @@ struct WanToolTests {
       (["--frames", "0"], "frames must be 1 to 10000, got 0"),
       (["--frames", "4097"], "frames must be 1 to 4093 for this model, got 4097"),
       (["--width", "0"], "width must be 1 to 16384 for this model, got 0"),
+      (
+        ["--image", Self.ofPicture.appending(path: "image.png").path],
+        "WanPipeline has no use for the setting 'image'"
+      ),
     ] {
       let outcome = try Tool.run(
         ["generate", "a", "--quiet", "--device", "cpu", "--model", Self.model.path] + arguments,
@@ -55,6 +60,32 @@ struct WanToolTests {
       #expect(outcome.errors.contains(words), "\(outcome.errors)")
     }
     #expect(try scratch.files() == [])
+  }
+
+  /// The video begins with the picture, and its settings draw it again.
+  @Test func aPictureMoves() throws {
+    let picture = Self.ofPicture.appending(path: "image.png").path
+    let outcome = try generate(
+      "--device", "cpu", "--steps", "2", "--image", picture, "--width", "32", "--height", "32", "--frames",
+      "5", "--output", "out.png", model: Self.ofPicture)
+    #expect(outcome.status == 0)
+    #expect(
+      outcome.errorLines == ["langevin: warning: the image of 48x32 is cropped and resized to 32x32"])
+    #expect(try scratch.files() == (0..<5).map { "out-000\($0).png" })
+    let again = try Tool.run(
+      ["generate", "--from", "out-0000.png", "--quiet", "--image", picture, "--model", Self.ofPicture.path]
+        + ["--output", "again.png"], in: scratch.folder)
+    #expect(again.status == 0, "\(again.errors)")
+    let (first, second) = (
+      try Picture.read(scratch.url("out-0004.png")), try Picture.read(scratch.url("again-0004.png"))
+    )
+    #expect(first.picture == second.picture)
+
+    let without = try generate(
+      "--device", "cpu", "--steps", "2", "--output", "none.png", model: Self.ofPicture)
+    #expect(without.status == 64)
+    #expect(without.errorLines.count == 1)
+    #expect(without.errors.contains("this model makes a video of an image: it needs one to begin with"))
   }
 
   /// WAN 2.2 has the same class; what it needs besides is named.
