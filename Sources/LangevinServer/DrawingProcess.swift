@@ -37,7 +37,7 @@ public enum DrawingProcess {
     // What a driver prints must not come between the answers.
     let answers = dup(STDOUT_FILENO)
     // A compiler that a driver starts may outlive this process; the parent shall see its end all the same.
-    fcntl(answers, F_SETFD, FD_CLOEXEC)
+    _ = fcntl(answers, F_SETFD, FD_CLOEXEC)
     dup2(STDERR_FILENO, STDOUT_FILENO)
     let lines = LineReader(STDIN_FILENO)
     func answer(_ answer: DrawingAnswer) {
