@@ -3,7 +3,8 @@
 # make docs compiles the documentation; make validate-kernels runs the kernels in a simulator; make outside builds and
 # tests a package of its own that adds a sampler and a pipeline; make package builds an archive for machines without a
 # toolchain, and make test-package, as root, tries it in an empty Debian. make emoji trains the emoji model in a few
-# hours, and make emoji-check measures it. make upscaler fetches Real-ESRGAN's weights.
+# hours, and make emoji-check measures it. make upscaler fetches Real-ESRGAN's weights. make clients and make page-check
+# try the server with programs and in a browser.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
@@ -17,7 +18,7 @@ PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd lib
   libturbojpeg0-dev libwebp-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: emoji emoji-check upscaler fuzz outside build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
+.PHONY: clients page-check emoji emoji-check upscaler fuzz outside build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
 export PROMPT PICTURE FILTER FOLDER DESTDIR
 
 build: deps
@@ -86,6 +87,23 @@ fuzz: deps
 	    -max_total_time=$$(( $(SECONDS) / $(words $(FUZZED)) )) || failed="$$failed $$target"; \
 	done; \
 	[ -z "$$failed" ] || { echo "failed:$$failed; the inputs are in .build/fuzz-crashes" >&2; exit 1; }
+
+# What exists draws with a server: OpenAI's package, one of A1111's, the documentation's curl lines. Half a minute.
+# (apt install python3-venv curl)
+SERVING = .build/serving-python
+
+$(SERVING)/%: Tests/Serving/%.txt
+	[ -e $(SERVING)/bin/pip ] || python3 -m venv $(SERVING)
+	$(SERVING)/bin/pip install --quiet --no-cache-dir --disable-pip-version-check -r $<
+	touch $@
+
+clients: build $(SERVING)/requirements
+	@$(SERVING)/bin/python -B Tests/Serving/clients.py "$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"
+
+# The server's page in a browser, by mouse and keyboard, with axe-core and screenshots. (apt install chromium)
+page-check: build $(SERVING)/page-requirements
+	@$(SERVING)/bin/python -B Tests/Serving/page.py "$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" \
+	  .build/screenshots
 
 lint:
 	$(SWIFT) format lint --strict --recursive $(SOURCES)
