@@ -18,7 +18,9 @@ public struct CPUProvider: BackendProvider {
   public init() {}
 
   /// One, whose title is not asked for here: OpenBLAS would have to be loaded.
-  public func devices() -> [ListedDevice] { [ListedDevice(provider: name, kind: .cpu)] }
+  public func devices() -> [ListedDevice] {
+    [ListedDevice(provider: name, kind: .cpu, measuredAs: CPUBackend.measuredAs)]
+  }
 
   /// There is one, so the number does not matter. The options are for devices with memory and kernels of their own.
   public func open(_ number: Int?, _ options: BackendOptions) throws -> any Backend { CPUBackend() }

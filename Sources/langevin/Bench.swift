@@ -202,6 +202,6 @@ final class MeasuredDevices {
 
   private func open(_ choice: DeviceChoice) throws -> Validator.Subject {
     let options = BackendOptions(programCache: cache.appendingPathComponent("\(choice)"))
-    return Validator.Subject(try choice.open(options, notice: { Output.warning($0) }))
+    return Validator.Subject(try choice.opened(options))
   }
 }

@@ -69,9 +69,9 @@ struct Bisect: ParsableCommand {
       throw ValidationError("--save must end in .safetensors, got '\(save)'")
     }
     try OutputFile.check(file)
-    let device = try choice.open(
-      options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
-    let referenceDevice = try other.open(fallback: false, notice: { Output.warning($0) })
+    let device = try choice.opened(
+      options.backend, fallback: !options.noFallback, isQuiet: quiet)
+    let referenceDevice = try other.opened(fallback: false)
     guard referenceDevice.name != device.name else {
       throw ValidationError("--device and --reference are both \(device.name): they would agree")
     }

@@ -62,7 +62,7 @@ struct Embed: ParsableCommand {
     if let url { try OutputFile.check(url) }
     let pictures = try images.map { try Picture.read(URL(fileURLWithPath: $0)).picture }
     let folder = try CLIPFolder(Checkpoint.locate(model))
-    let device = try choice.open(fallback: !noFallback, notice: { Output.warning($0) })
+    let device = try choice.opened(fallback: !noFallback)
     let embedder = try Embedder(folder, on: device, precision: precision.dtype)
 
     func embed(_ texts: [String]) throws -> Tensor {

@@ -43,7 +43,7 @@ struct ExperimentCommand: ParsableCommand {
     try ExperimentCommand.makeFolder(folder)
     for file in [page, results] { try OutputFile.check(file) }
 
-    let device = try choice.open(notice: { Output.warning($0) })
+    let device = try choice.opened(isQuiet: quiet)
     let isQuiet = quiet
     let progress: @Sendable (String) throws -> Void = { part in
       try Interrupt.check()

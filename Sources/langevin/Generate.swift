@@ -100,8 +100,8 @@ struct Generate: ParsableCommand {
     var asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
     asked.previewEvery = preview?.steps
 
-    let device = try choice.open(
-      options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
+    let device = try choice.opened(
+      options.backend, fallback: !options.noFallback, isQuiet: quiet)
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
     try files.check(fit: pipeline, options)
     if shard != nil, type(of: pipeline).options.contains(.frames) {

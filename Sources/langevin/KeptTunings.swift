@@ -25,7 +25,10 @@ enum KeptTunings {
   static func reset(_ device: String) throws {
     let kept =
       device == "all"
-      ? all() : [try DeviceChoice.parse(device).open().tunable.keptTuning].compactMap { $0 }
+      ? all()
+      : [
+        try DeviceChoice.parse(device).opened(among: { $0 is any TuningProvider }).tunable.keptTuning
+      ].compactMap { $0 }
     for tuning in kept {
       try tuning.remove()
       Output.result("forgotten: \(title(tuning))")

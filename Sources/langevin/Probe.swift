@@ -8,7 +8,7 @@ struct Probe: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Asks the drivers one question; the answer is one line of JSON.", shouldDisplay: false)
 
-  @Argument(help: "compile FOLDER, or a provider and its question, such as opencl list.")
+  @Argument(help: "compile FOLDER, self-test DEVICE, or a provider and its question, such as opencl list.")
   var question: [String]
 
   func run() throws {

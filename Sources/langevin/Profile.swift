@@ -60,8 +60,8 @@ struct ProfileCommand: ParsableCommand {
 
     let model = try options.modelURL()
     let checkpoint = try options.checkpoint(model, prompts)
-    let device = try choice.open(
-      options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
+    let device = try choice.opened(
+      options.backend, fallback: !options.noFallback, isQuiet: quiet)
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
     try options.check(pictures ?? [], fit: pipeline)
     let asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
@@ -112,8 +112,8 @@ struct ProfileCommand: ParsableCommand {
 
   private func profile<Task: ModelTask>(_ setup: TrainingSetup<Task>) throws {
     let files = try reports()
-    let device = try DeviceChoice.parse(options.device).open(
-      options.backend, fallback: !options.noFallback, notice: { Output.warning($0) })
+    let device = try DeviceChoice.parse(options.device).opened(
+      options.backend, fallback: !options.noFallback, isQuiet: quiet)
     if !quiet { Output.note("measuring what \(device.name) can do at most") }
     let ceilings = try Ceilings.measure(on: device)
     var trainer = try setup.steps(on: device) { Output.warning($0) }

@@ -71,7 +71,7 @@ struct RunComponent: ParsableCommand {
     let choice = try DeviceChoice.parse(device)
     let file = URL(fileURLWithPath: output)
     try OutputFile.check(file)
-    let device = try choice.open(fallback: !noFallback, notice: { Output.warning($0) })
+    let device = try choice.opened(fallback: !noFallback)
     var mark = ContinuousClock.now
     func lap() throws -> Double {
       try device.backend.synchronize()

@@ -119,7 +119,9 @@ struct Serve: ParsableCommand {
   private func devices() throws -> [String] {
     guard device == "all" else {
       return try device.split(separator: ",", omittingEmptySubsequences: false).map {
-        try DeviceChoice.parse(String($0)).description
+        try DeviceChoice.parse(String($0)).resolved(
+          trying: Tool.selfTest, notice: { Output.notice($0) }
+        ).description
       }
     }
     let usable = BackendRegistry.devices.filter { $0.problem == nil }

@@ -68,7 +68,7 @@ struct Tune: ParsableCommand {
     let file = json.map { URL(fileURLWithPath: $0) }
     if let file { try OutputFile.check(file) }
     let (name, checkpoint) = try RandomModel.open(model)
-    let device = try choice.open(notice: { Output.warning($0) })
+    let device = try choice.opened(among: { $0 is any TuningProvider }, isQuiet: quiet)
     let search = Search(name: name, checkpoint: checkpoint, file: file)
     try run(search, on: device, device.tunable)
   }
@@ -124,6 +124,11 @@ struct Tune: ParsableCommand {
     var report = tuner.report
     report.isPartial = stop != nil
     let interrupted = try finish(report)
+    // With other parameters the device has another speed.
+    if !report.results.isEmpty, let listed = BackendRegistry.devices.first(where: { $0.name == device.name })
+    {
+      KeptSpeeds().forget(listed)
+    }
     if stop is Interrupted { throw interrupted }
     if let stop { throw stop }
   }

@@ -65,7 +65,7 @@ struct Upscale: ParsableCommand {
       _ = try PictureLayers.read(input)
       try OutputFile.check(target.url(for: input))
     }
-    let device = try choice.open(fallback: !noFallback, notice: { Output.warning($0) })
+    let device = try choice.opened(fallback: !noFallback, isQuiet: quiet)
     let upscaler = try Upscaler(file, on: device, precision: precision.dtype)
     var written: [String] = []
     do {

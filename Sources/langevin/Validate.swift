@@ -209,8 +209,7 @@ struct Validate: ParsableCommand {
       }
     }
     do {
-      let device = try DeviceChoice.parse(text).open(
-        options, fallback: false, notice: { Output.warning($0) })
+      let device = try DeviceChoice.parse(text).opened(options, fallback: false)
       return [Validator.Subject(device)]
     } catch DeviceChoiceError.noSuchKernels(_, let device, _) {
       let others = BackendRegistry.providers.filter { !$0.kernelForms.isEmpty }.map(\.title)

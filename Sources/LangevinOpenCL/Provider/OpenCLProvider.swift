@@ -10,12 +10,19 @@ public struct OpenCLProvider: TuningProvider {
   /// Registered once by the module Langevin.
   public init() {}
 
+  private static let sources = Programs.hash { $0.text }
+
   public func devices() -> [ListedDevice] { OpenCLDevices.all().map(listed) }
 
   private func listed(_ device: DeviceDescription) -> ListedDevice {
-    ListedDevice(
+    let facts = [
+      device.platform, device.platformVersion, device.name, device.driver, "\(device.computeUnits) units",
+      Self.sources,
+    ]
+    return ListedDevice(
       provider: name, number: device.index, title: device.name,
-      kind: ListedDevice.Kind(rawValue: device.type) ?? .other, problem: device.problem)
+      kind: ListedDevice.Kind(rawValue: device.type) ?? .other, problem: device.problem,
+      measuredAs: facts.joined(separator: "\n"))
   }
 
   /// Throws `OpenCLError`.

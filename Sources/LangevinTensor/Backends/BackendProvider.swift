@@ -64,15 +64,20 @@ public struct ListedDevice: Sendable, Hashable, Codable {
   public var kind: Kind
   /// Why it cannot be used; nil where nothing is known against it.
   public var problem: String?
+  /// For what a measurement of it holds: the device, its driver and the kernels that this package has for it. Nil
+  /// where provider and title say enough.
+  public var measuredAs: String?
 
   /// As a user asks for it, and as its backend is called: `cpu`, `opencl:0`.
   public var name: String { number.map { "\(provider):\($0)" } ?? provider }
 
   /// A device of a provider.
-  public init(provider: String, number: Int? = nil, title: String? = nil, kind: Kind, problem: String? = nil)
-  {
+  public init(
+    provider: String, number: Int? = nil, title: String? = nil, kind: Kind, problem: String? = nil,
+    measuredAs: String? = nil
+  ) {
     (self.provider, self.number, self.title) = (provider, number, title)
-    (self.kind, self.problem) = (kind, problem)
+    (self.kind, self.problem, self.measuredAs) = (kind, problem, measuredAs)
   }
 }
 

@@ -3,12 +3,12 @@ import LangevinTensor
 
 /// Which device a user asked for: `auto`, or a provider of `BackendRegistry` with or without a device's number.
 public struct DeviceChoice: Sendable, Hashable, CustomStringConvertible {
-  /// The provider's name; nil for the best device of all, and the CPU backend where there is no other.
+  /// The provider's name; nil for the fastest device of all.
   public let provider: String?
   /// Which of the provider's devices; nil for its best.
   public let number: Int?
 
-  /// The best kind of device that there is; the CPU backend where there is no other.
+  /// The fastest device that passes its self-test, by a measurement that is made once.
   public static let automatic = DeviceChoice(provider: nil, number: nil)
   /// The CPU backend over OpenBLAS.
   public static let cpu = DeviceChoice(provider: "cpu", number: nil)
@@ -42,27 +42,71 @@ public struct DeviceChoice: Sendable, Hashable, CustomStringConvertible {
     (provider ?? "auto") + (number.map { ":\($0)" } ?? "")
   }
 
-  /// Opens the device.
+  /// Opens the device. `automatic` takes the fastest of those that pass their self-test, and where it does not open
+  /// the next.
   ///
   /// - Parameters:
   ///   - options: for the backend.
   ///   - fallback: whether operations without a kernel may run on the CPU backend; they are counted.
-  ///   - notice: told in one line when `automatic` found no other device and took the CPU.
+  ///   - isCandidate: of which providers `automatic` may take a device.
+  ///   - kept: the devices' figures from earlier runs.
+  ///   - test: what tries a device whose figure is not known, where there are several.
+  ///   - notice: told in one line which device `automatic` took and why, and in one for each device left out.
   ///
   /// Throws `DeviceChoiceError`, and what the provider throws where the device is not there or cannot be used.
   public func open(
     _ options: BackendOptions = BackendOptions(), fallback: Bool = true,
-    notice: (String) -> Void = { _ in }
+    among isCandidate: (any BackendProvider) -> Bool = { _ in true }, kept: KeptSpeeds = KeptSpeeds(),
+    trying test: SelfTest.Runner = SelfTest.run(on:), notice: (DeviceNotice) -> Void = { _ in }
   ) throws -> Device {
     if let provider { return try open(provider, number, options, fallback) }
-    let cpu = DeviceChoice.cpu.description
-    let others = BackendRegistry.providers.filter { $0.name != cpu }
-    var reason = "there is no \(others.map(\.title).joined(separator: " or ")) device here"
-    if let best = others.flatMap({ $0.devices() }).best {
-      do { return try open(best.provider, best.number, options, fallback) } catch { reason = "\(error)" }
+    let providers = BackendRegistry.providers.filter {
+      isCandidate($0) && (options.kernels.map($0.kernelForms.contains) ?? true)
     }
-    notice("using the CPU backend: \(reason) (`langevin devices` says more)")
-    return try open(cpu, nil, options, fallback)
+    var failure: (any Error)?
+    for device in try DeviceChoice.ranked(providers, kept, test, notice) {
+      do { return try open(device.provider, device.number, options, fallback) } catch {
+        notice(.warning("\(device.name) is left out: \(error)"))
+        failure = error
+      }
+    }
+    throw failure ?? DeviceChoiceError.noneUsable(providers.map(\.title))
+  }
+
+  /// The choice that `automatic` stands for here; any other choice as it is. See `open`.
+  public func resolved(
+    kept: KeptSpeeds = KeptSpeeds(), trying test: SelfTest.Runner = SelfTest.run(on:),
+    notice: (DeviceNotice) -> Void = { _ in }
+  ) throws -> DeviceChoice {
+    guard provider == nil else { return self }
+    let providers = BackendRegistry.providers
+    guard let best = try DeviceChoice.ranked(providers, kept, test, notice).first else {
+      throw DeviceChoiceError.noneUsable(providers.map(\.title))
+    }
+    return DeviceChoice(best)
+  }
+
+  /// The fastest first. A single one is not measured.
+  private static func ranked(
+    _ providers: [any BackendProvider], _ kept: KeptSpeeds, _ test: SelfTest.Runner,
+    _ notice: (DeviceNotice) -> Void
+  ) throws -> [ListedDevice] {
+    let devices = providers.flatMap { $0.devices() }
+    if devices.count <= 1 {
+      let others = providers.filter { $0.name != cpu.description }
+      if let device = devices.first, device.provider == cpu.description, !others.isEmpty {
+        let titles = others.map(\.title).joined(separator: " or ")
+        notice(
+          .warning(
+            "using the CPU backend: there is no \(titles) device here (`langevin devices` says more)"))
+      }
+      return devices
+    }
+    let ranking = try DeviceRanking(of: devices, kept: kept, trying: test, notice: notice)
+    if let best = ranking.places.first {
+      notice(.note("using \(best.device.name): \(ranking.summary)"))
+    }
+    return ranking.places.map(\.device)
   }
 
   private func open(_ name: String, _ number: Int?, _ options: BackendOptions, _ fallback: Bool) throws
@@ -84,6 +128,12 @@ public enum DeviceChoiceError: Error, Sendable, Equatable, CustomStringConvertib
   case unknown(String)
   /// `BackendOptions.kernels` is none of the device's forms.
   case noSuchKernels(form: String, device: String, forms: [String])
+  /// `automatic` found no device that can be used; the kinds that were looked for.
+  case noneUsable([String])
+  /// A device that was asked for failed.
+  case unusable(device: String, reason: String)
+  /// A device's speed could not be written down.
+  case notKept(path: String, reason: String)
 
   /// One line that lists what there is.
   public var description: String {
@@ -94,6 +144,11 @@ public enum DeviceChoiceError: Error, Sendable, Equatable, CustomStringConvertib
     case .noSuchKernels(let form, let device, let forms):
       "the device \(device) has no '\(form)' kernels; "
         + (forms.isEmpty ? "it has only one form" : "there are: \(forms.joined(separator: ", "))")
+    case .noneUsable(let titles):
+      "there is no \(titles.joined(separator: " or ")) device that can be used; `langevin doctor` says why"
+    case .unusable(let device, let reason): "\(device) cannot be used: \(reason)"
+    case .notKept(let path, let reason):
+      "the devices' speeds cannot be kept, and are measured again next time: \(path): \(reason)"
     }
   }
 }
