@@ -74,7 +74,8 @@ let package = Package(
       dependencies: [
         "LangevinTensor", "LangevinDoctor", "LangevinKernels", "COpenCL",
         .product(name: "Logging", package: "swift-log"),
-      ]),
+      ],
+      resources: [.embedInCode("Tuning/shipped.json")]),
 
     // Networks and the mathematics of noise.
     .target(name: "LangevinNN", dependencies: ["LangevinTensor"]),

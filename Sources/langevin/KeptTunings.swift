@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinJSON
 import LangevinMeasurement
 import LangevinTensor
 
@@ -34,6 +35,22 @@ enum KeptTunings {
       Output.result("forgotten: \(title(tuning))")
     }
     if kept.isEmpty { Output.note("nothing was tuned\(device == "all" ? "" : " on \(device)")") }
+  }
+
+  /// Adds what is kept for a device to a table that ships.
+  static func export(_ device: String, to url: URL) throws {
+    try OutputFile.check(url)
+    let table: Data?
+    do { table = Data(try RegularFile.contents(path: url.path)) } catch .missing { table = nil } catch {
+      throw CheckpointError.unreadable(path: url.path, reason: "it is no table of kernel parameters")
+    }
+    let open = try DeviceChoice.parse(device).opened(among: { $0 is any TuningProvider })
+    let data = try open.tunable.exportedTuning(into: table)
+    guard data != table else {
+      return Output.note("nothing was found on \(open.label) that is faster than what ships")
+    }
+    try data.withUnsafeBytes { try OutputFile.write($0, to: url) }
+    Output.result("\(Output.path(url)): with what was found on \(open.label)")
   }
 
   /// Of every provider whose backends are tuned.

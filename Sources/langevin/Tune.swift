@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Langevin
+import LangevinCPU
 import LangevinDiffusion
 import LangevinMeasurement
 import LangevinTensor
@@ -15,6 +16,7 @@ struct Tune: ParsableCommand {
       Examples:
         langevin tune
         langevin tune --model sd15-random --budget 1800 --json found.json
+        langevin tune --device opencl:0 --export Sources/LangevinOpenCL/Tuning/shipped.json
 
       The results are kept under ~/.cache/langevin (or XDG_CACHE_HOME) for this device, driver and version of the \
       kernels, and used from then on. Ctrl-C keeps what was found, and the next run continues from there.
@@ -40,6 +42,13 @@ struct Tune: ParsableCommand {
   @Flag(
     help: "Forget what was kept for the device, or with --device all for every one, and search nothing.")
   var reset = false
+  @Option(
+    help: ArgumentHelp(
+      """
+      Write what was kept for the device and is faster than what ships into this table, which a build takes up for devices \
+      of its family, and search nothing.
+      """, valueName: "FILE"))
+  var export: String?
   @Flag(help: "Search again where an earlier search has been.")
   var again = false
   @Flag(help: "No progress; warnings and errors only.")
@@ -55,9 +64,12 @@ struct Tune: ParsableCommand {
       return try TuningCandidate(json: candidate).run(
         on: DeviceChoice.parse(device).open(fallback: false))
     }
-    guard !(list && reset) else { throw ValidationError("--list and --reset exclude each other") }
+    guard [list, reset, export != nil].count(where: { $0 }) < 2 else {
+      throw ValidationError("--list, --reset and --export exclude each other")
+    }
     if list { return KeptTunings.show() }
     if reset { return try KeptTunings.reset(device) }
+    if let export { return try KeptTunings.export(device, to: URL(fileURLWithPath: export)) }
     guard budget.isFinite, budget > 0 else {
       throw ValidationError("--budget must be more than 0 seconds, got \(budget)")
     }
@@ -85,6 +97,8 @@ struct Tune: ParsableCommand {
     var settings = TunerSettings()
     settings.budget = budget
     settings.again = again
+    settings.processes = max(1, min(Cores.allowed.count, 8))
+    if let backend = device.backend as? any PeakMeasuring { settings.peak = try backend.measurePeak() }
     settings.version = LangevinCommand.configuration.version
     let tuner = Tuner(device, backend, model: name, settings: settings)
     if !quiet { Output.note("looking at what \(name) computes") }
@@ -205,6 +219,11 @@ private enum TuningSummary {
       lines.append(
         "\(report.unrivalled.count) shapes have no other parameters that run here and are right; nothing is kept of "
           + "them")
+    }
+    if !report.atCeiling.isEmpty {
+      lines.append(
+        "\(report.atCeiling.count) shapes reach what the device can do with the shipped parameters; nothing is searched "
+          + "for them")
     }
     if !report.unreached.isEmpty {
       lines.append(

@@ -1,9 +1,11 @@
+import Foundation
 import Langevin
 import LangevinCPU
 import LangevinDiffusion
 import LangevinNN
 import LangevinTensor
 import LangevinValidation
+import Synchronization
 
 import enum LangevinTensor.Operation
 
@@ -13,6 +15,10 @@ public struct TunerSettings: Sendable {
   public var budget = 300.0
   /// Whether to search again where an earlier search has been.
   public var again = false
+  /// What the device can do at most. A kernel that reaches 95 % of it is not searched for any further; nil searches all.
+  public var peak: PeakRates?
+  /// How many processes try candidates at once, where they are tried in processes of their own.
+  public var processes = 1
   /// The tool's version, for the report.
   public var version = ""
 
@@ -22,7 +28,8 @@ public struct TunerSettings: Sendable {
 
 /// Searches for the fastest right parameters of kernels on one device, key by key, by successive halving: all
 /// candidates are timed once, what is 1.5 times behind is dropped, and the better half is timed again, twice as
-/// long, until two are left to be set against the shipped ones.
+/// long, until two are left to be set against the shipped ones. What was dropped at every one of at least two alike shapes
+/// is not tried at a third.
 ///
 /// A candidate counts only when it gives the shipped parameters' numbers on the shape itself and passes
 /// validation on edge cases and on that shape.
@@ -49,8 +56,8 @@ public final class Tuner<Backend: TunableBackend> {
   /// What has been found so far, which holds after an error too.
   public private(set) var report: TuningReport
   /// Tries a candidate where it can do no harm, in a process of its own; returns why it is not to be used.
-  /// For drivers that may crash on what they are given.
-  public var isolated: ((OperationCase, DType, Parameters) throws -> String?)?
+  /// For drivers that may crash on what they are given. Called from several threads.
+  public var isolated: (@Sendable (OperationCase, DType, Parameters) throws -> String?)?
 
   private let device: Device
   private let backend: Backend
@@ -62,6 +69,8 @@ public final class Tuner<Backend: TunableBackend> {
   /// How parameters did under earlier keys of the same kernel, relative to the shipped ones: the better ones
   /// are tried first.
   private var standing: [Family: [Parameters: Double]] = [:]
+  /// Of those, at how many keys they were timed, and at how many they were 1.5 times behind the best.
+  private var losses: [Family: [Parameters: (timed: Int, lost: Int)]] = [:]
   /// Whether parameters passed the edge cases.
   private var edges: [EdgeKey: String?] = [:]
 
@@ -122,6 +131,7 @@ public final class Tuner<Backend: TunableBackend> {
         report.results.append(result)
         try progress(.result(result))
       case .unrivalled: report.unrivalled.append("\(target.key.operation.rawValue) \(target.test.name)")
+      case .atCeiling: report.atCeiling.append("\(target.key.operation.rawValue) \(target.test.name)")
       case .unreached: report.unreached.append("\(target.key.operation.rawValue) \(target.test.name)")
       }
     }
@@ -144,6 +154,8 @@ public final class Tuner<Backend: TunableBackend> {
     case found(TuningResult)
     /// No other parameters run here and give right numbers: nothing was compared, and nothing is kept.
     case unrivalled
+    /// The shipped parameters are as fast as any could be.
+    case atCeiling
     /// Time ran out before there was anything to compare.
     case unreached
   }
@@ -151,6 +163,8 @@ public final class Tuner<Backend: TunableBackend> {
   private func search(_ target: Target, until deadline: Double) throws -> Outcome {
     let trial = try TunerTrial(target, on: device, backend)
     let space = ordered(backend.tuningSpace(target.key), for: target)
+    var reasons: [Parameters: String] = [:]
+    var asked: Set<Parameters> = []
     var rejected: [TuningResult.Rejection] = []
     func reject(_ parameters: Parameters, _ reason: String) throws {
       rejected.append(.init(parameters: "\(parameters)", reason: reason))
@@ -165,19 +179,28 @@ public final class Tuner<Backend: TunableBackend> {
     // A few milliseconds a timing, so that the clock's steps do not count.
     let launches = max(2, min(20, Int(3e-3 / max(estimate, 1e-6))))
     shipped.times = try trial.time(shipped.parameters, launches: launches)
+    if isAtCeiling(target, shipped.best) { return .atCeiling }
 
     var candidates: [Candidate] = []
     var tried = 0
-    for parameters in space where parameters != shipped.parameters {
+    let rivals = space.filter { $0 != shipped.parameters }
+    for (index, parameters) in rivals.enumerated() {
       // What was begun gets one candidate, however long the operands took.
       guard tried == 0 || elapsed < deadline else { break }
       let best = min(shipped.best, candidates.map(\.best).min() ?? .infinity)
+      if isAtCeiling(target, best) { break }
       try progress(
         .candidate(
-          tried: tried, of: space.count - 1, best: best, shipped: shipped.best,
+          tried: tried, of: rivals.count, best: best, shipped: shipped.best,
           left: max(0, settings.budget - elapsed)))
       tried += 1
-      if let reason = try isolated?(target.test, target.dtype, parameters) {
+      if asked.insert(parameters).inserted {
+        // The next few at once: they are compiled beside each other, and timed alone.
+        let next = Array(rivals[index..<min(index + max(settings.processes, 1), rivals.count)])
+        asked.formUnion(next)
+        reasons.merge(try reasonsAgainst(next, target)) { $1 }
+      }
+      if let reason = reasons[parameters] {
         try reject(parameters, reason)
         continue
       }
@@ -197,7 +220,7 @@ public final class Tuner<Backend: TunableBackend> {
         try reject(parameters, "\(error)")
       }
     }
-    guard !candidates.isEmpty else { return tried == space.count - 1 ? .unrivalled : .unreached }
+    guard !candidates.isEmpty else { return tried == rivals.count ? .unrivalled : .unreached }
     let compared = candidates.count
     remember(candidates, shipped: shipped, target)
 
@@ -261,6 +284,29 @@ public final class Tuner<Backend: TunableBackend> {
     return sorted.filter { $0.best <= limit }
   }
 
+  // MARK: What is not searched
+
+  /// Whether no parameters could make it much faster. What stays in caches passes the memory's ceiling, so only
+  /// arithmetic counts, and a convolution of fewer products than its definition has none.
+  private func isAtCeiling(_ target: Target, _ seconds: Double) -> Bool {
+    guard let peak = settings.peak, seconds > 0 else { return false }
+    if case .conv2d = target.test.operation(target.dtype), target.key.operation == .product { return false }
+    return target.work.flops / peak.flops > 0.95 * seconds
+  }
+
+  /// Why candidates are not to be used, each tried in a process of its own beside the others. Throws what `isolated`
+  /// throws.
+  private func reasonsAgainst(_ candidates: [Parameters], _ target: Target) throws -> [Parameters: String] {
+    guard let isolated else { return [:] }
+    let (test, dtype) = (target.test, target.dtype)
+    let results = Mutex<[Parameters: Result<String?, any Error>]>([:])
+    DispatchQueue.concurrentPerform(iterations: candidates.count) { index in
+      let result = Result { try isolated(test, dtype, candidates[index]) }
+      results.withLock { $0[candidates[index]] = result }
+    }
+    return try results.withLock { $0 }.compactMapValues { try $0.get() }
+  }
+
   // MARK: Order
 
   private func family(_ target: Target) -> Family {
@@ -272,16 +318,23 @@ public final class Tuner<Backend: TunableBackend> {
   }
 
   private func remember(_ candidates: [Candidate], shipped: Candidate, _ target: Target) {
+    let family = family(target)
+    let best = min(shipped.best, candidates.map(\.best).min() ?? .infinity)
     for candidate in candidates {
-      standing[family(target), default: [:]][candidate.parameters] = candidate.best / shipped.best
+      standing[family, default: [:]][candidate.parameters] = candidate.best / shipped.best
+      var record = losses[family]?[candidate.parameters] ?? (0, 0)
+      record.timed += 1
+      if candidate.best > 1.5 * best { record.lost += 1 }
+      losses[family, default: [:]][candidate.parameters] = record
     }
   }
 
-  /// What did well before comes first; the rest in an order without pattern, so that a search that runs out of
-  /// time has seen all parts of the space.
+  /// What did well before comes first, without what never did; the rest in an order without pattern, so that a search
+  /// that runs out of time has seen all parts of the space.
   private func ordered(_ space: [Parameters], for target: Target) -> [Parameters] {
     let known = standing[family(target)] ?? [:]
-    let keyed = space.enumerated().map { index, parameters in
+    let hopeless = (losses[family(target)] ?? [:]).filter { $1.lost > 1 && $1.lost == $1.timed }
+    let keyed = space.filter { hopeless[$0] == nil }.enumerated().map { index, parameters in
       (parameters, known[parameters] ?? 1, UInt64(index + 1) &* 0x9E37_79B9_7F4A_7C15)
     }
     return keyed.sorted { ($0.1, $0.2) < ($1.1, $1.2) }.map(\.0)
@@ -332,32 +385,5 @@ public final class Tuner<Backend: TunableBackend> {
       return test.inputs[0].shape[2] / attention.heads == headSize
     }
     return same.isEmpty ? cases : same
-  }
-}
-
-extension Device {
-  /// Its backend, where that has parameters to tune. Throws `TunerError.nothingToTune`.
-  public var tunable: any TunableBackend {
-    get throws {
-      guard let backend = backend as? any TunableBackend else {
-        throw TunerError.nothingToTune(device: name)
-      }
-      return backend
-    }
-  }
-}
-
-/// Why nothing can be tuned.
-public enum TunerError: Error, Sendable, CustomStringConvertible {
-  case nothingToTune(device: String)
-
-  /// One line that says what to do.
-  public var description: String {
-    switch self {
-    case .nothingToTune(let device):
-      "the device '\(device)' has no kernel parameters; `langevin devices` lists "
-        + BackendRegistry.providers.filter { $0 is any TuningProvider }.map(\.title)
-        .joined(separator: " and ") + " devices, which have"
-    }
   }
 }

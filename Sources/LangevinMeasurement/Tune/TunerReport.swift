@@ -71,6 +71,8 @@ public struct TuningReport: Sendable, Codable {
   public var results: [TuningResult] = []
   /// Shapes for which no other parameters run and are right.
   public var unrivalled: [String] = []
+  /// Shapes for which the shipped parameters reach what the device can do at most.
+  public var atCeiling: [String] = []
   /// Shapes that the search did not come to.
   public var unreached: [String] = []
   /// Whether it was stopped.

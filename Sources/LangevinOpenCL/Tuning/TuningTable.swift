@@ -1,6 +1,7 @@
 import LangevinTensor
 
-/// The parameters that ship, by device class and operation: the first row that holds is taken.
+/// The parameters that ship. Where no device of the family was tuned (`ShippedTuning`) they are by device class and
+/// operation: the first row that holds is taken.
 struct TuningTable {
   /// What a row asks of a key's sizes: the largest lower end of a bucket, in the order of
   /// `TunedOperation.sizeNames`.
@@ -27,8 +28,16 @@ struct TuningTable {
     Row(family: .gpu, operations: [.attention], parameters: .tiledAttention(TiledAttentionParameters())),
   ]
 
-  /// What ships for a key on a device.
+  /// What ships for a key on a device: what was found on others of its family, else by its class.
   static func parameters(_ key: TuningKey, on device: DeviceDescription) -> TuningParameters {
+    let general = generalParameters(key, on: device)
+    guard let found = ShippedTuning.parameters(key, on: device), found.source == general.source,
+      found.fits(key, device)
+    else { return general }
+    return found
+  }
+
+  private static func generalParameters(_ key: TuningKey, on device: DeviceDescription) -> TuningParameters {
     let vectorWidth = device.vectorWidth ?? Int.max
     for row in rows where row.family == key.family && row.operations.contains(key.operation) {
       guard vectorWidth <= row.vectorWidthUpTo else { continue }

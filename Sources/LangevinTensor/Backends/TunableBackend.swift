@@ -1,3 +1,5 @@
+import Foundation
+
 /// A backend whose kernels have parameters that change their speed and never their meaning.
 public protocol TunableBackend: Backend {
   /// By what parameters are chosen.
@@ -27,6 +29,9 @@ public protocol TunableBackend: Backend {
   /// Whether the driver may crash on a candidate or never come back, as far as is known. Each is then tried in a
   /// process of its own first.
   var mayCrash: Bool { get }
+  /// A table that ships, in the backend's own form: `table`, where there is one, with what searches found on this device
+  /// that is faster than what ships. Throws where `table` is of another form.
+  func exportedTuning(into table: Data?) throws -> Data
   /// What is on disk for this device and driver; nil where nothing is.
   var keptTuning: KeptTuning? { get }
 }
