@@ -19,11 +19,11 @@ struct A1111Routes: Sendable {
 
   func add(to router: Router<ServerContext>) {
     let api = router.group("/sdapi/v1")
-    api.post("txt2img") { request, _ in
-      try await draw(request) { try A1111Request(&$0, default: options.model, isImage: false) }
+    api.post("txt2img") { request, context in
+      try await draw(request, context) { try A1111Request(&$0, default: options.model, isImage: false) }
     }
-    api.post("img2img") { request, _ in
-      try await draw(request) { try A1111Request(&$0, default: options.model, isImage: true) }
+    api.post("img2img") { request, context in
+      try await draw(request, context) { try A1111Request(&$0, default: options.model, isImage: true) }
     }
     api.get("progress") { _, _ in Response.json(await progress()) }
     api.post("interrupt") { _, _ in
@@ -116,15 +116,16 @@ struct A1111Routes: Sendable {
     return String(title[..<start.lowerBound])
   }
 
-  private func draw(_ request: Request, _ read: @Sendable (inout Fields) throws -> A1111Request) async throws
-    -> Response
-  {
-    let (_, status, asked) = try await drawing.draw(request, origin: "sdapi", partial: true) { body in
+  private func draw(
+    _ request: Request, _ context: ServerContext, _ read: @Sendable (inout Fields) throws -> A1111Request
+  ) async throws -> Response {
+    let (_, status, asked) = try await drawing.draw(request, context, origin: "sdapi", partial: true) {
+      body in
       var fields = try Fields(json: body)
       let asked = try read(&fields)
       return (asked.order, asked)
     }
-    return Response.json(asked.json(status)).closing
+    return Response.json(asked.json(status))
   }
 
   private func progress() async -> StrictJSON {

@@ -35,7 +35,7 @@ actor ChildEngine: Engine {
     throw failure
   }
 
-  func draw(_ order: Order, report: @escaping @Sendable (DrawingEvent) -> Void) async throws {
+  func draw(_ orders: [Order], report: @escaping @Sendable (DrawingEvent, Int) -> Void) async throws {
     var isNew = false
     while true {
       guard !isStopped else { throw Failure("the server is stopping; this job was not drawn") }
@@ -49,7 +49,7 @@ actor ChildEngine: Engine {
       // It may have been cancelled while the process started.
       try Task.checkCancellation()
       let heard = Flag()
-      switch await follow(child, order, heard, report) {
+      switch await follow(child, orders, heard, report) {
       case .done: return
       case .cancelled: throw CancellationError()
       case .failed(let failure): throw failure
@@ -82,23 +82,24 @@ actor ChildEngine: Engine {
     metrics.countCrash()
   }
 
-  /// Returns how the order ended; nil where the process did. `heard` is set once it says anything of the order.
+  /// Returns how the orders ended; nil where the process did. `heard` is set once it says anything of them.
   private func follow(
-    _ child: DrawingChild, _ order: Order, _ heard: Flag, _ report: @escaping @Sendable (DrawingEvent) -> Void
+    _ child: DrawingChild, _ orders: [Order], _ heard: Flag,
+    _ report: @escaping @Sendable (DrawingEvent, Int) -> Void
   ) async -> DrawingAnswer? {
     number += 1
     let number = number
     let hasEnded = Flag()
     defer { hasEnded.set() }
-    child.send(DrawingCommand.draw(order, number: number))
+    child.send(DrawingCommand.draw(orders, number: number))
     return await withTaskCancellationHandler {
       // Reading goes on after a cancellation, until the child says that it has stopped: what it still answers must
       // not be taken for an answer to the next order.
       await Task { () -> DrawingAnswer? in
         while let answer = await child.next() {
           heard.set()
-          guard case .event(let event) = answer else { return answer }
-          report(event)
+          guard case .event(let event, let order) = answer else { return answer }
+          if orders.indices.contains(order) { report(event, order) }
         }
         return nil
       }.value

@@ -25,34 +25,31 @@ struct Drawing: Sendable {
   /// Draws while the client waits: one that goes away cancels its job. Throws `APIError` unless it is done or, where
   /// `partial` says so, was cancelled.
   func draw<Extra: Sendable>(
-    _ request: Request, origin: String, partial: Bool = false,
+    _ request: Request, _ context: ServerContext, origin: String, partial: Bool = false,
     _ order: @Sendable ([UInt8]) throws -> (Order, Extra)
   ) async throws -> (job: Job, status: JobStatus, extra: Extra) {
-    try await request.body.consumeWithCancellationOnInboundClose { body in
-      let (order, extra) = try order(try await reader.bytes(body, request.headers))
-      let job = try await submit(order, origin: origin)
-      let status = await withTaskCancellationHandler {
+    let (order, extra) = try order(try await reader.bytes(request.body, request.headers))
+    let departure = try await context.departure
+    let job = try await submit(order, origin: origin)
+    let cancel: @Sendable () -> Void = { Task { await queue.cancel(job) } }
+    let status = await departure.watching {
+      // The server cancels requests when it stops.
+      await withTaskCancellationHandler {
         await job.ended()
       } onCancel: {
-        Task { await queue.cancel(job) }
+        cancel()
       }
-      try Task.checkCancellation()
-      switch status.state {
-      case .done: break
-      case .cancelled where partial: break
-      case .failed: throw status.error ?? APIError(.internalServerError, "the job failed")
-      default: throw APIError(.conflict, "the job '\(job.id)' was cancelled")
-      }
-      return (job, status, extra)
+    } left: {
+      cancel()
     }
-  }
-}
-
-extension Response {
-  /// The answer to a request that was followed to the client's end: the connection is not used again.
-  var closing: Response {
-    var response = self
-    response.headers[.connection] = "close"
-    return response
+    try Task.checkCancellation()
+    if departure.isGone { throw CancellationError() }
+    switch status.state {
+    case .done: break
+    case .cancelled where partial: break
+    case .failed: throw status.error ?? APIError(.internalServerError, "the job failed")
+    default: throw APIError(.conflict, "the job '\(job.id)' was cancelled")
+    }
+    return (job, status, extra)
   }
 }

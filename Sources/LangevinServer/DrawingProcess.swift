@@ -12,14 +12,14 @@ struct DrawingSetup: Codable, Sendable {
 
 /// What a drawing process is told, one JSON document a line.
 enum DrawingCommand: Codable, Sendable {
-  case draw(Order, number: Int)
+  case draw([Order], number: Int)
   case cancel(number: Int)
 }
 
-/// What it answers. Each order ends with one of the last three.
+/// What it answers. Each drawing ends with one of the last three.
 enum DrawingAnswer: Codable, Sendable {
   case ready(device: String)
-  case event(DrawingEvent)
+  case event(DrawingEvent, order: Int)
   case done
   case cancelled
   case failed(Failure)
@@ -64,7 +64,7 @@ public enum DrawingProcess {
     Thread.detachNewThread {
       while let line = lines.next() {
         switch try? JSONDecoder().decode(DrawingCommand.self, from: line) {
-        case .draw(let order, let number): orders.put(order, number)
+        case .draw(let batch, let number): orders.put(batch, number)
         case .cancel(let number): orders.cancel(number)
         case nil: _exit(2)
         }
@@ -73,12 +73,12 @@ public enum DrawingProcess {
       _exit(0)
     }
     while true {
-      let (order, number) = orders.take()
+      let (batch, number) = orders.take()
       do {
         if orders.isCancelled(number) { throw CancellationError() }
-        try studio.draw(order) { event in
+        try studio.draw(batch) { event, order in
           if orders.isCancelled(number) { throw CancellationError() }
-          answer(.event(event))
+          answer(.event(event, order: order))
         }
         answer(.done)
       } catch is CancellationError {
@@ -95,18 +95,18 @@ public enum DrawingProcess {
 /// Hands orders from the thread that reads to the one that draws.
 final class Mailbox: Sendable {
   private struct State {
-    var orders: [(Order, Int)] = []
+    var orders: [([Order], Int)] = []
     var cancelled = -1
   }
   private let state = Mutex(State())
   private let filled = DispatchSemaphore(value: 0)
 
-  func put(_ order: Order, _ number: Int) {
-    state.withLock { $0.orders.append((order, number)) }
+  func put(_ batch: [Order], _ number: Int) {
+    state.withLock { $0.orders.append((batch, number)) }
     filled.signal()
   }
 
-  func take() -> (Order, Int) {
+  func take() -> ([Order], Int) {
     filled.wait()
     return state.withLock { $0.orders.removeFirst() }
   }

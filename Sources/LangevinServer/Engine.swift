@@ -7,10 +7,11 @@ protocol Engine: Sendable {
   /// For people: the device's name.
   var device: String { get }
 
-  /// One order at a time. Stops after the step in progress where the task is cancelled.
+  /// Draws orders that agree (`Order.shared`), or a single one; not called again before it returns. Stops after the
+  /// step in progress where the task is cancelled. `report` is told the number of the order with each event.
   ///
   /// Throws `Failure`, `CancellationError`.
-  func draw(_ order: Order, report: @escaping @Sendable (DrawingEvent) -> Void) async throws
+  func draw(_ orders: [Order], report: @escaping @Sendable (DrawingEvent, Int) -> Void) async throws
 
   /// Frees the device. Nothing is drawn afterwards.
   func stop() async
@@ -30,12 +31,12 @@ actor LocalEngine: Engine {
     device = studio.device.label
   }
 
-  func draw(_ order: Order, report: @escaping @Sendable (DrawingEvent) -> Void) async throws {
+  func draw(_ orders: [Order], report: @escaping @Sendable (DrawingEvent, Int) -> Void) async throws {
     let isCancelled = Flag()
     try await withTaskCancellationHandler {
-      try studio.draw(order) { event in
+      try studio.draw(orders) { event, number in
         if isCancelled.isSet { throw CancellationError() }
-        report(event)
+        report(event, number)
       }
     } onCancel: {
       isCancelled.set()
@@ -62,18 +63,4 @@ final class ThreadExecutor: SerialExecutor {
   }
 
   func asUnownedSerialExecutor() -> UnownedSerialExecutor { UnownedSerialExecutor(ordinary: self) }
-}
-
-/// Draws what is queued with one engine, until there will be nothing more.
-struct Worker: Sendable {
-  let engine: any Engine
-  let queue: JobQueue
-
-  func run() async {
-    while let job = await queue.next() {
-      await job.run(on: engine)
-      await queue.finish(job)
-    }
-    await engine.stop()
-  }
 }

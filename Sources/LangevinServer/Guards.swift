@@ -5,16 +5,19 @@ import Langevin
 import LangevinJSON
 import LangevinTensor
 import Logging
+import NIOCore
 
 /// What routes know of a request beside itself.
 struct ServerContext: RequestContext {
   var coreContext: CoreRequestContextStorage
   /// The client's address.
   let client: String
+  let channel: any Channel
 
   init(source: Source) {
     coreContext = CoreRequestContextStorage(source: source)
-    client = source.channel.remoteAddress?.ipAddress ?? "-"
+    channel = source.channel
+    client = channel.remoteAddress?.ipAddress ?? "-"
   }
 }
 
@@ -170,22 +173,32 @@ struct BodyReader: Sendable {
   func bytes(_ body: RequestBody, _ headers: HTTPFields) async throws -> [UInt8] {
     let tooLarge = APIError(
       .contentTooLarge, "the body is larger than \(ByteCount.text(limit))", headers: [.connection: "close"])
-    if let length = headers[.contentLength].flatMap({ Int($0) }), length > limit { throw tooLarge }
+    let told = headers[.contentLength].flatMap { Int($0) } ?? 0
+    // Many clients read no answer before they have sent all of it.
+    let most = 4 * limit
+    if told > most { throw tooLarge }
     return try await withThrowingTaskGroup(of: [UInt8].self) { group in
       group.addTask {
         var bytes: [UInt8] = []
+        var count = 0
         do {
           for try await chunk in body {
-            bytes.append(contentsOf: chunk.readableBytesView)
-            guard bytes.count <= limit else { throw tooLarge }
+            count += chunk.readableBytes
+            guard count <= most else { throw tooLarge }
+            if max(count, told) <= limit {
+              bytes.append(contentsOf: chunk.readableBytesView)
+            } else {
+              bytes = []
+            }
           }
         } catch let error as APIError {
           throw error
         } catch {
-          throw APIError.badRequest("the body breaks off after \(bytes.count) bytes")
+          throw APIError.badRequest("the body breaks off after \(count) bytes")
         }
-        if let length = headers[.contentLength].flatMap({ Int($0) }), bytes.count < length {
-          throw APIError.badRequest("the body breaks off after \(bytes.count) of \(length) bytes")
+        guard max(count, told) <= limit else { throw tooLarge }
+        guard count >= told else {
+          throw APIError.badRequest("the body breaks off after \(count) of \(told) bytes")
         }
         return bytes
       }

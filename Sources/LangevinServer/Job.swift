@@ -43,6 +43,8 @@ enum JobEvent: Sendable {
 final class Job: Sendable {
   let id: String
   let order: Order
+  /// What jobs have in common that are drawn as one batch; nil for one that is drawn alone.
+  let shared: Order?
   /// Who asked: `v1`, `openai`, `sdapi`.
   let origin: String
 
@@ -50,13 +52,13 @@ final class Job: Sendable {
     var status = JobStatus()
     var watchers: [Int: AsyncStream<JobEvent>.Continuation] = [:]
     var nextWatcher = 0
-    var task: Task<Void, Never>?
+    var stopped: (@Sendable () -> Void)?
   }
   private let watched = Mutex(Watched())
 
   init(_ order: Order, origin: String, warnings: [String] = []) {
     id = UUID().uuidString.lowercased()
-    (self.order, self.origin) = (order, origin)
+    (self.order, shared, self.origin) = (order, order.shared, origin)
     watched.withLock { $0.status.warnings = warnings }
   }
 
@@ -140,35 +142,24 @@ final class Job: Sendable {
     }
   }
 
-  /// Draws it. Returns when the engine is free again, which may be after the job was cancelled.
-  func run(on engine: any Engine) async {
-    let began = update { status in
+  /// Returns whether it is to be drawn: it had not ended.
+  func begin() -> Bool {
+    update { status in
       (status.state, status.place, status.started) = (.running, 0, Date())
       return .started
     }
-    guard began else { return }
-    let task = Task {
-      do {
-        try await engine.draw(order) { self.receive($0) }
-        end(.done)
-      } catch is CancellationError {
-        end(.cancelled)
-      } catch let failure as Failure {
-        end(.failed, APIError(failure.isRequestsFault ? .badRequest : .internalServerError, failure.message))
-      } catch {
-        end(.failed, APIError(.internalServerError, "\(error)"))
-      }
-    }
-    let isCancelled = watched.withLock { watched in
-      watched.task = task
-      return watched.status.isEnded
-    }
-    if isCancelled { task.cancel() }
-    await task.value
-    watched.withLock { $0.task = nil }
   }
 
-  private func receive(_ event: DrawingEvent) {
+  /// Has `body` called once the job is cancelled or failed while it is drawn, at once where that has happened.
+  func whenStopped(_ body: (@Sendable () -> Void)?) {
+    let isEnded = watched.withLock { watched in
+      watched.stopped = body
+      return watched.status.isEnded
+    }
+    if isEnded { body?() }
+  }
+
+  func receive(_ event: DrawingEvent) {
     update { status in
       switch event {
       case .warning(let line):
@@ -184,12 +175,17 @@ final class Job: Sendable {
       case .preview(let png, let image):
         status.preview = png
         return .preview(png, image: image)
-      case .picture(let picture):
+      case .picture(let picture, let image):
+        // One that is drawn again has some already.
+        guard image == status.pictures.count else { return nil }
         status.pictures.append(picture)
         return .picture(index: status.pictures.count - 1)
       }
     }
   }
+
+  /// All of it is drawn.
+  func finish() { end(.done) }
 
   @discardableResult
   private func end(_ state: JobStatus.State, _ error: APIError? = nil) -> Bool {
@@ -210,7 +206,7 @@ final class Job: Sendable {
 
   private func stop(_ state: JobStatus.State, _ error: APIError?) -> Bool {
     let isFirst = end(state, error)
-    watched.withLock { $0.task }?.cancel()
+    watched.withLock { $0.stopped }?()
     return isFirst
   }
 

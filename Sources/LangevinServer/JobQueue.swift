@@ -5,19 +5,21 @@ import LangevinTensor
 actor JobQueue {
   /// How many may wait.
   let limit: Int
+  /// How many pictures of jobs that agree are drawn together.
+  private let batch: Int
   /// Ended jobs stay until they are more, or their pictures are larger.
   private let (endedLimit, endedBytes): (Int, Int)
   private var waiting: [Job] = []
   private var running: [String: Job] = [:]
   private var ended: [Job] = []
-  private var idle: [(number: Int, continuation: CheckedContinuation<Job?, Never>)] = []
+  private var idle: [(number: Int, continuation: CheckedContinuation<[Job]?, Never>)] = []
   private var nextIdle = 0
   /// Why no job is taken any more.
   private var refusal: APIError?
   private let metrics: Metrics
 
-  init(limit: Int, metrics: Metrics, endedLimit: Int = 200, endedBytes: Int = 256 << 20) {
-    (self.limit, self.metrics) = (limit, metrics)
+  init(limit: Int, batch: Int = 1, metrics: Metrics, endedLimit: Int = 200, endedBytes: Int = 256 << 20) {
+    (self.limit, self.batch, self.metrics) = (limit, batch, metrics)
     (self.endedLimit, self.endedBytes) = (endedLimit, endedBytes)
   }
 
@@ -49,7 +51,7 @@ actor JobQueue {
     if let free = idle.first {
       idle.removeFirst()
       running[job.id] = job
-      return free.continuation.resume(returning: job)
+      return free.continuation.resume(returning: [job])
     }
     guard waiting.count < limit else {
       let seconds = metrics.secondsUntilFree
@@ -62,13 +64,14 @@ actor JobQueue {
     job.move(to: waiting.count)
   }
 
-  /// The next job for a worker, which waits for it; nil where there will be none.
-  func next() async -> Job? {
-    while let job = waiting.first {
-      waiting.removeFirst()
+  /// The next job for a worker, which waits for it, and with it those that wait and can be drawn in the same batch; nil
+  /// where there will be none.
+  func next() async -> [Job]? {
+    if !waiting.isEmpty {
+      let jobs = takeBatch()
       renumber()
-      running[job.id] = job
-      return job
+      for job in jobs { running[job.id] = job }
+      return jobs
     }
     if refusal != nil || Task.isCancelled { return nil }
     let number = nextIdle
@@ -78,6 +81,19 @@ actor JobQueue {
     } onCancel: {
       Task { await self.wake(number) }
     }
+  }
+
+  private func takeBatch() -> [Job] {
+    var jobs = [waiting.removeFirst()]
+    guard let shared = jobs[0].shared else { return jobs }
+    var room = batch - jobs[0].order.count
+    waiting.removeAll { job in
+      guard job.order.count <= room, job.shared == shared else { return false }
+      room -= job.order.count
+      jobs.append(job)
+      return true
+    }
+    return jobs
   }
 
   private func wake(_ number: Int) {

@@ -30,7 +30,7 @@ struct JobRoutes: Sendable {
     jobs.get(":id/events") { request, context in
       let job = try await job(context)
       let cancels = request.uri.queryParameters["cancel_on_close"] == "true"
-      return events(of: job, request, cancels: cancels)
+      return events(of: job, try await context.departure, cancels: cancels)
     }
     jobs.get(":id/pictures/:index") { _, context in
       let job = try await job(context)
@@ -119,26 +119,30 @@ struct JobRoutes: Sendable {
   }
 
   /// Server-sent events until the job ends; a comment every few seconds shows a dead connection.
-  private func events(of job: Job, _ request: Request, cancels: Bool) -> Response {
+  private func events(of job: Job, _ departure: Departure, cancels: Bool) -> Response {
     let body = ResponseBody { writer in
-      try await request.body.consumeWithCancellationOnInboundClose { _ in
-        do {
+      do {
+        try await departure.watching {
           for await event in Self.beating(job.events()) {
             let text = event.map { Self.text($0, of: job) } ?? ": still here\n\n"
+            // A reader that is gone may be seen before it is known.
+            if departure.isGone { throw CancellationError() }
             try await writer.write(ByteBuffer(string: text))
           }
           try Task.checkCancellation()
-        } catch {
-          if cancels { await queue.cancel(job) }
-          throw error
+        } left: {
+          if cancels { Task { await queue.cancel(job) } }
         }
+      } catch {
+        if cancels { await queue.cancel(job) }
+        throw error
       }
       try await writer.finish(nil)
     }
     return Response(
       status: .ok,
       headers: [.contentType: "text/event-stream", HTTPField.Name("X-Accel-Buffering")!: "no"], body: body
-    ).closing
+    )
   }
 
   /// With nil every few seconds.

@@ -28,6 +28,9 @@ final class Metrics: Sendable {
 
   func countCrash() { counts.withLock { $0.crashes += 1 } }
 
+  /// Of one job, or of several that were drawn together.
+  func countDrawing(seconds: Double) { counts.withLock { $0.drawingSeconds += seconds } }
+
   /// Of a job that has ended.
   func count(_ job: Job) {
     let status = job.status
@@ -35,9 +38,8 @@ final class Metrics: Sendable {
       counts.jobs[status.state.rawValue, default: 0] += 1
       counts.pictures += status.pictures.count
       counts.steps += status.pictures.count * status.steps
-      guard let started = status.started, let ended = status.ended else { return }
+      guard let started = status.started else { return }
       counts.drawn += 1
-      counts.drawingSeconds += ended.timeIntervalSince(started)
       counts.waitingSeconds += started.timeIntervalSince(status.created)
     }
   }

@@ -13,15 +13,15 @@ struct OpenAIRoutes: Sendable {
   private enum Form: Sendable { case base64, url }
 
   func add(to router: Router<ServerContext>) {
-    router.post("/v1/images/generations") { request, _ in
-      let (job, status, form) = try await drawing.draw(request, origin: "openai") { body in
+    router.post("/v1/images/generations") { request, context in
+      let (job, status, form) = try await drawing.draw(request, context, origin: "openai") { body in
         var fields = try Fields(json: body)
         return try Self.order(&fields)
       }
       return Self.response(job, status, form, request)
     }
-    router.post("/v1/images/edits") { request, _ in
-      let (job, status, form) = try await drawing.draw(request, origin: "openai") { body in
+    router.post("/v1/images/edits") { request, context in
+      let (job, status, form) = try await drawing.draw(request, context, origin: "openai") { body in
         guard let boundary = request.headers[.contentType].flatMap(Multipart.boundary) else {
           throw APIError.badRequest("the body must be multipart/form-data with a boundary")
         }
@@ -116,7 +116,6 @@ struct OpenAIRoutes: Sendable {
       .members([
         "created": .integer(Int(status.created.timeIntervalSince1970)), "output_format": .string("png"),
         "size": size.map { .string($0) }, "data": .array(data),
-      ])
-    ).closing
+      ]))
   }
 }

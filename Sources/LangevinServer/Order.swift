@@ -44,6 +44,19 @@ struct Order: Codable, Sendable, Equatable {
     .priorGuidance, .superResolutionSteps, .noiseLevel, .frames, .framesPerSecond, .tiling,
   ]
 
+  /// What orders have in common that can be drawn as one batch: all but prompts, seeds and how many pictures. Nil for
+  /// one that is drawn alone: of weighted prompts the long ones fill more of a text encoder than the short ones.
+  var shared: Order? {
+    guard promptSyntax == .plain, image == nil, mask == nil, (batch ?? count) >= count,
+      let loras = try? LoRATag.read(prompt)
+    else { return nil }
+    var shared = self
+    shared.prompt = loras.tags.map { "\($0.name)\u{0}\($0.scale)" }.joined(separator: "\u{0}")
+    if loras.text.isEmpty { shared.prompt += "\u{0}" }
+    (shared.count, shared.batch, shared.seed) = (1, nil, 0)
+    return shared
+  }
+
   /// The request that a pipeline of this checkpoint runs. Throws `APIError`, `GenerationError`, `ImageError`.
   func request(for checkpoint: Checkpoint, limits: ServerLimits) throws -> GenerationRequest {
     let text = try LoRATag.read(prompt).text

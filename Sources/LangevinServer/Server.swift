@@ -1,4 +1,5 @@
 import Foundation
+import HTTPTypes
 import Hummingbird
 import HummingbirdCore
 import Langevin
@@ -23,6 +24,8 @@ public struct ServerConfiguration: Sendable {
   public var devices: [String]
   /// How many jobs may wait.
   public var queueLimit = 16
+  /// How many pictures of jobs that wait and agree are drawn together; 1 for those of one job alone.
+  public var batch = 4
   /// Seconds that SIGTERM leaves to the jobs that are there.
   public var drainSeconds = 30.0
   /// What pictures say that they were made by.
@@ -102,7 +105,7 @@ public struct Server: Sendable {
   ) {
     (self.configuration, self.catalog, self.metrics) = (configuration, catalog, metrics)
     (self.engines, self.logger) = (engines, logger)
-    queue = JobQueue(limit: configuration.queueLimit, metrics: metrics)
+    queue = JobQueue(limit: configuration.queueLimit, batch: configuration.batch, metrics: metrics)
     metrics.set(workers: engines.count)
     for model in catalog.models {
       if case .failure(let failure) = model.opened {
@@ -124,7 +127,28 @@ public struct Server: Sendable {
 
   /// Everything that is answered.
   var router: Router<ServerContext> {
-    let router = Router(context: ServerContext.self)
+    let router = routes
+    let paths = Dictionary(grouping: router.routes) { "\($0.path)" }
+    for routes in paths.values {
+      var methods = Set(routes.map(\.method))
+      if methods.contains(.get) { methods.insert(.head) }
+      let allowed = methods.map(\.rawValue).sorted().joined(separator: ", ")
+      let names = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"]
+      let others = names.compactMap { HTTPRequest.Method($0) }
+      for method in others where !methods.contains(method) {
+        router.on(routes[0].path, method: method) { request, _ -> Response in
+          throw APIError(
+            .methodNotAllowed, "\(request.uri.path) is there for \(allowed), not for \(method)",
+            headers: [.allow: allowed])
+        }
+      }
+    }
+    return router
+  }
+
+  /// What paths do that are asked with a method that they have.
+  var routes: Router<ServerContext> {
+    let router = Router(context: ServerContext.self, options: .autoGenerateHeadEndpoints)
     router.add(middleware: FrontMiddleware(metrics: metrics, logger: logger))
     router.add(
       middleware: GuardMiddleware(
@@ -157,7 +181,9 @@ public struct Server: Sendable {
     quiet.logLevel = .error
     let host = configuration.host
     let application = Application(
-      router: router, server: .http1(configuration: .init(idleTimeout: .seconds(60))),
+      router: router,
+      server: .http1(
+        configuration: .init(additionalChannelHandlers: [Departure()], idleTimeout: .seconds(60))),
       configuration: ApplicationConfiguration(
         address: .hostname(host, port: configuration.port), backlog: 1024,
         availableConnectionsDelegate: MaximumAvailableConnections(1024)),
@@ -169,10 +195,14 @@ public struct Server: Sendable {
       configuration: ServiceGroupConfiguration(services: [application], logger: quiet))
     let workers = Task {
       await withTaskGroup(of: Void.self) { tasks in
-        for engine in engines { tasks.addTask { await Worker(engine: engine, queue: queue).run() } }
+        for engine in engines {
+          tasks.addTask { await Worker(engine: engine, queue: queue, metrics: metrics).run() }
+        }
       }
     }
     let serving = Task { try await group.run() }
+    let (ends, ended) = AsyncStream.makeStream(of: Result<Void, any Error>.self)
+    Task { ended.yield(await serving.result) }
     let isStopping = Flag()
     let stopping = Task {
       let way = await stop()
@@ -182,16 +212,20 @@ public struct Server: Sendable {
       // Whoever still sends a request then is cut off.
       try? await Task.sleep(for: .milliseconds(300))
       serving.cancel()
+      // No request may keep the server from stopping, whatever it waits for.
+      try? await Task.sleep(for: .milliseconds(200))
+      ended.yield(.success(()))
     }
-    do { try await serving.value } catch {
-      // Where it was told to stop, that was to be.
-      if !isStopping.isSet {
+    for await end in ends {
+      // Where it was told to stop, an error was to be.
+      if case .failure(let error) = end, !isStopping.isSet {
         stopping.cancel()
         for engine in engines { await engine.stop() }
         await queue.drain()
         await workers.value
         throw ServerError.address("\(host):\(configuration.port)", reason: Self.reason(of: error))
       }
+      break
     }
     stopping.cancel()
     await queue.drain()

@@ -13,7 +13,7 @@ enum DrawingEvent: Codable, Sendable, Equatable {
   case step(Int, of: Int, image: Int)
   /// What the denoiser makes of an image now, as a PNG.
   case preview(Data, image: Int)
-  case picture(DrawnPicture)
+  case picture(DrawnPicture, image: Int)
 }
 
 /// A finished picture.
@@ -26,7 +26,7 @@ struct DrawnPicture: Codable, Sendable, Equatable {
   let text: String
 }
 
-/// Draws orders on one device, one after the other; the model of the last one stays loaded.
+/// Draws orders on one device; the model of the last one stays loaded.
 final class Studio {
   let catalog: Catalog
   let device: Device
@@ -45,29 +45,46 @@ final class Studio {
     (self.catalog, self.device, self.version) = (catalog, device, version)
   }
 
+  /// Draws orders that agree (`Order.shared`) as one batch, or a single one as it says. `report` is told the number of
+  /// the order with each event; images are counted within it.
+  ///
   /// Throws `Failure`, and what `report` throws to stop.
-  func draw(_ order: Order, report: (DrawingEvent) throws -> Void) throws {
+  func draw(_ orders: [Order], report: (DrawingEvent, Int) throws -> Void) throws {
+    guard let order = orders.first else { return }
     var isReports = false
-    func tell(_ event: DrawingEvent) throws {
-      do { try report(event) } catch {
+    func tell(_ number: Int, _ event: DrawingEvent) throws {
+      do { try report(event, number) } catch {
         isReports = true
         throw error
       }
     }
+    func tellAll(_ event: DrawingEvent) throws {
+      for number in orders.indices { try tell(number, event) }
+    }
+    let places = orders.indices.flatMap { number in (0..<orders[number].count).map { (number, $0) } }
     do {
       let loaded = try load(order)
-      let asked = try order.request(for: loaded.pipeline.checkpoint, limits: catalog.limits)
+      let asked = try request(orders, for: loaded.pipeline.checkpoint)
       let request = try loaded.pipeline.resolved(asked).request
       try loaded.pipeline.stream(asked, keeping: loaded.networks) { event in
         switch event {
-        case .warning(let line): try tell(.warning(line))
-        case .loading(let name): try tell(.loading(name))
-        case .truncated(_, let rest):
-          try tell(.warning("the prompt is longer than the text encoder reads; cut off: '\(rest)'"))
-        case .step(let step, let total, let image): try tell(.step(step, of: total, image: image))
-        case .preview(let picture, _, let image): try tell(.preview(try picture.png(), image: image))
-        case .finished(let clip, _, let seed):
-          try tell(.picture(try drawn(clip.picture, seed: seed, order, request)))
+        case .warning(let line): try tellAll(.warning(line))
+        case .loading(let name): try tellAll(.loading(name))
+        case .truncated(let prompt, let rest):
+          let line = "the prompt is longer than the text encoder reads; cut off: '\(rest)'"
+          for number in orders.indices where orders.count == 1 || orders[number].prompt.contains(prompt) {
+            try tell(number, .warning(line))
+          }
+        case .step(let step, let total, let image):
+          // A batch of several orders has all of their images.
+          try tellAll(.step(step, of: total, image: image))
+        case .preview(let picture, _, let image):
+          let (number, place) = places[image]
+          try tell(number, .preview(try picture.png(), image: place))
+        case .finished(let clip, let image, let seed):
+          let (number, place) = places[image]
+          let drawn = try drawn(clip.picture, seed: seed, orders[number], request)
+          try tell(number, .picture(drawn, image: place))
         case .sampling, .sampled, .decoding: break
         }
       }
@@ -78,6 +95,22 @@ final class Studio {
       if !isRequestsFault { loaded = nil }
       throw Failure("\(error)", isRequestsFault: isRequestsFault)
     }
+  }
+
+  private func request(_ orders: [Order], for checkpoint: Checkpoint) throws -> GenerationRequest {
+    var request = try orders[0].request(for: checkpoint, limits: catalog.limits)
+    guard orders.count > 1 else { return request }
+    var (prompts, seeds): ([String], [UInt64]) = ([], [])
+    for order in orders {
+      let text = try LoRATag.read(order.prompt).text
+      for image in 0..<order.count {
+        if !text.isEmpty { prompts.append(text) }
+        seeds.append(order.seed &+ UInt64(image))
+      }
+    }
+    (request.prompts, request.seeds, request.batch) = (prompts, seeds, seeds.count)
+    request.count = prompts.isEmpty ? seeds.count : 1
+    return request
   }
 
   private func load(_ order: Order) throws -> Loaded {

@@ -49,6 +49,10 @@ struct Serve: ParsableCommand {
   var allowHost: [String] = []
   @Option(parsing: .unconditional, help: "How many jobs may wait; more are refused with status 429.")
   var queue = 16
+  @Option(
+    parsing: .unconditional,
+    help: "How many pictures of jobs that wait and have the same settings are drawn together; 1 for none.")
+  var batch = 4
   @Option(parsing: .unconditional, help: "The largest body of a request, in MiB.")
   var maxBody = 32
   @Option(parsing: .unconditional, help: "The largest picture, width times height in pixels.")
@@ -68,7 +72,7 @@ struct Serve: ParsableCommand {
   func validate() throws {
     for (name, value, range) in [
       ("port", port, 0...65_535), ("queue", queue, 0...100_000), ("max-body", maxBody, 1...4096),
-      ("max-pixels", maxPixels, 1...1 << 28), ("max-count", maxCount, 1...10_000),
+      ("batch", batch, 1...1024), ("max-pixels", maxPixels, 1...1 << 28), ("max-count", maxCount, 1...10_000),
       ("max-steps", maxSteps, 1...10_000),
     ] where !range.contains(value) {
       throw ValidationError("--\(name) must be \(range.lowerBound) to \(range.upperBound), got \(value)")
@@ -94,7 +98,7 @@ struct Serve: ParsableCommand {
     let key = apiKey ?? ProcessInfo.processInfo.environment["LANGEVIN_API_KEY"]
     configuration.apiKey = key?.isEmpty == true ? nil : key
     (configuration.allowedHosts, configuration.queueLimit) = (allowHost, queue)
-    configuration.drainSeconds = drain
+    (configuration.batch, configuration.drainSeconds) = (batch, drain)
     if !inProcess {
       configuration.drawingProcess = DrawingProcessCommand(
         executable: Tool.executable, arguments: [DrawForServer._commandName])

@@ -119,6 +119,27 @@ extension ServerSuites {
       }
     }
 
+    @Test func `a client that sends a large body before it reads is answered`() async throws {
+      let engine = GatedEngine()
+      engine.open()
+      try await withServer(engines: [engine]) {
+        $0.served.limits.body = 1 << 22
+      } _: { client, server in
+        // More than the buffers between a socket and a route hold.
+        let large = Data(repeating: UInt8(ascii: " "), count: 1 << 23)
+        let chunk = Data("800000\r\n".utf8) + large + Data("\r\n0\r\n\r\n".utf8)
+        for path in [
+          "/v1/jobs", "/v1/images/generations", "/v1/images/edits", "/sdapi/v1/txt2img", "/sdapi/v1/img2img",
+          "/v1/png-info",
+        ] {
+          #expect(try await client.send("POST", path, [:], large).status == 413, "\(path)")
+          let head = client.head("POST", path, ["Transfer-Encoding": "chunked"])
+          #expect(try await client.raw(head + chunk).status == 413, "\(path)")
+        }
+        #expect(try await client.get("/health").status == 200)
+      }
+    }
+
     @Test func `a body that breaks off and a request that is none leave the server as it was`() async throws {
       try await withServer { client, server in
         let part = client.head("POST", "/v1/jobs", ["Content-Length": "1000"]) + Data("{\"prompt\":".utf8)
@@ -205,12 +226,20 @@ extension ServerSuites {
           ("GET", "/v1/jobs/\(id)/pictures/x", 404), ("DELETE", "/v1/jobs/\(id)", 409),
           ("GET", "/../etc/passwd", 404),
           ("GET", "/v1/jobs/\(id)/pictures/..%2f..%2fetc%2fpasswd", 404), ("GET", "/v1/models/other", 404),
-          ("PUT", "/v1/jobs", 404), ("GET", "/page.css", 404),
+          ("PUT", "/v1/jobs", 405), ("TRACE", "/health", 405), ("GET", "/sdapi/v1/txt2img", 405),
+          ("GET", "/page.css", 404),
         ] {
           let answer = try await client.send(method, path)
           #expect(answer.status == status, "\(method) \(path)")
           #expect(!answer.message.isEmpty)
         }
+        let put = try await client.send("PUT", "/v1/jobs/\(id)")
+        #expect(put.headers["allow"] == "DELETE, GET, HEAD")
+        #expect(put.message == "/v1/jobs/\(id) is there for DELETE, GET, HEAD, not for PUT")
+        let head = try await client.send("HEAD", "/v1/jobs/\(id)/pictures/0")
+        #expect(head.status == 200)
+        #expect(head.headers["content-type"] == "image/png")
+        #expect(head.body.isEmpty)
       }
     }
 

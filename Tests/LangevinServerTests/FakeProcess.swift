@@ -17,7 +17,7 @@ struct FakeProcess {
 
   private static let script = #"""
     cd "$1"
-    step='{"event":{"_0":{"step":{"_0":1,"of":2,"image":0}}}}'
+    step='{"event":{"_0":{"step":{"_0":1,"of":2,"image":0}},"order":0}}'
     number_of() { number=${line##*\"number\":}; number=${number%%[!0-9]*}; }
     IFS= read -r line
     echo start >> log

@@ -53,6 +53,8 @@ final class GatedEngine: Engine {
   let device = "gate"
   private let state = Mutex<(isOpen: Bool, waiting: [CheckedContinuation<Void, Never>])>((false, []))
   let drawn = Mutex<[String]>([])
+  /// The prompts of what was drawn together.
+  let batches = Mutex<[[String]]>([])
   let isStopped = Flag()
 
   func open() {
@@ -64,7 +66,7 @@ final class GatedEngine: Engine {
     for continuation in waiting { continuation.resume() }
   }
 
-  func draw(_ order: Order, report: @escaping @Sendable (DrawingEvent) -> Void) async throws {
+  func draw(_ orders: [Order], report: @escaping @Sendable (DrawingEvent, Int) -> Void) async throws {
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         let isOpen = state.withLock { state in
@@ -80,19 +82,28 @@ final class GatedEngine: Engine {
       }) { continuation.resume() }
     }
     try Task.checkCancellation()
-    drawn.withLock { $0.append(order.prompt) }
-    for image in 0..<order.count {
-      report(.step(1, of: 1, image: image))
-      let picture = try Picture(width: 1, height: 1, pixels: [1, 2, 3])
-      report(
-        .picture(
-          DrawnPicture(
-            png: try picture.png(), seed: order.seed + UInt64(image), width: 1, height: 1, text: order.prompt)
-        ))
+    batches.withLock { $0.append(orders.map(\.prompt)) }
+    for (number, order) in orders.enumerated() {
+      if order.prompt == "faulty" { throw Failure("it is faulty") }
+      drawn.withLock { $0.append(order.prompt) }
+      for image in 0..<order.count {
+        report(.step(1, of: 1, image: image), number)
+        let picture = try Picture(width: 1, height: 1, pixels: [1, 2, 3])
+        let drawn = DrawnPicture(
+          png: try picture.png(), seed: order.seed + UInt64(image), width: 1, height: 1, text: order.prompt)
+        report(.picture(drawn, image: image), number)
+      }
     }
   }
 
   func stop() async { isStopped.set() }
+}
+
+extension Engine {
+  /// One order alone.
+  func draw(_ order: Order, report: @escaping @Sendable (DrawingEvent) -> Void) async throws {
+    try await draw([order]) { event, _ in report(event) }
+  }
 }
 
 extension Picture {

@@ -14,7 +14,7 @@ struct QueueTests {
     let jobs = ["a", "b", "c"].map { job($0) }
     for job in jobs { try await queue.submit(job) }
     #expect(jobs.map(\.status.place) == [1, 2, 3])
-    let worker = Task { await Worker(engine: engine, queue: queue).run() }
+    let worker = Task { await Worker(engine: engine, queue: queue, metrics: Metrics()).run() }
     engine.open()
     for job in jobs { #expect(await job.ended().state == .done) }
     #expect(engine.drawn.withLock { $0 } == ["a", "b", "c"])
@@ -47,7 +47,7 @@ struct QueueTests {
   @Test func `a running job that is cancelled ends at once, and the worker takes the next`() async throws {
     let queue = JobQueue(limit: 2, metrics: Metrics())
     let engine = GatedEngine()
-    let worker = Task { await Worker(engine: engine, queue: queue).run() }
+    let worker = Task { await Worker(engine: engine, queue: queue, metrics: Metrics()).run() }
     let (first, second) = (job("a"), job("b"))
     try await queue.submit(first)
     while first.status.state != .running { try await Task.sleep(for: .milliseconds(2)) }
@@ -87,7 +87,7 @@ struct QueueTests {
     let queue = JobQueue(limit: 8, metrics: Metrics())
     let engine = GatedEngine()
     engine.open()
-    let worker = Task { await Worker(engine: engine, queue: queue).run() }
+    let worker = Task { await Worker(engine: engine, queue: queue, metrics: Metrics()).run() }
     let job = job()
     try await queue.submit(job)
     _ = await job.ended()

@@ -189,7 +189,7 @@ extension ServerSuites {
           return methods.map { "\($0.key.uppercased()) \(path.key)" }
         }
         let page = Set(PageFile.all.map { "GET \($0.path)" })
-        let routes = server.router.routes.map { route -> String in
+        let routes = server.routes.routes.map { route -> String in
           // Names of models may have a slash in them.
           let path = "\(route.path)".replacing("**", with: "{id}").replacing(/:(\w+)/) { "{\($0.1)}" }
           return "\(route.method) \(path)"

@@ -28,6 +28,8 @@ public struct GenerationRequest: Sendable {
   public var eta = 0.0
   /// Image k has seed + k, counted over all prompts.
   public var seed: UInt64 = 0
+  /// The seed of each image instead, as many as `imageCount`.
+  public var seeds: [UInt64]?
   /// Every image has the same seed, so that only what it is conditioned on differs; for frames of a way between
   /// two pictures, whose pipelines set it.
   public var sharesSeed = false
@@ -229,5 +231,8 @@ extension GenerationRequest {
       try require(fps > 0 && fps <= 240, "frames per second", "above 0 and at most 240", fps)
     }
     try require(imageCount <= 10_000, "pictures", "at most 10000", imageCount)
+    if let seeds {
+      try require(seeds.count == imageCount, "seeds", "\(imageCount), one a picture", seeds.count)
+    }
   }
 }

@@ -92,7 +92,9 @@ public final class GenerationRun {
     self.request = request
     self.device = device
     self.progress = progress
-    seeds = (0..<request.imageCount).map { request.sharesSeed ? request.seed : request.seed &+ UInt64($0) }
+    seeds =
+      request.seeds
+      ?? (0..<request.imageCount).map { request.sharesSeed ? request.seed : request.seed &+ UInt64($0) }
   }
 
   private func noise(of images: Range<Int>) -> NoiseSource {
