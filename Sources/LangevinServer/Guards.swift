@@ -50,8 +50,8 @@ struct FrontMiddleware: RouterMiddleware {
     } catch {
       response = APIError(.internalServerError, "\(error)").response
     }
-    // It may have left a body unread, or its connection watched to the end: a client that keeps it would find it closed.
-    if response.status.code >= 400 { response = response.closing }
+    // It may have left a body unread: a client that keeps the connection would find it closed.
+    if response.status.code >= 400 { response.headers[.connection] = "close" }
     response.headers[HTTPField.Name("X-Content-Type-Options")!] = "nosniff"
     if response.headers[.cacheControl] == nil { response.headers[.cacheControl] = "no-store" }
     let route = context.endpointPath ?? "other"
