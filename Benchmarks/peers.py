@@ -1,7 +1,7 @@
 """PyTorch with diffusers beside langevin: the same Stable Diffusion folder, interleaved in one run.
 
-    python peers.py --model DIR --langevin PATH [--devices cpu,opencl:0] [--steps 3] [--rounds 2] [--python PYTHON]
-                    [--micro] [--json FILE]
+    python peers.py --model DIR --langevin PATH [--devices cpu,opencl:0] [--openvino CACHE] [--bf16] [--steps 3]
+                    [--rounds 2] [--python PYTHON] [--micro] [--json FILE]
     python peers.py --step [--torch-device cuda]
     python peers.py --train unet2d|emoji [--langevin PATH [--devices cpu,opencl:0]] [--ours "COMMAND"]... [--steps 3]
                     [--rounds 2] [--python PYTHON] [--json FILE]
@@ -12,6 +12,11 @@ the kernel's count. Steps after the first are compared by their medians; ranges 
 are read once before the first round, so that every process finds them in the file cache. PYTHON is an interpreter
 with torch and diffusers (default: this one). --micro adds torch's rows for the shapes of the Operations benchmark.
 DIR may come from Tests/Golden/make_sd15.py.
+
+--openvino adds OpenVINO, which PYTHON then needs too (see openvino_peer.py). Networks are converted once, into the
+folder CACHE; its time to the first step has their compilation in it, not the conversion. Before anything is timed,
+the outputs of each side's UNet and decoder are compared with PyTorch's. --bf16 adds rows in bfloat16: langevin's
+`--precision bf16`, and OpenVINO's inference precision where the processor has avx512_bf16.
 
 The second form times PyTorch alone, and needs no folder: a guided step (batch 2) of Stable Diffusion 1.5's UNet with
 random weights at 512x512, in float32 and, on a card, float16. It is what `langevin bench --suite step --model sd15-random` times.
@@ -39,14 +44,10 @@ import sys
 import tempfile
 import time
 
+HERE = pathlib.Path(__file__).parent
 PROMPT = "a photograph of an astronaut riding a horse"
 GUIDANCE = 7.5
-TORCH = "torch"
-MATMULS = [(1024, 1024, 1024), (4096, 320, 320), (4096, 2560, 320), (1024, 5120, 640), (256, 1280, 1280),
-           (4096, 4096, 40)]
-CONVOLUTIONS = [(2, 320, 320, 64), (2, 640, 640, 32), (2, 1280, 1280, 16), (2, 1280, 1280, 8), (2, 960, 320, 64),
-                (1, 512, 512, 128), (1, 128, 128, 512)]
-ATTENTIONS = [(4096, 4096, 40), (1024, 1024, 80), (256, 256, 160), (4096, 77, 40)]
+TORCH, OPENVINO = "torch", "openvino"
 
 
 # The torch side: this file again, in an interpreter that has it.
@@ -56,6 +57,7 @@ def torch_generate(model, steps):
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     pipeline = StableDiffusionPipeline.from_pretrained(
         model, torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
@@ -70,44 +72,8 @@ def torch_generate(model, steps):
     pipeline(PROMPT, num_inference_steps=steps, guidance_scale=GUIDANCE, callback_on_step_end=ended,
              generator=torch.Generator().manual_seed(1))
     decoded = time.monotonic()
-    print(json.dumps({"steps": [b - a for a, b in zip(marks, marks[1:])], "decode": decoded - marks[-1]}))
-
-
-def torch_micro():
-    """Prints the median milliseconds and GFLOP/s of products, convolutions and attention as JSON."""
-    import torch
-    import torch.nn.functional as F
-
-    def median(run):
-        run()
-        seconds = []
-        while len(seconds) < 5 or (sum(seconds) < 1 and len(seconds) < 100):
-            start = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds)
-
-    rows = []
-
-    def row(name, flop, *runs):
-        seconds = min(median(run) for run in runs)
-        rows.append({"name": name, "ms": seconds * 1e3, "gflops": flop / seconds / 1e9})
-
-    with torch.inference_mode():
-        for m, n, k in MATMULS:
-            a, b = torch.randn(m, k), torch.randn(k, n)
-            row(f"matmul {m}x{n}x{k}", 2 * m * n * k, lambda: torch.mm(a, b))
-        for images, inputs, outputs, size in CONVOLUTIONS:
-            x, w = torch.randn(images, inputs, size, size), torch.randn(outputs, inputs, 3, 3)
-            xl, wl = (t.to(memory_format=torch.channels_last) for t in (x, w))
-            # The layout that suits torch better.
-            row(f"conv3x3 {images}x{inputs}->{outputs}@{size}", 18 * images * size * size * inputs * outputs,
-                lambda: F.conv2d(x, w, padding=1), lambda: F.conv2d(xl, wl, padding=1))
-        for queries, keys, size in ATTENTIONS:
-            q, k, v = (torch.randn(2, 8, tokens, size) for tokens in (queries, keys, keys))
-            row(f"attention 2x8x{queries}x{keys}x{size}", 64 * queries * keys * size,
-                lambda: F.scaled_dot_product_attention(q, k, v))
-    print(json.dumps({"threads": torch.get_num_threads(), "version": torch.__version__, "rows": rows}))
+    print(json.dumps({"steps": [b - a for a, b in zip(marks, marks[1:])], "decode": decoded - marks[-1],
+                      "name": f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads"}))
 
 
 def torch_step(device):
@@ -288,45 +254,109 @@ def measure(command, steps):
     return {"first": seen[1], "until_steps": until_steps, "peak": usage.ru_maxrss * 1024, "report": report}
 
 
-def run(kind, arguments, folder):
-    if kind == TORCH:
-        result = measure([arguments.python, __file__, "--child-generate", "--model", arguments.model,
-                          "--steps", str(arguments.steps)], arguments.steps)
-        report = result.pop("report")
-        return result | {"steps": report["steps"], "decode": report["decode"]}
+def sides(arguments):
+    """What takes its turn: a name with what computes (PyTorch, OpenVINO or a device) and the precision."""
+    result = {TORCH: (TORCH, "f32")}
+    for kind in [OPENVINO] * bool(arguments.openvino) + arguments.devices.split(","):
+        result[kind] = (kind, "f32")
+        if arguments.bf16 and kind == OPENVINO and "avx512_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
+            print("No row of OpenVINO in bfloat16: this processor has no avx512_bf16.\n")
+        elif arguments.bf16:
+            result[f"{kind} bf16"] = (kind, "bf16")
+    return result
+
+
+def openvino_peer(command, arguments, precision="f32"):
+    return [arguments.python, "-W", "ignore", f"{HERE}/openvino_peer.py", command, "--model", arguments.model,
+            "--cache", arguments.openvino, "--precision", precision]
+
+
+def check(name, kind, precision, arguments):
+    """Prints how far a side's outputs are from PyTorch's; ends the program where that is too far."""
+    command = openvino_peer("check", arguments, precision)
+    if kind != OPENVINO:
+        command += ["--langevin", arguments.langevin, "--device", kind]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if process.returncode:
+        sys.exit(process.returncode)
+    found = ", ".join(f"{network} {value:.1e}" for network, value in json.loads(process.stdout).items())
+    print(f"- {name}, differences from {TORCH} over the largest value: {found}", flush=True)
+
+
+def run(kind, precision, arguments, folder):
+    steps = ["--steps", str(arguments.steps)]
+    if kind in (TORCH, OPENVINO):
+        child = [arguments.python, __file__, "--child-generate", "--model", arguments.model]
+        result = measure((child if kind == TORCH else openvino_peer("generate", arguments, precision)) + steps,
+                         arguments.steps)
+        return result | result.pop("report")
     result = measure(
         [arguments.langevin, "generate", PROMPT, "--model", arguments.model, "--device", kind, "--no-fallback",
-         "--sampler", "ddim", "--guidance", str(GUIDANCE), "--steps", str(arguments.steps), "--seed", "1",
-         "--json", "--output", os.path.join(folder, "picture.png")], arguments.steps)
+         "--precision", precision, "--sampler", "ddim", "--guidance", str(GUIDANCE), "--seed", "1", "--json",
+         "--output", os.path.join(folder, "picture.png")] + steps, arguments.steps)
     report = result.pop("report")
+    peak = report["memory"]["devicePeakBytes"] / 2**30
     return result | {"steps": report["seconds"]["steps"][1:], "decode": report["seconds"]["decode"],
-                     "name": report["deviceName"], "device_peak": report["memory"]["devicePeakBytes"]}
+                     "name": f"{report['deviceName']}, {peak:.2f} GiB in tensors"}
 
 
-def cell(values, base, digits):
-    """Median, range, and the ratio of medians to the base's, where there is one."""
+def cell(values, base, digits, second=None):
+    """Median, range, and the ratios of medians to the base's and to a second one's, where there are such."""
     middle = statistics.median(values)
     text = f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-    return text if base is values or not base else f"{text}, {middle / statistics.median(base):.2f}x"
+    return text + "".join(f", {middle / statistics.median(other):.2f}x"
+                          for other in (base, second) if other and other is not values)
 
 
-def table(results, kinds):
-    rows = [
+def table(results):
+    columns = [
         ("start to end of first step, s", lambda r: [r["first"]], 2),
         ("guided step, s", lambda r: r["steps"], 3),
         ("decode, s", lambda r: [r["decode"]], 2),
         ("peak memory to the last step, GiB", lambda r: [r["until_steps"] / 2**30], 2),
         ("peak memory of the whole process, GiB", lambda r: [r["peak"] / 2**30], 2),
     ]
-    print(f"| median (range), ratio to torch | {' | '.join(kinds)} |")
-    print("|---" * (len(kinds) + 1) + "|")
-    for title, values, digits in rows:
-        columns = [[v for r in results[kind] for v in values(r)] for kind in kinds]
-        print(f"| {title} | {' | '.join(cell(c, columns[0], digits) for c in columns)} |")
+    cells = {name: [[v for r in runs for v in values(r)] for _, values, _ in columns] for name, runs in results.items()}
+    print(f"| median (range), ratio to {TORCH}{f', to {OPENVINO} of the same precision' * (OPENVINO in results)} | "
+          f"{' | '.join(title for title, _, _ in columns)} |")
+    print("|---" * (len(columns) + 1) + "|")
+    for name, row in cells.items():
+        peer = None if name == TORCH else cells.get(f"{OPENVINO} bf16" if name.endswith("bf16") else OPENVINO)
+        texts = [cell(values, base, digits, other) for values, base, other, (_, _, digits)
+                 in zip(row, cells[TORCH], peer or [None] * len(columns), columns)]
+        print(f"| {name} | {' | '.join(texts)} |")
     print()
-    for kind in kinds[1:]:
-        peak = max(r["device_peak"] for r in results[kind]) / 2**30
-        print(f"{kind}: {results[kind][0]['name']}, {peak:.2f} GiB of it in the device's tensors")
+    for name, runs in results.items():
+        print(f"- {name}: {runs[0]['name']}")
+
+
+def pictures(arguments):
+    turns = sides(arguments)
+    if arguments.openvino:
+        subprocess.run(openvino_peer("convert", arguments), check=True)
+        for name, side in list(turns.items())[1:]:
+            check(name, *side, arguments)
+    for path in pathlib.Path(arguments.model).rglob("*"):
+        if path.is_file():
+            path.read_bytes()
+    results = {name: [] for name in turns}
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(arguments.rounds):
+            for name, side in turns.items():
+                result = run(*side, arguments, folder)
+                results[name].append(result)
+                print(f"round {turn + 1}, {name}: first step after {result['first']:.2f} s, then "
+                      f"{statistics.median(result['steps']):.3f} s each", file=sys.stderr, flush=True)
+    print(f"\n{arguments.model}, {arguments.steps} steps, {arguments.rounds} rounds, "
+          f"{len(os.sched_getaffinity(0))} cores\n")
+    table(results)
+    if arguments.micro:
+        output = subprocess.run([arguments.python, HERE / "torch_micro.py"], check=True, stdout=subprocess.PIPE).stdout
+        results["micro"] = micro = json.loads(output)
+        print(f"\n| torch {micro['version']}, {micro['threads']} threads | ms | GFLOP/s |\n|---|---|---|")
+        for row in micro["rows"]:
+            print(f"| {row['name']} | {row['ms']:.2f} | {row['gflops']:.0f} |")
+    return results
 
 
 def main():
@@ -337,6 +367,8 @@ def main():
     parser.add_argument("--steps", type=int, default=3, help="a run, at least 2")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--python", default=sys.executable, help="an interpreter with torch and diffusers")
+    parser.add_argument("--openvino", metavar="CACHE", help="OpenVINO too; its converted networks are kept there")
+    parser.add_argument("--bf16", action="store_true", help="rows in bfloat16 too")
     parser.add_argument("--micro", action="store_true", help="torch's rows for single operations too")
     parser.add_argument("--json", help="write every measurement there")
     parser.add_argument("--step", action="store_true", help="time torch's guided step alone")
@@ -345,12 +377,9 @@ def main():
     parser.add_argument("--ours", action="append", default=[], metavar="COMMAND", help="of --train: see the docstring")
     parser.add_argument("--child-layout", help=argparse.SUPPRESS)
     parser.add_argument("--child-generate", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--child-micro", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child_generate:
         return torch_generate(arguments.model, arguments.steps)
-    if arguments.child_micro:
-        return torch_micro()
     if arguments.step:
         return torch_step(arguments.torch_device)
     if arguments.steps < 2:
@@ -359,37 +388,10 @@ def main():
         return torch_train(arguments.train, arguments.steps, arguments.child_layout)
     if arguments.train:
         results = train(arguments)
-        if arguments.json:
-            pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
-        return
-    if not arguments.model or not arguments.langevin:
+    elif not arguments.model or not arguments.langevin:
         parser.error("--model and --langevin are needed")
-
-    for path in sorted(pathlib.Path(arguments.model).rglob("*")):
-        if path.is_file():
-            with open(path, "rb") as file:
-                while file.read(1 << 24):
-                    pass
-    kinds = [TORCH] + arguments.devices.split(",")
-    results = {kind: [] for kind in kinds}
-    with tempfile.TemporaryDirectory() as folder:
-        for turn in range(arguments.rounds):
-            for kind in kinds:
-                result = run(kind, arguments, folder)
-                results[kind].append(result)
-                print(f"round {turn + 1}, {kind}: first step after {result['first']:.2f} s, then "
-                      f"{statistics.median(result['steps']):.3f} s each", file=sys.stderr, flush=True)
-    print(f"{arguments.model}, {arguments.steps} steps, {arguments.rounds} rounds, "
-          f"{len(os.sched_getaffinity(0))} cores\n")
-    table(results, kinds)
-    if arguments.micro:
-        output = subprocess.run([arguments.python, __file__, "--child-micro", "--model", arguments.model], check=True,
-                                stdout=subprocess.PIPE, text=True).stdout
-        micro = json.loads(output)
-        results["micro"] = micro
-        print(f"\n| torch {micro['version']}, {micro['threads']} threads | ms | GFLOP/s |\n|---|---|---|")
-        for row in micro["rows"]:
-            print(f"| {row['name']} | {row['ms']:.2f} | {row['gflops']:.0f} |")
+    else:
+        results = pictures(arguments)
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
 
