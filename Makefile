@@ -3,8 +3,8 @@
 # make docs compiles the documentation; make validate-kernels runs the kernels in a simulator; make outside builds and
 # tests a package of its own that adds a sampler and a pipeline; make package builds an archive for machines without a
 # toolchain, and make test-package, as root, tries it in an empty Debian. make emoji trains the emoji model in a few
-# hours, and make emoji-check measures it. make upscaler fetches Real-ESRGAN's weights. make clients and make page-check
-# try the server with programs and in a browser.
+# hours, and make emoji-check measures it. make upscaler fetches Real-ESRGAN's weights. make clients, make page-check and
+# make api try the server with programs, in a browser and with all kinds of requests.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
@@ -18,7 +18,7 @@ PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd lib
   libturbojpeg0-dev libwebp-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: clients page-check emoji emoji-check upscaler fuzz outside build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
+.PHONY: clients page-check emoji emoji-check upscaler fuzz outside api build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
 export PROMPT PICTURE FILTER FOLDER DESTDIR
 
 build: deps
@@ -61,6 +61,10 @@ validate-kernels: build
 # Unoptimised.
 outside:
 	$(SWIFT) test --package-path Tests/Outside --scratch-path .build/outside
+
+# Some thousand requests to a server, good and bad, and its answers beside its OpenAPI file. A minute or two.
+api: build
+	Tests/API/schemathesis.sh "$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"
 
 # Records anew what the models dispatch, after a change to a model.
 shapes: build
