@@ -132,9 +132,11 @@ extension ServerSuites {
           "/v1/jobs", "/v1/images/generations", "/v1/images/edits", "/sdapi/v1/txt2img", "/sdapi/v1/img2img",
           "/v1/png-info",
         ] {
-          #expect(try await client.send("POST", path, [:], large).status == 413, "\(path)")
+          let told = try await client.send("POST", path, [:], large)
+          #expect(told.status == 413, "\(path)")
           let head = client.head("POST", path, ["Transfer-Encoding": "chunked"])
-          #expect(try await client.raw(head + chunk).status == 413, "\(path)")
+          let chunked = try await client.raw(head + chunk)
+          #expect(chunked.status == 413, "\(path)")
         }
         #expect(try await client.get("/health").status == 200)
       }
