@@ -121,6 +121,15 @@ private let cpu = Device(CPUBackend())
       })
   }
 
+  @Test(arguments: [(Kind.flux, "FLUX.1"), (.sd3, "Stable Diffusion 3"), (.wan, "WAN")])
+  func aloneTheyAreNoModel(kind: Kind, family: String) throws {
+    let error = try #require(throws: CheckpointError.self) {
+      try Checkpoint.open(fixtures.appendingPathComponent("single-file/\(kind).safetensors"))
+    }
+    #expect("\(error)".contains("\(family) in one file is not supported"), "\(error)")
+    #expect("\(error)".contains("its transformer in the place of a folder's own: --unet"), "\(error)")
+  }
+
   @Test func whatDoesNotFitIsOneLine() throws {
     func refusal(_ url: URL, _ name: String) throws -> String {
       let error = try #require(throws: CheckpointError.self) { try model(name).replacingDenoiser(with: url) }

@@ -34,9 +34,12 @@ public struct SingleFileCheckpoint {
     guard let textFamily = textFamilies.first,
       file.shape(of: SingleFileUNet.prefix + "input_blocks.0.0.weight") != nil
     else {
+      let kind = Self.kind(of: file)
+      let isTransformer = kind.hasSuffix("in one file")
+      let place = isTransformer ? ["its transformer in the place of a folder's own: --unet"] : []
       throw CheckpointError.unsupported(
-        path: url.path, found: Self.kind(of: file),
-        supported: ["Stable Diffusion 1.x, 2.x and XL in the original key layout"])
+        path: url.path, found: kind,
+        supported: ["Stable Diffusion 1.x, 2.x and XL in the original key layout"] + place)
     }
     family =
       textFamilies.count == 2
@@ -139,7 +142,11 @@ public struct SingleFileCheckpoint {
     if file.names.contains(where: { $0.hasPrefix("conditioner.embedders.") }) {
       return "a part of Stable Diffusion XL"
     }
-    if file.names.contains(where: { $0.contains("joint_blocks.") }) { return "Stable Diffusion 3" }
+    for (part, family) in [
+      ("joint_blocks.", "Stable Diffusion 3"), ("double_blocks.", "FLUX.1"), ("head.modulation", "WAN"),
+    ] where file.names.contains(where: { $0.contains(part) }) {
+      return "\(family) in one file"
+    }
     if file.names.contains(where: { $0.hasPrefix("lora_") || $0.contains(".lora_") }) { return "a LoRA" }
     if file.names.contains(where: { $0.hasPrefix("control_model.") }) { return "a ControlNet" }
     guard let first = file.names.sorted().first else { return "a file without tensors" }
