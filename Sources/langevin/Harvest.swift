@@ -27,8 +27,9 @@ struct Harvest: ParsableCommand {
 }
 
 /// Stable Diffusion 1.5 at 512 x 512 and 2.1 at 768 x 768 with their text encoders and autoencoders, one picture
-/// with guidance; 1.5's ControlNet, T2I-Adapter and IP-Adapter; CLIP's image encoder; the transformer of WAN 2.1, 17 frames of 256 x 256; the training steps of the
-/// suite `gradients`.
+/// with guidance; 1.5's ControlNet, T2I-Adapter and IP-Adapter; CLIP's image encoder; the transformers of WAN 2.1, 17
+/// frames of 256 x 256, and of its 14 billion parameters of a picture, FLUX.1 and Stable Diffusion 3 at 256 x 256, with
+/// short texts, as a wide network's rows cost the most to check; the training steps of the suite `gradients`.
 enum ShapeHarvest {
   static func run() throws -> [ModelShape] {
     let collector = Mutex(ModelShapeCollector())
@@ -47,8 +48,13 @@ enum ShapeHarvest {
     try record("CLIP ViT-L/14 text") { try text(textConfig15, on: $0) }
     try record("OpenCLIP ViT-H text") { try text(textConfig21, on: $0) }
     try record("CLIP ViT-L/14 image") { try image(visionConfig, on: $0) }
-    try record("WAN 2.1 transformer") { device in
-      for dtype in [DType.float32, .float16] { try video(dtype, on: device) }
+    for (name, run) in [
+      ("WAN 2.1 transformer", video), ("WAN 2.1 image-to-video transformer", videoOfPicture),
+      ("FLUX.1 transformer", flux), ("SD 3 transformer", mmdit),
+    ] {
+      try record(name) { device in
+        for dtype in [DType.float32, .float16] { try run(dtype, device) }
+      }
     }
     for (name, unet, size, prediction) in [
       ("SD 1.5", UNet2DConditionConfig(), 64, Prediction.epsilon), ("SD 2.1", unetConfig21, 96, .v),
@@ -149,11 +155,51 @@ enum ShapeHarvest {
   }
 
   private static func video(_ dtype: DType, on device: Device) throws {
-    let config = WanTransformer3DConfig()
+    try video(WanTransformer3DConfig(), dtype, latent: (5, 32), text: 512, on: device)
+  }
+
+  private static func videoOfPicture(_ dtype: DType, on device: Device) throws {
+    var config = WanTransformer3DConfig()
+    (config.headCount, config.feedForwardChannels) = (40, 13824)
+    (config.inChannels, config.imageChannels) = (36, 1280)
+    try video(config, dtype, latent: (2, 16), text: 128, on: device)
+  }
+
+  private static func video(
+    _ config: WanTransformer3DConfig, _ dtype: DType, latent: (frames: Int, side: Int), text: Int,
+    on device: Device
+  ) throws {
     let model = try WanTransformer3DModel(config, weights(on: device, as: dtype))
-    let latent = try Tensor.blank(TensorSpec([1, 5, 32, 32, config.inChannels], dtype), on: device)
-    let text = try Tensor.blank(TensorSpec([1, 512, config.textChannels], dtype), on: device)
-    _ = try model(latent, timesteps: [500], text: text).nonFiniteCount()
+    func blank(_ shape: Shape) throws -> Tensor { try .blank(TensorSpec(shape, dtype), on: device) }
+    _ = try model(
+      blank([1, latent.frames, latent.side, latent.side, config.inChannels]), timesteps: [500],
+      text: blank([1, text, config.textChannels]),
+      image: config.imageChannels.map { try blank([1, 257, $0]) }
+    ).nonFiniteCount()
+  }
+
+  private static func flux(_ dtype: DType, on device: Device) throws {
+    var config = FluxTransformer2DConfig()
+    // All blocks of a kind are alike.
+    (config.layerCount, config.singleLayerCount) = (1, 1)
+    let model = try FluxTransformer2DModel(config, weights(on: device, as: dtype))
+    func blank(_ shape: Shape) throws -> Tensor { try .blank(TensorSpec(shape, dtype), on: device) }
+    _ = try model(
+      blank([1, 32, 32, config.inChannels / 4]), timesteps: [500],
+      text: blank([1, 256, config.textChannels]), pooled: blank([1, config.pooledChannels]), guidance: 3.5
+    ).nonFiniteCount()
+  }
+
+  private static func mmdit(_ dtype: DType, on device: Device) throws {
+    var config = SD3Transformer2DConfig()
+    // 3.5 medium's kinds of block: with a second attention, without, and the last.
+    (config.layerCount, config.dualAttentionLayers, config.normalizesHeads) = (3, [0], true)
+    let model = try SD3Transformer2DModel(config, weights(on: device, as: dtype))
+    func blank(_ shape: Shape) throws -> Tensor { try .blank(TensorSpec(shape, dtype), on: device) }
+    _ = try model(
+      blank([2, 32, 32, config.inChannels]), timesteps: [500, 500],
+      text: blank([2, 333, config.textChannels]), pooled: blank([2, config.pooledChannels])
+    ).nonFiniteCount()
   }
 
   /// The UNet in every sampler, so that their updates are recorded too.

@@ -74,11 +74,13 @@ import enum LangevinTensor.Operation
         .unaryGradient,
       ]))
     let models = Set(rows.flatMap(\.shape.models))
-    #expect(models.count == 13, "\(models)")
+    #expect(models.count == 16, "\(models)")
     // Shapes known from the papers: SD 1.5's largest self-attention, and its decoder's.
     let attentions = Set(
       rows.filter { $0.shape.operation.kind == .attention }.map { $0.shape.inputs[0].shape })
     #expect(attentions.isSuperset(of: [[2, 4096, 320], [1, 4096, 512], [2, 9216, 320], [2, 77, 768]]))
+    // FLUX.1's 24 heads of 128 over picture and text, and SD 3's 24 of 64.
+    #expect(attentions.isSuperset(of: [[1, 512, 3072], [2, 589, 1536]]))
   }
 
   @Test func collectedShapesAreRepresentative() {
