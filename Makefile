@@ -3,8 +3,9 @@
 # make docs compiles the documentation; make validate-kernels runs the kernels in a simulator; make outside builds and
 # tests a package of its own that adds a sampler and a pipeline; make package builds an archive for machines without a
 # toolchain, and make test-package, as root, tries it in an empty Debian. make emoji trains the emoji model in a few
-# hours, and make emoji-check measures it. make upscaler fetches Real-ESRGAN's weights. make clients, make page-check and
-# make api try the server with programs, in a browser and with all kinds of requests.
+# hours, and make emoji-check measures it. make upscaler fetches Real-ESRGAN's weights. make clients, make page-check,
+# make api and make machines-check try the server with programs, in a browser, with all kinds of requests, and behind
+# proxies and a scheduler.
 
 PROMPT ?= grinning face
 PICTURE ?= picture.png
@@ -18,7 +19,7 @@ PACKAGES = ocl-icd-libopencl1 opencl-headers libopenblas-dev pocl-opencl-icd lib
   libturbojpeg0-dev libwebp-dev pkg-config
 SOURCES = Package.swift $(wildcard Sources Tests Kernels Benchmarks)
 
-.PHONY: clients page-check emoji emoji-check upscaler fuzz outside api build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
+.PHONY: clients page-check machines-check emoji emoji-check upscaler fuzz outside api build picture install uninstall test validate-kernels shapes lint format docs package test-package deps
 export PROMPT PICTURE FILTER FOLDER DESTDIR
 
 build: deps
@@ -108,6 +109,12 @@ clients: build $(SERVING)/requirements
 page-check: build $(SERVING)/page-requirements
 	@$(SERVING)/bin/python -B Tests/Serving/page.py "$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" \
 	  .build/screenshots
+
+# As root, the documentation's lines for many machines, on this one: a Slurm of one node, two replicas behind HAProxy,
+# nginx and the systemd unit. (apt install slurm-wlm slurm-wlm-basic-plugins libpmix-dev openmpi-bin haproxy nginx-light)
+machines-check: build
+	@tool="$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin"; \
+	python3 -B Tests/Serving/replicas.py "$$tool" && python3 -B Tests/Serving/slurm.py "$$tool"
 
 lint:
 	$(SWIFT) format lint --strict --recursive $(SOURCES)
