@@ -194,7 +194,7 @@ def training(slurm, tool, folder):
     ranks = "#!/bin/sh\n#SBATCH --ntasks=2\n#SBATCH --output=ranks.log\nsrun --mpi=pmix langevin ranks\n"
     job = slurm.submit(ranks, place, "ranks.sh")
     slurm.wait(job)
-    check("srun starts ranks that find each other", "2 ranks" in (place / "ranks.log").read_text(), logs(place))
+    check("srun starts ranks that find each other", "rank 1 of 2: right" in (place / "ranks.log").read_text(), logs(place))
     slurm.wait(slurm.submit(script, place, "training.sh"))
     log = place / "run/log.jsonl"
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()] if log.exists() else []
