@@ -1,7 +1,7 @@
 """How the cost of a step grows: with the picture's size, with the batch and with a second device.
 
     python cost.py --langevin PATH --output NAME [--model DIR] [--devices opencl:0,cpu] [--sizes 256,512,...]
-                   [--batches 1,2,4,8] [--batch-size W] [--steps N] [--patience S]
+                   [--batches 1,2,4,8] [--batch-size W] [--steps N] [--patience S] [--alone]
 
 Writes NAME.svg, four log-log plots (time and memory against size and batch), NAME.md with their figures, and NAME.json,
 from which a second run goes on: a point that is there is not measured again, and one that takes longer than `--patience`
@@ -190,9 +190,10 @@ def main():
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--patience", type=float, default=400)
+    parser.add_argument("--alone", action="store_true")
     options = parser.parse_args()
     devices = options.devices.split(",")
-    devices += [options.devices] if len(devices) > 1 else []
+    devices += [options.devices] if len(devices) > 1 and not options.alone else []
     kept = options.output.with_suffix(".json")
     state = json.loads(kept.read_text()) if kept.exists() else {"points": {}}
     processor = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
