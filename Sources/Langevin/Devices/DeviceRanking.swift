@@ -48,6 +48,7 @@ public struct DeviceRanking: Sendable {
   /// Ranks those that pass. One that was never measured with this driver and these kernels is tried.
   ///
   /// - Parameters:
+  ///   - devices: which are asked.
   ///   - kept: figures of earlier trials.
   ///   - anew: tries those too that were measured.
   ///   - test: what tries a device.
