@@ -16,7 +16,8 @@ struct Mutant: Sendable, CustomTestStringConvertible {
   let family: KernelFamily
   /// Where it must show.
   let operation: Operation.Kind
-  /// Each text occurs once in the source; it becomes the other.
+  /// Each text occurs once in the source; it becomes the other. The fault reads no further outside of its operands than
+  /// their guards reach: else it may end the process.
   let edits: [(from: String, to: String)]
 
   init(
@@ -65,8 +66,9 @@ extension Mutant {
       "the partial sums of earlier blocks are dropped", .panels, .cpu, .matmul,
       ("acc[i * MV + v] = is_first ?", "acc[i * MV + v] = is_first || k0 > 0 ?")),
     Mutant(
-      "a line below the picture is read", .panels, .cpu, .conv2d,
-      ("in_y >= 0 && in_y < height", "in_y >= 0 && in_y <= height")),
+      "the line below the picture is its last one", .panels, .cpu, .conv2d,
+      ("in_y >= 0 && in_y < height", "in_y >= 0 && in_y <= height"),
+      ("(image_row[r] + in_y) * width", "(image_row[r] + min(in_y, height - 1)) * width")),
     Mutant(
       "the kernel's axes are exchanged", .panels, .cpu, .conv2d,
       ("dy = tap / kernel_width, dx = tap % kernel_width", "dy = tap % kernel_width, dx = tap / kernel_width")
@@ -79,8 +81,9 @@ extension Mutant {
     Mutant(
       "windows begin a pixel late", .winograd, .cpu, .conv2d, ("* 2 - pad_left;", "* 2 - pad_left + 1;")),
     Mutant(
-      "padding above is not padding", .winograd, .cpu, .conv2d,
-      ("inside = top + i >= 0 && top + i < height", "inside = top + i < height")),
+      "the lines above the picture are its first one", .winograd, .cpu, .conv2d,
+      ("inside = top + i >= 0 && top + i < height", "inside = top + i < height"),
+      ("(image * height + top + i) * width", "(image * height + max(top + i, 0)) * width")),
     Mutant(
       "the last line of an odd picture is lost", .winograd, .cpu, .conv2d,
       ("height = min(2, out_height - top)", "height = min(2, out_height - top - 1)")),
