@@ -62,7 +62,7 @@ struct FakeProcess {
   func remove(_ name: String) { try? FileManager.default.removeItem(at: folder.appendingPathComponent(name)) }
   func touch(_ name: String) throws { try Data().write(to: folder.appendingPathComponent(name)) }
 
-  func command(patience: Double = 60) -> DrawingProcessCommand {
+  func command(patience: Double = 900) -> DrawingProcessCommand {
     var command = DrawingProcessCommand(
       executable: URL(fileURLWithPath: "/bin/sh"),
       arguments: [folder.appendingPathComponent("fake.sh").path, folder.path])
@@ -70,7 +70,7 @@ struct FakeProcess {
     return command
   }
 
-  func engine(patience: Double = 60, metrics: Metrics = Metrics()) async throws -> ChildEngine {
+  func engine(patience: Double = 900, metrics: Metrics = Metrics()) async throws -> ChildEngine {
     let setup = DrawingSetup(served: ServedModels(models: ["m"]), device: "cpu", version: "test")
     return try await ChildEngine(setup, command(patience: patience), metrics: metrics)
   }
