@@ -18,6 +18,14 @@ import Testing
     return task
   }
 
+  /// The next order starts another process, which is `slow` or `deaf`.
+  private func endProcess(of engine: ChildEngine, _ fake: FakeProcess, next kind: String) async throws {
+    let process = try #require(await engine.processID)
+    try fake.touch(kind)
+    kill(process, SIGKILL)
+    try await until { kill(process, 0) != 0 }
+  }
+
   private func withEngine(
     patience: Double = 900,
     _ body: @escaping @Sendable (ChildEngine, FakeProcess, Metrics) async throws -> Void
@@ -79,10 +87,7 @@ import Testing
     async throws
   {
     try await withEngine { engine, fake, _ in
-      let first = try #require(await engine.processID)
-      try fake.touch("slow")
-      kill(first, SIGKILL)
-      try await until { kill(first, 0) != 0 }
+      try await endProcess(of: engine, fake, next: "slow")
       let held = Task { try await engine.draw(order("held")) { _ in } }
       try await until { fake.log == ["start", "start"] }
       held.cancel()
@@ -120,10 +125,7 @@ import Testing
 
   @Test func `a process that reads nothing keeps nobody waiting but its own order`() async throws {
     try await withEngine(patience: 0.3) { engine, fake, _ in
-      let first = try #require(await engine.processID)
-      try fake.touch("deaf")
-      kill(first, SIGKILL)
-      try await until { kill(first, 0) != 0 }
+      try await endProcess(of: engine, fake, next: "deaf")
       // More than a pipe holds.
       var large = order("held")
       large.image = Data(repeating: 1, count: 1 << 20)
@@ -139,10 +141,7 @@ import Testing
 
   @Test func `an engine that is stopped while its process starts ends at once`() async throws {
     try await withEngine { engine, fake, _ in
-      let first = try #require(await engine.processID)
-      try fake.touch("slow")
-      kill(first, SIGKILL)
-      try await until { kill(first, 0) != 0 }
+      try await endProcess(of: engine, fake, next: "slow")
       let held = Task { try await engine.draw(order("held")) { _ in } }
       try await until { fake.log == ["start", "start"] }
       let second = try #require(await engine.processID)
