@@ -14,6 +14,7 @@ struct Generate: ParsableCommand {
       Examples:
         langevin generate "red apple"
         langevin generate "red apple" "blue heart" -n 4 -s 1 -o pictures.png
+        langevin generate "red apple" -n 8 --devices opencl:0,cpu
         langevin generate "a lighthouse" -m org/name --steps 20 --sampler dpmpp-2m
         langevin generate "in winter" -m org/name --image summer.jpg --strength 0.6
 
@@ -32,6 +33,13 @@ struct Generate: ParsableCommand {
       langevin-SEED.png, or where that exists langevin-SEED-1.png)
       """)
   var output: String?
+  @Option(
+    help: ArgumentHelp(
+      """
+      Share the pictures over several devices by their speed: all, or names with commas between them. Each picture is what \
+      its device draws alone.
+      """, valueName: "all|NAME,NAME"))
+  var devices: String?
   @Option(help: "Write the final latents there, before decoding: 'latents' [count, C, h, w], float32.")
   var saveLatents: String?
   @Option(
@@ -80,6 +88,10 @@ struct Generate: ParsableCommand {
     let lines = try options.checkLines()
     let prompts = try options.prompts(lines)
     let choice = try DeviceChoice.parse(options.device)
+    guard devices == nil || options.device == "auto" else {
+      throw ValidationError("--device and --devices exclude each other")
+    }
+    let list = try devices.map { try DeviceList($0) }
     let seed = options.seed ?? UInt64.random(in: 0..<1 << 32)
     let sheets = try Sheet.all(lines, prompts, options, seed: seed)
     try check(sheets)
@@ -100,40 +112,47 @@ struct Generate: ParsableCommand {
     var asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
     asked.previewEvery = preview?.steps
 
-    let device = try choice.opened(
-      options.backend, fallback: !options.noFallback, isQuiet: quiet)
-    let pipeline = try Pipelines.open(checkpoint, on: device, precision: options.dtype)
+    let work = work(of: sheets, asked)
+    let count = work.reduce(0) { $0 + $1.batches.reduce(0) { $0 + $1.count } }
+    let drawers = try openDrawers(choice, list, work.flatMap(\.batches), checkpoint)
+    let pipeline = drawers[0].pipeline
     try files.check(fit: pipeline, options)
     if shard != nil, type(of: pipeline).options.contains(.frames) {
       throw ValidationError("--shard is for pictures; \(pipeline.checkpoint.pipeline) makes videos")
     }
-    let enlargement =
+    let enlargements = try drawers.map { drawer in
       try plan
-      ? nil
-      : wanted.map {
-        Enlargement(
-          upscaler: try Upscaler($0.file, on: device, precision: options.dtype), scale: $0.scale,
-          hash: try InputFile($0.file.url.path).sha256)
-      }
+        ? nil
+        : wanted.map {
+          Enlargement(
+            upscaler: try Upscaler($0.file, on: drawer.device, precision: options.dtype), scale: $0.scale,
+            hash: try InputFile($0.file.url.path).sha256)
+        }
+    }
     let previews = preview.map { _ in
       Previews(files.previewURLs(seed: sheets[0].seed), folder: previewFolder, isInline: !quiet)
     }
     defer { previews?.close() }
-    let work = work(of: sheets, asked)
     let pictures = PictureRun(
-      self, asked, with: pipeline, to: files, model: url, enlargement: enlargement, previews: previews,
-      run: Run(start: start), count: work.reduce(0) { $0 + $1.batches.reduce(0) { $0 + $1.count } })
+      self, asked, with: drawers, to: files, model: url, enlargements: enlargements, previews: previews,
+      run: Run(start: start), count: count)
     if plan {
       let plans = try sheets.map { try pictures.memory(for: $0) }
-      return show(plans.max { $0.peak < $1.peak } ?? plans[0], device)
+      for (index, drawer) in drawers.enumerated() {
+        let own = plans.map { $0[index] }
+        show(own.max { $0.peak < $1.peak } ?? own[0], drawer.device)
+      }
+      return
     }
     do {
       if let latentsURL {
         try SafetensorsWriter.write("latents", rows: asked.imageCount, to: latentsURL) { put in
-          for (sheet, batches) in work { try pictures.draw(sheet, batches) { try put(HostLatents($0)) } }
+          try withoutActuallyEscaping(put) { put in
+            for (sheet, batches) in work { try pictures.draw(sheet, batches, keep: put) }
+          }
         }
       } else {
-        for (sheet, batches) in work { try pictures.draw(sheet, batches) { _ in } }
+        for (sheet, batches) in work { try pictures.draw(sheet, batches, keep: nil) }
       }
     } catch var interrupted as Interrupted {
       pictures.close()
@@ -146,7 +165,7 @@ struct Generate: ParsableCommand {
       }
       throw error
     }
-    Self.warnOfFallbacks(device)
+    for drawer in drawers { Self.warnOfFallbacks(drawer.device) }
     if pictures.wholeCount > 0 {
       pictures.line("\(pictures.wholeCount) of the pictures were there already")
     }
@@ -155,7 +174,41 @@ struct Generate: ParsableCommand {
     pictures.line(pictures.run.summary)
     if json {
       try Output.json(
-        Report(self, record, checkpoint.recommended, run: pictures.run, device: device, model: url))
+        Report(
+          self, record, checkpoint.recommended, run: pictures.run, devices: drawers.map(\.device), model: url)
+      )
+    }
+  }
+
+  /// Opens the devices that will draw something, the fastest first; at least one.
+  private func openDrawers(
+    _ choice: DeviceChoice, _ list: DeviceList?, _ batches: [Range<Int>], _ checkpoint: Checkpoint
+  ) throws -> [Drawer] {
+    func open(_ choice: DeviceChoice, seconds: Double = 1, isProcessor: Bool = false) throws -> Drawer {
+      let device = try choice.opened(
+        options.backend, fallback: !options.noFallback, isQuiet: quiet)
+      return Drawer(
+        device: device, pipeline: try Pipelines.open(checkpoint, on: device, precision: options.dtype),
+        seconds: seconds, isProcessor: isProcessor)
+    }
+    guard let list else { return [try open(choice)] }
+    let places = try list.places(isQuiet: quiet)
+    let shares = PipelineGroup.shares(of: batches, seconds: places.map(\.seconds))
+    let busy = zip(places, shares).filter { !$1.isEmpty }
+    if !quiet {
+      let parts = busy.map { place, share in
+        "\(share.reduce(0) { $0 + $1.count }) on \(place.device.name) (\(place.figure) a small step)"
+      }
+      let idle = places.filter { place in !busy.contains { $0.0 == place } }.map(\.device.name)
+      Output.note(
+        "pictures: \(parts.joined(separator: ", "))"
+          + (idle.isEmpty ? "" : "; none on \(idle.joined(separator: ", "))"))
+    }
+    // A part without pictures still says so.
+    let used = busy.isEmpty ? Array(places.prefix(1)) : busy.map { $0.0 }
+    return try used.map { place in
+      try open(
+        DeviceChoice(place.device), seconds: place.seconds, isProcessor: place.device.kind == .cpu)
     }
   }
 

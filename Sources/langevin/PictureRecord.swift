@@ -13,13 +13,14 @@ struct PictureRecord {
   let model: String
   let isOneFile: Bool
   let modelHash: ModelHash
-  let device: String
+  /// Its label.
+  var device: String
   let images: [InputFile]
   let mask: InputFile?
   let latents: InputFile?
   let additions: AdditionRecord
   let control: ControlRecord
-  let enlargement: Enlargement?
+  var enlargement: Enlargement?
   /// The SHA-256 of the second pass's upscaler.
   let hiresHash: String?
   /// For the line that says what runs.
@@ -27,12 +28,11 @@ struct PictureRecord {
 
   /// Reads the input files again, for their digests. Throws `CheckpointError.unreadable`.
   init(
-    _ options: GenerationOptions, _ request: GenerationRequest, _ prompts: Prompts,
-    enlargement: Enlargement? = nil, model: URL, device: Device
+    _ options: GenerationOptions, _ request: GenerationRequest, _ prompts: Prompts, model: URL,
+    device: Device
   ) throws {
     self.options = options
     self.prompts = prompts.written
-    self.enlargement = enlargement
     self.request = request
     self.model = Checkpoint.name(of: model)
     isOneFile = model.pathExtension == "safetensors"
@@ -53,6 +53,13 @@ struct PictureRecord {
   func of(_ sheet: Sheet, _ request: GenerationRequest) -> PictureRecord {
     var record = self
     (record.options, record.request, record.prompts) = (sheet.options, request, sheet.prompts.written)
+    return record
+  }
+
+  /// The same of pictures that another device draws.
+  func of(_ device: Device, _ enlargement: Enlargement?) -> PictureRecord {
+    var record = self
+    (record.device, record.enlargement) = (device.label, enlargement)
     return record
   }
 

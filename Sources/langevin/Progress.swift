@@ -73,6 +73,17 @@ struct ProgressDisplay {
     }
   }
 
+  /// Where a run on several devices is.
+  mutating func together(_ progress: SharedProgress, isLast: Bool) {
+    guard isShown else { return }
+    if isTerminal {
+      show(bar: progress.text)
+    } else if isLast || ContinuousClock.now - lastLine >= .seconds(1) {
+      Output.note(progress.text)
+      lastLine = .now
+    }
+  }
+
   /// Shows a picture above the bar, in the place of the last one if nothing was written since.
   mutating func picture(_ picture: Picture, by graphics: TerminalGraphics) throws {
     guard isShown else { return }
@@ -97,5 +108,39 @@ struct ProgressDisplay {
   mutating func close() {
     if barIsOpen { Output.endBar() }
     (barIsOpen, pictureRows) = (false, nil)
+  }
+}
+
+/// Where each device of a run is that several share.
+struct SharedProgress {
+  private let names: [String]
+  private let count: Int
+  private let start = ContinuousClock.now
+  private var finished = 0
+  /// The picture that each device is at, and its step.
+  private var places: [Int: (image: Int, step: Int, total: Int)] = [:]
+
+  init(_ names: [String], count: Int) { (self.names, self.count) = (names, count) }
+
+  mutating func step(_ step: Int, of total: Int, image: Int, on member: Int) {
+    places[member] = (image, step, total)
+  }
+
+  mutating func finish(on member: Int) {
+    finished += 1
+    places[member] = nil
+  }
+
+  /// `1 of 4 pictures, cpu: 2, step 3/20, opencl:0: 3, step 7/20, 12 s left`.
+  var text: String {
+    let parts = places.sorted { $0.key < $1.key }.map {
+      "\(names[$0.key]): \($0.value.image + 1), step \($0.value.step)/\($0.value.total)"
+    }
+    let steps = places.values.reduce(0) { $0 + Double($1.step) / Double(max($1.total, 1)) }
+    let share = (Double(finished) + steps) / Double(count)
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    let left = share > 0 ? TrainingProgress.duration(seconds * max(1 - share, 0) / share) + " left" : ""
+    return (["\(finished) of \(count) pictures"] + parts + [left]).filter { !$0.isEmpty }
+      .joined(separator: ", ")
   }
 }

@@ -9,7 +9,8 @@ struct Run {
   let start: ContinuousClock.Instant
   private(set) var written: [String] = []
   /// What `--json` says of them; without it nothing of a picture is kept but its path.
-  private(set) var pictures: [Report.Picture] = []
+  var pictures: [Report.Picture] { described.sorted { $0.image < $1.image }.map(\.picture) }
+  private var described: [(image: Int, picture: Report.Picture)] = []
   /// Of every picture.
   private(set) var (width, height) = (0, 0)
   private(set) var loadSeconds = 0.0
@@ -19,14 +20,15 @@ struct Run {
   private(set) var decodeSeconds: [Double] = []
   /// Of computing since the last picture.
   private var sinceLast = 0.0
-  /// Of those that are computed together now.
-  var firstImage = 0
-  private var mark: ContinuousClock.Instant
+  /// Of those that are computed together now, by device.
+  var firstImage: [Int: Int] = [:]
+  /// The number of the device that the next lap is of.
+  var member = 0
+  /// When each device's last lap ended.
+  private var marks: [Int: ContinuousClock.Instant] = [:]
+  private var begin: ContinuousClock.Instant
 
-  init(start: ContinuousClock.Instant) {
-    self.start = start
-    mark = start
-  }
+  init(start: ContinuousClock.Instant) { (self.start, begin) = (start, start) }
 
   /// An image was written to these files.
   mutating func add(_ paths: [String], _ picture: Langevin.Picture) {
@@ -35,18 +37,24 @@ struct Run {
   }
 
   /// For `--json`: what these files say of themselves.
-  mutating func describe(_ paths: [String], seed: UInt64, _ parameters: PictureParameters) {
-    pictures += paths.map { Report.Picture(path: $0, seed: seed, parameters: parameters.description) }
+  mutating func describe(_ paths: [String], image: Int, seed: UInt64, _ parameters: PictureParameters) {
+    described += paths.map {
+      (image, Report.Picture(path: $0, seed: seed, parameters: parameters.description))
+    }
   }
 
   private mutating func lap() -> Double {
     let now = ContinuousClock.now
-    defer { mark = now }
-    return (now - mark) / .seconds(1)
+    defer { marks[member] = now }
+    return (now - (marks[member] ?? begin)) / .seconds(1)
   }
 
   mutating func beginCompiling() { loadSeconds += lap() }
-  mutating func endCompiling() { compileSeconds += lap() }
+  mutating func endCompiling() {
+    compileSeconds += lap()
+    // All devices set out from here.
+    (begin, marks) = (.now, [:])
+  }
   /// What comes between trajectories, and between the last and decoding, is loading and encoding.
   mutating func beginSampling() { loadSeconds += lap() }
   mutating func endStep() -> Double {
@@ -187,24 +195,28 @@ struct Report: Encodable {
 
   init(
     _ command: Generate, _ record: PictureRecord, _ recommended: RecommendedSettings, run: Run,
-    device: Device,
-    model: URL
+    devices: [Device], model: URL
   ) {
     version = LangevinCommand.configuration.version
     outputs = run.pictures
     latents = command.saveLatents
-    self.device = device.name
-    deviceName = device.label
+    device = devices.map(\.name).joined(separator: ",")
+    deviceName = devices.map(\.label).joined(separator: ", ")
     seconds = Timings(
       compile: run.compileSeconds, load: run.loadSeconds, stepMedian: run.medianStep,
       firstStep: run.stepSeconds.first ?? 0,
       decode: run.decodeSeconds.reduce(0, +), total: run.totalSeconds, steps: run.stepSeconds)
-    let use = device.backend.memory
+    let uses = devices.map(\.backend.memory)
     memory = Memory(
-      devicePeakBytes: use.highWater, deviceLimitBytes: use.limit, processPeakBytes: ProcessMemory.peak)
-    let counted = device.fallbacks
-    fallbacks = Fallbacks(operations: counted.operations, bytes: counted.bytes, byName: counted.byName)
-    let decomposed = device.decompositions
+      devicePeakBytes: uses.reduce(0) { $0 + $1.highWater },
+      deviceLimitBytes: uses.reduce(0) { $0 + $1.limit }, processPeakBytes: ProcessMemory.peak)
+    let counted = devices.map(\.fallbacks)
+    fallbacks = Fallbacks(
+      operations: counted.reduce(0) { $0 + $1.operations }, bytes: counted.reduce(0) { $0 + $1.bytes },
+      byName: counted.reduce(into: [:]) { $0.merge($1.byName, uniquingKeysWith: +) })
+    let decomposed: [String: Int] = devices.reduce(into: [:]) {
+      $0.merge($1.decompositions, uniquingKeysWith: +)
+    }
     decompositions = Decompositions(operations: decomposed.values.reduce(0, +), byName: decomposed)
     settings = Settings(record, recommended, width: run.width, height: run.height, model: model)
   }

@@ -78,6 +78,7 @@ import Testing
     "prediction": .changes(["--prediction", "epsilon"]),
     "from": .none("what is tested"),
     "device": .none("said by the picture, for the user to choose"),
+    "devices": .none("each picture is what its device draws alone: SeveralDevicesTests"),
     "device-memory": .none("only what is tiled follows, which --tile is about"),
     "no-fallback": .none("an error or nothing"), "low-memory": .none("only the order of the work"),
     "output": .none("where"), "save-latents": .none("beside"), "preview": .none("beside"),

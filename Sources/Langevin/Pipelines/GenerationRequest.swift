@@ -43,6 +43,8 @@ public struct GenerationRequest: Sendable {
   public var count = 1
   /// How many images are computed together, 1...10000. Each is what it would be alone, but for rounding.
   public var batch = 1
+  /// Which of the request's images are drawn here, each range together; nil for `batches`. The others are drawn elsewhere.
+  public var share: [Range<Int>]?
   /// Pictures to start from: instead of noise, to vary, or to go between.
   public var images: [Picture] = []
   /// Of the picture's size: where it is white, the picture is drawn anew, where it is black, kept (`Mask`).

@@ -145,14 +145,15 @@ extension Pipeline {
     for line in resolved.warnings { try run.report(.warning(line)) }
     var networks = RunNetworks(self, resolved, try condition(resolved, run), run)
     var waiting: [(image: Int, latent: Tensor)] = []
-    for images in run.request.batches {
+    let batches = run.request.share ?? run.request.batches
+    for images in batches {
       let latents = try networks.sample(images)
       for (row, image) in images.enumerated() {
         let latent = try latents.rows(row..<row + 1)
         try run.report(.sampled(latent, image: image))
         waiting.append((image, latent))
       }
-      let isLast = images.upperBound == run.seeds.count
+      let isLast = images == batches.last
       if run.request.lowMemory && !isLast { continue }
       // Decoding needs memory too, and this was the denoiser's last turn.
       if isLast { networks.freeDenoiser() }
