@@ -1,6 +1,5 @@
-// The products of a block of attention and of its gradient, and the softmax between them. The products' inner extent
-// is a head's size, too short for a BLAS call to pay for packing; here keys are packed once for all queries, and a
-// tile of rows stays in registers.
+// A block of attention and of its gradient: the softmax between the products, and the products with values, in which a
+// tile of rows stays in registers. Those with keys are product.c's.
 #include "transpose.h"
 
 #include "CVectorMath.h"
@@ -99,30 +98,6 @@ INLINE void softmax_slopes(
   }
 }
 
-// `rows` query rows by `vectors` times 16 keys.
-INLINE void score_tile(
-    const int rows, const int vectors, const float *q, size_t stride, const float *keys, size_t size, float scale,
-    float *scores, size_t width) {
-  lanes acc[8][2];
-#pragma clang loop unroll(full)
-  for (int i = 0; i < rows; i++)
-#pragma clang loop unroll(full)
-    for (int v = 0; v < vectors; v++) acc[i][v] = (lanes){0};
-  for (size_t d = 0; d < size; d++) {
-    lanes key[2];
-#pragma clang loop unroll(full)
-    for (int v = 0; v < vectors; v++) key[v] = LOAD(keys + d * PANEL + 16 * v);
-#pragma clang loop unroll(full)
-    for (int i = 0; i < rows; i++)
-#pragma clang loop unroll(full)
-      for (int v = 0; v < vectors; v++) acc[i][v] += q[(size_t)i * stride + d] * key[v];
-  }
-#pragma clang loop unroll(full)
-  for (int i = 0; i < rows; i++)
-#pragma clang loop unroll(full)
-    for (int v = 0; v < vectors; v++) STORE(scores + (size_t)i * width + 16 * v, acc[i][v] * scale);
-}
-
 // out += scores values, for `rows` rows by `vectors` times 16 columns; the scores may be stored transposed.
 INLINE void value_tile(
     const int transposed, const int rows, const int vectors, const float *scores, size_t width, const float *values,
@@ -148,21 +123,6 @@ INLINE void value_tile(
 }
 
 // Tiles of `tile` rows, the rest row by row.
-INLINE void all_scores(
-    const int tile, const int vectors, const float *q, size_t stride, size_t rows, const float *keys, size_t panels,
-    size_t size, float scale, float *scores, size_t width) {
-  for (size_t p = 0; p < panels; p++)
-    for (int v = 0; v < 2; v += vectors) {
-      const float *panel = keys + p * size * PANEL + 16 * v;
-      float *out = scores + p * PANEL + 16 * v;
-      size_t row = 0;
-      for (; row + (size_t)tile <= rows; row += (size_t)tile)
-        score_tile(tile, vectors, q + row * stride, stride, panel, size, scale, out + row * width, width);
-      for (; row < rows; row++)
-        score_tile(1, vectors, q + row * stride, stride, panel, size, scale, out + row * width, width);
-    }
-}
-
 INLINE void all_values(
     const int transposed, const int tile, const int vectors, const float *scores, size_t width, size_t rows,
     const float *values, size_t count, size_t stride, float *out) {
@@ -183,10 +143,6 @@ INLINE void all_values(
 #undef GROUPS
 }
 
-#define SCORES_PARAMETERS                                                                             \
-  const float *q, size_t stride, size_t rows, const float *keys, size_t panels, size_t size, float scale, \
-      float *scores, size_t width
-#define SCORES q, stride, rows, keys, panels, size, scale, scores, width
 #define VALUES_PARAMETERS                                                                                   \
   const float *scores, size_t width, size_t rows, const float *values, size_t count, size_t stride, float *out
 #define VALUES scores, width, rows, values, count, stride, out
@@ -202,7 +158,6 @@ INLINE void all_values(
 #if defined(__x86_64__)
 // 32 registers of 16 lanes, which the compiler takes only where it is told that vectors are so wide.
 #define WIDE __attribute__((target("arch=x86-64-v4"), min_vector_width(512))) static void
-WIDE scores_wide(SCORES_PARAMETERS) { all_scores(8, 2, SCORES); }
 WIDE values_wide(VALUES_PARAMETERS) { all_values(0, 8, 3, VALUES); }
 WIDE transposed_wide(VALUES_PARAMETERS) { all_values(1, 8, 3, VALUES); }
 WIDE softmax_wide(SOFTMAX_PARAMETERS) { softmax_rows(SOFTMAX); }
@@ -216,13 +171,11 @@ WIDE slopes_wide(SLOPES_PARAMETERS) { softmax_slopes(SLOPES); }
 
 // 16 registers, each less than 16 lanes.
 #define NARROW VECTORISED static void
-NARROW scores_narrow(SCORES_PARAMETERS) { all_scores(6, 1, SCORES); }
 NARROW values_narrow(VALUES_PARAMETERS) { all_values(0, 6, 1, VALUES); }
 NARROW transposed_narrow(VALUES_PARAMETERS) { all_values(1, 6, 1, VALUES); }
 NARROW softmax_narrow(SOFTMAX_PARAMETERS) { softmax_rows(SOFTMAX); }
 NARROW slopes_narrow(SLOPES_PARAMETERS) { softmax_slopes(SLOPES); }
 
-void vm_attention_scores(SCORES_PARAMETERS) { CHOOSE(scores, SCORES); }
 void vm_attention_values(VALUES_PARAMETERS) { CHOOSE(values, VALUES); }
 void vm_attention_values_transposed(VALUES_PARAMETERS) { CHOOSE(transposed, VALUES); }
 void vm_softmax_rows(SOFTMAX_PARAMETERS) { CHOOSE(softmax, SOFTMAX); }

@@ -6,9 +6,11 @@
 #if defined(__x86_64__)
 int vm_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 int vm_has_avx512(void) { return __builtin_cpu_supports("x86-64-v4"); }
+int vm_has_avx512_bf16(void) { return vm_has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #else
 int vm_has_avx2(void) { return 0; }
 int vm_has_avx512(void) { return 0; }
+int vm_has_avx512_bf16(void) { return 0; }
 #endif
 
 int vm_core_count(void) {

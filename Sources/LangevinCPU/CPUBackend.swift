@@ -60,14 +60,14 @@ public final class CPUBackend: Backend {
 
   private func compute(_ operation: Operation, _ inputs: [TensorView], _ output: TensorView) throws {
     func arithmetic(_ body: ([FloatArray], MutableFloatArray) throws -> Void) throws {
-      try asFloats(operation, inputs, output, body)
+      try asFloats(inputs, output, body)
     }
     /// For operations made of products. Throws where OpenBLAS does not load.
     func products(_ body: ([FloatArray], MutableFloatArray) throws -> Void) throws {
       if case .failure(let error) = BLAS.shared {
         throw TensorError.deviceFailure(device: name, operation: operation.name, reason: error.description)
       }
-      try asFloats(operation, inputs, output, body)
+      try asFloats(inputs, output, keeping: operation.operandsKept(inputs), body)
     }
     let (x, y) = (try inputs.map { try raw($0, operation) }, try raw(output, operation))
     switch operation {
@@ -104,7 +104,7 @@ public final class CPUBackend: Backend {
     case .rmsNormGradient(let epsilon): try arithmetic { try rmsNormGradient(epsilon, $0, $1) }
     case .gegluGradient: try arithmetic { gegluGradient($0[0], $0[1], $1) }
     case .embeddingGradient(let rows):
-      try asFloats(operation, [inputs[1]], output) { try embeddingGradient(rows: rows, ids: x[0], $0[0], $1) }
+      try asFloats([inputs[1]], output) { try embeddingGradient(rows: rows, ids: x[0], $0[0], $1) }
     case .adamW(let step): try arithmetic { adamW(step, $0, $1) }
     case .nonFiniteCount: try nonFiniteCount(x[0], y)
     case .dequantize(let encoding): dequantize(encoding, x[0], y)
@@ -112,24 +112,23 @@ public final class CPUBackend: Backend {
   }
 
   /// Runs `body` on float32 operands: the tensors themselves, or scratch that is converted on the way in and
-  /// rounded on the way out. The one place where storage and arithmetic differ.
+  /// rounded on the way out. The inputs `keeping` come as they are stored.
   private func asFloats(
-    _ operation: Operation, _ inputs: [TensorView], _ output: TensorView,
+    _ inputs: [TensorView], _ output: TensorView, keeping: Set<Int> = [],
     _ body: ([FloatArray], MutableFloatArray) throws -> Void
   ) throws {
     var scratch: [CPUStorage] = []
-    let (packed, blocks) = (operation.packedInput, operation.blockInput)
     let arrays = try inputs.enumerated().map { index, input in
-      let array = try raw(input, operation)
-      if input.dtype == .float32 || index == packed || index == blocks {
-        return FloatArray(pointer: array.floats, shape: input.shape)
+      let array = try raw(input, "operand")
+      if input.dtype == .float32 || keeping.contains(index) {
+        return FloatArray(pointer: array.floats, shape: input.shape, dtype: input.dtype)
       }
       let wide = try pool.scratch(input.shape.count)
       scratch.append(wide)
       widen(array, wide.floats)
       return FloatArray(pointer: UnsafePointer(wide.floats), shape: input.shape)
     }
-    let result = try raw(output, operation)
+    let result = try raw(output, "operand")
     if output.dtype == .float32 {
       try body(arrays, MutableFloatArray(pointer: result.floats, shape: output.shape))
     } else {
@@ -164,23 +163,26 @@ struct RawArray {
 
   var shape: Shape { spec.shape }
   var count: Int { spec.shape.count }
+  /// Whether an element has 16 bits.
+  var isNarrow: Bool { spec.dtype.byteCount == 2 }
   var floats: UnsafeMutablePointer<Float> { pointer.assumingMemoryBound(to: Float.self) }
   var shorts: UnsafeMutablePointer<UInt16> { pointer.assumingMemoryBound(to: UInt16.self) }
   var words: UnsafeMutablePointer<UInt32> { pointer.assumingMemoryBound(to: UInt32.self) }
   var ints: UnsafeMutablePointer<Int32> { pointer.assumingMemoryBound(to: Int32.self) }
 }
 
-/// The elements of an operand as float32: a view of its memory, or a widened copy.
+/// The elements of an operand as float32: a view of its memory, or a widened copy. Of an operand that an operation keeps,
+/// its memory as it is stored, in another dtype.
 struct FloatArray {
   let pointer: UnsafePointer<Float>
   let shape: Shape
+  let dtype: DType
 
-  init(pointer: UnsafePointer<Float>, shape: Shape) {
-    self.pointer = pointer
-    self.shape = shape
+  init(pointer: UnsafePointer<Float>, shape: Shape, dtype: DType = .float32) {
+    (self.pointer, self.shape, self.dtype) = (pointer, shape, dtype)
   }
-  init(pointer: UnsafeMutablePointer<Float>, shape: Shape) {
-    self.init(pointer: UnsafePointer(pointer), shape: shape)
+  init(pointer: UnsafeMutablePointer<Float>, shape: Shape, dtype: DType = .float32) {
+    self.init(pointer: UnsafePointer(pointer), shape: shape, dtype: dtype)
   }
 }
 

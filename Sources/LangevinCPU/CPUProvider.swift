@@ -1,3 +1,4 @@
+import CVectorMath
 import LangevinTensor
 
 extension CPUBackend {
@@ -31,11 +32,13 @@ public struct CPUProvider: BackendProvider {
       var cores = CPUBackend.cores
       var memory = CPUBackend.physicalMemory
       var blas = "OpenBLAS (\(CPUBackend.blasCore))"
+      var bfloat16Products = vm_has_avx512_bf16() != 0
     }
     let values = Values()
     return BackendSurvey(
       lines: [
-        "\(name): \(values.blas), float32 arithmetic",
+        "\(name): \(values.blas), float32 arithmetic"
+          + (values.bfloat16Products ? ", products of bfloat16" : ""),
         "  \(values.cores) cores, \(ByteCount.text(values.memory)) of memory",
       ], values: [name: values])
   }

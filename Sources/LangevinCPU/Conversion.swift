@@ -46,7 +46,7 @@ extension CPUBackend {
   func fill(_ value: Float, _ y: RawArray) {
     let element = bits(of: value, y.spec.dtype)
     parallelFor(y.count, grain: elementGrain) { _, range in
-      if y.spec.dtype.byteCount == 2 {
+      if y.isNarrow {
         (y.shorts + range.lowerBound).update(
           repeating: UInt16(truncatingIfNeeded: element), count: range.count)
       } else {

@@ -6,30 +6,37 @@ extension CPUBackend {
   /// are read where they lie: a padded tap is a row of zeros. Many pixels go tile by tile. Only small pictures under a
   /// large weight are unfolded.
   func conv2d(_ conv: Conv2D, _ x: [FloatArray], _ y: MutableFloatArray) throws {
-    let (n, channels) = (y.shape[3], x[0].shape[3])
+    let pixels = x[0].words
+    let (n, channels) = (y.shape[3], pixels.shape[3])
     let k = conv.taps * channels
     let rowsPerImage = y.shape[1] * y.shape[2]
     let m = y.shape[0] * rowsPerImage
     let epilogue = EpilogueOperands(conv.epilogue, x, columns: n, rowsPerImage: rowsPerImage)
     let weight = x[1].pointer
     let isTransposed = conv.weight != .rowMajor
-    let unfold = Unfold(conv, x[0], height: y.shape[1], width: y.shape[2])
-    if k > 0, m >= Panels.fewestRows || conv.weight.encoding != nil {
+    let unfold = Unfold(conv, pixels, height: y.shape[1], width: y.shape[2])
+    let narrow = x[1].narrow
+    if k > 0, m >= Panels.fewestRows || conv.weight.encoding != nil || narrow != nil {
       let zeros = try pool.scratch(channels)
       zeros.floats.update(repeating: 0, count: channels)
       func eachPart(_ body: (Panels) throws -> Void) throws {
+        if let narrow {
+          return try Panels.packing(
+            narrow, k: conv.taps * x[0].shape[3], columns: n, inPairs: x[0].isPaired, pool: pool, body)
+        }
         guard let encoding = conv.weight.encoding else {
           return try Panels.packing(weight, k: k, columns: n, isTransposed: isTransposed, pool: pool, body)
         }
         try Panels.decoding(
           BlockOperand(encoding, x[1]), channels: channels, taps: conv.taps, columns: n, pool: pool, body)
       }
-      if let tiles = WinogradTiles(conv, input: x[0].shape, output: y.shape) {
+      // In pairs the direct sum takes 0.4 to 0.95 of the tiles' time, and rounds nothing between.
+      if !x[0].isPaired, let tiles = WinogradTiles(conv, input: x[0].shape, output: y.shape) {
         try convolve(tiles, x[0].pointer, zeros: zeros.floats, epilogue, into: y.pointer, eachPart)
       } else {
         try eachPart { panels in
           if conv.isPointwise {
-            return try multiply(x[0].pointer, rows: m, k: k, by: panels, epilogue, into: y.pointer)
+            return try multiply(pixels.pointer, rows: m, k: k, by: panels, epilogue, into: y.pointer)
           }
           try multiply(rows: m, taps: conv.taps, inner: channels, by: panels, epilogue, into: y.pointer) {
             unfold.place($0, zeros: zeros.floats, into: $1)

@@ -1,12 +1,12 @@
 import CVectorMath
 import LangevinTensor
 
-/// Packed weights are [columns, rows] in float32, whatever they stand for: BLAS packs either order by itself, and a narrow
-/// weight is widened once instead of at each call.
+/// Packed weights are [columns, rows] as they are stored: BLAS packs either order by itself, and a narrow weight is widened
+/// panel by panel.
 extension CPUBackend {
-  /// A float32 linear weight stays as it lies in the file.
+  /// A linear weight stays as it lies in the file.
   public func packedByteCount(_ shape: WeightShape, _ dtype: DType) -> Int? {
-    dtype == .float32 && shape.taps == 1 ? nil : shape.rows * shape.columns * 4
+    shape.taps == 1 ? nil : shape.rows * shape.columns * dtype.byteCount
   }
 
   /// Throws `TensorError`.
@@ -16,39 +16,38 @@ extension CPUBackend {
       return TensorView(storage: source.storage, offset: source.offset, spec: spec)
     }
     let storage = try pool.allocate(byteCount: byteCount)
-    let target = TensorView(storage: storage, offset: 0, spec: TensorSpec(spec.shape))
-    try record(nil, [source], target) {
-      let x = try raw(source, "pack")
-      let wide = source.dtype == .float32 ? nil : try pool.scratch(x.count)
-      if let wide { widen(x, wide.floats) }
-      arrange(wide?.floats ?? x.floats, shape, storage.floats)
-      withExtendedLifetime(wide) {}
-    }
-    return TensorView(storage: storage, offset: 0, spec: spec)
+    let target = TensorView(storage: storage, offset: 0, spec: spec)
+    try record(nil, [source], target) { arrange(try raw(source, "pack"), shape, try raw(target, "pack")) }
+    return target
   }
 
   /// Throws `TensorError`.
   public func unpack(_ weight: TensorView, into output: TensorView) throws {
     let (rows, columns) = (weight.shape[0], weight.shape[1])
     try record(nil, [weight], output) {
-      let x = try raw(weight, "unpack").floats
-      let y = try raw(output, "unpack")
-      let wide = output.dtype == .float32 ? nil : try pool.scratch(rows * columns)
-      let out = wide?.floats ?? y.floats
+      let (x, y) = (try raw(weight, "unpack"), try raw(output, "unpack"))
       parallelFor(rows, grain: max(elementGrain / max(columns, 1), 1)) { _, range in
-        vm_transpose(
-          x + range.lowerBound, rows, columns, range.count, out + range.lowerBound * columns, columns)
+        let (from, to) = (range.lowerBound, range.lowerBound * columns)
+        if x.isNarrow {
+          vm_transpose_shorts(x.shorts + from, rows, columns, range.count, y.shorts + to, columns)
+        } else {
+          vm_transpose(x.floats + from, rows, columns, range.count, y.floats + to, columns)
+        }
       }
-      if let wide { round(wide.floats, y) }
     }
   }
 
   /// [columns, channels, taps] to [columns, taps, channels].
-  private func arrange(_ x: UnsafePointer<Float>, _ shape: WeightShape, _ y: UnsafeMutablePointer<Float>) {
+  private func arrange(_ x: RawArray, _ shape: WeightShape, _ y: RawArray) {
     let (taps, channels) = (shape.taps, shape.channels)
     parallelFor(shape.columns, grain: max(elementGrain / max(shape.rows, 1), 1)) { _, columns in
       for column in columns {
-        vm_transpose(x + column * shape.rows, taps, channels, taps, y + column * shape.rows, channels)
+        let start = column * shape.rows
+        if x.isNarrow {
+          vm_transpose_shorts(x.shorts + start, taps, channels, taps, y.shorts + start, channels)
+        } else {
+          vm_transpose(x.floats + start, taps, channels, taps, y.floats + start, channels)
+        }
       }
     }
   }

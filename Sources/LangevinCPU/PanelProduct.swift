@@ -2,7 +2,7 @@ import CVectorMath
 import LangevinTensor
 
 /// A product's right matrix [k, columns] in panels of 32 columns, as `vm_product` reads it, or some of its
-/// panels.
+/// panels; k counts words, each a number or a pair of bfloat16.
 struct Panels {
   /// Fewer rows on the left do not pay for packing the right.
   static let fewestRows = 192
@@ -13,13 +13,18 @@ struct Panels {
   let columns: Range<Int>
   /// The matrix's columns.
   let stride: Int
+  /// Whether a word is a pair.
+  let inPairs: Bool
   private let k: Int
   private let storage: CPUStorage
   private let start: UnsafeMutablePointer<Float>
 
   /// Of what lies in memory so, from `offset` on.
-  init(_ storage: CPUStorage, offset: Int = 0, k: Int, columns: Range<Int>, stride: Int) {
+  init(
+    _ storage: CPUStorage, offset: Int = 0, k: Int, columns: Range<Int>, stride: Int, inPairs: Bool = false
+  ) {
     (self.storage, self.k, self.columns, self.stride) = (storage, k, columns, stride)
+    self.inPairs = inPairs
     start = storage.floats + offset
   }
 
@@ -32,6 +37,25 @@ struct Panels {
   ) throws {
     try inParts(k: k, columns: columns, pool: pool, body) { panel, target in
       vm_pack_columns(b, k, columns, panel * 32, isTransposed ? 1 : 0, scale, target)
+    }
+  }
+
+  /// A packed weight of 16-bit numbers [columns, k] times `scale`, or in pairs as they are. `body` gets some panels after
+  /// others.
+  ///
+  /// Throws `TensorError.outOfMemory` and what `body` throws.
+  static func packing(
+    _ b: NarrowMatrix, k: Int, columns: Int, scale: Float = 1, inPairs: Bool, pool: MemoryPool,
+    _ body: (Panels) throws -> Void
+  ) throws {
+    if inPairs {
+      try inParts(k: k / 2, columns: columns, inPairs: true, pool: pool, body) { panel, target in
+        vm_pack_columns(b.pairs, k / 2, columns, panel * 32, 1, 1, target)
+      }
+    } else {
+      try inParts(k: k, columns: columns, pool: pool, body) { panel, target in
+        vm_pack_narrow(b.type, b.shorts, k, columns, panel * 32, scale, target)
+      }
     }
   }
 
@@ -50,7 +74,7 @@ struct Panels {
 
   /// Panels always come in the same memory: so the matrix is read once, and nothing of its size is written.
   private static func inParts(
-    k: Int, columns: Int, pool: MemoryPool, _ body: (Panels) throws -> Void,
+    k: Int, columns: Int, inPairs: Bool = false, pool: MemoryPool, _ body: (Panels) throws -> Void,
     write: (_ panel: Int, _ target: UnsafeMutablePointer<Float>) -> Void
   ) throws {
     let count = (columns + 31) / 32
@@ -65,7 +89,8 @@ struct Panels {
       }
       try body(
         Panels(
-          storage, k: k, columns: part.lowerBound * 32..<min(part.upperBound * 32, columns), stride: columns))
+          storage, k: k, columns: part.lowerBound * 32..<min(part.upperBound * 32, columns), stride: columns,
+          inPairs: inPairs))
     }
   }
 
@@ -108,7 +133,8 @@ extension CPUBackend {
         let columns = first..<min(first + width, panels.columns.upperBound)
         place(rows, left)
         let isFilled = epilogue.fill(c, ld: n, rows, columns)
-        vm_product(
+        let product = panels.inPairs ? vm_pair_product : vm_product
+        product(
           left, taps, inner, rows.count, panels.from(column: columns.lowerBound), columns.count,
           c + rows.lowerBound * n + columns.lowerBound, n, isFilled ? 1 : 0)
         epilogue.activate(c, ld: n, rows, columns)

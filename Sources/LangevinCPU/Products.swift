@@ -5,6 +5,7 @@ import LangevinTensor
 extension CPUBackend {
   func matmul(_ matmul: MatMul, _ x: [FloatArray], _ y: MutableFloatArray) throws {
     if let encoding = matmul.right.encoding { return try self.matmul(matmul, in: encoding, x, y) }
+    if let narrow = x[1].narrow { return try self.matmul(matmul, in: narrow, x, y) }
     let (a, b) = (x[0], x[1])
     let size = matmul.size(left: a.shape, right: b.shape)
     let (batch, m, n, k) = (size.batch, size.rows, size.columns, size.inner)

@@ -9,7 +9,11 @@ extension CPUBackend {
     let keys = x[1].shape[1]
     let size = channels / attention.heads
     let pairs = images * attention.heads
-    let packed = try PackedHeads(x[1], x[2], heads: attention.heads, pool: pool)
+    // Words of a query: its numbers, or pairs of them.
+    let query = x[0].words
+    let words = query.shape[2]
+    let multiply = x[0].isPaired ? vm_attention_pair_scores : vm_attention_scores
+    let packed = try PackedHeads(x[1].words, x[2], heads: attention.heads, pool: pool)
     let queryBlock = min(queries, 64)
     let keyBlock = min((keys + 31) / 32 * 32, 256)
     let blocks = (queries + queryBlock - 1) / queryBlock
@@ -38,9 +42,9 @@ extension CPUBackend {
         for key in stride(from: 0, to: end, by: keyBlock) {
           let count = min(keyBlock, end - key)
           let width = (count + 31) / 32 * 32
-          vm_attention_scores(
-            x[0].pointer + start, channels, rows, packed.keys(pair, from: key), width / 32, size,
-            attention.scale, scores, width)
+          multiply(
+            query.pointer + start / channels * words + head * (words / attention.heads), words, rows,
+            packed.keys(pair, from: key), width / 32, words / attention.heads, attention.scale, scores, width)
           if attention.mask {
             attention.addMask(
               x[3], image: image, queries: first..<first + rows, keys: key..<key + count, to: scores, width)
@@ -106,24 +110,27 @@ private struct PackedHeads {
   var width: Int { rows.width }
   private let rows: HeadRows
   private let storage: CPUStorage
+  /// Words of a key.
   private let size: Int
   private let count: Int
   private let keysPerHead: Int
   private let heads: Int
 
   init(_ keys: FloatArray, _ values: FloatArray, heads: Int, pool: MemoryPool) throws {
-    let (images, count, channels) = (keys.shape[0], keys.shape[1], keys.shape[2])
-    let size = channels / heads
-    let rows = HeadRows(size: size, stride: channels)
+    let (images, count, channels) = (values.shape[0], values.shape[1], values.shape[2])
+    let size = keys.shape[2] / heads
+    let rows = HeadRows(size: channels / heads, stride: channels)
     let keysPerHead = (count + 31) / 32 * 32 * size
     let storage = try pool.scratch(images * heads * (keysPerHead + count * rows.width))
     let base = storage.floats
     parallelFor(images * heads, grain: 1) { _, range in
       for pair in range {
-        let source = pair / heads * count * channels + pair % heads * size
-        vm_pack_keys(keys.pointer + source, channels, count, size, base + pair * keysPerHead)
+        let (image, head) = (pair / heads, pair % heads)
+        let words = keys.shape[2]
+        vm_pack_keys(
+          keys.pointer + image * count * words + head * size, words, count, size, base + pair * keysPerHead)
         rows.pack(
-          values.pointer + source, count,
+          values.pointer + image * count * channels + head * (channels / heads), count,
           base + images * heads * keysPerHead + pair * count * rows.width)
       }
     }

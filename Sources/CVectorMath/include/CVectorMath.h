@@ -18,6 +18,7 @@ typedef enum : int32_t {
 // What the processor has, and how many of its cores are ours (features.c).
 int vm_has_avx2(void);
 int vm_has_avx512(void);
+int vm_has_avx512_bf16(void);
 int vm_core_count(void);
 // The numbers of those cores, as far as there is room; returns how many. 0 where the system does not say.
 int vm_allowed_cores(int *cores, int capacity);
@@ -101,6 +102,8 @@ void vm_row_norm_gradient(
 
 // y [columns, rows] is x [rows, columns] transposed; rows lie a stride apart (transpose.c). Every bit is kept.
 void vm_transpose(const float *x, size_t x_stride, size_t rows, size_t columns, float *y, size_t y_stride);
+void vm_transpose_shorts(
+    const uint16_t *x, size_t x_stride, size_t rows, size_t columns, uint16_t *y, size_t y_stride);
 
 // Conversions (convert.c), to nearest even.
 void vm_half_to_float(const uint16_t *x, float *out, size_t n);
@@ -112,10 +115,16 @@ void vm_int_to_float(const int32_t *x, float *out, size_t n);
 void vm_float_to_int(const float *x, int32_t *out, size_t n);
 size_t vm_count_non_finite(const float *x, size_t n);
 
-// Attention (attention.c). Keys are packed in panels of 32, [ceil(count / 32), size, 32], zero past the last.
+typedef enum : int32_t { VM_FLOAT16, VM_BFLOAT16 } vm_narrow;
+
+// Attention (attention.c; products with keys in product.c and product_pairs.c). Keys are packed in panels of 32, [ceil(count / 32), size, 32], zero past the last.
 void vm_pack_keys(const float *keys, size_t stride, size_t count, size_t size, float *packed);
 // scores [rows, 32 * panels of width] = scale * q [rows, size] keys^T; q's rows are `stride` apart.
 void vm_attention_scores(
+    const float *q, size_t stride, size_t rows, const float *keys, size_t panels, size_t size, float scale,
+    float *scores, size_t width);
+// The same of pairs of bfloat16, as vm_pair_product has them; `size` and `stride` count pairs.
+void vm_attention_pair_scores(
     const float *q, size_t stride, size_t rows, const float *keys, size_t panels, size_t size, float scale,
     float *scores, size_t width);
 // One block of an online softmax: in each row, scores become exp(score - maximum), and 0 from `visible` on up to n, a
@@ -140,9 +149,17 @@ void vm_attention_values_transposed(
 // Packs the columns first..<first + 32, times a scale; x is [rows, columns], or [columns, rows] if transposed.
 void vm_pack_columns(
     const float *x, size_t rows, size_t columns, size_t first, int transposed, float scale, float *panel);
+// The same of 16-bit numbers x [columns, rows], which are widened.
+void vm_pack_narrow(
+    vm_narrow type, const uint16_t *x, size_t rows, size_t columns, size_t first, float scale, float *panel);
 // out [rows, columns of stride] = or += the sum over taps of left [rows, inner] right [taps * inner, columns]. The rows
 // of a tap begin at left[tap * rows + row].
 void vm_product(
+    const float *const *left, size_t taps, size_t inner, size_t rows, const float *panels, size_t columns, float *out,
+    size_t stride, int adds);
+// (product_pairs.c) The same where each word of the left and of the panels is a pair of bfloat16, and `inner` counts pairs: both products
+// are added in float32, denormals taken for 0. Only where the processor has AVX512_BF16.
+void vm_pair_product(
     const float *const *left, size_t taps, size_t inner, size_t rows, const float *panels, size_t columns, float *out,
     size_t stride, int adds);
 

@@ -142,8 +142,9 @@ extension BenchReport {
     }
     if rows.contains(where: { ($0.fraction ?? 0) > 1 }) {
       notes.append(
-        "Above 100 % of a ceiling: data stayed in caches, which are faster than the memory that the ceiling is of, or "
-          + "the device ran faster than during the probe.")
+        "Above 100 % of a ceiling: data stayed in caches, which are faster than the memory that the ceiling is of; or "
+          + "a kernel multiplies less than is counted, or narrower numbers, as Winograd's convolutions and bfloat16 "
+          + "do; or the device ran faster than during the probe.")
     }
     return notes
   }

@@ -18,8 +18,9 @@ extension Profile {
     }
     if (operations + layers).contains(where: { $0.ofCeiling > 1 }) {
       lines.append(
-        "above 100 % of a ceiling: data stayed in caches, which are faster than the memory that the ceiling is of, or "
-          + "the device ran faster than during the probe")
+        "above 100 % of a ceiling: data stayed in caches, which are faster than the memory that the ceiling is of; or "
+          + "a kernel multiplies less than is counted, or narrower numbers, as Winograd's convolutions and bfloat16 "
+          + "do; or the device ran faster than during the probe")
     }
     return lines + [""] + summary
   }
