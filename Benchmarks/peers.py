@@ -1,6 +1,7 @@
 """PyTorch with diffusers beside langevin: the same Stable Diffusion folder, interleaved in one run.
 
-    python peers.py --model DIR --langevin PATH [--devices cpu,opencl:0] [--openvino CACHE] [--bf16] [--steps 3]
+    python peers.py --model DIR --langevin PATH [--devices cpu,opencl:0] [--openvino CACHE] [--sdcpp PYTHON]
+                    [--bf16] [--steps 3]
                     [--rounds 2] [--python PYTHON] [--micro] [--json FILE]
     python peers.py --step [--torch-device cuda]
     python peers.py --train unet2d|emoji [--langevin PATH [--devices cpu,opencl:0]] [--ours "COMMAND"]... [--steps 3]
@@ -16,7 +17,8 @@ DIR may come from Tests/Golden/make_sd15.py.
 --openvino adds OpenVINO, which PYTHON then needs too (see openvino_peer.py). Networks are converted once, into the
 folder CACHE; its time to the first step has their compilation in it, not the conversion. Before anything is timed,
 the outputs of each side's UNet and decoder are compared with PyTorch's. --bf16 adds rows in bfloat16: langevin's
-`--precision bf16`, and OpenVINO's inference precision where the processor has avx512_bf16.
+`--precision bf16`, PyTorch's dtype, and OpenVINO's inference precision where the processor has avx512_bf16. --sdcpp
+adds stable-diffusion.cpp in float32, of an interpreter that has its bindings (see sdcpp_peer.py).
 
 The second form times PyTorch alone, and needs no folder: a guided step (batch 2) of Stable Diffusion 1.5's UNet with
 random weights at 512x512, in float32 and, on a card, float16. It is what `langevin bench --suite step --model sd15-random` times.
@@ -47,19 +49,20 @@ import time
 HERE = pathlib.Path(__file__).parent
 PROMPT = "a photograph of an astronaut riding a horse"
 GUIDANCE = 7.5
-TORCH, OPENVINO = "torch", "openvino"
+TORCH, OPENVINO, SDCPP = "torch", "openvino", "stable-diffusion.cpp"
 
 
 # The torch side: this file again, in an interpreter that has it.
 
-def torch_generate(model, steps):
+def torch_generate(model, steps, precision):
     """Prints a line a step in langevin's form, and the steps' and decoder's seconds as JSON."""
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     pipeline = StableDiffusionPipeline.from_pretrained(
-        model, torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False)
+        model, torch_dtype={"f32": torch.float32, "bf16": torch.bfloat16}[precision], safety_checker=None,
+        requires_safety_checker=False)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     marks = []
@@ -256,9 +259,12 @@ def measure(command, steps):
 
 def sides(arguments):
     """What takes its turn: a name with what computes (PyTorch, OpenVINO or a device) and the precision."""
-    result = {TORCH: (TORCH, "f32")}
-    for kind in [OPENVINO] * bool(arguments.openvino) + arguments.devices.split(","):
+    result = {}
+    peers = [TORCH] + [OPENVINO] * bool(arguments.openvino) + [SDCPP] * bool(arguments.sdcpp)
+    for kind in peers + arguments.devices.split(","):
         result[kind] = (kind, "f32")
+        if kind == SDCPP:
+            continue
         if arguments.bf16 and kind == OPENVINO and "avx512_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
             print("No row of OpenVINO in bfloat16: this processor has no avx512_bf16.\n")
         elif arguments.bf16:
@@ -285,10 +291,12 @@ def check(name, kind, precision, arguments):
 
 def run(kind, precision, arguments, folder):
     steps = ["--steps", str(arguments.steps)]
-    if kind in (TORCH, OPENVINO):
-        child = [arguments.python, __file__, "--child-generate", "--model", arguments.model]
-        result = measure((child if kind == TORCH else openvino_peer("generate", arguments, precision)) + steps,
-                         arguments.steps)
+    if kind in (TORCH, OPENVINO, SDCPP):
+        command = {
+            TORCH: [arguments.python, __file__, "--child-generate", precision, "--model", arguments.model],
+            OPENVINO: openvino_peer("generate", arguments, precision),
+            SDCPP: [arguments.sdcpp, f"{HERE}/sdcpp_peer.py", "--model", arguments.model]}[kind]
+        result = measure(command + steps, arguments.steps)
         return result | result.pop("report")
     result = measure(
         [arguments.langevin, "generate", PROMPT, "--model", arguments.model, "--device", kind, "--no-fallback",
@@ -321,7 +329,7 @@ def table(results):
           f"{' | '.join(title for title, _, _ in columns)} |")
     print("|---" * (len(columns) + 1) + "|")
     for name, row in cells.items():
-        peer = None if name == TORCH else cells.get(f"{OPENVINO} bf16" if name.endswith("bf16") else OPENVINO)
+        peer = None if name.startswith(TORCH) else cells.get(f"{OPENVINO} bf16" if name.endswith("bf16") else OPENVINO)
         texts = [cell(values, base, digits, other) for values, base, other, (_, _, digits)
                  in zip(row, cells[TORCH], peer or [None] * len(columns), columns)]
         print(f"| {name} | {' | '.join(texts)} |")
@@ -334,8 +342,9 @@ def pictures(arguments):
     turns = sides(arguments)
     if arguments.openvino:
         subprocess.run(openvino_peer("convert", arguments), check=True)
-        for name, side in list(turns.items())[1:]:
-            check(name, *side, arguments)
+        for name, side in turns.items():
+            if side[0] not in (TORCH, SDCPP):
+                check(name, *side, arguments)
     for path in pathlib.Path(arguments.model).rglob("*"):
         if path.is_file():
             path.read_bytes()
@@ -368,6 +377,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--python", default=sys.executable, help="an interpreter with torch and diffusers")
     parser.add_argument("--openvino", metavar="CACHE", help="OpenVINO too; its converted networks are kept there")
+    parser.add_argument("--sdcpp", metavar="PYTHON", help="stable-diffusion.cpp too, of an interpreter that has it")
     parser.add_argument("--bf16", action="store_true", help="rows in bfloat16 too")
     parser.add_argument("--micro", action="store_true", help="torch's rows for single operations too")
     parser.add_argument("--json", help="write every measurement there")
@@ -376,10 +386,10 @@ def main():
     parser.add_argument("--train", choices=TRAINED, help="time a forward and backward pass of a network")
     parser.add_argument("--ours", action="append", default=[], metavar="COMMAND", help="of --train: see the docstring")
     parser.add_argument("--child-layout", help=argparse.SUPPRESS)
-    parser.add_argument("--child-generate", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--child-generate", choices=["f32", "bf16"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child_generate:
-        return torch_generate(arguments.model, arguments.steps)
+        return torch_generate(arguments.model, arguments.steps, arguments.child_generate)
     if arguments.step:
         return torch_step(arguments.torch_device)
     if arguments.steps < 2:
