@@ -7,10 +7,12 @@
 int vm_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 int vm_has_avx512(void) { return __builtin_cpu_supports("x86-64-v4"); }
 int vm_has_avx512_bf16(void) { return vm_has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+int vm_has_vnni(void) { return vm_has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 #else
 int vm_has_avx2(void) { return 0; }
 int vm_has_avx512(void) { return 0; }
 int vm_has_avx512_bf16(void) { return 0; }
+int vm_has_vnni(void) { return 0; }
 #endif
 
 int vm_core_count(void) {

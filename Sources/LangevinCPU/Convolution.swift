@@ -6,6 +6,7 @@ extension CPUBackend {
   /// are read where they lie: a padded tap is a row of zeros. Many pixels go tile by tile. Only small pictures under a
   /// large weight are unfolded.
   func conv2d(_ conv: Conv2D, _ x: [FloatArray], _ y: MutableFloatArray) throws {
+    if conv.weight == .int8Blocks { return try int8Conv2d(conv, x, y) }
     let pixels = x[0].words
     let (n, channels) = (y.shape[3], pixels.shape[3])
     let k = conv.taps * channels

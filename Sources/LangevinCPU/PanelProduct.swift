@@ -7,7 +7,7 @@ struct Panels {
   /// Fewer rows on the left do not pay for packing the right.
   static let fewestRows = 192
   /// Bytes of panels for each core, which its caches keep until the product has read them.
-  private static let cachedBytes = 2 << 20
+  static let cachedBytes = 2 << 20
 
   /// Those that are here.
   let columns: Range<Int>

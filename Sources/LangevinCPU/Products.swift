@@ -4,6 +4,7 @@ import LangevinTensor
 /// Matrix products, and what `conv2d` shares with them.
 extension CPUBackend {
   func matmul(_ matmul: MatMul, _ x: [FloatArray], _ y: MutableFloatArray) throws {
+    if matmul.right == .int8Blocks { return try int8Matmul(matmul, x, y) }
     if let encoding = matmul.right.encoding { return try self.matmul(matmul, in: encoding, x, y) }
     if let narrow = x[1].narrow { return try self.matmul(matmul, in: narrow, x, y) }
     let (a, b) = (x[0], x[1])

@@ -114,6 +114,8 @@ public final class OpenCLBackend: Backend {
     if case .attentionGradient(let attention) = operation {
       return kernels.supportsGradient(of: attention, size: inputs[0].shape[2] / attention.heads)
     }
+    // Products of int8 are composed of simpler operations.
+    if operation.roundsLeft { return false }
     let walked: Set<Operation.Kind> = [.reduce, .binary, .concatenate]
     return !walked.contains(operation.kind) || inputs.allSatisfy { $0.shape.rank <= 6 }
   }

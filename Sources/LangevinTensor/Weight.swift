@@ -23,7 +23,7 @@ public struct Weight: Sendable {
   public enum Encoding: Sendable, Hashable {
     /// Each number by itself.
     case dense(DType)
-    /// Several with scales that they share; products are computed in float32 from them.
+    /// Several with scales that they share.
     case blocks(BlockEncoding)
   }
 
@@ -37,6 +37,8 @@ public struct Weight: Sendable {
   /// How products read it.
   let layout: MatrixLayout
 
+  /// How products with it are computed.
+  public var arithmetic: ProductArithmetic { layout == .int8Blocks ? .int8 : .float32 }
   /// How the numbers are stored.
   public var encoding: Encoding { layout.encoding.map { .blocks($0) } ?? .dense(stored.dtype) }
   /// Where it is.
@@ -69,7 +71,10 @@ public struct Weight: Sendable {
   /// From the words of blocks that hold a checkpoint's [outputs, inputs, kernel...], one number after another.
   ///
   /// Throws `TensorError.invalidOperands` where the words hold another number of them.
-  public init(blocks words: Tensor, _ encoding: BlockEncoding, checkpointShape: Shape) throws {
+  public init(
+    blocks words: Tensor, _ encoding: BlockEncoding, checkpointShape: Shape,
+    arithmetic: ProductArithmetic = .float32
+  ) throws {
     let extents = checkpointShape.dimensions
     guard extents.count >= 2, encoding.count(words.spec) == checkpointShape.count else {
       throw TensorError.invalidOperands(
@@ -79,7 +84,9 @@ public struct Weight: Sendable {
     self.checkpointShape = checkpointShape
     shape = WeightShape(
       taps: extents.dropFirst(2).reduce(1, *), channels: extents[1], columns: extents[0])
-    (stored, layout) = (words, .blocks(encoding))
+    stored = words
+    let fits = encoding == .q8 && shape.taps == 1 && shape.channels % Int8Rounding.count == 0
+    layout = arithmetic == .int8 && fits ? .int8Blocks : .blocks(encoding)
   }
 
   /// Row-major [rows, columns]; float32 where it is in blocks.
@@ -121,6 +128,15 @@ extension Operation {
     if case .matmul(let matmul) = self, matmul.right.encoding != nil { return 1 }
     if case .conv2d(let conv) = self, conv.weight.encoding != nil { return 1 }
     return nil
+  }
+
+  /// Whether it is a product that rounds its left operand; see `Int8Rounding`.
+  public var roundsLeft: Bool {
+    switch self {
+    case .matmul(let matmul): matmul.right == .int8Blocks
+    case .conv2d(let conv): conv.weight == .int8Blocks
+    default: false
+    }
   }
 
   /// The input that is packed in its backend's form; nil where all lie row by row.

@@ -35,7 +35,9 @@ struct ExactValues {
       parts = [Part(elements: elements, values: values, bound: nil)]
     } else {
       let sample = Restriction.sample(operation, inputs, output: output, seed: seed, including: including)
-      parts = try sample.map { try ExactValues.part($0.operation, $0.inputs, elements: $0.elements) }
+      parts = try sample.map {
+        try ExactValues.part($0.operation, $0.inputs, ties: $0.ties, elements: $0.elements)
+      }
     }
   }
 
@@ -50,9 +52,12 @@ struct ExactValues {
     }
   }
 
-  private static func part(_ operation: Operation, _ inputs: [HostArray], elements: [Int]?) throws -> Part {
+  private static func part(
+    _ operation: Operation, _ inputs: [HostArray], ties: HostArray? = nil, elements: [Int]?
+  ) throws -> Part {
     let value = try Reference.evaluate(operation, inputs)
-    let bound = try Tolerance.bound(operation, inputs, value: value, evaluate: Reference.evaluate)
+    let bound = try Tolerance.bound(
+      operation, inputs, ties: ties, value: value, evaluate: Reference.evaluate)
     return Part(elements: elements, values: value.values, bound: bound)
   }
 

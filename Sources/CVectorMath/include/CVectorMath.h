@@ -19,6 +19,7 @@ typedef enum : int32_t {
 int vm_has_avx2(void);
 int vm_has_avx512(void);
 int vm_has_avx512_bf16(void);
+int vm_has_vnni(void);
 int vm_core_count(void);
 // The numbers of those cores, as far as there is room; returns how many. 0 where the system does not say.
 int vm_allowed_cores(int *cores, int capacity);
@@ -180,6 +181,29 @@ void vm_dequantize(vm_blocks encoding, const uint8_t *blocks, size_t first, size
 void vm_pack_blocks(
     vm_blocks encoding, const uint8_t *blocks, size_t channels, size_t taps, size_t columns, size_t first, float scale,
     float *panel);
+
+// Products of int8 (product_int8.c); LangevinTensor's Int8Rounding says how numbers are rounded, in blocks of 32.
+// What `blocks` blocks of x stand for once they are rounded.
+void vm_round_to_int8(const float *x, size_t blocks, float *out);
+// A block of a left row: whole steps, what each is worth, and -128 times their sum.
+typedef struct {
+  int8_t steps[32];
+  float scale;
+  int32_t start;
+} vm_int8_row;
+// A block of a panel of 32 columns: what a step of each is worth, and by fours of the inner axis the steps, plus 128.
+typedef struct {
+  float scales[32];
+  uint8_t steps[1024];
+} vm_int8_block;
+void vm_int8_rows(const float *x, size_t blocks, vm_int8_row *rows);
+// As vm_pack_columns, of a weight [columns, inner] in blocks of q8_0; inner is a multiple of 32.
+void vm_int8_panel(
+    const uint8_t *blocks, size_t inner, size_t columns, size_t first, float scale, vm_int8_block *panel);
+// out [rows, columns of stride] = or += left [rows, blocks] times the panels. Only where vm_has_vnni.
+void vm_product_int8(
+    const vm_int8_row *left, size_t blocks, size_t rows, const vm_int8_block *panels, size_t columns, float *out,
+    size_t stride, int adds);
 
 // Probes of one core (peak.c). 24 * lanes * count FLOP in registers; lanes 4, 8 or 16. |a| < 1 keeps it finite.
 float vm_peak_multiply_add(int lanes, float a, float b, size_t count);

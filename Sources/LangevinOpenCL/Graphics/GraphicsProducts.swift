@@ -58,7 +58,7 @@ extension MatrixLayout {
   fileprivate func strides(inner: Int, columns: Int) -> (inner: Int, column: Int) {
     switch self {
     case .rowMajor, .packed: (columns, 1)
-    case .transposed, .blocks: (1, inner)
+    case .transposed, .blocks, .int8Blocks: (1, inner)
     }
   }
 }

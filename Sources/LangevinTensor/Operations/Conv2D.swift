@@ -118,6 +118,8 @@ extension Conv2D: OperationDefinition {
     let taps = try inputs.product(kernel.height, kernel.width)
     let rows = try inputs.product(taps, x[3])
     let (k, columns) = try weight.checkedExtents(1, inputs, inner: rows)
+    try inputs.require(
+      taps == 1 || weight != .int8Blocks, "blocks lie along the channels of one tap, not of \(taps)")
     try inputs.require(k == rows, "the weight has \(k) rows, \(taps) taps of \(x[3]) channels need \(rows)")
     let height = x[1] + padding.top + padding.bottom - kernel.height
     let width = x[2] + padding.left + padding.right - kernel.width
@@ -132,6 +134,14 @@ extension Conv2D: OperationDefinition {
   }
 
   public var decomposition: Decomposition? {
+    if weight == .int8Blocks {
+      return { inputs in
+        var (plain, operands) = (self, inputs)
+        plain.weight = weight.withoutRounding
+        operands[0] = try inputs[0].roundedToInt8()
+        return try .apply(.conv2d(plain), operands)
+      }
+    }
     if weight.encoding != nil {
       return { inputs in
         var (dense, operands) = (self, inputs)

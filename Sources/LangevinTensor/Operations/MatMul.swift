@@ -8,6 +8,8 @@ public enum MatrixLayout: Sendable, Hashable, Codable {
   case packed
   /// Words of blocks, of the numbers as a checkpoint has them: [N, K], or [N, C, taps] for a convolution, one after another.
   case blocks(BlockEncoding)
+  /// As blocks of `q8_0`, for K a multiple of 32; products round the left operand's rows too. See `Int8Rounding`.
+  case int8Blocks
 }
 
 /// A [..., M, K] (or [..., K, M] when transposed) times B. B of rank 2 serves all of A's rows;
@@ -64,33 +66,38 @@ extension MatMul {
 extension MatrixLayout {
   /// Of the blocks in which it is stored; nil where each number is by itself.
   public var encoding: BlockEncoding? {
-    if case .blocks(let encoding) = self { encoding } else { nil }
+    switch self {
+    case .rowMajor, .transposed, .packed: nil
+    case .blocks(let encoding): encoding
+    case .int8Blocks: .q8
+    }
   }
+
+  /// For products of the left operand's own numbers.
+  var withoutRounding: MatrixLayout { self == .int8Blocks ? .blocks(.q8) : self }
 
   /// (K, N) of a right operand of this layout, for a left one of that inner extent.
   public func extents(_ shape: Shape, inner: Int) -> (rows: Int, columns: Int) {
-    switch self {
-    case .rowMajor, .packed: return (shape[-2], shape[-1])
-    case .transposed: return (shape[-1], shape[-2])
-    case .blocks(let encoding):
+    if let encoding {
       let count = encoding.count(TensorSpec(shape, .int32)) ?? 0
       return (inner, count / max(inner, 1))
     }
+    return self == .transposed ? (shape[-1], shape[-2]) : (shape[-2], shape[-1])
   }
 
   /// The shape of a matrix [K, N] of this layout.
   public func storing(rows: Int, columns: Int) -> Shape {
-    switch self {
-    case .rowMajor, .packed: [rows, columns]
-    case .transposed: [columns, rows]
-    case .blocks(let encoding): encoding.spec(rows * columns).shape
-    }
+    if let encoding { return encoding.spec(rows * columns).shape }
+    return self == .transposed ? [columns, rows] : [rows, columns]
   }
 
   /// As `extents`, of a shape that may not fit.
   func checkedExtents(_ index: Int, _ inputs: OperandSpecs, inner: Int) throws -> (rows: Int, columns: Int) {
     let shape = inputs[index]
-    if case .blocks(let encoding) = self {
+    if let encoding {
+      try inputs.require(
+        self != .int8Blocks || inner % Int8Rounding.count == 0,
+        "rows of \(inner) numbers are no whole blocks of \(Int8Rounding.count)")
       let count = try inputs.blockCount(index, encoding)
       try inputs.require(
         inner > 0 && count % inner == 0, "\(count) numbers in blocks are no columns of \(inner)")
@@ -113,12 +120,16 @@ extension MatrixLayout {
     case .rowMajor: return matrix
     case .transposed: return try matrix.transposingLastAxes()
     case .packed: return try matrix.device.unpack(matrix)
-    case .blocks(let encoding):
-      let numbers = try matrix.dequantized(encoding)
-      let columns = numbers.shape.count / max(inner, 1)
-      return try numbers.reshaped([columns, inner / taps, taps]).transposed([2, 1, 0])
-        .reshaped([inner, columns])
+    case .blocks(let encoding): return try rowMajor(matrix, in: encoding, inner: inner, taps: taps)
+    case .int8Blocks: return try rowMajor(matrix, in: .q8, inner: inner, taps: taps)
     }
+  }
+
+  private func rowMajor(_ words: Tensor, in encoding: BlockEncoding, inner: Int, taps: Int) throws -> Tensor {
+    let numbers = try words.dequantized(encoding)
+    let columns = numbers.shape.count / max(inner, 1)
+    return try numbers.reshaped([columns, inner / taps, taps]).transposed([2, 1, 0])
+      .reshaped([inner, columns])
   }
 }
 
@@ -138,6 +149,7 @@ extension MatMul: OperationDefinition {
     let (rows, inner) = transposeLeft ? (a[-1], a[-2]) : (a[-2], a[-1])
     let (k, columns) = try right.checkedExtents(1, inputs, inner: inner)
     try inputs.require(k == inner, "inner extents \(inner) and \(k) differ")
+    try inputs.require(!(transposeLeft && right == .int8Blocks), "rows that are rounded lie in one piece")
     if isBatched(b) {
       try inputs.require(a.dimensions.dropLast(2) == b.dimensions.dropLast(2), "leading axes differ")
     } else {
@@ -157,6 +169,14 @@ extension MatMul: OperationDefinition {
   /// The primitive is the plain product of row-major operands.
   public var decomposition: Decomposition? {
     if self == MatMul() { return nil }
+    if right == .int8Blocks {
+      return { inputs in
+        var (plain, operands) = (self, inputs)
+        plain.right = right.withoutRounding
+        operands[0] = try inputs[0].roundedToInt8()
+        return try .apply(.matmul(plain), operands)
+      }
+    }
     if let encoding = right.encoding {
       return { inputs in
         var (dense, operands) = (self, inputs)
@@ -174,7 +194,7 @@ extension MatMul: OperationDefinition {
     }
   }
 
-  /// dA = s g B^T, dB = s A^T g; the activation is recorded apart.
+  /// dA = s g B^T, dB = s A^T g; the activation is recorded apart. Where A is rounded its gradient is that of A itself.
   public var gradient: GradientRule {
     .rule(
       keeps: GradientRule.keepsOtherFactor,

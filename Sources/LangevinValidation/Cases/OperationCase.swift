@@ -113,16 +113,20 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
 
   /// This product with its packed weight in blocks instead. Nil for other operations, and where a model's weight would
   /// stay dense: where an output's inputs are no multiple of 32, or all numbers no whole blocks.
-  public func inBlocks(_ encoding: BlockEncoding) -> OperationCase? {
+  public func inBlocks(_ encoding: BlockEncoding, arithmetic: ProductArithmetic = .float32) -> OperationCase?
+  {
     guard let index = operation.packedInput else { return nil }
     let (rows, columns) = (inputs[index].shape[0], inputs[index].shape[1])
     guard rows % 32 == 0, rows * columns % encoding.elementCount == 0 else { return nil }
+    var isInt8 = arithmetic == .int8 && encoding == .q8
+    if case .conv2d(let conv) = operation, conv.taps > 1 { isInt8 = false }
+    let layout: MatrixLayout = isInt8 ? .int8Blocks : .blocks(encoding)
     let changed: Operation
     if case .matmul(var matmul) = operation {
-      matmul.right = .blocks(encoding)
+      matmul.right = layout
       changed = .matmul(matmul)
     } else if case .conv2d(var conv) = operation {
-      conv.weight = .blocks(encoding)
+      conv.weight = layout
       changed = .conv2d(conv)
     } else {
       return nil
@@ -131,7 +135,8 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
     let words = encoding.spec(rows * columns)
     (shapes[index], dtypes[index], kinds[index]) = (words.shape, words.dtype, .blocks(encoding))
     return OperationCase(
-      "\(name) \(encoding.rawValue)", changed, shapes, kinds: kinds, dtypes: dtypes, size: size,
+      "\(name) \(encoding.rawValue)\(isInt8 ? " int8" : "")", changed, shapes, kinds: kinds, dtypes: dtypes,
+      size: size,
       sliced: sliced,
       models: models)
   }

@@ -4,7 +4,7 @@ import LangevinTensor
 /// Products, attention and the statistics of the norms.
 extension Reference {
   static func matmul(_ matmul: MatMul, _ inputs: [HostArray], _ shape: Shape) -> [Double] {
-    let a = inputs[0]
+    let a = matmul.right == .int8Blocks ? Int8Reference.rounded(inputs[0]) : inputs[0]
     let size = matmul.size(left: a.shape, right: inputs[1].shape)
     let (n, k, rowsPerMatrix) = (size.columns, size.inner, max(size.rows, 1))
     let b = (0..<size.batch).map { right(matmul.right, inputs[1], matrix: $0, rows: k, columns: n) }
@@ -24,10 +24,11 @@ extension Reference {
   }
 
   /// A product with a weight in blocks, as one with its numbers, which are stored as the left operand in name alone: they
-  /// stay exact. Others as they are.
+  /// stay exact. What it rounds is rounded. Others as they are.
   static func dense(_ operation: Operation, _ inputs: [HostArray]) -> (Operation, [HostArray]) {
     var arrays = inputs
     func replace(_ layout: MatrixLayout, inner: Int, taps: Int) {
+      if layout == .int8Blocks { arrays[0] = Int8Reference.rounded(inputs[0]) }
       let columns = layout.extents(inputs[1].shape, inner: inner).columns
       let numbers = right(layout, inputs[1], matrix: 0, rows: inner, columns: columns, taps: taps)
       arrays[1] = HostArray(TensorSpec([inner, columns], inputs[0].dtype), numbers)
@@ -46,7 +47,7 @@ extension Reference {
   }
 
   static func conv2d(_ conv: Conv2D, _ inputs: [HostArray], _ shape: Shape) -> [Double] {
-    let x = inputs[0]
+    let x = conv.weight == .int8Blocks ? Int8Reference.rounded(inputs[0]) : inputs[0]
     let (inHeight, inWidth, channels, n) = (x.shape[1], x.shape[2], x.shape[3], shape[3])
     let k = conv.taps * channels
     let weight = right(conv.weight, inputs[1], matrix: 0, rows: k, columns: n, taps: conv.taps)
@@ -138,7 +139,7 @@ extension Reference {
       switch layout {
       case .rowMajor, .packed: return numbers[start + i]
       case .transposed: return numbers[start + column * rows + row]
-      case .blocks:
+      case .blocks, .int8Blocks:
         let channels = rows / taps
         return numbers[(column * channels + row % channels) * taps + row / channels]
       }

@@ -7,6 +7,8 @@ struct Restriction {
   let inputs: [HostArray]
   /// Which element of the whole output each element of the part is.
   let elements: [Int]
+  /// Of a left operand that was rounded; see `Int8Reference`.
+  var ties: HostArray?
 
   /// Parts that hold random elements and the last row and column. One part, the whole, where nothing can be left
   /// out: for reductions, constants and counts. The elements `including` are among them; of a batched product only
@@ -56,7 +58,7 @@ struct Restriction {
     switch layout {
     case .rowMajor, .packed: return row * columns + column
     case .transposed: return column * rows + row
-    case .blocks:
+    case .blocks, .int8Blocks:
       let channels = rows / taps
       return (column * channels + row % channels) * taps + row / channels
     }
@@ -68,6 +70,11 @@ struct Restriction {
   ) -> HostArray {
     guard let encoding = layout.encoding else { return b.gathered(places, shape) }
     return HostArray(TensorSpec(shape, dtype), b.decoded(encoding).gathered(places, shape).values)
+  }
+
+  /// The left operand as a product with a weight of that layout takes it, and its ties where it is rounded.
+  private static func rounded(_ x: HostArray, for layout: MatrixLayout) -> (HostArray, ties: HostArray?) {
+    layout == .int8Blocks ? (Int8Reference.rounded(x), Int8Reference.ties(x)) : (x, nil)
   }
 
   /// The operands of an epilogue at these rows and columns of an output [rows, `width`].
@@ -113,13 +120,13 @@ struct Restriction {
       columns.map { matrix * k * n + self.right(matmul.right, row, $0, rows: k, columns: n) }
     }
     let (epilogue, rest) = extras(matmul.epilogue, inputs, rows, columns, width: n, rowsPerImage: 1)
+    let (numbersOfLeft, ties) = rounded(a.gathered(left, [rows.count, k]), for: matmul.right)
     return Restriction(
       operation: .matmul(MatMul(scale: matmul.scale, epilogue: epilogue)),
       inputs: [
-        a.gathered(left, [rows.count, k]),
-        numbers(matmul.right, b, right, [k, columns.count], like: a.spec.dtype),
+        numbersOfLeft, numbers(matmul.right, b, right, [k, columns.count], like: a.spec.dtype),
       ] + rest,
-      elements: rows.flatMap { row in columns.map { row * n + $0 } })
+      elements: rows.flatMap { row in columns.map { row * n + $0 } }, ties: ties)
   }
 
   /// Each chosen pixel's window becomes a row of a product.
@@ -149,13 +156,11 @@ struct Restriction {
     let (epilogue, rest) = extras(
       conv.epilogue, inputs, pixels, columns, width: n, rowsPerImage: output[1] * output[2])
     let dtype = inputs[0].spec.dtype
+    let (left, ties) = rounded(HostArray(TensorSpec([pixels.count, k], dtype), windows), for: conv.weight)
     return Restriction(
       operation: .matmul(MatMul(epilogue: epilogue)),
-      inputs: [
-        HostArray(TensorSpec([pixels.count, k], dtype), windows),
-        numbers(conv.weight, inputs[1], weight, [k, columns.count], like: dtype),
-      ] + rest,
-      elements: pixels.flatMap { pixel in columns.map { pixel * n + $0 } })
+      inputs: [left, numbers(conv.weight, inputs[1], weight, [k, columns.count], like: dtype)] + rest,
+      elements: pixels.flatMap { pixel in columns.map { pixel * n + $0 } }, ties: ties)
   }
 
   /// A few queries of the first head of the first image and of the last of the last.

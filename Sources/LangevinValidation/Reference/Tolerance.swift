@@ -5,13 +5,26 @@ import LangevinTensor
 /// by `Agreement`.
 enum Tolerance {
   /// The allowed absolute error of each element; nil where the result must be exact.
-  /// `evaluate` computes plain products for the bound: the reference, or a backend that is trusted.
+  /// `evaluate` computes plain products for the bound: the reference, or a backend that is trusted. `ties` are those of a
+  /// left operand that was rounded already.
   static func bound(
-    _ operation: Operation, _ inputs: [HostArray], value: HostArray,
+    _ operation: Operation, _ inputs: [HostArray], ties: HostArray? = nil, value: HostArray,
     evaluate: (Operation, [HostArray]) throws -> HostArray
   ) throws -> [Double]? {
     // Squares are of numbers, not of words.
-    let (operation, inputs) = Reference.dense(operation, inputs)
+    let (dense, numbers) = Reference.dense(operation, inputs)
+    let bound = try bound(ofDense: dense, numbers, value: value, evaluate: evaluate)
+    guard let ties = ties ?? (operation.roundsLeft ? Int8Reference.ties(inputs[0]) : nil) else {
+      return bound
+    }
+    let allowance = try Int8Reference.allowance(dense, ties: ties, numbers[1], evaluate: evaluate)
+    return bound.map { zip($0, allowance).map { $0 + $1 } }
+  }
+
+  private static func bound(
+    ofDense operation: Operation, _ inputs: [HostArray], value: HostArray,
+    evaluate: (Operation, [HostArray]) throws -> HostArray
+  ) throws -> [Double]? {
     let u = 0x1p-24
     let x = inputs.first?.values ?? []
     switch operation.definition.accuracy(of: inputs.map(\.spec)) {
