@@ -79,6 +79,8 @@ public final class AdaptedWeights: WeightSource {
     adapterNames[name] == nil ? base.encoding(of: name) : nil
   }
   /// The base's.
+  public func arithmetic(of name: String) -> ProductArithmetic { base.arithmetic(of: name) }
+  /// The base's.
   public func loadBlocks(_ name: String, on device: Device) throws -> Tensor {
     try base.loadBlocks(name, on: device)
   }

@@ -10,6 +10,8 @@ public protocol WeightSource: AnyObject, Sendable {
   func spec(of name: String, expecting shape: Shape) -> TensorSpec?
   /// The encoding of a tensor that is stored in blocks; nil where each number is by itself.
   func encoding(of name: String) -> BlockEncoding?
+  /// How products with a tensor in blocks are computed.
+  func arithmetic(of name: String) -> ProductArithmetic
   /// The blocks of a tensor that has an encoding, as they are stored: words of `BlockEncoding`.
   func loadBlocks(_ name: String, on device: Device) throws -> Tensor
   /// Copies one tensor to the device in the dtype in which it is stored; one in blocks as float32.
@@ -23,6 +25,8 @@ extension WeightSource {
   public func spec(of name: String, expecting shape: Shape) -> TensorSpec? { spec(of: name) }
   /// Nil: a source without blocks.
   public func encoding(of name: String) -> BlockEncoding? { nil }
+  /// In float32.
+  public func arithmetic(of name: String) -> ProductArithmetic { .float32 }
   /// Throws `WeightError.notInBlocks`.
   public func loadBlocks(_ name: String, on device: Device) throws -> Tensor {
     throw WeightError.notInBlocks(name: name, source: description)

@@ -162,7 +162,8 @@ public struct Weights: Sendable {
     let spec = try checked(full, anyOf: shapes)
     let weight = try layer(layerPath) {
       let words = try origin.source.loadBlocks(full, on: origin.device)
-      return try Weight(blocks: words, encoding, checkpointShape: shapes[0])
+      return try Weight(
+        blocks: words, encoding, checkpointShape: shapes[0], arithmetic: origin.source.arithmetic(of: full))
     }
     note(Parameters.Entry(spec: TensorSpec(spec.shape), held: .weight(weight)), full)
     hold(name, .weight(weight))

@@ -13,16 +13,19 @@ public struct ServedModels: Codable, Sendable, Equatable {
   public var precision: DType
   /// Nil leaves weights as the models' files have them.
   public var encoding: BlockEncoding?
+  /// Of products with weights in `q8_0`.
+  public var arithmetic: ProductArithmetic
   /// What a request may ask for.
   public var limits: ServerLimits
 
   /// Models with everything else as it is by default.
   public init(
     models: [String], loraFolder: String? = nil, precision: DType = .float32,
-    encoding: BlockEncoding? = nil, limits: ServerLimits = ServerLimits()
+    encoding: BlockEncoding? = nil, arithmetic: ProductArithmetic = .float32,
+    limits: ServerLimits = ServerLimits()
   ) {
     (self.models, self.loraFolder, self.precision) = (models, loraFolder, precision)
-    (self.encoding, self.limits) = (encoding, limits)
+    (self.encoding, self.arithmetic, self.limits) = (encoding, arithmetic, limits)
   }
 }
 
@@ -70,6 +73,7 @@ struct Catalog: Sendable {
   private static func open(_ url: URL, _ served: ServedModels, _ device: Device) throws -> Opened {
     var checkpoint = try Checkpoint.open(url)
     if let encoding = served.encoding { checkpoint = checkpoint.quantized(encoding) }
+    checkpoint = try checkpoint.multiplying(in: served.arithmetic)
     let pipeline = try Pipelines.open(checkpoint, on: device, precision: served.precision)
     guard !type(of: pipeline).options.contains(.frames) else {
       throw Failure("\(url.path): \(checkpoint.pipeline) makes videos; the server draws pictures")

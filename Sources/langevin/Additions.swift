@@ -163,7 +163,8 @@ extension GenerationOptions {
     let model = try Checkpoint.open(url, prediction: prediction?.rawValue)
     let base = try self.unet.map { try model.replacingDenoiser(with: URL(fileURLWithPath: $0)) } ?? model
     let checkpoint = try additions.applied(to: base, thenInBlocks: self.encoding != nil)
-    return self.encoding.map { checkpoint.quantized($0) } ?? checkpoint
+    return try (self.encoding.map { checkpoint.quantized($0) } ?? checkpoint)
+      .multiplying(in: self.arithmetic ?? .float32)
   }
 }
 

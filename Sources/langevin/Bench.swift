@@ -45,6 +45,8 @@ struct Bench: ParsableCommand {
       blocks.
       """, valueName: "q8_0|…"))
   var encoding: BlockEncoding?
+  @Option(help: "How products with weights in q8_0 are computed: f32 or int8.")
+  var arithmetic = ProductArithmetic.float32
   @Option(parsing: .unconditional, help: "Warm runs of each row on each device.")
   var rounds = 5
   @Option(parsing: .unconditional, help: "Steps of the suite image.")
@@ -115,6 +117,9 @@ struct Bench: ParsableCommand {
 
   private func workloads(_ suite: BenchSuite) throws -> (model: String?, [BenchWorkload]) {
     if let op, suite != .ops { throw ValidationError("--op \(op) needs --suite ops") }
+    if arithmetic == .int8, suite == .ops || suite == .gradients, encoding != .q8 {
+      throw ValidationError("--arithmetic int8 needs --encoding q8_0")
+    }
     if suite == .gradients {
       if let encoding { throw ValidationError("--encoding \(encoding.rawValue): blocks have no gradients") }
       if let model, !BenchWorkload.gradientModels.contains(model) {
@@ -128,7 +133,8 @@ struct Bench: ParsableCommand {
       return (
         name,
         try BenchWorkload.model(
-          suite, encoding.map { checkpoint.quantized($0) } ?? checkpoint, dtype: precision.dtype,
+          suite, (encoding.map { checkpoint.quantized($0) } ?? checkpoint).multiplying(in: arithmetic),
+          dtype: precision.dtype,
           steps: steps,
           batch: batch
         )
@@ -143,7 +149,9 @@ struct Bench: ParsableCommand {
       throw ValidationError("no shapes are recorded of '\(model ?? "")'; there are those of: \(known)")
     }
     let chosen = ofModel.filter { op == nil || $0.operation(.float32).name == op }
-    let cases = encoding.map { encoding in chosen.compactMap { $0.inBlocks(encoding) } } ?? chosen
+    let cases =
+      encoding.map { encoding in chosen.compactMap { $0.inBlocks(encoding, arithmetic: arithmetic) } }
+      ?? chosen
     if cases.isEmpty {
       let known = Set(ofModel.map { $0.operation(.float32).name }).sorted().joined(separator: ", ")
       throw ValidationError("no operation '\(op ?? "")' at a model's shapes; there are: \(known)")

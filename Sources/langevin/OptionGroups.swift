@@ -50,6 +50,12 @@ struct ModelOptions: ParsableArguments {
       to 4. Autoencoders stay as they are. (default: as the model's file has them)
       """)
   var encoding: BlockEncoding?
+  @Option(
+    help: """
+      How products with weights in q8_0 are computed: f32, or int8, which rounds what they are multiplied with to 8 bits \
+      too and is quicker where the processor has instructions for it. (default: f32)
+      """)
+  var arithmetic: ProductArithmetic?
 }
 
 /// What is drawn.

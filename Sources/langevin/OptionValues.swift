@@ -18,6 +18,7 @@ enum Precision: String, CaseIterable, ExpressibleByArgument {
 
 extension ImageFit: ExpressibleByArgument {}
 extension BlockEncoding: ExpressibleByArgument {}
+extension ProductArithmetic: ExpressibleByArgument {}
 
 extension CanvasSize: ExpressibleByArgument {
   /// `WxH`.

@@ -164,6 +164,9 @@ struct PictureSetting {
       option("RNG", \.rng, NoiseKind.init(argument:), write: { $0.request.noise.metadataName }),
       option("Precision", \.precision, Precision.init, write: { $0.record.precision }),
       option("Encoding", \.encoding, BlockEncoding.init(rawValue:), write: { $0.options.encoding?.rawValue }),
+      option(
+        "Arithmetic", \.arithmetic, ProductArithmetic.init(rawValue:),
+        write: { $0.options.arithmetic?.rawValue }),
       option("Tile", \.tile) { $0.request.tiling?.tile },
       // `UpscaleOptions` takes these up, which only `generate` has.
       note("Postprocess upscale by") { $0.record.enlargement.map { String($0.scale) } },

@@ -39,6 +39,8 @@ struct Serve: ParsableCommand {
   @Option(
     help: "Keep the networks' weights in blocks: q8_0, q6_K, q5_0, q4_K or q4_0. (default: as they are)")
   var encoding: BlockEncoding?
+  @Option(help: "How products with weights in q8_0 are computed: f32 or int8.")
+  var arithmetic = ProductArithmetic.float32
   @Option(help: "The name or address to listen at; any but this machine's own needs a key.")
   var host = "127.0.0.1"
   @Option(parsing: .unconditional, help: "The port to listen at; 0 for a free one.")
@@ -92,7 +94,8 @@ struct Serve: ParsableCommand {
     }
     var configuration = ServerConfiguration(
       served: ServedModels(
-        models: models, loraFolder: loraDir, precision: precision.dtype, encoding: encoding, limits: limits),
+        models: models, loraFolder: loraDir, precision: precision.dtype, encoding: encoding,
+        arithmetic: arithmetic, limits: limits),
       devices: try devices(), version: "langevin \(LangevinCommand.configuration.version)")
     (configuration.host, configuration.port) = (host, port)
     let key = apiKey ?? ProcessInfo.processInfo.environment["LANGEVIN_API_KEY"]

@@ -80,6 +80,36 @@ import Testing
     #expect(device.fallbacks.operations == 0 && device.decompositions.isEmpty, "\(device.decompositions)")
   }
 
+  /// Products of int8 have the error of their inputs' 8 bits beside that of the weights'.
+  @Test func int8ArithmeticIsAsFarOffAsItsEncoding() throws {
+    let device = Device(devices[0].backend)
+    let counts = Mutex((int8: 0, others: 0))
+    device.observe { event in
+      guard event.operation.blockInput != nil else { return }
+      counts.withLock { if event.operation.roundsLeft { $0.int8 += 1 } else { $0.others += 1 } }
+    }
+    let quantized = checkpoint.quantized(.q8)
+    let got = try latents(quantized.multiplying(in: .int8), on: device)
+    // Convolutions of 3x3 stay in float32.
+    let (int8, others) = counts.withLock { $0 }
+    #expect(int8 > 50 && others > 20, "\(int8) products of int8, \(others) others")
+    let error = relativeError(got, try latents(quantized, on: device))
+    let ofWeights = relativeError(try latents(quantized, on: device), try latents(checkpoint, on: device))
+    if ProcessInfo.processInfo.environment["SHOW_ERRORS"] != nil {
+      print("int8: \(error) beside \(ofWeights) of the weights in q8_0")
+    }
+    #expect(error < 0.03 && error > 0.001, "off by \(error)")
+  }
+
+  @Test func int8ArithmeticNeedsBlocks() throws {
+    for other in [checkpoint, checkpoint.quantized(.q4)] {
+      #expect(throws: CheckpointError.noInt8Weights(path: checkpoint.url.path)) {
+        try other.multiplying(in: .int8)
+      }
+    }
+    #expect(throws: Never.self) { try checkpoint.multiplying(in: .float32) }
+  }
+
   @Test(arguments: devices) func memoryIsKnownBefore(device: Device) throws {
     let backend: any Backend =
       device.name == "cpu" ? CPUBackend() : try OpenCLBackend(index: Int(device.name.dropFirst(7)) ?? 0)

@@ -65,6 +65,7 @@ import Testing
     "fps": .none("PNG frames carry it, and have no rate"),
     "precision": .changes(["--precision", "f16"]),
     "encoding": .changes(["--encoding", "q8_0"]),
+    "arithmetic": .changes(["--encoding", "q8_0", "--arithmetic", "int8"]),
     "unet": .changes(["--unet", "unet.gguf"]),
     "tile": .changes(["--tile", "8"]),
     "init-latents": .none("a special"),

@@ -27,6 +27,26 @@ extension BlockEncoding {
   }
 }
 
+/// A network's weights, with whose blocks products are computed in int8.
+private final class Int8Weights: WeightSource {
+  private let base: any WeightSource
+
+  init(_ base: any WeightSource) { self.base = base }
+
+  var names: [String] { base.names }
+  var description: String { base.description }
+  func spec(of name: String) -> TensorSpec? { base.spec(of: name) }
+  func spec(of name: String, expecting shape: Shape) -> TensorSpec? {
+    base.spec(of: name, expecting: shape)
+  }
+  func encoding(of name: String) -> BlockEncoding? { base.encoding(of: name) }
+  func arithmetic(of name: String) -> ProductArithmetic { .int8 }
+  func loadBlocks(_ name: String, on device: Device) throws -> Tensor {
+    try base.loadBlocks(name, on: device)
+  }
+  func load(_ name: String, on device: Device) throws -> Tensor { try base.load(name, on: device) }
+}
+
 /// A network's weights, of which those of its products become blocks as they are loaded.
 ///
 /// These are matrices and convolutions whose every output has a multiple of 32 inputs: a network's first convolution and
@@ -83,5 +103,11 @@ extension Checkpoint.Component {
     guard isQuantizable else { return self }
     return Checkpoint.Component(
       className, config: config, weights: QuantizedWeights(weights, in: encoding))
+  }
+
+  /// With its products in that arithmetic, but for an autoencoder's.
+  func multiplying(in arithmetic: ProductArithmetic) -> Checkpoint.Component {
+    guard isQuantizable, arithmetic == .int8 else { return self }
+    return Checkpoint.Component(className, config: config, weights: Int8Weights(weights))
   }
 }

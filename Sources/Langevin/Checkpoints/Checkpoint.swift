@@ -93,6 +93,24 @@ public struct Checkpoint: Sendable {
     return copy
   }
 
+  /// The same with products in that arithmetic where a weight's blocks allow it; see `ProductArithmetic`. Autoencoders stay
+  /// as they are.
+  ///
+  /// Throws `CheckpointError.noInt8Weights` where int8 has no weight of the denoiser to work with, and what opening that
+  /// throws.
+  public func multiplying(in arithmetic: ProductArithmetic) throws -> Checkpoint {
+    var copy = self
+    copy.parts = Parts(parts, arithmetic: arithmetic)
+    guard arithmetic == .int8 else { return copy }
+    let denoisers = ["unet", "transformer", "decoder"].filter(contains)
+    let hasBlocks = try denoisers.contains { name in
+      let weights = try component(name).weights
+      return weights.names.contains { weights.encoding(of: $0) == .q8 }
+    }
+    guard hasBlocks else { throw CheckpointError.noInt8Weights(path: url.path) }
+    return copy
+  }
+
   /// Opens a diffusers folder or a single-file checkpoint.
   ///
   /// - Parameters:
@@ -167,6 +185,7 @@ private final class Parts: Sendable {
   private let tokenizers: [String: Checkpoint.TokenizerSource]
   /// What networks' weights become; nil leaves them as they are.
   private let encoding: BlockEncoding?
+  private let arithmetic: ProductArithmetic
 
   init(
     components: [String: Checkpoint.Component], schedulers: [String: Data],
@@ -175,23 +194,27 @@ private final class Parts: Sendable {
     (folder, classes, prediction) = (nil, [:], nil)
     self.components = Mutex(components)
     (self.schedulers, self.tokenizers, encoding) = (schedulers, tokenizers, nil)
+    arithmetic = .float32
   }
 
   init(folder: URL, classes: [String: String], prediction: String?) {
     (self.folder, self.classes, self.prediction) = (folder, classes, prediction)
     components = Mutex([:])
     (schedulers, tokenizers, encoding) = ([:], [:], nil)
+    arithmetic = .float32
   }
 
   /// Others in the place of some.
   init(
     _ parts: Parts, components: [String: Checkpoint.Component] = [:],
-    tokenizers: [String: Checkpoint.TokenizerSource] = [:], encoding: BlockEncoding? = nil
+    tokenizers: [String: Checkpoint.TokenizerSource] = [:], encoding: BlockEncoding? = nil,
+    arithmetic: ProductArithmetic? = nil
   ) {
     self.encoding = encoding ?? parts.encoding
     (folder, classes, prediction) = (parts.folder, parts.classes, parts.prediction)
     self.components = Mutex(parts.components.withLock { $0 }.merging(components) { $1 })
     (schedulers, self.tokenizers) = (parts.schedulers, parts.tokenizers.merging(tokenizers) { $1 })
+    self.arithmetic = arithmetic ?? parts.arithmetic
   }
 
   func contains(_ name: String) -> Bool {
@@ -201,7 +224,7 @@ private final class Parts: Sendable {
 
   func component(_ name: String, of url: URL) throws -> Checkpoint.Component {
     let stored = try storedComponent(name, of: url)
-    return encoding.map { stored.quantized($0) } ?? stored
+    return (encoding.map { stored.quantized($0) } ?? stored).multiplying(in: arithmetic)
   }
 
   private func storedComponent(_ name: String, of url: URL) throws -> Checkpoint.Component {

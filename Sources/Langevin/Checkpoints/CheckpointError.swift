@@ -20,6 +20,8 @@ public enum CheckpointError: Error, Sendable, Equatable, CustomStringConvertible
   case unsupportedDType(path: String, tensor: String, dtype: String)
   /// A pipeline or component class, or a layout of keys, that is not implemented.
   case unsupported(path: String, found: String, supported: [String])
+  /// Products of int8 need weights in `q8_0`.
+  case noInt8Weights(path: String)
   /// A component that the pipeline needs.
   case missingComponent(path: String, name: String)
   /// The index of a sharded checkpoint names a file that is not there.
@@ -48,6 +50,8 @@ public enum CheckpointError: Error, Sendable, Equatable, CustomStringConvertible
       "\(path): tensor '\(tensor)' is stored as \(dtype), which is not supported (F32, F16, BF16 and I32 are)"
     case .unsupported(let path, let found, let supported):
       "\(path): \(found) is not supported (supported: \(supported.joined(separator: ", ")))"
+    case .noInt8Weights(let path):
+      "\(path): has no weights in q8_0, which arithmetic in int8 needs; --encoding q8_0 makes them"
     case .missingComponent(let path, let name): "\(path): the component \(name) is missing"
     case .missingShard(let index, let shard): "\(index): names the shard \(shard), which is not there"
     case .notInShard(let index, let shard, let tensor):
