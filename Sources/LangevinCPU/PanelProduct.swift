@@ -112,25 +112,16 @@ extension CPUBackend {
     into c: UnsafeMutablePointer<Float>,
     place: (_ rows: Range<Int>, _ left: UnsafeMutablePointer<UnsafePointer<Float>?>) -> Void
   ) throws {
-    let (n, count) = (panels.stride, panels.columns.count)
-    // What a block reads and writes stays in its core's cache; where the blocks are few, columns are shared
-    // out too.
-    let block = 96
-    let blocks = (m + block - 1) / block
-    let wanted = max((count + 511) / 512, (16 + blocks - 1) / blocks)
-    let width = ((count + wanted - 1) / wanted + 31) / 32 * 32
-    let groups = (count + width - 1) / width
-    let tasks = blocks * groups
-    let size = block * taps
-    let storage = try pool.allocate(byteCount: workerCount(tasks, grain: 1) * size * MemoryLayout<Int>.size)
-    let pointers = storage.pointer.bindMemory(
-      to: UnsafePointer<Float>?.self, capacity: workerCount(tasks, grain: 1) * size)
-    parallelFor(tasks, grain: 1) { worker, range in
+    let n = panels.stride
+    let tasks = ProductTasks(rows: m, columns: panels.columns)
+    let size = ProductTasks.mostRows * taps
+    let capacity = workerCount(tasks.count, grain: 1) * size
+    let storage = try pool.allocate(byteCount: capacity * MemoryLayout<Int>.size)
+    let pointers = storage.pointer.bindMemory(to: UnsafePointer<Float>?.self, capacity: capacity)
+    parallelFor(tasks.count, grain: 1) { worker, range in
       let left = pointers + worker * size
       for task in range {
-        let rows = task / groups * block..<min((task / groups + 1) * block, m)
-        let first = panels.columns.lowerBound + task % groups * width
-        let columns = first..<min(first + width, panels.columns.upperBound)
+        let (rows, columns) = tasks[task]
         place(rows, left)
         let isFilled = epilogue.fill(c, ld: n, rows, columns)
         let product = panels.inPairs ? vm_pair_product : vm_product
