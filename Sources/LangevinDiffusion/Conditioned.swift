@@ -95,14 +95,17 @@ public struct Guidance: Sendable, Hashable {
   /// A denoiser that guides where the conditioning has a negative and these settings ask for it.
   ///
   /// `bind` gives the network with an input inside. It is called once with the prompt's N rows and, where there is
-  /// guidance, once with 2N rows of (negative, prompt). Throws what `bind` throws.
+  /// guidance, once with 2N rows of (negative, prompt). Where there is `halves`, it is called for these instead, such as
+  /// `ClassifierFreeGuidance.split`. Throws what they throw.
   public func denoiser<Input: NetworkInput>(
-    _ prediction: Prediction, on input: Conditioned<Input>, _ bind: (Input) throws -> Network
+    _ prediction: Prediction, on input: Conditioned<Input>,
+    halves: ((_ negative: Input, _ prompt: Input) throws -> Network)? = nil,
+    _ bind: (Input) throws -> Network
   ) throws -> any Denoiser {
     let plain = NetworkDenoiser(prediction, try bind(input.prompt))
     guard isUsed, case .guided(let negative, let prompt) = input else { return plain }
-    let guidance = ClassifierFreeGuidance(
-      scale: scale, rescale: rescale, try bind(Input.joined([negative, prompt])))
+    let network = try halves.map { try $0(negative, prompt) } ?? bind(Input.joined([negative, prompt]))
+    let guidance = ClassifierFreeGuidance(scale: scale, rescale: rescale, network)
     let guided = NetworkDenoiser(prediction) { x, timestep in try guidance(x, timestep) }
     return GuidanceInterval(guided, outside: plain, interval: interval)
   }

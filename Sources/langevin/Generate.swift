@@ -36,8 +36,8 @@ struct Generate: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      Share the pictures over several devices by their speed: all, or names with commas between them. Each picture is what \
-      its device draws alone.
+      Share the pictures over several devices by their speed, or of one picture the two halves of guidance: all, or \
+      names with commas between them. Each picture is what its device draws alone.
       """, valueName: "all|NAME,NAME"))
   var devices: String?
   @Option(help: "Write the final latents there, before decoding: 'latents' [count, C, h, w], float32.")
@@ -114,7 +114,11 @@ struct Generate: ParsableCommand {
 
     let work = work(of: sheets, asked)
     let count = work.reduce(0) { $0 + $1.batches.reduce(0) { $0 + $1.count } }
-    let drawers = try openDrawers(choice, list, work.flatMap(\.batches), checkpoint)
+    let drawers: [Drawer]
+    (drawers, asked.guidanceDevice) = try openDrawers(
+      choice, list, work.flatMap(\.batches), checkpoint, asked)
+    // All that compute.
+    let all = drawers.map(\.device) + [asked.guidanceDevice].compactMap { $0 }
     let pipeline = drawers[0].pipeline
     try files.check(fit: pipeline, options)
     if shard != nil, type(of: pipeline).options.contains(.frames) {
@@ -165,7 +169,7 @@ struct Generate: ParsableCommand {
       }
       throw error
     }
-    for drawer in drawers { Self.warnOfFallbacks(drawer.device) }
+    for device in all { Self.warnOfFallbacks(device) }
     if pictures.wholeCount > 0 {
       pictures.line("\(pictures.wholeCount) of the pictures were there already")
     }
@@ -174,16 +178,17 @@ struct Generate: ParsableCommand {
     pictures.line(pictures.run.summary)
     if json {
       try Output.json(
-        Report(
-          self, record, checkpoint.recommended, run: pictures.run, devices: drawers.map(\.device), model: url)
+        Report(self, record, checkpoint.recommended, run: pictures.run, devices: all, model: url)
       )
     }
   }
 
-  /// Opens the devices that will draw something, the fastest first; at least one.
+  /// Opens the devices that will draw something, the fastest first; at least one. Where all is drawn together, so that
+  /// one is enough, the second computes guidance's other half if that is quicker.
   private func openDrawers(
-    _ choice: DeviceChoice, _ list: DeviceList?, _ batches: [Range<Int>], _ checkpoint: Checkpoint
-  ) throws -> [Drawer] {
+    _ choice: DeviceChoice, _ list: DeviceList?, _ batches: [Range<Int>], _ checkpoint: Checkpoint,
+    _ asked: GenerationRequest
+  ) throws -> (drawers: [Drawer], forGuidance: Device?) {
     func open(_ choice: DeviceChoice, seconds: Double = 1, isProcessor: Bool = false) throws -> Drawer {
       let device = try choice.opened(
         options.backend, fallback: !options.noFallback, isQuiet: quiet)
@@ -191,10 +196,28 @@ struct Generate: ParsableCommand {
         device: device, pipeline: try Pipelines.open(checkpoint, on: device, precision: options.dtype),
         seconds: seconds, isProcessor: isProcessor)
     }
-    guard let list else { return [try open(choice)] }
+    guard let list else { return ([try open(choice)], nil) }
     let places = try list.places(isQuiet: quiet)
     let shares = PipelineGroup.shares(of: batches, seconds: places.map(\.seconds))
     let busy = zip(places, shares).filter { !$1.isEmpty }
+    // The whole step on the first device takes about twice as long as its half.
+    if batches.count == 1, places.count > 1, places[1].seconds < 2 * places[0].seconds {
+      let place = places[0]
+      let first = try open(
+        DeviceChoice(place.device), seconds: place.seconds, isProcessor: place.device.kind == .cpu)
+      if try sharesGuidance(asked, first.pipeline) {
+        let other = try DeviceChoice(places[1].device).opened(
+          options.backend, fallback: !options.noFallback, isQuiet: quiet)
+        if try MemoryPlan(asked, with: checkpoint, precision: options.dtype, on: other).fits {
+          if !quiet {
+            Output.note(
+              "guidance: the prompt on \(first.device.name) (\(place.figure) a small step), the negative on "
+                + "\(other.name) (\(places[1].figure))")
+          }
+          return ([first], other)
+        }
+      }
+    }
     if !quiet {
       let parts = busy.map { place, share in
         "\(share.reduce(0) { $0 + $1.count }) on \(place.device.name) (\(place.figure) a small step)"
@@ -206,10 +229,19 @@ struct Generate: ParsableCommand {
     }
     // A part without pictures still says so.
     let used = busy.isEmpty ? Array(places.prefix(1)) : busy.map { $0.0 }
-    return try used.map { place in
+    let drawers = try used.map { place in
       try open(
         DeviceChoice(place.device), seconds: place.seconds, isProcessor: place.device.kind == .cpu)
     }
+    return (drawers, nil)
+  }
+
+  /// Whether the request has guidance whose halves the pipeline computes on two devices.
+  private func sharesGuidance(_ request: GenerationRequest, _ pipeline: any Pipeline) throws -> Bool {
+    guard type(of: pipeline).options.contains(.guidanceDevice), request.additionsToSteps.isEmpty else {
+      return false
+    }
+    return try (pipeline.resolved(request).request.guidance ?? 1) > 1
   }
 
   /// What belongs together, and what does not. Throws `ValidationError`.

@@ -74,6 +74,9 @@ final class PictureRun {
       for (memory, drawer) in zip(plan.memory, drawers) {
         try KernelPreparation.run(memory.calls, on: drawer.device, &display)
       }
+      if let other = asked.guidanceDevice {
+        try KernelPreparation.run(plan.memory[0].calls, on: other, &display)
+      }
       run.endCompiling()
       prepared = sheet.settings
     }
@@ -227,7 +230,8 @@ final class PictureRun {
   private func title(of sheet: Sheet, _ record: PictureRecord) -> String {
     let settings = Output.settings(
       steps: record.request.steps, sampler: record.request.sampler?.name, guidance: record.request.guidance)
-    return (settings + drawers.map(\.device.label) + [Checkpoint.name(of: model)] + record.additionTitles)
+    let devices = drawers.map(\.device.label) + [asked.guidanceDevice?.label].compactMap { $0 }
+    return (settings + devices + [Checkpoint.name(of: model)] + record.additionTitles)
       .joined(separator: ", ")
   }
 

@@ -89,6 +89,73 @@ import Testing
     }
   }
 
+  // MARK: One picture
+
+  /// The picture of a request for one, its loads, and how many operations the second device ran.
+  private func drawOne(_ other: Failing?, change: (inout GenerationRequest) -> Void = { _ in }) throws
+    -> (picture: Picture, loads: [String])
+  {
+    var one = request
+    one.count = 1
+    one.guidanceDevice = other.map { Device($0) }
+    change(&one)
+    var (picture, loads): (Picture?, [String]) = (nil, [])
+    try member(CPUBackend()).pipeline.stream(one) { event in
+      if case .loading(let name) = event { loads.append(name) }
+      if case .finished(let clip, _, _) = event { picture = clip.picture }
+    }
+    return (try #require(picture), loads)
+  }
+
+  private func largestDifference(_ a: Picture, _ b: Picture) -> Int {
+    zip(a.pixels, b.pixels).map { abs(Int($0) - Int($1)) }.max() ?? 0
+  }
+
+  @Test func guidanceOnTwoDevicesDrawsWhatOneDraws() throws {
+    for (negative, scale) in [("", 2.0), ("yellow", 7.5)] {
+      func settings(_ request: inout GenerationRequest) {
+        (request.negativePrompt, request.guidance) = (negative, scale)
+      }
+      let other = Failing(after: .max)
+      let alone = try drawOne(nil, change: settings)
+      let both = try drawOne(other, change: settings)
+      #expect(largestDifference(alone.picture, both.picture) <= 1)
+      #expect(both.loads == ["text encoder", "unet", "unet on cpu", "autoencoder"])
+      // A step's half.
+      #expect(other.count > 100)
+    }
+    // The negative's half matters: another one is seen.
+    let other = try drawOne(Failing(after: .max)) {
+      ($0.negativePrompt, $0.guidance) = ("red apple", 7.5)
+    }
+    let plain = try drawOne(nil) { $0.guidance = 7.5 }
+    #expect(largestDifference(other.picture, plain.picture) > 8)
+  }
+
+  @Test func withoutGuidanceTheSecondDeviceComputesNothing() throws {
+    let other = Failing(after: .max)
+    let both = try drawOne(other) { $0.guidance = 1 }
+    #expect(both.picture == (try drawOne(nil) { $0.guidance = 1 }).picture)
+    #expect(other.count == 0 && !both.loads.contains("unet on cpu"))
+  }
+
+  @Test func aFailureOfTheDeviceForGuidanceIsTheRuns() throws {
+    for limit in [0, 50] {
+      #expect(throws: TensorError.deviceFailure(device: "cpu", operation: "all", reason: "the cable is out"))
+      {
+        _ = try drawOne(Failing(after: limit))
+      }
+    }
+  }
+
+  @Test func whatAddsToAStepDoesNotGoWithGuidanceOnTwoDevices() throws {
+    #expect {
+      _ = try drawOne(Failing(after: .max)) { $0.cache = .tGate(step: 1) }
+    } throws: { error in
+      "\(error)".contains("guidance on two devices does not go with cache")
+    }
+  }
+
   /// Of two pictures.
   private func countedOperations() throws -> Int {
     let backend = Failing(after: .max)

@@ -43,6 +43,9 @@ public struct GenerationRequest: Sendable {
   public var count = 1
   /// How many images are computed together, 1...10000. Each is what it would be alone, but for rounding.
   public var batch = 1
+  /// Where guidance computes the negative's half of each step, at the same time as the prompt's half is computed where the
+  /// pipeline is; nil for there too. Both hold a copy of the network.
+  public var guidanceDevice: Device?
   /// Which of the request's images are drawn here, each range together; nil for `batches`. The others are drawn elsewhere.
   public var share: [Range<Int>]?
   /// Pictures to start from: instead of noise, to vary, or to go between.
@@ -140,6 +143,7 @@ public enum RequestOption: String, Sendable, CaseIterable {
   case levels = "spacing or sigmas"
   case guidanceRescale = "guidance rescale"
   case guidanceInterval = "guidance interval"
+  case guidanceDevice = "a device for guidance"
   case initialLatents = "initial latents"
   case priorSteps = "prior steps"
   case priorGuidance = "prior guidance"
@@ -177,6 +181,7 @@ extension GenerationRequest {
       case .levels: levels != nil
       case .guidanceRescale: guidanceRescale != nil
       case .guidanceInterval: guidanceInterval != nil
+      case .guidanceDevice: guidanceDevice != nil
       case .initialLatents: initialLatents != nil
       case .priorSteps: priorSteps != nil
       case .priorGuidance: priorGuidance != nil
@@ -187,6 +192,11 @@ extension GenerationRequest {
       case .tiling: tiling != nil
       }
     }
+  }
+
+  /// What a step computes beside the network, on the pipeline's device alone: guidance cannot be on two devices then.
+  public var additionsToSteps: [RequestOption] {
+    [.control, .imagePrompt, .cache, .mask, .canvas].filter(given.contains)
   }
 
   /// Bytes of a prompt in UTF-8: some hundred times what the longest text encoder reads.
@@ -213,6 +223,9 @@ extension GenerationRequest {
     try require((0...1).contains(eta), "eta", "0 to 1", eta)
     for scale in controls.map(\.scale) + [imagePrompt?.scale].compactMap({ $0 }) {
       try require(abs(scale) <= 100, "a picture's scale", "-100 to 100", scale)
+    }
+    if guidanceDevice != nil, let addition = additionsToSteps.first {
+      throw GenerationError.badRequest("guidance on two devices does not go with \(addition.rawValue)")
     }
     if let imagePrompt, imagePrompt.pictures.isEmpty {
       throw GenerationError.badRequest("an image prompt has no picture")

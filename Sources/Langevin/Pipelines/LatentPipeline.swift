@@ -119,6 +119,13 @@ public struct UNetStage: Sendable {
   ) throws -> TrajectoryMaker {
     let weights = Weights(component.weights, on: run.device, as: dtype, component: "unet")
     let model = try run.load("unet") { try UNet2DConditionModel(config, weights) }
+    // Without what else may add to it: the request has none of it then.
+    let otherDevice = request.guidance.isUsed ? request.request.guidanceDevice : nil
+    let other = try otherDevice.map { device in
+      let weights = Weights(component.weights, on: device, as: dtype, component: "unet")
+      let model = try run.load("unet on \(device.name)") { try UNet2DConditionModel(config, weights) }
+      return (unet: BoundUNet(model: model, dtype: dtype), device: device)
+    }
     let controls = try request.request.controls.enumerated().map { index, control in
       let number = request.request.controls.count > 1 ? " \(index + 1)" : ""
       var control = control
@@ -143,7 +150,14 @@ public struct UNetStage: Sendable {
       let input = try network.imagePrompt?.inputs(texts, count: images.count) ?? texts.map { UNetInput($0) }
       let cache = request.request.cache.map { UNetCacheRun($0, along: sampling.schedule) }
       func denoiser(_ guidance: Guidance, on input: Conditioned<UNetInput>) throws -> any Denoiser {
-        try guidance.denoiser(scheduler.noise.prediction, on: input) { rows in
+        let halves = other.map { other in
+          { (negative: UNetInput, prompt: UNetInput) in
+            ClassifierFreeGuidance.split(
+              negative: try other.unet.bound(to: negative.texts.copied(to: other.device)), on: other.device,
+              prompt: try network.bound(to: prompt))
+          }
+        }
+        return try guidance.denoiser(scheduler.noise.prediction, on: input, halves: halves) { rows in
           try network.bound(
             to: rows, cache: cache?.network(isGuided: rows.texts.context.shape[0] > images.count))
         }

@@ -53,7 +53,7 @@ public struct MemoryPlan: Sendable {
     let images = min(2 * short.batch, short.imageCount)
     short.count = min(short.count, images)
     short.prompts = Array(short.prompts.prefix(images / short.count))
-    (short.initialLatents, short.levels) = (nil, nil)
+    (short.initialLatents, short.levels, short.guidanceDevice) = (nil, nil, nil)
     var stages: [Stage] = []
     func close() {
       guard let last = stages.indices.last else { return }

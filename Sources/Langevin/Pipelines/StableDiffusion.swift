@@ -17,7 +17,8 @@ public struct StableDiffusion: LatentPipeline {
   ]
   /// One picture to start from, at most.
   public static let options: Set<RequestOption> = [
-    .batch, .prompt, .negativePrompt, .promptSyntax, .guidance, .guidanceRescale, .guidanceInterval, .preview,
+    .batch, .prompt, .negativePrompt, .promptSyntax, .guidance, .guidanceRescale, .guidanceInterval,
+    .guidanceDevice, .preview,
     .steps, .sampler, .levels, .eta, .width, .height, .image, .mask, .canvas, .strength, .control,
     .imagePrompt, .highResolution, .cache, .initialLatents, .tiling,
   ]

@@ -27,6 +27,18 @@ public struct UNetConditioning: Sendable {
     self.textTime = textTime
     self.timestepCondition = timestepCondition
   }
+
+  /// The same on another device. Throws what the devices throw.
+  public func copied(to device: Device) throws -> UNetConditioning {
+    var copy = self
+    copy.context = try context.copied(to: device)
+    if case .vectors(let vectors) = classLabels {
+      copy.classLabels = .vectors(try vectors.copied(to: device))
+    }
+    if let textTime { copy.textTime?.textEmbeds = try textTime.textEmbeds.copied(to: device) }
+    copy.timestepCondition = try timestepCondition?.copied(to: device)
+    return copy
+  }
 }
 
 /// What class each picture is of.
