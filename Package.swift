@@ -53,6 +53,8 @@ let package = Package(
         .embedInCode("noise.cl"),
         .embedInCode("norm.cl"),
         .embedInCode("norm_gradient.cl"),
+        .embedInCode("pair_probe.cl"),
+        .embedInCode("pairs.cl"),
         .embedInCode("panels.cl"),
         .embedInCode("probe.cl"),
         .embedInCode("reduce.cl"),
@@ -72,7 +74,7 @@ let package = Package(
     .target(
       name: "LangevinOpenCL",
       dependencies: [
-        "LangevinTensor", "LangevinDoctor", "LangevinKernels", "COpenCL",
+        "LangevinTensor", "LangevinDoctor", "LangevinKernels", "COpenCL", "CVectorMath",
         .product(name: "Logging", package: "swift-log"),
       ],
       resources: [.embedInCode("Tuning/shipped.json")]),

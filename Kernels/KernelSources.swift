@@ -5,6 +5,7 @@ public enum KernelSource: String, Sendable, CaseIterable {
   case tiledAttention = "tiled_attention"
   case norm, elementwise, cast, move, reduce, noise, probe, dequantize
   case teamProbe = "team_probe"
+  case pairProbe = "pair_probe"
   case weightGradient = "weight_gradient"
   case tiledWeightGradient = "tiled_weight_gradient"
   case attentionGradient = "attention_gradient"
@@ -17,7 +18,11 @@ public enum KernelSource: String, Sendable, CaseIterable {
   public var text: String {
     let parts =
       switch self {
-      case .panels: [PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.panels_cl]
+      case .panels:
+        [
+          PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.pairs_cl,
+          PackageResources.panels_cl,
+        ]
       case .winograd:
         [PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.winograd_cl]
       case .tiled:
@@ -42,6 +47,7 @@ public enum KernelSource: String, Sendable, CaseIterable {
       case .noise: [PackageResources.noise_cl]
       case .probe: [PackageResources.probe_cl]
       case .teamProbe: [PackageResources.team_cl, PackageResources.team_probe_cl]
+      case .pairProbe: [PackageResources.pairs_cl, PackageResources.pair_probe_cl]
       case .weightGradient: [PackageResources.storage_cl, PackageResources.weight_gradient_cl]
       case .tiledWeightGradient: [PackageResources.storage_cl, PackageResources.tiled_weight_gradient_cl]
       case .attentionGradient: [PackageResources.storage_cl, PackageResources.attention_gradient_cl]

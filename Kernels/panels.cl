@@ -13,20 +13,43 @@
 // W may be a part of a matrix, the columns from `begin`, a multiple of 32, up to `end`; y has all `columns`.
 // MR, MB a multiple of MR, KC, MV 1 | 2: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile. W is
 // stored as WEIGHT.
+// PAIRS other than 0 (pairs.cl): T and WEIGHT are bf16 and nothing is widened. C and KC are even, and W has two rows in
+// a word, [panels, taps * C / 2, 32], the first of them in its lower half.
 
 #define NR 32
-#define WEIGHT_t PASTE(WEIGHT, _t)
-#define LOAD16_WEIGHT(p, i) PASTE(load16_, WEIGHT)(p, i)
 
-#define WIDEN PASTE(WIDEN_, T)
 #define WIDEN_f32 0
 #define WIDEN_f16 1
 #define WIDEN_bf16 1
+#if PAIRS
+#define WIDEN 0
+#else
+#define WIDEN PASTE(WIDEN_, T)
+#endif
 
 #if WIDEN
 #define ROW const float*
 #else
-#define ROW __global const float*
+#define ROW __global const T_t*
+#endif
+
+// A step takes so many numbers of the inner extent.
+#if PAIRS
+#define STEP 2
+#define WEIGHT_t uint
+#define WEIGHTS uint16
+#define INPUT_t uint
+#define LOAD_WEIGHTS(p, i) vload16(0, (p) + (i))
+#define INPUT(row, step) as_uint(vload2(step, row))
+#define ADD_PRODUCTS(sum, x, w) sum = dot_pairs(sum, (uint16)(x), w)
+#else
+#define STEP 1
+#define WEIGHT_t PASTE(WEIGHT, _t)
+#define WEIGHTS float16
+#define INPUT_t float
+#define LOAD_WEIGHTS(p, i) PASTE(load16_, WEIGHT)(p, i)
+#define INPUT(row, step) (row)[step]
+#define ADD_PRODUCTS(sum, x, w) sum += x * w
 #endif
 
 #define FOR_ROWS _Pragma("unroll") for (int i = 0; i < MR; ++i)
@@ -65,7 +88,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
   const int taps = 1;
 #endif
   a += a0 + batch * a_batch;
-  w += w0 + batch * w_batch + (ulong)panel * taps * channels * NR;
+  w += (w0 + batch * w_batch + (ulong)panel * taps * channels * NR) / STEP;
 
   y += y0;
   const ulong y_first = batch * y_batch + (ulong)first * columns + column;
@@ -116,15 +139,15 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
         for (int c = 0; c < NR / 16; c += MV) {
           float16 acc[MR * MV];
           FOR_ROWS FOR_VECTORS acc[i * MV + v] = is_first ? (float16)(0.0f) : part[(t * MR + i) * 2 + c + v];
-          __global const WEIGHT_t* q = w + (ulong)(tap * channels + k0) * NR + c * 16;
+          __global const WEIGHT_t* q = w + (ulong)(tap * channels + k0) / STEP * NR + c * 16;
           // PoCL's compiler leaves it rolled by itself, which costs small tiles a tenth.
-          _Pragma("unroll 4") for (int k = 0; k < depth; ++k) {
-            float16 weights[MV];
-            FOR_VECTORS weights[v] = LOAD16_WEIGHT(q, v * 16);
+          _Pragma("unroll 4") for (int k = 0; k < depth / STEP; ++k) {
+            WEIGHTS weights[MV];
+            FOR_VECTORS weights[v] = LOAD_WEIGHTS(q, v * 16);
             q += NR;
             FOR_ROWS {
-              const float x = row[i][k];
-              FOR_VECTORS acc[i * MV + v] += x * weights[v];
+              const INPUT_t x = INPUT(row[i], k);
+              FOR_VECTORS ADD_PRODUCTS(acc[i * MV + v], x, weights[v]);
             }
           }
           if (is_last && direct) {

@@ -38,8 +38,14 @@ protocol KernelSet: Sendable {
   /// Whether norms and attention reduce over subgroups.
   func usesSubgroups(_ queue: inout LaunchQueue) -> Bool
 
+  /// How products of bfloat16 are computed.
+  func pairProducts(_ queue: inout LaunchQueue) -> PairProducts
+
   /// Columns of a panel of packed weights; nil where rows serve as they are.
   var panelWidth: Int? { get }
+  /// Writes a weight in the form that products read.
+  func pack(
+    _ source: TensorView, to packed: TensorView, _ shape: WeightShape, on queue: inout LaunchQueue) throws
   /// Writes a packed weight to a row-major output.
   func unpack(_ weight: TensorView, into output: TensorView, on queue: inout LaunchQueue) throws
   /// Whether heads of this size can be computed.
@@ -92,6 +98,8 @@ extension KernelSet {
   func prepare(_ queue: inout LaunchQueue) {}
 
   func usesSubgroups(_ queue: inout LaunchQueue) -> Bool { false }
+
+  func pairProducts(_ queue: inout LaunchQueue) -> PairProducts { .none }
 
   /// Puts an operation's kernels on the queue. Throws `TensorError` and `OpenCLError`.
   func launch(

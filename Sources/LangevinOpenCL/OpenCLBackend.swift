@@ -30,14 +30,16 @@ public final class OpenCLBackend: Backend {
 
   /// The device with this number in `OpenCLDevices.all`. `memoryLimit` (bytes) lowers what the device offers;
   /// `family` overrides what fits the device, which tests use to run GPU kernels on a CPU; without
-  /// `allowSubgroups` kernels reduce in local memory even where subgroups work. `programCache` and `tuningCache`
+  /// `allowSubgroups` kernels reduce in local memory even where subgroups work, and without `allowPairs` products of
+  /// bfloat16 are widened even where the processor has an instruction for them. `programCache` and `tuningCache`
   /// are folders, by default under the XDG cache directory. `patch` changes a family's source before it is built,
   /// by which tests break kernels on purpose.
   ///
   /// Throws `OpenCLError`.
   public init(
     index: Int, family: KernelFamily? = nil, memoryLimit: Int? = nil, allowSubgroups: Bool = true,
-    programCache: URL? = nil, tuningCache: URL? = nil, logger: Logger = Logger(label: "langevin.opencl"),
+    allowPairs: Bool = true, programCache: URL? = nil, tuningCache: URL? = nil,
+    logger: Logger = Logger(label: "langevin.opencl"),
     patch: (@Sendable (KernelSource, String) -> String)? = nil
   ) throws {
     context = try OpenCLContext(index: index)
@@ -69,7 +71,9 @@ public final class OpenCLBackend: Backend {
           logger: logger, text: text),
         tuning: Tuning(
           device: device, cache: TuningCache(device: device, directory: tuningFolder), logger: logger,
-          text: text), log: log, allowSubgroups: allowSubgroups, logger: logger))
+          text: text), log: log, allowSubgroups: allowSubgroups,
+        pairs: PairRecord(device, sources: FNV.name(text(.pairProbe)), folder: tuningFolder),
+        allowPairs: allowPairs, logger: logger))
   }
 
   /// Bytes in buffers that are in use and that are kept for reuse, the most so far, and the limit.

@@ -5,12 +5,12 @@ extension Validator {
   /// What the law is called in tables and reports, beside the operations.
   public static let packing = "pack"
 
-  /// Packs and unpacks weights of odd extents, linear ones and of 3x3 taps, in each storage.
+  /// Packs and unpacks weights of odd extents and of even ones, linear ones and of 3x3 taps, in each storage.
   func checkPacking(on subject: Subject, each: (CaseResult) -> Void) {
     for dtype in dtypes {
       for columns in [1, 31, 32, 33, 100] {
-        for taps in [1, 9] {
-          each(packing(WeightShape(taps: taps, channels: 7, columns: columns), dtype, subject))
+        for (taps, channels) in [(1, 7), (9, 7), (1, 8), (9, 6), (4, 3)] {
+          each(packing(WeightShape(taps: taps, channels: channels, columns: columns), dtype, subject))
         }
       }
     }

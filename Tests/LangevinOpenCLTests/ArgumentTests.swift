@@ -62,6 +62,10 @@ import Testing
     try check(CopyPeakKernel(x: storage, y: storage), program)
     try check(ReadPeakKernel(x: storage, y: storage), program)
     try check(TeamProbeKernel(y: storage), .teamProbe(items: 64))
+    let pairs = test.family == .cpu ? try backend.locked { $0.pairProducts() } : PairProducts.none
+    if pairs != .none {
+      try check(PairProbeKernel(a: storage, b: storage, y: storage, start: 0), .pairProbe(pairs))
+    }
   }
 
   /// Else the first test would say nothing of it.
@@ -72,7 +76,7 @@ import Testing
       for kernel in try Self.kernels(on: backend) { launched.insert("\(kernel.source) \(kernel.kernel)") }
     }
     var written: Set<String> = []
-    for source in KernelSource.allCases where source != .probe && source != .teamProbe {
+    for source in KernelSource.allCases where ![.probe, .teamProbe, .pairProbe].contains(source) {
       // A kernel's name is the last word before its parameters.
       for match in source.text.matches(of: /__kernel (?:__attribute__\(\([^)]*\)\)\) )?void (\w+)\(/) {
         written.insert("\(source) \(match.1)")

@@ -19,6 +19,8 @@ struct Mutant: Sendable, CustomTestStringConvertible {
   /// Each text occurs once in the source; it becomes the other. The fault reads no further outside of its operands than
   /// their guards reach: else it may end the process.
   let edits: [(from: String, to: String)]
+  /// Storage in which it must show.
+  private(set) var dtypes: [DType] = [.float32, .float16]
 
   init(
     _ fault: String, _ source: KernelSource, _ family: KernelFamily, _ operation: Operation.Kind,
@@ -32,6 +34,12 @@ struct Mutant: Sendable, CustomTestStringConvertible {
   }
 
   var testDescription: String { "\(source.rawValue): \(fault)" }
+
+  func showing(in dtypes: DType...) -> Mutant {
+    var mutant = self
+    mutant.dtypes = dtypes
+    return mutant
+  }
 
   /// The source with the fault in it; nil where a text does not occur exactly once, as after a change to a kernel.
   func patched(_ text: String) -> String? {
@@ -260,7 +268,7 @@ extension Mutant {
     }
     var validator = Validator(version: "test", reference: Device(CPUBackend()))
     validator.shrinks = false
-    validator.dtypes = [.float32, .float16]
+    validator.dtypes = mutant.dtypes
     let cases = OperationCases.edge.filter { $0.operation(.float32).kind == mutant.operation }
     #expect(!cases.isEmpty)
     var failures: [String] = []

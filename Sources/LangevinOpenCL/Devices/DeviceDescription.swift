@@ -38,6 +38,9 @@ public struct DeviceDescription: Sendable, Codable, Hashable {
   public var fp64: Bool
   /// Whether subgroups reduce: claimed by the device and, in `OpenCLDevices.all(probe: true)`, tried.
   public var subgroups: Bool
+  /// Whether the processor multiplies bfloat16 numbers in pairs by an instruction of its own: tried in
+  /// `OpenCLDevices.all(probe: true)`, and false without.
+  public var bfloat16Pairs: Bool
   /// Whether it claims images; no kernel here needs them.
   public var images: Bool
   /// Why the device cannot be used; nil where it can.
@@ -121,7 +124,7 @@ struct DeviceHandle: Sendable {
       fp64: extensions.contains("cl_khr_fp64"),
       subgroups: !extensions.isDisjoint(with: ["cl_khr_subgroups", "cl_intel_subgroups"])
         || number(CL_DEVICE_MAX_NUM_SUB_GROUPS, cl_uint.self) > 0,
-      images: number(CL_DEVICE_IMAGE_SUPPORT, cl_bool.self) != 0, problem: problem)
+      bfloat16Pairs: false, images: number(CL_DEVICE_IMAGE_SUPPORT, cl_bool.self) != 0, problem: problem)
   }
 }
 
@@ -137,6 +140,7 @@ public enum OpenCLDevices {
         let backend = try OpenCLBackend(index: index)
         try backend.probe()
         description.subgroups = backend.subgroups
+        description.bfloat16Pairs = backend.multipliesPairs
         description.kernels = FamilyChoice(family: backend.family, reason: backend.familyReason)
       } catch {
         description.problem = "\(error)"

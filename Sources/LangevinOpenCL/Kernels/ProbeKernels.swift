@@ -1,4 +1,4 @@
-// The kernels of probe.cl and team_probe.cl, which no operation launches.
+// The kernels of probe.cl, team_probe.cl and pair_probe.cl, which no operation launches.
 
 struct FMAPeakKernel: Kernel {
   static let name = "fma_peak"
@@ -39,4 +39,17 @@ struct TeamProbeKernel: Kernel {
   var y: OpenCLStorage
 
   func encode(to arguments: inout ArgumentEncoder) throws { try arguments.writes("y", scratch: y) }
+}
+
+struct PairProbeKernel: Kernel {
+  static let name = "pair_probe"
+  var a, b, y: OpenCLStorage
+  var start: Float
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("a", scratch: a)
+    try arguments.reads("b", scratch: b)
+    try arguments.writes("y", scratch: y)
+    try arguments.float("start", start)
+  }
 }

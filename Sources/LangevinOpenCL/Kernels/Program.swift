@@ -4,8 +4,8 @@ import LangevinTensor
 /// A source with the macros that it is built with. Launches look kernels up by it, so it holds numbers and no
 /// text.
 enum Program: Sendable, Hashable {
-  /// The weight may be stored otherwise than the activations.
-  case panels(DType, weight: DType, isConvolution: Bool, PanelParameters)
+  /// The weight may be stored otherwise than the activations; in pairs both are bfloat16.
+  case panels(DType, weight: DType, pairs: PairProducts, isConvolution: Bool, PanelParameters)
   /// The weight may be stored otherwise than the activations.
   case winograd(DType, weight: DType)
   /// `blocks`: how the weight is encoded, nil where each of its numbers is by itself.
@@ -13,7 +13,8 @@ enum Program: Sendable, Hashable {
   /// `size` is a head's.
   case flashAttention(DType, size: Int, FlashAttentionParameters)
   case tiledAttention(DType, size: Int, TiledAttentionParameters, subgroups: Bool)
-  case arrange(DType, to: DType, rows: Int)
+  /// `inPairs`: two rows of 16 bits share words.
+  case arrange(DType, to: DType, inPairs: Bool, rows: Int)
   /// `items` share a row.
   case norm(DType, vector: Int, items: Int, subgroups: Bool)
   case elementwise(DType, vector: Int, chunk: Int)
@@ -33,6 +34,7 @@ enum Program: Sendable, Hashable {
   case noise
   case peak(lanes: Int, chains: Int, span: Int, isBlocked: Bool)
   case teamProbe(items: Int)
+  case pairProbe(PairProducts)
 
   /// The file, with what stands before it.
   var source: KernelSource {
@@ -59,6 +61,7 @@ enum Program: Sendable, Hashable {
     case .noise: .noise
     case .peak: .probe
     case .teamProbe: .teamProbe
+    case .pairProbe: .pairProbe
     }
   }
 
@@ -79,10 +82,11 @@ enum Program: Sendable, Hashable {
       values.map { ($0.key, $0.value.description) }
     }
     switch self {
-    case .panels(let dtype, let weight, let isConvolution, let p):
+    case .panels(let dtype, let weight, let pairs, let isConvolution, let p):
       return list([
-        "T": dtype.kernelName, "WEIGHT": weight.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 16,
-        "MR": p.tileRows, "MV": p.tileVectors, "MB": p.itemRows, "KC": p.innerBlock,
+        "T": dtype.kernelName, "WEIGHT": weight.kernelName, "PAIRS": pairs.rawValue,
+        "CONV": isConvolution ? 1 : 0, "VW": 16, "MR": p.tileRows, "MV": p.tileVectors, "MB": p.itemRows,
+        "KC": p.innerBlock,
       ])
     case .winograd(let dtype, let weight):
       return list(["T": dtype.kernelName, "WEIGHT": weight.kernelName, "VW": 16])
@@ -101,8 +105,10 @@ enum Program: Sendable, Hashable {
       return list([
         "T": dtype.kernelName, "VW": 4, "D": size, "BQ": p.blockQueries, "BK": p.blockKeys, "LOCAL": p.items,
       ])
-    case .arrange(let dtype, let target, let rows):
-      return list(["T": dtype.kernelName, "TARGET": target.kernelName, "ROWS": rows])
+    case .arrange(let dtype, let target, let inPairs, let rows):
+      return list([
+        "T": dtype.kernelName, "TARGET": target.kernelName, "PAIRS": inPairs ? 1 : 0, "ROWS": rows,
+      ])
     case .norm(let dtype, let vector, let items, _):
       return list(["T": dtype.kernelName, "VW": vector, "LOCAL": items])
     case .elementwise(let dtype, let vector, let chunk):
@@ -153,6 +159,7 @@ enum Program: Sendable, Hashable {
         "BLOCKED": isBlocked ? 1 : 0,
       ])
     case .teamProbe(let items): return list(["LOCAL": items])
+    case .pairProbe(let pairs): return list(["PAIRS": pairs.rawValue])
     }
   }
 

@@ -126,9 +126,7 @@ extension OpenCLBackend {
     guard let index = call.operation.packedInput else { return [] }
     let weight = call.inputs[index]
     return try listing("pack") { [kernels] view, queue in
-      try kernels.arrange(
-        view(weight), to: view(weight), Arrangement(WeightShape(of: weight), width: kernels.panelWidth),
-        on: &queue)
+      try kernels.pack(view(weight), to: view(weight), WeightShape(of: weight), on: &queue)
     }.seen
   }
 
@@ -178,9 +176,7 @@ extension OpenCLBackend {
         queue.selection = LaunchSelection(wanted: part.variants)
         defer { queue.selection = nil }
         if let weight, let packedInput {
-          try kernels.arrange(
-            weight, to: inputs[packedInput],
-            Arrangement(WeightShape(of: weight.spec), width: kernels.panelWidth), on: &queue)
+          try kernels.pack(weight, to: inputs[packedInput], WeightShape(of: weight.spec), on: &queue)
         }
         try queue.run(part.call.operation, inputs, output, by: kernels)
       }

@@ -18,19 +18,23 @@ struct LaunchQueue: ~Copyable {
   /// Set while kernels are listed or compiled.
   var selection: LaunchSelection?
   let log: RecordLog
-  private let logger: Logger
+  let logger: Logger
   /// For errors that show late.
   private var lastOperation: Operation?
   private var zeroBuffer: OpenCLStorage?
   /// Nil until a kernel or a listing asks.
   private var knownSubgroups: Subgroups?
+  /// The same.
+  private var knownPairs: PairProducts?
+  private let pairRecord: PairRecord
 
   init(
     context: OpenCLContext, pool: BufferPool, programs: sending Programs, tuning: sending Tuning,
-    log: RecordLog, allowSubgroups: Bool, logger: Logger
+    log: RecordLog, allowSubgroups: Bool, pairs: PairRecord, allowPairs: Bool, logger: Logger
   ) {
     (self.context, self.pool, self.programs) = (context, pool, programs)
-    (self.tuning, self.log, self.logger) = (tuning, log, logger)
+    (self.tuning, self.log, self.logger, pairRecord) = (tuning, log, logger, pairs)
+    if !allowPairs { knownPairs = PairProducts.none }
     if !allowSubgroups { knownSubgroups = .unusable(reason: "they are turned off") }
   }
 
@@ -160,6 +164,14 @@ struct LaunchQueue: ~Copyable {
       logger.info("opencl:\(context.description.index): no subgroup reductions: \(reason)")
     }
     knownSubgroups = found
+    return found
+  }
+
+  /// How a processor's products of bfloat16 are computed; tried when first asked for.
+  mutating func pairProducts() -> PairProducts {
+    if let knownPairs { return knownPairs }
+    let found = PairProducts.mayWork(on: context.description) ? probePairs(pairRecord) : .none
+    knownPairs = found
     return found
   }
 }

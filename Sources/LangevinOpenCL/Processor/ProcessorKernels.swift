@@ -21,5 +21,7 @@ struct ProcessorKernels: KernelSet {
       span: 1 << 14, group: 1, isBlocked: true, largestBuffer: 1 << 27)
   }
 
+  func pairProducts(_ queue: inout LaunchQueue) -> PairProducts { queue.pairProducts() }
+
   func supports(_ attention: Attention, size: Int) -> Bool { true }
 }

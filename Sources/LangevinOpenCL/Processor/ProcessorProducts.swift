@@ -19,10 +19,11 @@ extension ProcessorKernels {
       try transpose(permutation, a, left, on: &queue)
     }
     let key = TuningKey.product(.cpu, a.dtype, rows: size.rows, columns: size.columns, inner: size.inner)
+    let pairs = pairProducts(b.dtype, matmul.right, channels: size.inner, &queue)
     let product = PanelProduct(
       size: size, a: left, y: y, epilogue: EpilogueArguments(matmul.epilogue, operands), scale: matmul.scale,
-      tile: try tile(key, on: &queue))
-    try eachPart(of: b, matmul.right, size, taps: 1, on: &queue, product.launch)
+      pairs: pairs, tile: try tile(key, on: &queue))
+    try eachPart(of: b, matmul.right, size, taps: 1, pairs: pairs, on: &queue, product.launch)
   }
 
   func conv2d(_ conv: Conv2D, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws {
@@ -31,14 +32,18 @@ extension ProcessorKernels {
     let size = conv.size(input: pixels.shape, output: y.shape)
     let geometry = conv.geometry(input: pixels.shape, output: y.shape)
     let epilogue = EpilogueArguments(conv.epilogue, operands)
-    if let winograd = WinogradTiles(conv, input: pixels.shape, output: y.shape) {
+    // In pairs the direct sum is faster: 36 products take the time of 18.
+    let channels = pixels.shape[3]
+    let pairs = pairProducts(operands.right.dtype, conv.weight, channels: channels, &queue)
+    if pairs == .none, let winograd = WinogradTiles(conv, input: pixels.shape, output: y.shape) {
       return try conv2d(winograd, pixels, operands.right, conv.weight, y, epilogue, on: &queue)
     }
     let key = TuningKey.convolution(.cpu, pixels.dtype, conv, size, geometry)
     let product = PanelProduct(
-      size: size, a: pixels, y: y, epilogue: epilogue, scale: 1, convolution: geometry,
+      size: size, a: pixels, y: y, epilogue: epilogue, scale: 1, pairs: pairs, convolution: geometry,
       tile: try tile(key, on: &queue))
-    try eachPart(of: operands.right, conv.weight, size, taps: conv.taps, on: &queue, product.launch)
+    try eachPart(
+      of: operands.right, conv.weight, size, taps: conv.taps, pairs: pairs, on: &queue, product.launch)
   }
 
   func tile(_ key: TuningKey, on queue: inout LaunchQueue) throws -> PanelParameters {
@@ -56,6 +61,8 @@ struct PanelProduct {
   let a, y: TensorView
   let epilogue: EpilogueArguments
   let scale: Float
+  /// How it is computed, and whether its right operand's rows lie in pairs.
+  var pairs = PairProducts.none
   var convolution: ConvolutionGeometry?
   let tile: PanelParameters
 
@@ -64,7 +71,8 @@ struct PanelProduct {
     let width = ProcessorKernels.panelWidth
     let channels = convolution?.channels ?? size.inner
     // Panels that stay in a core's cache while all rows pass.
-    let group = max(1, min(part.count, (tile.groupKiB << 10) / ProcessorKernels.panelBytes(size)))
+    let panelBytes = ProcessorKernels.panelBytes(size) / (pairs == .none ? 1 : 2)
+    let group = max(1, min(part.count, (tile.groupKiB << 10) / max(1, panelBytes)))
     let zeros = try queue.zeros(channels, a.dtype)
     let rowItems = (size.rows + tile.itemRows - 1) / tile.itemRows
     try queue.launch(
@@ -75,7 +83,7 @@ struct PanelProduct {
         part: part.lowerBound * width..<min(part.upperBound * width, size.columns), aStride: channels,
         aBatch: size.rows * size.inner, wBatch: part.count * size.inner * width,
         yBatch: size.rows * size.columns, convolution: convolution),
-      .panels(a.dtype, weight: w.dtype, isConvolution: convolution != nil, tile),
+      .panels(a.dtype, weight: w.dtype, pairs: pairs, isConvolution: convolution != nil, tile),
       global: [group, rowItems, (part.count + group - 1) / group * size.batch], local: [1, 1, 1])
   }
 }

@@ -41,7 +41,8 @@ extension OpenCLProvider {
       "  memory \(ByteCount.text(device.globalMemory)), one buffer up to "
         + "\(ByteCount.text(device.maxAllocation)), local \(ByteCount.text(device.localMemory))",
       "  vectors of \(device.vectorWidth.map(String.init) ?? "?") floats, fp16 \(yes(device.fp16)), "
-        + "fp64 \(yes(device.fp64)), subgroups \(yes(device.subgroups)), images \(yes(device.images))",
+        + "fp64 \(yes(device.fp64)), bf16 pairs \(yes(device.bfloat16Pairs)), "
+        + "subgroups \(yes(device.subgroups)), images \(yes(device.images))",
     ]
     if let kernels = device.kernels {
       lines.append("  \(kernels.family.rawValue) kernels, \(kernels.reason)")

@@ -81,7 +81,9 @@ struct Tuning: Sendable {
 extension OpenCLBackend {
   /// By what the parameters of an operation are chosen here; nil where its kernels have none.
   public func tuningKey(_ operation: Operation, inputs: [TensorSpec], output: TensorSpec) -> TuningKey? {
-    TuningKey(operation, inputs: inputs, output: output, family: family)
+    // Only what is in bfloat16 makes the probe necessary.
+    let pairs = inputs.contains { $0.dtype == .bfloat16 } && multipliesPairs
+    return TuningKey(operation, inputs: inputs, output: output, family: family, pairs: pairs)
   }
 
   /// Everything worth trying on this device, the shipped parameters first.

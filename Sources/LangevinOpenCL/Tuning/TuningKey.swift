@@ -78,13 +78,17 @@ extension TuningKey: CustomStringConvertible {
 
 extension TuningKey {
   /// By what an operation's parameters are chosen; nil where its kernels have none. `inputs` and `output` are
-  /// the operation's.
-  public init?(_ operation: Operation, inputs: [TensorSpec], output: TensorSpec, family: KernelFamily) {
+  /// the operation's, and `pairs` says whether bfloat16 is multiplied in pairs.
+  public init?(
+    _ operation: Operation, inputs: [TensorSpec], output: TensorSpec, family: KernelFamily,
+    pairs: Bool = false
+  ) {
     guard let first = inputs.first, output.shape.count > 0 else { return nil }
     if case .matmul(let matmul) = operation {
       let size = matmul.size(left: first.shape, right: inputs[1].shape)
       self = .product(family, first.dtype, rows: size.rows, columns: size.columns, inner: size.inner)
     } else if case .conv2d(let conv) = operation, family == .cpu,
+      !(pairs && inputs[1].dtype == .bfloat16 && first.shape[3] % 2 == 0),
       let winograd = WinogradTiles(conv, input: first.shape, output: output.shape)
     {
       self = winograd.key

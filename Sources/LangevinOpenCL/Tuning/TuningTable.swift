@@ -73,7 +73,7 @@ extension TuningParameters {
     switch self {
     case .panels(let p):
       return key.operation != .attention && p.tileRows <= 16 && p.tileVectors <= 2
-        && p.itemRows <= 512 && p.itemRows % p.tileRows == 0
+        && p.itemRows <= 512 && p.itemRows % p.tileRows == 0 && p.innerBlock % 2 == 0
     case .tiled(let p):
       return key.operation != .attention && p.itemsX * p.itemsY <= device.maxWorkGroupSize
         && p.tileRows % p.itemsY == 0 && p.tileColumns % p.itemsX == 0

@@ -77,6 +77,7 @@ extension OperationCases {
       product(33, 18, 21, epilogue: Epilogue(bias: true, residual: true), sliced: true),
       product(33, 18, 21, right: .transposed, sliced: true),
       product(33, 18, 21, right: .packed, sliced: true),
+      product(33, 38, 22, right: .packed, sliced: true),
       product(9, 11, 13, batch: [3], sharedRight: false, sliced: true),
     ]
     return cases
