@@ -16,24 +16,21 @@ typedef float unaligned_lanes __attribute__((vector_size(64), aligned(4)));
 typedef int32_t words __attribute__((vector_size(64)));
 #define SELECT(mask, a, b) ((lanes)(((mask) & (words)(a)) | (~(mask) & (words)(b))))
 
-// e^x for x <= 0 as in functions.h; below e^-87 it is 0, and a NaN stays one.
-#define EXP_FALLING(result, x)                                                         \
-  {                                                                                    \
-    lanes x_ = (x);                                                                    \
-    words vanishes = x_ < -87.0f;                                                      \
-    lanes c = SELECT(vanishes, (lanes){0}, x_);                                        \
-    lanes shifted = c * 1.44269504f + 12582912.0f;                                     \
-    lanes n = shifted - 12582912.0f;                                                   \
-    lanes r = (c - n * 0.693359375f) - n * -2.12194440e-4f;                            \
-    lanes p = r * 1.9875691500e-4f + 1.3981999507e-3f;                                 \
-    p = p * r + 8.3334519073e-3f;                                                      \
-    p = p * r + 4.1665795894e-2f;                                                      \
-    p = p * r + 1.6666665459e-1f;                                                      \
-    p = p * r + 5.0000001201e-1f;                                                      \
-    p = p * (r * r) + r + 1.0f;                                                        \
-    p = (lanes)((words)p + ((words)shifted << 23));                                    \
-    p = SELECT(vanishes, (lanes){0}, p);                                               \
-    result = SELECT(x_ != x_, x_, p);                                                  \
+// e^x for x <= 0 as in functions.h; below e^-87 it is 0, and a NaN stays one: 2^n is a factor.
+#define EXP_FALLING(result, x)                                            \
+  {                                                                       \
+    lanes x_ = (x);                                                       \
+    lanes shifted = x_ * 1.44269504f + 12582912.0f;                       \
+    lanes n = shifted - 12582912.0f;                                      \
+    lanes r = (x_ - n * 0.693359375f) - n * -2.12194440e-4f;              \
+    lanes p = r * 1.9875691500e-4f + 1.3981999507e-3f;                    \
+    p = p * r + 8.3334519073e-3f;                                         \
+    p = p * r + 4.1665795894e-2f;                                         \
+    p = p * r + 1.6666665459e-1f;                                         \
+    p = p * r + 5.0000001201e-1f;                                         \
+    p = p * (r * r) + r + 1.0f;                                           \
+    p *= (lanes)(((words)shifted << 23) + 0x3f800000);                    \
+    result = SELECT(x_ < -87.0f, (lanes){0}, p);                          \
   }
 
 // All 16 lanes to one number, in every lane.

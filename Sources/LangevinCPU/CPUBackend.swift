@@ -62,12 +62,18 @@ public final class CPUBackend: Backend {
     func arithmetic(_ body: ([FloatArray], MutableFloatArray) throws -> Void) throws {
       try asFloats(inputs, output, body)
     }
+    /// For operations that compute each row of the output from the same row of input 0.
+    func rows(_ body: ([FloatArray], MutableFloatArray) -> Void) throws {
+      try asFloatsByRows(inputs, output, body)
+    }
     /// For operations made of products. Throws where OpenBLAS does not load.
     func products(_ body: ([FloatArray], MutableFloatArray) throws -> Void) throws {
       if case .failure(let error) = BLAS.shared {
         throw TensorError.deviceFailure(device: name, operation: operation.name, reason: error.description)
       }
-      try asFloats(inputs, output, keeping: operation.operandsKept(inputs), body)
+      try asFloats(
+        inputs, output, keeping: operation.operandsKept(inputs),
+        roundsItself: operation.roundsItself(inputs), body)
     }
     let (x, y) = (try inputs.map { try raw($0, operation) }, try raw(output, operation))
     switch operation {
@@ -75,14 +81,14 @@ public final class CPUBackend: Backend {
     case .conv2d(let conv): try products { try conv2d(conv, $0, $1) }
     case .attention(let attention): try products { try self.attention(attention, $0, $1) }
     case .groupNorm(let norm): try arithmetic { try groupNorm(norm, $0, $1) }
-    case .layerNorm(let norm): try arithmetic { layerNorm(norm, $0, $1) }
-    case .rmsNorm(let epsilon): try arithmetic { rmsNorm(epsilon, $0, $1) }
+    case .layerNorm(let norm): try rows { layerNorm(norm, $0, $1) }
+    case .rmsNorm(let epsilon): try rows { rmsNorm(epsilon, $0, $1) }
     case .rotary(let rotary): try arithmetic { self.rotary(rotary, $0, $1) }
     case .softmax: try arithmetic { softmax($0[0], $1) }
     case .unary(let function): try arithmetic { unary(function, $0[0], $1) }
     case .affine(let scale, let offset): try arithmetic { affine(scale, offset, $0[0], $1) }
     case .clamp(let lower, let upper): try arithmetic { clamp(lower, upper, $0[0], $1) }
-    case .geglu: try arithmetic { geglu($0[0], $1) }
+    case .geglu: try rows { geglu($0[0], $1) }
     case .binary(let function): try arithmetic { binary(function, $0[0], $0[1], $1) }
     case .linearCombination(let coefficients): try arithmetic { linearCombination(coefficients, $0, $1) }
     case .reduce(let reduce): try arithmetic { try self.reduce(reduce, $0[0], $1) }
@@ -112,9 +118,9 @@ public final class CPUBackend: Backend {
   }
 
   /// Runs `body` on float32 operands: the tensors themselves, or scratch that is converted on the way in and
-  /// rounded on the way out. The inputs `keeping` come as they are stored.
+  /// rounded on the way out. The inputs `keeping` come as they are stored, and so does the output where `body` rounds.
   private func asFloats(
-    _ inputs: [TensorView], _ output: TensorView, keeping: Set<Int> = [],
+    _ inputs: [TensorView], _ output: TensorView, keeping: Set<Int> = [], roundsItself: Bool = false,
     _ body: ([FloatArray], MutableFloatArray) throws -> Void
   ) throws {
     var scratch: [CPUStorage] = []
@@ -129,7 +135,7 @@ public final class CPUBackend: Backend {
       return FloatArray(pointer: UnsafePointer(wide.floats), shape: input.shape)
     }
     let result = try raw(output, "operand")
-    if output.dtype == .float32 {
+    if output.dtype == .float32 || roundsItself {
       try body(arrays, MutableFloatArray(pointer: result.floats, shape: output.shape))
     } else {
       let wide = try pool.scratch(output.shape.count)
@@ -137,6 +143,31 @@ public final class CPUBackend: Backend {
       round(wide.floats, result)
     }
     // Scratch must outlive the pointers taken from it.
+    withExtendedLifetime(scratch) {}
+  }
+
+  /// As `asFloats`, some rows after others, which are converted while they are in a cache.
+  private func asFloatsByRows(
+    _ inputs: [TensorView], _ output: TensorView, _ body: ([FloatArray], MutableFloatArray) -> Void
+  ) throws {
+    guard output.dtype != .float32 else { return try asFloats(inputs, output, body) }
+    let (source, target) = (try raw(inputs[0], "operand"), try raw(output, "operand"))
+    let (read, written) = (inputs[0].shape[-1], output.shape[-1])
+    let rowCount = output.shape.count / written
+    let grain = max(elementGrain / max(read, written), 1)
+    let workers = workerCount(rowCount, grain: grain)
+    let scratch = try pool.scratch(workers * grain * (read + written))
+    // The others are vectors of a row's length.
+    try asFloats(Array(inputs.dropFirst()), output, roundsItself: true) { others, _ in
+      parallelFor(rowCount, grain: grain) { worker, rows in
+        let wide = scratch.floats + worker * grain * (read + written)
+        let out = wide + grain * read
+        source.widened(rows.lowerBound * read, rows.count * read, wide)
+        let first = FloatArray(pointer: wide, shape: [rows.count, read])
+        body([first] + others, MutableFloatArray(pointer: out, shape: [rows.count, written]))
+        target.rounded(out, rows.lowerBound * written, rows.count * written)
+      }
+    }
     withExtendedLifetime(scratch) {}
   }
 

@@ -6,26 +6,14 @@ extension CPUBackend {
   /// Any dtype to float32.
   func widen(_ x: RawArray, _ out: UnsafeMutablePointer<Float>) {
     parallelFor(x.count, grain: elementGrain) { _, range in
-      let (start, count) = (range.lowerBound, range.count)
-      switch x.spec.dtype {
-      case .float32: (out + start).update(from: x.floats + start, count: count)
-      case .float16: vm_half_to_float(x.shorts + start, out + start, count)
-      case .bfloat16: vm_bfloat_to_float(x.shorts + start, out + start, count)
-      case .int32: vm_int_to_float(x.ints + start, out + start, count)
-      }
+      x.widened(range.lowerBound, range.count, out + range.lowerBound)
     }
   }
 
   /// float32 to any dtype.
   func round(_ x: UnsafePointer<Float>, _ out: RawArray) {
     parallelFor(out.count, grain: elementGrain) { _, range in
-      let (start, count) = (range.lowerBound, range.count)
-      switch out.spec.dtype {
-      case .float32: (out.floats + start).update(from: x + start, count: count)
-      case .float16: vm_float_to_half(x + start, out.shorts + start, count)
-      case .bfloat16: vm_float_to_bfloat(x + start, out.shorts + start, count)
-      case .int32: vm_float_to_int(x + start, out.ints + start, count)
-      }
+      out.rounded(x + range.lowerBound, range.lowerBound, range.count)
     }
   }
 
@@ -75,5 +63,27 @@ extension CPUBackend {
       return UInt32(bitPattern: int)
     }
     return UInt32(short)
+  }
+}
+
+extension RawArray {
+  /// Some elements as float32.
+  func widened(_ start: Int, _ count: Int, _ out: UnsafeMutablePointer<Float>) {
+    switch spec.dtype {
+    case .float32: out.update(from: floats + start, count: count)
+    case .float16: vm_half_to_float(shorts + start, out, count)
+    case .bfloat16: vm_bfloat_to_float(shorts + start, out, count)
+    case .int32: vm_int_to_float(ints + start, out, count)
+    }
+  }
+
+  /// Sets some elements from float32.
+  func rounded(_ x: UnsafePointer<Float>, _ start: Int, _ count: Int) {
+    switch spec.dtype {
+    case .float32: (floats + start).update(from: x, count: count)
+    case .float16: vm_float_to_half(x, shorts + start, count)
+    case .bfloat16: vm_float_to_bfloat(x, shorts + start, count)
+    case .int32: vm_float_to_int(x, ints + start, count)
+    }
   }
 }

@@ -86,12 +86,12 @@ extension CPUBackend {
         for task in range {
           let (rows, part) = tasks[task]
           let out = c + rows.lowerBound * n + part.lowerBound
-          let isFilled = epilogue.fill(c, ld: n, rows, part)
+          let isFilled = epilogue.fill(out, ld: n, rows, part)
           vm_product_int8(
             left + rows.lowerBound * blocks, blocks, rows.count,
             panels + (part.lowerBound - columns.lowerBound) / 32 * blocks, part.count, out, n,
             isFilled ? 1 : 0)
-          epilogue.activate(c, ld: n, rows, part)
+          epilogue.activate(out, ld: n, rows, part)
         }
       }
     }

@@ -4,7 +4,7 @@ import LangevinTensor
 /// Products of operands that are stored in 16 bits. Packed weights are widened panel by panel; where the processor has
 /// AVX512_BF16, bfloat16 is multiplied as it lies, two neighbours of the inner extent at a time.
 extension Operation {
-  /// Inputs that the operation reads as they are stored.
+  /// Inputs that the operation reads as they are stored, beside those that are multiplied in pairs a residual.
   func operandsKept(_ inputs: [TensorView]) -> Set<Int> {
     var kept: Set<Int> = []
     if let packedInput { kept.insert(packedInput) }
@@ -12,17 +12,27 @@ extension Operation {
     return kept.union(pairedOperands(inputs))
   }
 
+  /// Whether the operation is a product in pairs, which rounds its output itself.
+  func roundsItself(_ inputs: [TensorView]) -> Bool {
+    if case .attention = self { return false }
+    return !pairedOperands(inputs).isEmpty
+  }
+
   /// Inputs that are multiplied in pairs of bfloat16.
   private func pairedOperands(_ inputs: [TensorView]) -> Set<Int> {
     guard vm_has_avx512_bf16() != 0, inputs[0].dtype == .bfloat16 else { return [] }
     func isEven(_ channels: Int) -> Bool { channels > 0 && channels % 2 == 0 }
+    func withResidual(_ epilogue: Epilogue) -> Set<Int> {
+      epilogue.operands(Array(inputs.indices)).residual.map { [0, $0] } ?? [0]
+    }
     switch self {
     case .matmul(let matmul):
       let isPaired =
         matmul.right == .packed && !matmul.transposeLeft && matmul.scale == 1 && isEven(inputs[0].shape[-1])
-      return isPaired ? [0] : []
+      return isPaired ? withResidual(matmul.epilogue) : []
     case .conv2d(let conv):
-      return conv.weight == .packed && isEven(inputs[0].shape[3]) ? [0] : []
+      let isPaired = conv.weight == .packed && isEven(inputs[0].shape[3])
+      return isPaired ? withResidual(conv.epilogue) : []
     case .attention(let attention):
       return isEven(inputs[0].shape[2] / attention.heads) ? [0, 1] : []
     default: return []

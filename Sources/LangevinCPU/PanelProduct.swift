@@ -106,7 +106,8 @@ extension CPUBackend {
   /// C [m, columns] = the left rows times the panels, and the epilogue, at the panels' columns.
   ///
   /// `place` says where the rows of the left matrix begin, `taps` rows of `inner` numbers each: `left[tap * rows.count +
-  /// i]` for the i-th of the rows. Each element is one sum in one order, however the work is shared out.
+  /// i]` for the i-th of the rows. Each element is one sum in one order, however the work is shared out. Of panels in pairs
+  /// C is bfloat16, and what is computed is rounded while it is in a cache.
   func multiply(
     rows m: Int, taps: Int, inner: Int, by panels: Panels, _ epilogue: EpilogueOperands,
     into c: UnsafeMutablePointer<Float>,
@@ -115,23 +116,34 @@ extension CPUBackend {
     let n = panels.stride
     let tasks = ProductTasks(rows: m, columns: panels.columns)
     let size = ProductTasks.mostRows * taps
-    let capacity = workerCount(tasks.count, grain: 1) * size
+    let workers = workerCount(tasks.count, grain: 1)
+    let capacity = workers * size
     let storage = try pool.allocate(byteCount: capacity * MemoryLayout<Int>.size)
+    let blocks = panels.inPairs ? try pool.scratch(workers * tasks.mostOutputs) : nil
+    let shorts = UnsafeMutableRawPointer(c).assumingMemoryBound(to: UInt16.self)
     let pointers = storage.pointer.bindMemory(to: UnsafePointer<Float>?.self, capacity: capacity)
     parallelFor(tasks.count, grain: 1) { worker, range in
       let left = pointers + worker * size
       for task in range {
         let (rows, columns) = tasks[task]
         place(rows, left)
-        let isFilled = epilogue.fill(c, ld: n, rows, columns)
+        let start = rows.lowerBound * n + columns.lowerBound
+        let out = blocks.map { $0.floats + worker * tasks.mostOutputs } ?? c + start
+        let stride = blocks == nil ? n : columns.count
+        let isFilled = epilogue.fill(out, ld: stride, rows, columns)
         let product = panels.inPairs ? vm_pair_product : vm_product
         product(
-          left, taps, inner, rows.count, panels.from(column: columns.lowerBound), columns.count,
-          c + rows.lowerBound * n + columns.lowerBound, n, isFilled ? 1 : 0)
-        epilogue.activate(c, ld: n, rows, columns)
+          left, taps, inner, rows.count, panels.from(column: columns.lowerBound), columns.count, out, stride,
+          isFilled ? 1 : 0)
+        epilogue.activate(out, ld: stride, rows, columns)
+        if blocks != nil {
+          for row in 0..<rows.count {
+            vm_float_to_bfloat(out + row * stride, shorts + start + row * n, columns.count)
+          }
+        }
       }
     }
-    withExtendedLifetime((storage, panels)) {}
+    withExtendedLifetime((storage, blocks, panels)) {}
   }
 
   /// The same for a left matrix [m, k] that lies in one piece.

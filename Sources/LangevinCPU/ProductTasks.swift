@@ -17,6 +17,9 @@ struct ProductTasks {
     groups = (columns.count + width - 1) / width
   }
 
+  /// Of a task at most.
+  var mostOutputs: Int { ProductTasks.mostRows * width }
+
   var count: Int { (rows + ProductTasks.mostRows - 1) / ProductTasks.mostRows * groups }
 
   subscript(task: Int) -> (rows: Range<Int>, columns: Range<Int>) {

@@ -102,13 +102,14 @@ struct Product {
     _ epilogue: EpilogueOperands, _ rows: Range<Int>, _ columns: Range<Int>
   ) {
     // What is added goes into C first and BLAS adds to it: BLAS would pass over C to clear it anyway.
-    let isFilled = epilogue.fill(c, ld: n, rows, columns)
+    let out = c + rows.lowerBound * n + columns.lowerBound
+    let isFilled = epilogue.fill(out, ld: n, rows, columns)
     sgemm(
       rows.count, columns.count, k, scale,
       a + rows.lowerBound * (transposeLeft ? 1 : k), transposeLeft ? m : k, transposeLeft,
       b + columns.lowerBound * (transposeRight ? k : 1), transposeRight ? k : n, transposeRight,
-      isFilled ? 1 : 0, c + rows.lowerBound * n + columns.lowerBound, n)
-    epilogue.activate(c, ld: n, rows, columns)
+      isFilled ? 1 : 0, out, n)
+    epilogue.activate(out, ld: n, rows, columns)
   }
 }
 
@@ -131,6 +132,8 @@ struct EpilogueOperands {
   private var bias: UnsafePointer<Float>?
   private var perImage: UnsafePointer<Float>?
   private var residual: UnsafePointer<Float>?
+  /// The residual where it is kept as it is stored, in bfloat16.
+  private var narrowResidual: UnsafePointer<UInt16>?
   private let activation: vm_unary_function?
   private let columns: Int
   private let rowsPerImage: Int
@@ -143,7 +146,8 @@ struct EpilogueOperands {
     let operands = epilogue.operands(inputs)
     bias = operands.bias?.pointer
     perImage = operands.perImage?.pointer
-    residual = operands.residual?.pointer
+    narrowResidual = operands.residual?.narrow?.shorts
+    residual = narrowResidual == nil ? operands.residual?.pointer : nil
     activation = epilogue.activation.vectorised
     self.columns = columns
     self.rowsPerImage = rowsPerImage
@@ -153,14 +157,15 @@ struct EpilogueOperands {
   func advanced(_ rows: Int) -> EpilogueOperands {
     var result = self
     result.residual = residual.map { $0 + rows * columns }
+    result.narrowResidual = narrowResidual.map { $0 + rows * columns }
     return result
   }
 
-  /// Writes the sum of the operands to a block of `c`; false where there are none.
+  /// Writes the sum of the operands to a block of the output, which begins at `c`; false where there are none.
   func fill(_ c: UnsafeMutablePointer<Float>, ld: Int, _ rows: Range<Int>, _ block: Range<Int>) -> Bool {
-    guard bias != nil || perImage != nil || residual != nil else { return false }
+    guard bias != nil || perImage != nil || residual != nil || narrowResidual != nil else { return false }
     for row in rows {
-      let out = c + row * ld + block.lowerBound
+      let out = c + (row - rows.lowerBound) * ld
       var isFirst = true
       func add(_ source: UnsafePointer<Float>) {
         if isFirst {
@@ -170,6 +175,10 @@ struct EpilogueOperands {
         }
         isFirst = false
       }
+      if let narrowResidual {
+        vm_bfloat_to_float(narrowResidual + row * columns + block.lowerBound, out, block.count)
+        isFirst = false
+      }
       if let bias { add(bias + block.lowerBound) }
       if let perImage { add(perImage + row / rowsPerImage * columns + block.lowerBound) }
       if let residual { add(residual + row * columns + block.lowerBound) }
@@ -177,11 +186,9 @@ struct EpilogueOperands {
     return true
   }
 
+  /// Applies the activation to a block that begins at `c`.
   func activate(_ c: UnsafeMutablePointer<Float>, ld: Int, _ rows: Range<Int>, _ block: Range<Int>) {
     guard let activation else { return }
-    for row in rows {
-      let out = c + row * ld + block.lowerBound
-      vm_unary(activation, out, out, block.count)
-    }
+    for row in 0..<rows.count { vm_unary(activation, c + row * ld, c + row * ld, block.count) }
   }
 }

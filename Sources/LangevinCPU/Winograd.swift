@@ -115,7 +115,7 @@ extension WinogradTiles {
     }
     var pixels = [UnsafeMutablePointer<Float>?](repeating: nil, count: 4)
     for (i, line) in lines.enumerated() {
-      let isFilled = epilogue.fill(y, ld: columns, line, 0..<columns)
+      let isFilled = epilogue.fill(y + line.lowerBound * columns, ld: columns, line, 0..<columns)
       for (j, pixel) in line.enumerated() {
         let out = y + pixel * columns
         if !isFilled { out.update(repeating: 0, count: columns) }
@@ -123,6 +123,8 @@ extension WinogradTiles {
       }
     }
     vm_winograd_output(m, matrix, columns, pixels)
-    for line in lines { epilogue.activate(y, ld: columns, line, 0..<columns) }
+    for line in lines {
+      epilogue.activate(y + line.lowerBound * columns, ld: columns, line, 0..<columns)
+    }
   }
 }
