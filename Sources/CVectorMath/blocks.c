@@ -1,12 +1,8 @@
 // Numbers in blocks that share scales, in ggml's layouts: what BlockEncoding.swift defines, as loops that vectorise.
 #include "CVectorMath.h"
-#include "functions.h"
+#include "transpose.h"
 
 #define PANEL 32
-#define LANES 16
-
-typedef float lanes __attribute__((vector_size(4 * LANES)));
-typedef float unaligned_lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 
 INLINE float half_at(const uint8_t *bytes) { return half_inline((uint16_t)(bytes[0] | bytes[1] << 8)); }
 
@@ -110,24 +106,6 @@ void vm_dequantize(vm_blocks encoding, const uint8_t *blocks, size_t first, size
   decode(encoding, blocks, first, count, out);
 }
 
-// The numbers of two vectors by turns, the first and the last of them.
-#define FIRST_HALVES(a, b) \
-  __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define LAST_HALVES(a, b) \
-  __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-
-// Columns of 16 rows to rows of 16 columns: each of four steps takes a bit of a number's place from row to column.
-INLINE void turn(lanes *x) {
-  for (int step = 0; step < 4; step++) {
-    lanes y[LANES];
-    for (int j = 0; j < LANES / 2; j++) {
-      y[2 * j] = FIRST_HALVES(x[j], x[j + LANES / 2]);
-      y[2 * j + 1] = LAST_HALVES(x[j], x[j + LANES / 2]);
-    }
-    for (int j = 0; j < LANES; j++) x[j] = y[j];
-  }
-}
-
 VECTORISED
 void vm_pack_blocks(
     vm_blocks encoding, const uint8_t *blocks, size_t channels, size_t taps, size_t columns, size_t first, float scale,
@@ -139,15 +117,14 @@ void vm_pack_blocks(
   for (size_t start = 0; start < rows; start += 256) {
     size_t here = rows - start < 256 ? rows - start : 256;
     for (size_t c = 0; c < count; c++) decode(encoding, blocks, (first + c) * rows + start, here, part[c]);
-    for (size_t r = 0; r < here; r += LANES)
-      for (size_t c = 0; c < PANEL; c += LANES) {
-        lanes x[LANES];
-        for (size_t i = 0; i < LANES; i++) x[i] = *(const unaligned_lanes *)&part[c + i][r] * scale;
-        turn(x);
-        for (size_t i = 0; i < LANES && r + i < here; i++) {
-          size_t row = start + r + i;
-          *(unaligned_lanes *)(panel + (row % taps * channels + row / taps) * PANEL + c) = x[i];
-        }
+    for (size_t r = 0; r < here; r += 16) {
+      float turned[16][PANEL];
+      size_t some = here - r < 16 ? here - r : 16;
+      transpose_inline(&part[0][r], 256 + 16, PANEL, some, 1, scale, turned[0], PANEL);
+      for (size_t i = 0; i < some; i++) {
+        size_t row = start + r + i;
+        memcpy(panel + (row % taps * channels + row / taps) * PANEL, turned[i], sizeof turned[i]);
       }
+    }
   }
 }
