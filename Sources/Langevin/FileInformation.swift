@@ -38,16 +38,23 @@ public struct FileInformation: Sendable {
       return
     }
     let tensors = try TensorFiles.open(url)
+    let isWhole =
+      tensors.shape(of: SingleFileUNet.prefix + "input_blocks.0.0.weight") != nil
+      && tensors.names.contains { $0.hasPrefix("first_stage_model.") }
     guard let file = tensors as? SafetensorsFile else {
-      if tensors.shape(of: SingleFileUNet.prefix + "input_blocks.0.0.weight") != nil {
+      if isWhole {
         self.init(try SingleFileCheckpoint(url: url), tensors)
+      } else if let network = LoneNetwork(tensors) {
+        self.init(network, tensors)
       } else {
         self.init(gguf: tensors)
       }
       return
     }
-    if file.shape(of: SingleFileUNet.prefix + "input_blocks.0.0.weight") != nil {
+    if isWhole {
       self.init(try SingleFileCheckpoint(url: url), file)
+    } else if let network = LoneNetwork(file) {
+      self.init(network, file)
     } else if file.names.contains(where: { LoRAKey($0) != nil || LoRAKey.otherKind($0) != nil }) {
       self.init(try LoRAFile(url: url))
     } else if let inversion = try? TextualInversion(url: url) {
@@ -60,7 +67,8 @@ public struct FileInformation: Sendable {
   }
 
   private static let known = [
-    "a checkpoint in one file or in diffusers' folders", "a LoRA", "a textual inversion", "an upscaler",
+    "a checkpoint or a network in one file or in diffusers' folders", "a LoRA", "a textual inversion",
+    "an upscaler",
   ]
 
   // MARK: Kinds
@@ -156,6 +164,15 @@ public struct FileInformation: Sendable {
       facts.append((member.key, checkpoint.contains(member.key) ? name : name + ", whose folder is missing"))
     }
     facts += Self.scheduler(checkpoint)
+  }
+
+  private init(_ network: LoneNetwork, _ file: any TensorFile) {
+    kind = "\(network.kind) in one file"
+    if let base = network.contextWidth.flatMap(Self.family) { facts.append(("base model", base)) }
+    if !network.blocks.isEmpty {
+      facts.append(("blocks", network.blocks.map(String.init).joined(separator: " and ")))
+    }
+    facts += [("tensors", "\(file.names.count)")] + Self.encodings(file)
   }
 
   private init(_ upscaler: UpscalerFile, _ file: SafetensorsFile) {

@@ -36,6 +36,12 @@ import Testing
     ("tiny-flux", ["FluxPipeline", "FLUX.1 dev", "2 and 2, 16 wide"]),
     ("tiny-schnell", ["FLUX.1 schnell"]),
     ("tiny-sd/unet", ["a network", "UNet2DConditionModel"]),
+    ("control/controlnet-second.safetensors", ["a ControlNet in one file", "tensors"]),
+    ("control/controlnet-xl.safetensors", ["a ControlNet in one file"]),
+    ("single-file/flux.safetensors", ["FLUX.1's transformer in one file", "blocks", "2 and 2"]),
+    ("single-file/sd3.safetensors", ["Stable Diffusion 3's transformer", "3"]),
+    ("single-file/wan.safetensors", ["WAN's transformer"]),
+    ("tiny-sd/unet/diffusion_pytorch_model.safetensors", ["a UNet in one file", "tensors"]),
     ("gguf/two.gguf", ["a GGUF file", "tensors", "encoding"]),
     ("norms.safetensors", ["of no kind that is known", "tensors"]),
   ])
