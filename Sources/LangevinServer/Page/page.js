@@ -76,6 +76,19 @@ function setUpTabs() {
   }
 }
 
+// As `langevin devices` writes amounts of memory.
+function byteCount(count) {
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  for (; count >= 1024 && unit < units.length - 1; unit += 1) count /= 1024;
+  return Math.round(count * 10) / 10 + " " + units[unit];
+}
+
+function cell(name, value) {
+  if (typeof value === "object") return JSON.stringify(value);
+  return typeof value === "number" && /(memory|allocation)$/i.test(name) ? byteCount(value) : String(value);
+}
+
 function table(title, values) {
   const element = document.createElement("table");
   const caption = element.createCaption();
@@ -86,7 +99,7 @@ function table(title, values) {
     head.scope = "row";
     head.textContent = name;
     row.append(head);
-    row.insertCell().textContent = typeof value === "object" ? JSON.stringify(value) : String(value);
+    row.insertCell().textContent = cell(name, value);
   }
   return element;
 }
