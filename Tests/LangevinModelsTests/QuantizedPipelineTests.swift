@@ -98,7 +98,7 @@ import Testing
     if ProcessInfo.processInfo.environment["SHOW_ERRORS"] != nil {
       print("int8: \(error) beside \(ofWeights) of the weights in q8_0")
     }
-    #expect(error < 0.03 && error > 0.001, "off by \(error)")
+    #expect(error < 0.05 && error > 0.001, "off by \(error)")
   }
 
   @Test func int8ArithmeticNeedsBlocks() throws {
