@@ -39,6 +39,7 @@ let package = Package(
     .target(
       name: "LangevinKernels", path: "Kernels",
       resources: [
+        .embedInCode("aligned.cl"),
         .embedInCode("arrange.cl"),
         .embedInCode("attention_gradient.cl"),
         .embedInCode("blocks.cl"),

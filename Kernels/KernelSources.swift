@@ -27,14 +27,17 @@ public enum KernelSource: String, Sendable, CaseIterable {
         [PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.winograd_cl]
       case .tiled:
         [
-          PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.blocks_cl,
-          PackageResources.tiled_cl,
+          PackageResources.storage_cl, PackageResources.aligned_cl, PackageResources.epilogue_cl,
+          PackageResources.blocks_cl, PackageResources.tiled_cl,
         ]
       case .dequantize: [PackageResources.blocks_cl, PackageResources.dequantize_cl]
       case .arrange: [PackageResources.storage_cl, PackageResources.arrange_cl]
       case .flashAttention: [PackageResources.storage_cl, PackageResources.flash_attention_cl]
       case .tiledAttention:
-        [PackageResources.storage_cl, PackageResources.team_cl, PackageResources.tiled_attention_cl]
+        [
+          PackageResources.storage_cl, PackageResources.aligned_cl, PackageResources.team_cl,
+          PackageResources.tiled_attention_cl,
+        ]
       case .norm:
         [
           PackageResources.storage_cl, PackageResources.team_cl, PackageResources.statistics_cl,

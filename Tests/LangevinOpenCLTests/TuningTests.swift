@@ -110,6 +110,30 @@ import enum LangevinTensor.Operation
     #expect(try [4, 8, 16, nil].map(tile) == [6, 6, 16, 16])
   }
 
+  /// What a card of the least local memory that OpenCL allows is launched with.
+  @Test func whatShipsForCardsIsSmall() throws {
+    var device = try #require(OpenCLDevices.all().first)
+    (device.localMemory, device.maxWorkGroupSize) = (32 << 10, 256)
+    let product = TuningKey.product(.gpu, .float32, rows: 4096, columns: 320, inner: 320)
+    #expect(TuningParameters.space(product, on: device).contains(.tiled(.plain)))
+    for size in [1, 7, 8, 40, 64, 80, 96, 128, 160, 192, 256, 512] {
+      let key = TuningKey.attention(.gpu, .float32, queries: 4096, keys: 77, size: size)
+      guard case .tiledAttention(let shipped) = TuningTable.parameters(key, on: device) else {
+        Issue.record("\(key)")
+        continue
+      }
+      let fitted = shipped.fitted(size: size, localMemory: device.localMemory)
+      #expect(fitted.itemQueries == 4 && fitted.isConsistent, "\(size): \(fitted)")
+      #expect(fitted.localBytes(size: size) <= device.localMemory && fitted.itemNumbers(size: size) <= 68)
+      #expect(fitted.headChunk * ((size + fitted.headChunk - 1) / fitted.headChunk) >= size)
+      let space = TuningParameters.space(key, on: device)
+      #expect(space.contains(.tiledAttention(.plain)) == (size < 160), "\(size)")
+    }
+    // Where no form in registers fits, the plain one shrinks.
+    let tiny = TiledAttentionParameters().fitted(size: 64, localMemory: 8 << 10)
+    #expect(tiny.itemQueries == 1 && tiny.localBytes(size: 64) <= 8 << 10)
+  }
+
   @Test func parametersKeepTheirNames() {
     for parameters in [
       TuningParameters.panels(PanelParameters()), .tiled(TiledParameters()),

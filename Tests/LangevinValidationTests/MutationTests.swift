@@ -103,22 +103,31 @@ extension Mutant {
       )),
     Mutant(
       "no barrier before the tile is used", .tiled, .gpu, .matmul,
-      ("barrier(CLK_LOCAL_MEM_FENCE);\n    for (int k = 0; k < TK; ++k) {", "for (int k = 0; k < TK; ++k) {")),
+      ("    }\n    barrier(CLK_LOCAL_MEM_FENCE);\n  }", "    }\n  }")),
     Mutant(
-      "no barrier before the tile is overwritten", .tiled, .gpu, .matmul,
-      (
-        "acc[i][j] += x[i] * z[j];\n    }\n    barrier(CLK_LOCAL_MEM_FENCE);",
-        "acc[i][j] += x[i] * z[j];\n    }"
-      )),
+      "the tile is overwritten while it is used", .tiled, .gpu, .matmul,
+      ("stage = 1 - stage;", "stage = 0;")),
     Mutant(
       "the left operand is transposed", .tiled, .gpu, .matmul,
-      ("v = LOAD(a, row * a_row + k * a_inner);", "v = LOAD(a, row * a_inner + k * a_row);")),
+      ("a_at[p] = row * a_row + k * a_inner;", "a_at[p] = row * a_inner + k * a_row;")),
     Mutant(
       "one column too many is stored", .tiled, .gpu, .matmul,
-      ("if (column >= columns) continue;", "if (column > columns) continue;")),
+      ("min(LW, columns - column);", "min(LW, columns - column + 1);")),
     Mutant(
       "padding on the left is not padding", .tiled, .gpu, .conv2d,
-      ("in_x >= 0 && in_x < width", "in_x < width")),
+      ("(x_) >= 0 && (x_) < width", "(x_) < width")),
+    Mutant(
+      "the next tap begins with its first channel", .tiled, .gpu, .conv2d,
+      ("channel -= taps * channels;", "channel = 0;")),
+    Mutant(
+      "the last part is not added", .tiled, .gpu, .conv2d,
+      ("part < parts; ++part", "part < parts - 1; ++part")),
+    Mutant(
+      "every part begins with the first step", .tiled, .gpu, .conv2d,
+      ("begin = part * part_size;", "begin = 0;")),
+    Mutant(
+      "the runs of an item lie side by side", .tiled, .gpu, .matmul,
+      ("(j * TX + tx) * LW", "(tx * (NI / LW) + j) * LW")),
     Mutant(
       "each panel begins one column after the other", .arrange, .cpu, .matmul,
       ("(ulong)panel * width * column_stride", "(ulong)panel * column_stride")),
@@ -137,9 +146,18 @@ extension Mutant {
     Mutant(
       "no barrier before the values are used", .tiledAttention, .gpu, .attention,
       (
-        "barrier(CLK_LOCAL_MEM_FENCE);\n    for (int j = 0; j < COLUMNS; ++j) {",
-        "for (int j = 0; j < COLUMNS; ++j) {"
+        "      barrier(CLK_LOCAL_MEM_FENCE);\n      ONCE for (int k = 0;",
+        "      ONCE for (int k = 0;"
       )),
+    Mutant(
+      "earlier sums are not rescaled", .tiledAttention, .gpu, .attention,
+      ("sum[r][v] *= correction;", "sum[r][v] *= 1.0f;")),
+    Mutant(
+      "an item's own scores decide its largest", .tiledAttention, .gpu, .attention,
+      ("now = max(now, maxima[row * LANES + other]);", "now = max(now, maxima[row * LANES + lane]);")),
+    Mutant(
+      "the values' last channels are the first", .tiledAttention, .gpu, .attention,
+      ("d = v / CV * DC + place * 4;", "d = place * 4;")),
     Mutant(
       "images are as far apart in the keys as in the queries", .tiledAttention, .gpu, .attention,
       ("k_at = (ulong)image * key_count", "k_at = (ulong)image * queries")),

@@ -4,7 +4,7 @@ import LangevinTensor
 extension GraphicsKernels {
   /// A block of a head's rows must fit into local memory.
   func supports(_ attention: Attention, size: Int) -> Bool {
-    let smallest = TiledAttentionParameters().fitted(size: size, localMemory: device.localMemory)
+    let smallest = TiledAttentionParameters.plain.fitted(size: size, localMemory: device.localMemory)
     return smallest.localBytes(size: size) <= device.localMemory
   }
 
@@ -23,7 +23,7 @@ extension GraphicsKernels {
     }
     let tile = chosen.fitted(size: size, localMemory: device.localMemory)
     let blocks = (queries + tile.blockQueries - 1) / tile.blockQueries
-    let subgroups = usesSubgroups(&queue)
+    let subgroups = tile.itemQueries == 1 && usesSubgroups(&queue)
     try queue.launch(
       TiledAttentionKernel(
         q: q, keys: k, values: v, y: y, mask: AttentionMask(attention, mask: operands.mask),

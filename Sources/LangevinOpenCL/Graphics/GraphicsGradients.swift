@@ -9,7 +9,7 @@ extension GraphicsKernels {
     let (rows, columns) = (y.shape[0], y.shape[1])
     let pixels = g.shape.count / columns
     // Not tuned: a compiler may contract tiles of other sizes otherwise, and bits would depend on them.
-    let tile = TiledParameters()
+    let tile = TiledParameters.plain
     let blocks = [
       (columns + tile.tileColumns - 1) / tile.tileColumns, (rows + tile.tileRows - 1) / tile.tileRows,
     ]
@@ -53,9 +53,9 @@ extension GraphicsKernels {
       local: [tile.items, 1])
   }
 
-  /// The forward kernel's blocks, where they fit.
+  /// The blocks of the forward kernel's plain form, where they fit.
   private func gradientTile(size: Int) -> TiledAttentionParameters {
-    var tile = TiledAttentionParameters()
+    var tile = TiledAttentionParameters.plain
     while gradientBytes(tile, size: size) > device.localMemory, tile.blockKeys > 4 { tile.blockKeys /= 2 }
     while gradientBytes(tile, size: size) > device.localMemory, tile.blockQueries > 1 {
       tile.blockQueries /= 2

@@ -15,7 +15,11 @@ extension GraphicsKernels {
       rows: rows, columns: columns, inner: inner, aRow: aRow, aInner: aInner, wInner: wInner,
       wColumn: wColumn, aBatch: rows * inner, wBatch: inner * columns, yBatch: rows * columns)
     let key = TuningKey.product(.gpu, a.dtype, rows: rows, columns: columns, inner: inner)
-    try launch(kernel, matmul.right.encoding, batch: size.batch, key: key, on: &queue)
+    // [images, tokens, channels] with one matrix for all; a matrix does not say what its rows are.
+    let isOfImages = a.shape.rank > 2 && operands.right.shape.rank < 3 && rows > 0
+    try launch(
+      kernel, matmul.right.encoding, batch: size.batch, imageRows: isOfImages ? rows / a.shape[0] : nil,
+      key: key, on: &queue)
   }
 
   func conv2d(_ conv: Conv2D, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws {
@@ -31,25 +35,46 @@ extension GraphicsKernels {
       columns: columns, inner: inner, aRow: inner, aInner: 1, wInner: wInner, wColumn: wColumn,
       aBatch: rows * inner, wBatch: inner * columns, yBatch: rows * columns, convolution: geometry)
     try launch(
-      kernel, conv.weight.encoding, batch: 1,
+      kernel, conv.weight.encoding, batch: 1, imageRows: y.shape[1] * y.shape[2],
       key: .convolution(.gpu, pixels.dtype, conv, size, geometry), on: &queue)
   }
 
   private func launch(
-    _ kernel: TiledProductKernel, _ blocks: BlockEncoding?, batch: Int, key: TuningKey,
+    _ kernel: TiledProductKernel, _ blocks: BlockEncoding?, batch: Int, imageRows: Int?, key: TuningKey,
     on queue: inout LaunchQueue
   ) throws {
     let parameters = queue.tuning.parameters(key)
     guard case .tiled(let tile) = parameters else {
       throw OpenCLError.foreignParameters(key: "\(key)", parameters: "\(parameters)")
     }
+    let program = Program.tiled(
+      kernel.a.dtype, blocks: blocks, isConvolution: kernel.convolution != nil, tile)
+    let items = [
+      (kernel.columns + tile.tileColumns - 1) / tile.tileColumns * tile.itemsX,
+      (kernel.rows + tile.tileRows - 1) / tile.tileRows * tile.itemsY,
+    ]
+    let local = [tile.itemsX, tile.itemsY, 1]
+    guard let imageRows, let parts = innerParts(kernel, imageRows: imageRows) else {
+      return try queue.launch(kernel, program, global: items + [batch], local: local)
+    }
+    let partial = try queue.scratch(parts.count * kernel.rows * kernel.columns * 4)
+    var product = kernel
+    (product.partSize, product.partial) = (parts.size, partial)
+    try queue.launch(product, program, global: items + [parts.count], local: local)
     try queue.launch(
-      kernel,
-      .tiled(kernel.a.dtype, blocks: blocks, isConvolution: kernel.convolution != nil, tile),
-      global: [
-        (kernel.columns + tile.tileColumns - 1) / tile.tileColumns * tile.itemsX,
-        (kernel.rows + tile.tileRows - 1) / tile.tileRows * tile.itemsY, batch,
-      ], local: [tile.itemsX, tile.itemsY, 1])
+      ProductPartsKernel(
+        partial: partial, y: kernel.y, epilogue: kernel.epilogue, scale: kernel.scale, rows: kernel.rows,
+        columns: kernel.columns, parts: parts.count, imageRows: imageRows), program,
+      global: [(kernel.columns + 3) / 4, kernel.rows], local: [32, 2])
+  }
+
+  /// The parts of each sum where an image has so few tiles that they would leave much of a card idle; nil for one part.
+  /// What they are depends on an image's shape alone: no tuning and no batch changes the order of a sum.
+  private func innerParts(_ kernel: TiledProductKernel, imageRows: Int) -> SumParts? {
+    let tiles = (imageRows + 63) / 64 * ((kernel.columns + 63) / 64)
+    guard tiles > 0 else { return nil }
+    let parts = SumParts(kernel.inner, size: 512, multipleOf: 64, atMost: 256 / tiles)
+    return parts.count > 1 ? parts : nil
   }
 }
 

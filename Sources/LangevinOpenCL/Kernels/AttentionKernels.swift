@@ -54,6 +54,8 @@ struct TiledAttentionKernel: Kernel {
   var mask: AttentionMask
   var queries, keyCount, heads: Int
 
+  private var isAligned: Bool { [q, keys, values].allSatisfy { $0.offset.isMultiple(of: 4) } }
+
   func encode(to arguments: inout ArgumentEncoder) throws {
     try arguments.reads("q", q)
     try arguments.reads("keys", keys)
@@ -63,5 +65,6 @@ struct TiledAttentionKernel: Kernel {
     try arguments.int("queries", queries)
     try arguments.int("key_count", keyCount)
     try arguments.int("heads", heads)
+    try arguments.flag("aligned", isAligned)
   }
 }

@@ -52,9 +52,9 @@ struct ArgumentEncoder {
     try buffer("\(name)", scratch.memory.pointer, isWritten: false)
   }
 
-  /// A whole buffer that is written, one parameter.
-  mutating func writes(_ name: StaticString, scratch: OpenCLStorage) throws {
-    try buffer("\(name)", scratch.memory.pointer, isWritten: true)
+  /// A whole buffer that is written, one parameter. Nil for one that this launch's kernel never writes.
+  mutating func writes(_ name: StaticString, scratch: OpenCLStorage?) throws {
+    try buffer("\(name)", scratch?.memory.pointer, isWritten: true)
   }
 
   /// Throws `OpenCLError.tooLarge` for what 32 bits cannot hold.

@@ -111,6 +111,21 @@ struct TiledProductKernel: Kernel {
   var aBatch, wBatch, yBatch: Int
   /// Nil for a product of matrices; the program is another one then.
   var convolution: ConvolutionGeometry?
+  /// Inner steps of a part, and where the parts' sums go; 0 and nil where there is one part.
+  var partSize = 0
+  var partial: OpenCLStorage?
+
+  /// `aligned`.
+  private var alignment: Int {
+    func isAligned(_ view: TensorView, _ stride: Int, _ batch: Int) -> Bool {
+      [view.offset, stride, batch].allSatisfy { $0.isMultiple(of: 4) }
+    }
+    // Along the contiguous axis a vector is whole where the other axis has a multiple of its size between its places.
+    let aStride = convolution?.channels ?? (aInner == 1 ? aRow : aInner)
+    let isA = isAligned(a, aStride, convolution == nil ? aBatch : 0)
+    let isW = isAligned(w, wColumn == 1 ? wInner : wColumn, wBatch)
+    return (isA ? 1 : 0) + (isW ? 2 : 0)
+  }
 
   func encode(to arguments: inout ArgumentEncoder) throws {
     try arguments.reads("a", a)
@@ -121,6 +136,9 @@ struct TiledProductKernel: Kernel {
     try arguments.int("rows", rows)
     try arguments.int("columns", columns)
     try arguments.int("inner", inner)
+    try arguments.int("part_size", partSize)
+    try arguments.writes("partial", scratch: partial)
+    try arguments.int("aligned", alignment)
     try arguments.ulong("a_row", aRow)
     try arguments.ulong("a_inner", aInner)
     try arguments.ulong("w_inner", wInner)
@@ -138,6 +156,27 @@ struct TiledProductKernel: Kernel {
     try arguments.int("step", conv.stride)
     try arguments.int("pad_top", conv.padding.top)
     try arguments.int("pad_left", conv.padding.left)
+  }
+}
+
+/// tiled.cl.
+struct ProductPartsKernel: Kernel {
+  static let name = "product_parts"
+  var partial: OpenCLStorage
+  var y: TensorView
+  var epilogue: EpilogueArguments
+  var scale: Float
+  var rows, columns, parts, imageRows: Int
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("partial", scratch: partial)
+    try arguments.writes("y", y)
+    try epilogue.encode(to: &arguments)
+    try arguments.float("scale", scale)
+    try arguments.int("rows", rows)
+    try arguments.int("columns", columns)
+    try arguments.int("parts", parts)
+    try arguments.int("image_rows", imageRows)
   }
 }
 

@@ -93,7 +93,8 @@ enum Program: Sendable, Hashable {
     case .tiled(let dtype, let blocks, let isConvolution, let p):
       let plain = list([
         "T": dtype.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 4, "TX": p.itemsX, "TY": p.itemsY,
-        "TM": p.tileRows, "TN": p.tileColumns, "TK": p.tileInner,
+        "TM": p.tileRows, "TN": p.tileColumns, "TK": p.tileInner, "LW": p.localWidth, "GW": p.globalWidth,
+        "STAGES": p.stages,
       ])
       return plain + list(blocks.map { ["BLOCKS": $0.kernelIndex] } ?? [:])
     case .flashAttention(let dtype, let size, let p):
@@ -104,6 +105,7 @@ enum Program: Sendable, Hashable {
     case .tiledAttention(let dtype, let size, let p, _):
       return list([
         "T": dtype.kernelName, "VW": 4, "D": size, "BQ": p.blockQueries, "BK": p.blockKeys, "LOCAL": p.items,
+        "MQ": p.itemQueries, "DC": p.headChunk,
       ])
     case .arrange(let dtype, let target, let inPairs, let rows):
       return list([

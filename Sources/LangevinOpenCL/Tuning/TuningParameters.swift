@@ -121,29 +121,61 @@ public struct PanelParameters: NamedParameters {
 }
 
 /// `tiled.cl`. The order in which each element's terms are added does not depend on them.
+///
+/// An item holds `tileRows / itemsY * (tileColumns / itemsX)` sums in registers, a row and a column of its tile, and its
+/// part of the next tiles: with the shipped values 32 + 12 + 16, and some 20 for addresses.
 public struct TiledParameters: NamedParameters {
   /// Work-items along the columns.
-  public var itemsX = 16
+  public var itemsX = 8
   /// Work-items along the rows.
   public var itemsY = 16
-  /// Rows of a work-group; a multiple of `itemsY`.
+  /// Rows of a work-group; a multiple of `itemsY * localWidth`.
   public var tileRows = 64
-  /// Columns of a work-group; a multiple of `itemsX`.
+  /// Columns of a work-group; a multiple of `itemsX * localWidth`.
   public var tileColumns = 64
   /// Inner steps that are staged in local memory at a time.
   public var tileInner = 16
+  /// Floats that are read from local memory at once: 1 or 4.
+  public var localWidth = 4
+  /// Elements that are read from global memory at once: 1 or 4.
+  public var globalWidth = 4
+  /// Pairs of tiles: 2 where the next one is fetched while one is used, else 1.
+  public var stages = 2
 
   /// The shipped values.
   public init() {}
 
+  /// The plainest form: numbers one by one, and a tile at a time.
+  static let plain: TiledParameters = {
+    var parameters = TiledParameters()
+    (parameters.itemsX, parameters.localWidth) = (16, 1)
+    (parameters.globalWidth, parameters.stages) = (1, 1)
+    return parameters
+  }()
+
   static var fields: [(name: String, path: WritableKeyPath<Self, Int> & Sendable)] {
     [
       ("TX", \.itemsX), ("TY", \.itemsY), ("TM", \.tileRows), ("TN", \.tileColumns), ("TK", \.tileInner),
+      ("LW", \.localWidth), ("GW", \.globalWidth), ("STAGES", \.stages),
     ]
   }
 
+  /// Work-items of a work-group.
+  var items: Int { itemsX * itemsY }
+
+  /// Sums that an item holds.
+  var itemSums: Int { tileRows / itemsY * (tileColumns / itemsX) }
+
   /// Bytes that the kernel declares.
-  var localBytes: Int { 4 * tileInner * (tileRows + 1 + tileColumns + 1) }
+  var localBytes: Int { 4 * stages * tileInner * (tileRows + tileColumns + 2 * localWidth) }
+
+  /// Whether vectors, items and tiles divide each other as the kernel asks.
+  var isConsistent: Bool {
+    [1, 4].contains(localWidth) && [1, 4].contains(globalWidth) && stages <= 2
+      && tileRows % (itemsY * localWidth) == 0 && tileColumns % (itemsX * localWidth) == 0
+      && tileRows % globalWidth == 0 && tileColumns % globalWidth == 0 && tileInner % globalWidth == 0
+      && items % (tileInner / globalWidth) == 0
+  }
 }
 
 /// `flash_attention.cl`.
@@ -180,32 +212,82 @@ public struct FlashAttentionParameters: NamedParameters {
   }
 }
 
-/// `tiled_attention.cl`; blocks shrink where local memory cannot hold them.
+/// `tiled_attention.cl`; blocks shrink, or parts of a head are staged, where local memory cannot hold them.
+///
+/// An item holds `itemQueries` x (keys of a block + channels of a head) / lanes numbers in registers, and some 60 besides:
+/// with the shipped values 48 for heads of 40 channels, and 68 at most for those of up to 512, in 32 KiB of local memory at
+/// most.
 public struct TiledAttentionParameters: NamedParameters {
-  /// Query rows of a work-group; divides `items`.
-  public var blockQueries = 16
+  /// Query rows of a work-group.
+  public var blockQueries = 64
   /// Keys of a block.
   public var blockKeys = 32
   /// Work-items of a work-group.
-  public var items = 64
+  public var items = 128
+  /// Query rows of an item's tile in registers; 1 for the plain form, with the scores in local memory.
+  public var itemQueries = 4
+  /// Channels of a head that are staged at a time; `fitted` says it, and the plain form stages all.
+  var headChunk = 0
 
-  /// The shipped values.
+  /// What ships for small heads.
   public init() {}
 
+  /// The plain form.
+  static let plain = TiledAttentionParameters(queries: 16, keys: 32, items: 64, itemQueries: 1)
+  /// For heads whose sums would not fit into the registers of as few items, and for the largest.
+  static let largeHeads = TiledAttentionParameters(queries: 32, keys: 32, items: 128, itemQueries: 4)
+  static let largestHeads = TiledAttentionParameters(queries: 16, keys: 32, items: 128, itemQueries: 4)
+
+  init(queries: Int, keys: Int, items: Int, itemQueries: Int) {
+    (blockQueries, blockKeys, self.items, self.itemQueries) = (queries, keys, items, itemQueries)
+  }
+
   static var fields: [(name: String, path: WritableKeyPath<Self, Int> & Sendable)] {
-    [("BQ", \.blockQueries), ("BK", \.blockKeys), ("LOCAL", \.items)]
+    [("BQ", \.blockQueries), ("BK", \.blockKeys), ("LOCAL", \.items), ("MQ", \.itemQueries)]
+  }
+
+  /// Items that share rows.
+  var lanes: Int { max(1, items * itemQueries / blockQueries) }
+
+  /// Numbers that an item of a form in registers holds: scores, and sums of its output.
+  func itemNumbers(size: Int) -> Int {
+    let chunks = (size + headChunk - 1) / max(headChunk, 1)
+    return itemQueries * (blockKeys / lanes + 4 * chunks * ((headChunk / 4 + lanes - 1) / lanes))
+  }
+
+  /// Whether items, rows and keys divide each other as the kernel asks.
+  var isConsistent: Bool {
+    if itemQueries == 1 { return items % blockQueries == 0 }
+    return blockQueries % itemQueries == 0 && items % (blockQueries / itemQueries) == 0
+      && blockKeys % 4 == 0 && blockKeys % lanes == 0
   }
 
   /// Bytes that the kernel declares for heads of this size.
   func localBytes(size: Int) -> Int {
-    4 * (blockQueries * size + blockKeys * (size + 1) + blockQueries * (blockKeys + 1) + 3 * blockQueries)
+    if itemQueries == 1 {
+      return 4
+        * (blockQueries * size + blockKeys * (size + 1) + blockQueries * (blockKeys + 1) + 3 * blockQueries)
+    }
+    return 4
+      * ((blockQueries + blockKeys) * (headChunk + 4) + blockQueries * (blockKeys + 4) + blockQueries * lanes)
   }
 
-  /// With blocks that fit into `localMemory` bytes, where any do.
+  /// For heads of this size in `localMemory` bytes: the plain form with blocks that fit, where any do, and a form in
+  /// registers with as many channels at a time as fit. Where none do it is the plain form.
   func fitted(size: Int, localMemory: Int) -> TiledAttentionParameters {
     var result = self
-    while result.localBytes(size: size) > localMemory, result.blockKeys > 4 { result.blockKeys /= 2 }
-    while result.localBytes(size: size) > localMemory, result.blockQueries > 1 { result.blockQueries /= 2 }
-    return result
+    guard itemQueries > 1 else {
+      while result.localBytes(size: size) > localMemory, result.blockKeys > 4 { result.blockKeys /= 2 }
+      while result.localBytes(size: size) > localMemory, result.blockQueries > 1 { result.blockQueries /= 2 }
+      return result
+    }
+    let vectors = (size + 3) / 4
+    for chunks in 1...max(1, (vectors + lanes - 1) / lanes) {
+      // Of several chunks each gives every item as many vectors.
+      let each = (vectors + chunks - 1) / chunks
+      result.headChunk = 4 * (chunks == 1 ? each : (each + lanes - 1) / lanes * lanes)
+      if result.localBytes(size: size) <= localMemory { return result }
+    }
+    return TiledAttentionParameters.plain.fitted(size: size, localMemory: localMemory)
   }
 }

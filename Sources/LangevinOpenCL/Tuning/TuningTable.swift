@@ -25,7 +25,14 @@ struct TuningTable {
     Row(family: .cpu, operations: [.product, .convolution], parameters: .panels(PanelParameters())),
     Row(family: .cpu, operations: [.attention], parameters: .flashAttention(FlashAttentionParameters())),
     Row(family: .gpu, operations: [.product, .convolution], parameters: .tiled(TiledParameters())),
-    Row(family: .gpu, operations: [.attention], parameters: .tiledAttention(TiledAttentionParameters())),
+    // By a head's size alone: a picture of another size needs no other program.
+    Row(
+      family: .gpu, operations: [.attention], upTo: [.max, .max, 96],
+      parameters: .tiledAttention(TiledAttentionParameters())),
+    Row(
+      family: .gpu, operations: [.attention], upTo: [.max, .max, 192],
+      parameters: .tiledAttention(.largeHeads)),
+    Row(family: .gpu, operations: [.attention], parameters: .tiledAttention(.largestHeads)),
   ]
 
   /// What ships for a key on a device: what was found on others of its family, else by its class.
@@ -58,8 +65,7 @@ extension TuningParameters {
       case .tiled: TiledParameters.space.map { .tiled($0) }
       case .flashAttention: FlashAttentionParameters.space.map { .flashAttention($0) }
       case .tiledAttention:
-        // Those that shrink would be tried twice.
-        TiledAttentionParameters.space.filter { $0.localBytes(size: size) <= device.localMemory }
+        TiledAttentionParameters.space(size: size, localMemory: device.localMemory)
           .map { .tiledAttention($0) }
       }
     return [shipped] + all.filter { $0 != shipped && $0.fits(key, device) }
@@ -75,9 +81,8 @@ extension TuningParameters {
       return key.operation != .attention && p.tileRows <= 16 && p.tileVectors <= 2
         && p.itemRows <= 512 && p.itemRows % p.tileRows == 0 && p.innerBlock % 2 == 0
     case .tiled(let p):
-      return key.operation != .attention && p.itemsX * p.itemsY <= device.maxWorkGroupSize
-        && p.tileRows % p.itemsY == 0 && p.tileColumns % p.itemsX == 0
-        && p.tileRows / p.itemsY * (p.tileColumns / p.itemsX) <= 64 && p.localBytes <= device.localMemory
+      return key.operation != .attention && p.isConsistent && p.items <= device.maxWorkGroupSize
+        && p.itemSums <= 64 && p.localBytes <= device.localMemory
     case .flashAttention(let p):
       // Drivers of CPUs give a work-item's private memory from its thread's stack.
       return key.operation == .attention && p.tileRows <= 16 && p.tileVectors <= 2
@@ -86,7 +91,7 @@ extension TuningParameters {
     case .tiledAttention(let p):
       let fitted = p.fitted(size: size, localMemory: device.localMemory)
       return key.operation == .attention && p.items <= device.maxWorkGroupSize
-        && p.items % fitted.blockQueries == 0 && fitted.localBytes(size: size) <= device.localMemory
+        && fitted.isConsistent && fitted.localBytes(size: size) <= device.localMemory
     }
   }
 }
@@ -113,18 +118,30 @@ extension PanelParameters {
 }
 
 extension TiledParameters {
+  /// The form in vectors wherever an item's sums are worth its reads, and the plain one in several sizes.
   static let space: [TiledParameters] = {
     var all: [TiledParameters] = []
-    for (itemsX, itemsY) in [(16, 16), (16, 8), (8, 8)] {
-      for tileRows in [32, 64, 128] {
-        for tileColumns in [32, 64, 128] {
-          for tileInner in [8, 16, 32] {
+    for tileInner in [8, 16, 32] {
+      for (itemsX, itemsY) in [(16, 16), (8, 16), (16, 8), (8, 8)] {
+        for (tileRows, tileColumns) in [
+          (32, 32), (32, 64), (64, 32), (64, 64), (32, 128), (128, 32), (64, 128), (128, 64), (128, 128),
+        ] {
+          for stages in [1, 2] {
             var p = TiledParameters()
-            (p.itemsX, p.itemsY) = (itemsX, itemsY)
+            (p.itemsX, p.itemsY, p.stages) = (itemsX, itemsY, stages)
             (p.tileRows, p.tileColumns, p.tileInner) = (tileRows, tileColumns, tileInner)
-            all.append(p)
+            if p.isConsistent, (16...64).contains(p.itemSums) { all.append(p) }
           }
         }
+      }
+    }
+    for tileInner in [8, 16, 32] {
+      for (itemsY, tileRows, tileColumns) in [
+        (16, 32, 32), (16, 64, 64), (16, 128, 64), (8, 64, 64), (8, 32, 128),
+      ] {
+        var p = TiledParameters.plain
+        (p.itemsY, p.tileInner, p.tileRows, p.tileColumns) = (itemsY, tileInner, tileRows, tileColumns)
+        all.append(p)
       }
     }
     return all
@@ -150,17 +167,30 @@ extension FlashAttentionParameters {
 }
 
 extension TiledAttentionParameters {
-  static let space: [TiledAttentionParameters] = {
+  /// Those in registers that have room there, and the plain form in several sizes.
+  static func space(size: Int, localMemory: Int) -> [TiledAttentionParameters] {
     var all: [TiledAttentionParameters] = []
-    for items in [64, 128, 256] {
-      for blockQueries in [8, 16, 32, 64] {
-        for blockKeys in [16, 32, 64] {
-          var p = TiledAttentionParameters()
-          (p.blockQueries, p.blockKeys, p.items) = (blockQueries, blockKeys, items)
-          all.append(p)
+    for itemQueries in [4, 2, 8, 1] {
+      for items in [64, 128, 256] {
+        for queries in [8, 16, 32, 64, 128] {
+          for keys in [16, 32, 64] {
+            let p = TiledAttentionParameters(
+              queries: queries, keys: keys, items: items, itemQueries: itemQueries)
+            if p.isWorthTrying(size: size, localMemory: localMemory) { all.append(p) }
+          }
         }
       }
     }
     return all
-  }()
+  }
+
+  private func isWorthTrying(size: Int, localMemory: Int) -> Bool {
+    let fitted = fitted(size: size, localMemory: localMemory)
+    // Those that shrink, or whose form changes, would be tried twice.
+    guard fitted.isConsistent, fitted.values.map(\.value) == values.map(\.value),
+      fitted.localBytes(size: size) <= localMemory
+    else { return false }
+    guard itemQueries > 1 else { return items < 256 && blockQueries < 64 && blockKeys < 64 }
+    return (4...32).contains(lanes) && fitted.itemNumbers(size: size) <= 96
+  }
 }

@@ -182,6 +182,8 @@ extension OperationCases {
     cases += [
       attention(7, 5, heads: 3, size: 1), attention(images: 2, 9, 13, heads: 3, size: 7),
       attention(1, 600, heads: 2, size: 40), attention(130, 1030, heads: 1, size: 64),
+      // More queries than are few, with heads that are staged in parts.
+      attention(150, 70, heads: 2, size: 160), attention(130, 45, heads: 1, size: 128),
       attention(images: 2, 77, 77, heads: 2, size: 64, causal: true),
       attention(1, 1, heads: 1, size: 8, causal: true),
       attention(700, 700, heads: 1, size: 40, causal: true),
