@@ -272,6 +272,9 @@ public struct TiledAttentionParameters: NamedParameters {
       * ((blockQueries + blockKeys) * (headChunk + 4) + blockQueries * (blockKeys + 4) + blockQueries * lanes)
   }
 
+  /// Of local memory that a form in registers takes: more leaves a card's units with one work-group each.
+  private static let mostBytes = 32 << 10
+
   /// For heads of this size in `localMemory` bytes: the plain form with blocks that fit, where any do, and a form in
   /// registers with as many channels at a time as fit. Where none do it is the plain form.
   func fitted(size: Int, localMemory: Int) -> TiledAttentionParameters {
@@ -281,12 +284,12 @@ public struct TiledAttentionParameters: NamedParameters {
       while result.localBytes(size: size) > localMemory, result.blockQueries > 1 { result.blockQueries /= 2 }
       return result
     }
-    let vectors = (size + 3) / 4
+    let (vectors, limit) = ((size + 3) / 4, min(localMemory, TiledAttentionParameters.mostBytes))
     for chunks in 1...max(1, (vectors + lanes - 1) / lanes) {
       // Of several chunks each gives every item as many vectors.
       let each = (vectors + chunks - 1) / chunks
       result.headChunk = 4 * (chunks == 1 ? each : (each + lanes - 1) / lanes * lanes)
-      if result.localBytes(size: size) <= localMemory { return result }
+      if result.localBytes(size: size) <= limit { return result }
     }
     return TiledAttentionParameters.plain.fitted(size: size, localMemory: localMemory)
   }
