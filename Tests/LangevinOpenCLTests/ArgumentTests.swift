@@ -62,7 +62,7 @@ import Testing
     try check(CopyPeakKernel(x: storage, y: storage), program)
     try check(ReadPeakKernel(x: storage, y: storage), program)
     try check(TeamProbeKernel(y: storage), .teamProbe(items: 64))
-    let pairs = test.family == .cpu ? try backend.locked { $0.pairProducts() } : PairProducts.none
+    let pairs = test.family == .cpu ? backend.locked { $0.pairProducts() } : PairProducts.none
     if pairs != .none {
       try check(PairProbeKernel(a: storage, b: storage, y: storage, start: 0), .pairProbe(pairs))
     }

@@ -108,8 +108,8 @@ import Testing
     record().begin(.assembly)
     // This process is still at it.
     #expect(record().state(.assembly) == .unknown)
-    let file = try #require(
-      FileManager.default.contentsOfDirectory(at: folder.url, includingPropertiesForKeys: nil).first)
+    let files = try FileManager.default.contentsOfDirectory(at: folder.url, includingPropertiesForKeys: nil)
+    let file = try #require(files.first)
     // No process has the highest number that there is.
     try "assembly \(Int32.max)\n".write(to: file, atomically: true, encoding: .utf8)
     #expect(record().state(.assembly) == .fails)
