@@ -6,6 +6,8 @@ public enum KernelSource: String, Sendable, CaseIterable {
   case norm, elementwise, cast, move, reduce, noise, probe, dequantize
   case teamProbe = "team_probe"
   case pairProbe = "pair_probe"
+  case byteProbe = "byte_probe"
+  case int8Product = "int8_product"
   case weightGradient = "weight_gradient"
   case tiledWeightGradient = "tiled_weight_gradient"
   case attentionGradient = "attention_gradient"
@@ -51,6 +53,12 @@ public enum KernelSource: String, Sendable, CaseIterable {
       case .probe: [PackageResources.probe_cl]
       case .teamProbe: [PackageResources.team_cl, PackageResources.team_probe_cl]
       case .pairProbe: [PackageResources.pairs_cl, PackageResources.pair_probe_cl]
+      case .byteProbe: [PackageResources.bytes_cl, PackageResources.byte_probe_cl]
+      case .int8Product:
+        [
+          PackageResources.storage_cl, PackageResources.epilogue_cl, PackageResources.bytes_cl,
+          PackageResources.int8_product_cl,
+        ]
       case .weightGradient: [PackageResources.storage_cl, PackageResources.weight_gradient_cl]
       case .tiledWeightGradient: [PackageResources.storage_cl, PackageResources.tiled_weight_gradient_cl]
       case .attentionGradient: [PackageResources.storage_cl, PackageResources.attention_gradient_cl]

@@ -39,7 +39,9 @@ protocol KernelSet: Sendable {
   func usesSubgroups(_ queue: inout LaunchQueue) -> Bool
 
   /// How products of bfloat16 are computed.
-  func pairProducts(_ queue: inout LaunchQueue) -> PairProducts
+  func pairProducts(_ queue: inout LaunchQueue) -> DotForm
+  /// How products of int8 are.
+  func byteProducts(_ queue: inout LaunchQueue) -> DotForm
 
   /// Columns of a panel of packed weights; nil where rows serve as they are.
   var panelWidth: Int? { get }
@@ -99,7 +101,9 @@ extension KernelSet {
 
   func usesSubgroups(_ queue: inout LaunchQueue) -> Bool { false }
 
-  func pairProducts(_ queue: inout LaunchQueue) -> PairProducts { .none }
+  func pairProducts(_ queue: inout LaunchQueue) -> DotForm { .none }
+
+  func byteProducts(_ queue: inout LaunchQueue) -> DotForm { .none }
 
   /// Puts an operation's kernels on the queue. Throws `TensorError` and `OpenCLError`.
   func launch(

@@ -72,7 +72,9 @@ public final class OpenCLBackend: Backend {
         tuning: Tuning(
           device: device, cache: TuningCache(device: device, directory: tuningFolder), logger: logger,
           text: text), log: log, allowSubgroups: allowSubgroups,
-        pairs: PairRecord(device, sources: FNV.name(text(.pairProbe)), folder: tuningFolder),
+        dots: DotRecord(
+          device, sources: FNV.name(DotInstruction.allCases.map { text($0.source) }.joined()),
+          folder: tuningFolder),
         allowPairs: allowPairs, logger: logger))
   }
 
@@ -118,8 +120,8 @@ public final class OpenCLBackend: Backend {
     if case .attentionGradient(let attention) = operation {
       return kernels.supportsGradient(of: attention, size: inputs[0].shape[2] / attention.heads)
     }
-    // Products of int8 are composed of simpler operations.
-    if operation.roundsLeft { return false }
+    // What is left out here is composed of simpler operations.
+    if operation.roundsLeft { return operation.isInt8Product && multipliesBytes }
     let walked: Set<Operation.Kind> = [.reduce, .binary, .concatenate]
     return !walked.contains(operation.kind) || inputs.allSatisfy { $0.shape.rank <= 6 }
   }

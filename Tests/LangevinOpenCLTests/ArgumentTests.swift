@@ -62,7 +62,7 @@ import Testing
     try check(CopyPeakKernel(x: storage, y: storage), program)
     try check(ReadPeakKernel(x: storage, y: storage), program)
     try check(TeamProbeKernel(y: storage), .teamProbe(items: 64))
-    let pairs = test.family == .cpu ? backend.locked { $0.pairProducts() } : PairProducts.none
+    let pairs = test.family == .cpu ? backend.locked { $0.pairProducts() } : DotForm.none
     if pairs != .none {
       try check(PairProbeKernel(a: storage, b: storage, y: storage, start: 0), .pairProbe(pairs))
     }
@@ -76,7 +76,10 @@ import Testing
       for kernel in try Self.kernels(on: backend) { launched.insert("\(kernel.source) \(kernel.kernel)") }
     }
     var written: Set<String> = []
-    for source in KernelSource.allCases where ![.probe, .teamProbe, .pairProbe].contains(source) {
+    // Where no processor has the instruction, no case launches it.
+    let multipliesBytes = OpenCLDevices.all(probe: true).prefix(1).contains { $0.byteProducts }
+    for source in KernelSource.allCases where ![.probe, .teamProbe, .pairProbe, .byteProbe].contains(source) {
+      if source == .int8Product, !multipliesBytes { continue }
       // A kernel's name is the last word before its parameters.
       for match in source.text.matches(of: /__kernel (?:__attribute__\(\([^)]*\)\)\) )?void (\w+)\(/) {
         written.insert("\(source) \(match.1)")

@@ -101,27 +101,28 @@ import Testing
   @Test func aFormThatEndedAProcessIsNotTriedAgain() throws {
     let folder = try TemporaryFolder()
     let device = try #require(OpenCLDevices.all().first)
-    func record(_ sources: String = "a") -> PairRecord {
-      PairRecord(device, sources: sources, folder: folder.url)
+    func record(_ sources: String = "a") -> DotRecord {
+      DotRecord(device, sources: sources, folder: folder.url)
     }
-    #expect(record().state(.assembly) == .unknown)
-    record().begin(.assembly)
+    #expect(record().state(.pairs, .assembly) == .unknown)
+    record().begin(.pairs, .assembly)
     // This process is still at it.
-    #expect(record().state(.assembly) == .unknown)
+    #expect(record().state(.pairs, .assembly) == .unknown)
     let files = try FileManager.default.contentsOfDirectory(at: folder.url, includingPropertiesForKeys: nil)
     let file = try #require(files.first)
     // No process has the highest number that there is.
-    try "assembly \(Int32.max)\n".write(to: file, atomically: true, encoding: .utf8)
-    #expect(record().state(.assembly) == .fails)
-    #expect(record().state(.intrinsic) == .unknown)
-    record().end(.intrinsic, works: true)
-    #expect(record().state(.assembly) == .fails && record().state(.intrinsic) == .works)
-    #expect(record("b").state(.intrinsic) == .unknown)
-    record().end(.intrinsic, works: false)
-    #expect(record().state(.intrinsic) == .fails)
-    try "assembly works too\nintrinsic perhaps\n".write(to: file, atomically: true, encoding: .utf8)
-    #expect(record().state(.assembly) == .unknown && record().state(.intrinsic) == .unknown)
-    #expect(PairRecord(device, sources: "a", folder: nil).state(.assembly) == .unknown)
+    try "pairs-assembly \(Int32.max)\n".write(to: file, atomically: true, encoding: .utf8)
+    #expect(record().state(.pairs, .assembly) == .fails)
+    #expect(record().state(.pairs, .intrinsic) == .unknown)
+    record().end(.pairs, .intrinsic, works: true)
+    #expect(record().state(.pairs, .assembly) == .fails && record().state(.pairs, .intrinsic) == .works)
+    #expect(record("b").state(.pairs, .intrinsic) == .unknown)
+    record().end(.pairs, .intrinsic, works: false)
+    #expect(record().state(.pairs, .intrinsic) == .fails)
+    try "pairs-assembly works too\npairs-intrinsic perhaps\n".write(
+      to: file, atomically: true, encoding: .utf8)
+    #expect(record().state(.pairs, .assembly) == .unknown && record().state(.pairs, .intrinsic) == .unknown)
+    #expect(DotRecord(device, sources: "a", folder: nil).state(.pairs, .assembly) == .unknown)
   }
 
   /// Of the probe's own numbers: another pairing gives other sums.
@@ -140,5 +141,40 @@ import Testing
     for other in [{ $0 ^ 1 }, { $0 ^ 2 }, { $0 ^ 32 }, { $0 & ~1 }] as [(Int) -> Int] {
       #expect(zip(sums(other), PairProbe.sums).allSatisfy { $0 != $1 })
     }
+  }
+
+  // MARK: Bytes
+
+  @Test(arguments: devices)
+  func productsOfInt8AgreeWithFloat64(index: Int) throws {
+    let listed = OpenCLDevices.all(probe: true)[index].byteProducts
+    let backend = try OpenCLBackend(index: index, family: .cpu)
+    #expect(backend.multipliesBytes == listed)
+    #expect(try !OpenCLBackend(index: index, family: .gpu).multipliesBytes)
+    let rows = OperationCases.edge.filter { $0.operation(.float32).roundsLeft }
+    #expect(rows.count > 10)
+    for dtype in [DType.float32, .float16, .bfloat16] {
+      for row in rows {
+        if row.operation(dtype).isInt8Product {
+          #expect(backend.supports(row.operation(dtype), inputs: row.specs(dtype)) == listed)
+        }
+        let agreement = try Agreement.check(row, on: Device(backend), dtype: dtype, seed: 4)
+        #expect(agreement.passes, "\(agreement)")
+      }
+    }
+  }
+
+  /// A driver whose instruction is wrong costs speed alone.
+  @Test(arguments: devices)
+  func wrongSumsOfBytesAreNotUsed(index: Int) throws {
+    let folder = try TemporaryFolder()
+    let backend = try OpenCLBackend(
+      index: index, family: .cpu, programCache: folder.url, tuningCache: folder.url
+    ) { source, text in
+      source == .byteProbe ? text.replacing("vload16(i, b)", with: "vload16(i, a)") : text
+    }
+    #expect(!backend.multipliesBytes)
+    let row = try #require(OperationCases.edge.first { $0.operation(.float32).roundsLeft })
+    #expect(try Agreement.check(row, on: Device(backend), dtype: .float32, seed: 4).passes)
   }
 }

@@ -41,6 +41,8 @@ public struct DeviceDescription: Sendable, Codable, Hashable {
   /// Whether the processor multiplies bfloat16 numbers in pairs by an instruction of its own: tried in
   /// `OpenCLDevices.all(probe: true)`, and false without.
   public var bfloat16Pairs: Bool
+  /// Whether it multiplies bytes four at a time, in the same way.
+  public var byteProducts: Bool
   /// Whether it claims images; no kernel here needs them.
   public var images: Bool
   /// Why the device cannot be used; nil where it can.
@@ -124,7 +126,8 @@ struct DeviceHandle: Sendable {
       fp64: extensions.contains("cl_khr_fp64"),
       subgroups: !extensions.isDisjoint(with: ["cl_khr_subgroups", "cl_intel_subgroups"])
         || number(CL_DEVICE_MAX_NUM_SUB_GROUPS, cl_uint.self) > 0,
-      bfloat16Pairs: false, images: number(CL_DEVICE_IMAGE_SUPPORT, cl_bool.self) != 0, problem: problem)
+      bfloat16Pairs: false, byteProducts: false,
+      images: number(CL_DEVICE_IMAGE_SUPPORT, cl_bool.self) != 0, problem: problem)
   }
 }
 
@@ -141,6 +144,7 @@ public enum OpenCLDevices {
         try backend.probe()
         description.subgroups = backend.subgroups
         description.bfloat16Pairs = backend.multipliesPairs
+        description.byteProducts = backend.multipliesBytes
         description.kernels = FamilyChoice(family: backend.family, reason: backend.familyReason)
       } catch {
         description.problem = "\(error)"

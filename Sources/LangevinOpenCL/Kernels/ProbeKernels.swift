@@ -1,4 +1,4 @@
-// The kernels of probe.cl, team_probe.cl and pair_probe.cl, which no operation launches.
+// The kernels of probe.cl, team_probe.cl, pair_probe.cl and byte_probe.cl, which no operation launches.
 
 struct FMAPeakKernel: Kernel {
   static let name = "fma_peak"
@@ -51,5 +51,18 @@ struct PairProbeKernel: Kernel {
     try arguments.reads("b", scratch: b)
     try arguments.writes("y", scratch: y)
     try arguments.float("start", start)
+  }
+}
+
+struct ByteProbeKernel: Kernel {
+  static let name = "byte_probe"
+  var a, b, y: OpenCLStorage
+  var start: Int
+
+  func encode(to arguments: inout ArgumentEncoder) throws {
+    try arguments.reads("a", scratch: a)
+    try arguments.reads("b", scratch: b)
+    try arguments.writes("y", scratch: y)
+    try arguments.int("start", start)
   }
 }

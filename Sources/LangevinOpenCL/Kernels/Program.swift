@@ -5,7 +5,7 @@ import LangevinTensor
 /// text.
 enum Program: Sendable, Hashable {
   /// The weight may be stored otherwise than the activations; in pairs both are bfloat16.
-  case panels(DType, weight: DType, pairs: PairProducts, isConvolution: Bool, PanelParameters)
+  case panels(DType, weight: DType, pairs: DotForm, isConvolution: Bool, PanelParameters)
   /// The weight may be stored otherwise than the activations.
   case winograd(DType, weight: DType)
   /// `blocks`: how the weight is encoded, nil where each of its numbers is by itself.
@@ -34,7 +34,9 @@ enum Program: Sendable, Hashable {
   case noise
   case peak(lanes: Int, chains: Int, span: Int, isBlocked: Bool)
   case teamProbe(items: Int)
-  case pairProbe(PairProducts)
+  case pairProbe(DotForm)
+  case byteProbe(DotForm)
+  case int8Product(DType, DotForm, Int8Tile)
 
   /// The file, with what stands before it.
   var source: KernelSource {
@@ -62,6 +64,8 @@ enum Program: Sendable, Hashable {
     case .peak: .probe
     case .teamProbe: .teamProbe
     case .pairProbe: .pairProbe
+    case .byteProbe: .byteProbe
+    case .int8Product: .int8Product
     }
   }
 
@@ -162,6 +166,11 @@ enum Program: Sendable, Hashable {
       ])
     case .teamProbe(let items): return list(["LOCAL": items])
     case .pairProbe(let pairs): return list(["PAIRS": pairs.rawValue])
+    case .byteProbe(let bytes): return list(["BYTES": bytes.rawValue])
+    case .int8Product(let dtype, let bytes, let tile):
+      return list([
+        "T": dtype.kernelName, "VW": 16, "BYTES": bytes.rawValue, "MR": tile.tileRows, "MB": tile.itemRows,
+      ])
     }
   }
 

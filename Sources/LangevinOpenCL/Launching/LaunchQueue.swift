@@ -25,16 +25,16 @@ struct LaunchQueue: ~Copyable {
   /// Nil until a kernel or a listing asks.
   private var knownSubgroups: Subgroups?
   /// The same.
-  private var knownPairs: PairProducts?
-  private let pairRecord: PairRecord
+  private var knownForms: [DotInstruction: DotForm] = [:]
+  private let dotRecord: DotRecord
 
   init(
     context: OpenCLContext, pool: BufferPool, programs: sending Programs, tuning: sending Tuning,
-    log: RecordLog, allowSubgroups: Bool, pairs: PairRecord, allowPairs: Bool, logger: Logger
+    log: RecordLog, allowSubgroups: Bool, dots: DotRecord, allowPairs: Bool, logger: Logger
   ) {
     (self.context, self.pool, self.programs) = (context, pool, programs)
-    (self.tuning, self.log, self.logger, pairRecord) = (tuning, log, logger, pairs)
-    if !allowPairs { knownPairs = PairProducts.none }
+    (self.tuning, self.log, self.logger, dotRecord) = (tuning, log, logger, dots)
+    if !allowPairs { knownForms[.pairs] = DotForm.none }
     if !allowSubgroups { knownSubgroups = .unusable(reason: "they are turned off") }
   }
 
@@ -167,11 +167,17 @@ struct LaunchQueue: ~Copyable {
     return found
   }
 
-  /// How a processor's products of bfloat16 are computed; tried when first asked for.
-  mutating func pairProducts() -> PairProducts {
-    if let knownPairs { return knownPairs }
-    let found = PairProducts.mayWork(on: context.description) ? probePairs(pairRecord) : .none
-    knownPairs = found
+  /// How a processor's products of bfloat16 are computed.
+  mutating func pairProducts() -> DotForm { form(of: .pairs) }
+
+  /// How a processor's products of int8 are computed; where they are not, they are composed of other operations.
+  mutating func byteProducts() -> DotForm { form(of: .bytes) }
+
+  /// Tried when first asked for.
+  private mutating func form(of instruction: DotInstruction) -> DotForm {
+    if let known = knownForms[instruction] { return known }
+    let found = instruction.mayWork(on: context.description) ? probe(instruction, dotRecord) : .none
+    knownForms[instruction] = found
     return found
   }
 }

@@ -21,7 +21,9 @@ struct ProcessorKernels: KernelSet {
       span: 1 << 14, group: 1, isBlocked: true, largestBuffer: 1 << 27)
   }
 
-  func pairProducts(_ queue: inout LaunchQueue) -> PairProducts { queue.pairProducts() }
+  func pairProducts(_ queue: inout LaunchQueue) -> DotForm { queue.pairProducts() }
+
+  func byteProducts(_ queue: inout LaunchQueue) -> DotForm { queue.byteProducts() }
 
   func supports(_ attention: Attention, size: Int) -> Bool { true }
 }

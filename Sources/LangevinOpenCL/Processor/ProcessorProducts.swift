@@ -11,6 +11,11 @@ extension ProcessorKernels {
       let geometry = ConvolutionGeometry(pixels: size.inner, channels: size.rows)
       return try weightGradient(geometry, a, b, y, on: &queue)
     }
+    if matmul.right == .int8Blocks {
+      return try int8Product(
+        a, b, y, size, EpilogueArguments(matmul.epilogue, operands), scale: matmul.scale,
+        imageRows: max(1, size.rows), on: &queue)
+    }
     var left = a
     if matmul.transposeLeft {
       let rank = a.shape.rank
@@ -32,6 +37,11 @@ extension ProcessorKernels {
     let size = conv.size(input: pixels.shape, output: y.shape)
     let geometry = conv.geometry(input: pixels.shape, output: y.shape)
     let epilogue = EpilogueArguments(conv.epilogue, operands)
+    if conv.weight == .int8Blocks {
+      return try int8Product(
+        pixels, operands.right, y, size, epilogue, scale: 1, imageRows: max(1, y.shape[1] * y.shape[2]),
+        on: &queue)
+    }
     // In pairs the direct sum is faster: 36 products take the time of 18.
     let channels = pixels.shape[3]
     let pairs = pairProducts(operands.right.dtype, conv.weight, channels: channels, &queue)
@@ -62,7 +72,7 @@ struct PanelProduct {
   let epilogue: EpilogueArguments
   let scale: Float
   /// How it is computed, and whether its right operand's rows lie in pairs.
-  var pairs = PairProducts.none
+  var pairs = DotForm.none
   var convolution: ConvolutionGeometry?
   let tile: PanelParameters
 

@@ -42,6 +42,7 @@ extension OpenCLProvider {
         + "\(ByteCount.text(device.maxAllocation)), local \(ByteCount.text(device.localMemory))",
       "  vectors of \(device.vectorWidth.map(String.init) ?? "?") floats, fp16 \(yes(device.fp16)), "
         + "fp64 \(yes(device.fp64)), bf16 pairs \(yes(device.bfloat16Pairs)), "
+        + "int8 products \(yes(device.byteProducts)), "
         + "subgroups \(yes(device.subgroups)), images \(yes(device.images))",
     ]
     if let kernels = device.kernels {

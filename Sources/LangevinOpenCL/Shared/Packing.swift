@@ -52,7 +52,7 @@ extension ProcessorKernels {
   /// How a product is computed: no pair may have a number beyond its tap's channels.
   func pairProducts(
     _ dtype: DType, _ layout: MatrixLayout, channels: Int, _ queue: inout LaunchQueue
-  ) -> PairProducts {
+  ) -> DotForm {
     let isPlain = layout.encoding == nil
     return isPlain && isInPairs(dtype, rows: channels, &queue) ? queue.pairProducts() : .none
   }
@@ -70,7 +70,7 @@ extension ProcessorKernels {
   /// memory, which the caches still have when they are read. So the weight is read once, and as blocks.
   func eachPart(
     of b: TensorView, _ layout: MatrixLayout, _ size: ProductSize, taps: Int,
-    pairs: PairProducts = .none, on queue: inout LaunchQueue,
+    pairs: DotForm = .none, on queue: inout LaunchQueue,
     _ body: (TensorView, Range<Int>, inout LaunchQueue) throws -> Void
   ) throws {
     let (panels, width) = (ProcessorKernels.panels(size), ProcessorKernels.panelWidth)
