@@ -24,8 +24,8 @@ import Testing
       guard case .matmul(let matmul) = test.operation(.float32), test.inputs[0].shape.count > 100 else {
         continue
       }
-      // A denormal term may be flushed to zero.
-      if test.kinds.contains(.denormal) { continue }
+      // A denormal term may be flushed to zero, and one of zeros is.
+      if test.kinds.contains(.denormal) || test.kinds.contains(.constant(0)) { continue }
       var inputs = test.arrays(dtype: .float32, seed: 3)
       let whole = try Reference.evaluate(.matmul(matmul), inputs)
       inputs[0] = HostArray(inputs[0].spec, [0] + inputs[0].values.dropFirst())

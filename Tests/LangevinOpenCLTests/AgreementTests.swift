@@ -18,8 +18,11 @@ import Testing
     for row in OperationCases.edge where row.storages(among: Self.storages).contains(dtype) {
       let expected = try Agreement.Expected(row, dtype: dtype, seed: 1)
       for (test, device) in devices {
+        let operation = row.operation(dtype)
+        // Products of int8 are composed where a device has no instruction for them.
         #expect(
-          device.backend.supports(row.operation(dtype), inputs: row.specs(dtype)), "\(row) on \(test)")
+          device.backend.supports(operation, inputs: row.specs(dtype)) || operation.roundsLeft,
+          "\(row) on \(test)")
         let agreement = try expected.check(on: device)
         #expect(agreement.passes, "\(agreement) on \(test)")
       }

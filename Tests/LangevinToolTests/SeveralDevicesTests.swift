@@ -256,11 +256,17 @@ import Testing
     let outputs = try #require(json?["outputs"] as? [[String: Any]])
     #expect(outputs.compactMap { $0["seed"] as? Int } == [5, 6, 7])
     #expect(Set((json?["device"] as? String ?? "").split(separator: ",")) == ["cpu", Substring(pocl)])
-    // One picture is drawn where it is done first.
-    let one = try Tool.run(
-      ["generate", "dog", "--steps", "1", "--seed", "5", "--devices", "\(pocl),cpu"], in: scratch.folder,
-      environment: environment)
-    #expect(one.errorLines.contains { $0.hasPrefix("pictures: 1 on ") && $0.contains("; none on ") })
+    // One picture is drawn where it is done first, or by both where there is guidance.
+    func one(_ options: [String]) throws -> Outcome {
+      try Tool.run(
+        ["generate", "dog", "--steps", "1", "--seed", "5", "--json", "--devices", "\(pocl),cpu"] + options,
+        in: scratch.folder, environment: environment)
+    }
+    let plain = try one(["--guidance", "1"])
+    #expect(plain.errorLines.contains { $0.hasPrefix("pictures: 1 on ") && $0.contains("; none on ") })
+    let guided = try one(["--guidance", "3"])
+    #expect(guided.errorLines.contains { $0.hasPrefix("guidance: the prompt on ") })
+    #expect(guided.output.contains("cpu") && guided.output.contains(pocl))
   }
 
   @Test(arguments: [

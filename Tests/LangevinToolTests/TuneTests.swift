@@ -10,6 +10,7 @@ import Testing
 
   private func tuningFiles(_ scratch: Scratch) throws -> [String] {
     try FileManager.default.contentsOfDirectory(atPath: scratch.url("cache/langevin/tuning").path)
+      .filter { $0.hasSuffix(".json") }
   }
 
   private struct Written: Decodable {
