@@ -29,7 +29,7 @@ private final class Plain: ForwardingBackend {
     let device = Device(plain)
     #expect(plain.name == "cpu" && plain.supports(.geglu, inputs: []))
     let shape = WeightShape(taps: 9, channels: 3, columns: 4)
-    #expect(plain.packedByteCount(shape, .float16) == 9 * 3 * 4 * 4)
+    #expect(plain.packedByteCount(shape, .float16) == 9 * 3 * 4 * 2)
     let owner = [Float](repeating: 1, count: 16).withUnsafeBytes { bytes in plain.adopt(bytes, owner: cpu) }
     #expect(owner?.byteCount == 64)
     try plain.startRecording()
