@@ -257,7 +257,7 @@ import Testing
     #expect(outputs.compactMap { $0["seed"] as? Int } == [5, 6, 7])
     #expect(Set((json?["device"] as? String ?? "").split(separator: ",")) == ["cpu", Substring(pocl)])
     // One picture is drawn where it is done first, or by both where there is guidance.
-    func one(_ options: [String]) throws -> Outcome {
+    func one(_ options: [String]) throws -> Tool.Outcome {
       try Tool.run(
         ["generate", "dog", "--steps", "1", "--seed", "5", "--json", "--devices", "\(pocl),cpu"] + options,
         in: scratch.folder, environment: environment)
