@@ -1,7 +1,6 @@
 """PyTorch with diffusers beside langevin: the same Stable Diffusion folder, interleaved in one run.
 
-    python peers.py --model DIR --langevin PATH [--devices cpu,opencl:0] [--openvino CACHE] [--sdcpp PYTHON]
-                    [--bf16] [--steps 3]
+    python peers.py --model DIR --langevin PATH [--devices cpu,opencl:0] [--openvino CACHE] [--bf16] [--steps 3]
                     [--rounds 2] [--python PYTHON] [--micro] [--json FILE]
     python peers.py --step [--torch-device cuda]
     python peers.py --train unet2d|emoji [--langevin PATH [--devices cpu,opencl:0]] [--ours "COMMAND"]... [--steps 3]
@@ -17,8 +16,7 @@ DIR may come from Tests/Golden/make_sd15.py.
 --openvino adds OpenVINO, which PYTHON then needs too (see openvino_peer.py). Networks are converted once, into the
 folder CACHE; its time to the first step has their compilation in it, not the conversion. Before anything is timed,
 the outputs of each side's UNet and decoder are compared with PyTorch's. --bf16 adds rows in bfloat16: langevin's
-`--precision bf16`, PyTorch's dtype, and OpenVINO's inference precision where the processor has avx512_bf16. --sdcpp
-adds stable-diffusion.cpp in float32, of an interpreter that has its bindings (see sdcpp_peer.py).
+`--precision bf16`, PyTorch's dtype, and OpenVINO's inference precision where the processor has avx512_bf16.
 
 The second form times PyTorch alone, and needs no folder: a guided step (batch 2) of Stable Diffusion 1.5's UNet with
 random weights at 512x512, in float32 and, on a card, float16. It is what `langevin bench --suite step --model sd15-random` times.
@@ -49,7 +47,7 @@ import time
 HERE = pathlib.Path(__file__).parent
 PROMPT = "a photograph of an astronaut riding a horse"
 GUIDANCE = 7.5
-TORCH, OPENVINO, SDCPP = "torch", "openvino", "stable-diffusion.cpp"
+TORCH, OPENVINO = "torch", "openvino"
 
 
 # The torch side: this file again, in an interpreter that has it.
@@ -260,11 +258,8 @@ def measure(command, steps):
 def sides(arguments):
     """What takes its turn: a name with what computes (PyTorch, OpenVINO or a device) and the precision."""
     result = {}
-    peers = [TORCH] + [OPENVINO] * bool(arguments.openvino) + [SDCPP] * bool(arguments.sdcpp)
-    for kind in peers + arguments.devices.split(","):
+    for kind in [TORCH] + [OPENVINO] * bool(arguments.openvino) + arguments.devices.split(","):
         result[kind] = (kind, "f32")
-        if kind == SDCPP:
-            continue
         if arguments.bf16 and kind == OPENVINO and "avx512_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
             print("No row of OpenVINO in bfloat16: this processor has no avx512_bf16.\n")
         elif arguments.bf16:
@@ -291,11 +286,9 @@ def check(name, kind, precision, arguments):
 
 def run(kind, precision, arguments, folder):
     steps = ["--steps", str(arguments.steps)]
-    if kind in (TORCH, OPENVINO, SDCPP):
-        command = {
-            TORCH: [arguments.python, __file__, "--child-generate", precision, "--model", arguments.model],
-            OPENVINO: openvino_peer("generate", arguments, precision),
-            SDCPP: [arguments.sdcpp, f"{HERE}/sdcpp_peer.py", "--model", arguments.model]}[kind]
+    if kind in (TORCH, OPENVINO):
+        child = [arguments.python, __file__, "--child-generate", precision, "--model", arguments.model]
+        command = child if kind == TORCH else openvino_peer("generate", arguments, precision)
         result = measure(command + steps, arguments.steps)
         return result | result.pop("report")
     result = measure(
@@ -343,7 +336,7 @@ def pictures(arguments):
     if arguments.openvino:
         subprocess.run(openvino_peer("convert", arguments), check=True)
         for name, side in turns.items():
-            if side[0] not in (TORCH, SDCPP):
+            if side[0] != TORCH:
                 check(name, *side, arguments)
     for path in pathlib.Path(arguments.model).rglob("*"):
         if path.is_file():
@@ -377,7 +370,6 @@ def main():
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--python", default=sys.executable, help="an interpreter with torch and diffusers")
     parser.add_argument("--openvino", metavar="CACHE", help="OpenVINO too; its converted networks are kept there")
-    parser.add_argument("--sdcpp", metavar="PYTHON", help="stable-diffusion.cpp too, of an interpreter that has it")
     parser.add_argument("--bf16", action="store_true", help="rows in bfloat16 too")
     parser.add_argument("--micro", action="store_true", help="torch's rows for single operations too")
     parser.add_argument("--json", help="write every measurement there")

@@ -134,10 +134,7 @@ struct Bench: ParsableCommand {
         name,
         try BenchWorkload.model(
           suite, (encoding.map { checkpoint.quantized($0) } ?? checkpoint).multiplying(in: arithmetic),
-          dtype: precision.dtype,
-          steps: steps,
-          batch: batch
-        )
+          dtype: precision.dtype, arithmetic: arithmetic, steps: steps, batch: batch)
       )
     }
     let wanted = model == RandomModel.stableDiffusion15Name ? "SD 1.5" : model
