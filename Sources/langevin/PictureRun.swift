@@ -16,7 +16,7 @@ final class PictureRun {
   /// Of all sheets, without their settings.
   private let asked: GenerationRequest
   private let model: URL
-  /// One a device.
+  /// That of each device, in the order of `drawers`.
   private let enlargements: [Enlargement?]
   private let previews: Previews?
   private(set) var run: Run
@@ -39,7 +39,7 @@ final class PictureRun {
   private struct Plan {
     let batch: Int
     let tiling: Tiling?
-    /// One a device.
+    /// That of each device, in the order of `drawers`.
     let memory: [MemoryPlan]
   }
 
