@@ -21,8 +21,9 @@ import Testing
     }
     var device: String
     var results: [Result]
-    var unreached: [String]
+    var unrivalled, atCeiling, unreached: [String]
     var isPartial: Bool
+    var shapes: Int { results.count + unrivalled.count + atCeiling.count + unreached.count }
   }
 
   @Test func tunesTheShippedModelWithinItsBudgetAndGoesOn() throws {
@@ -46,7 +47,8 @@ import Testing
     #expect(second.status == 0 && second.errors.isEmpty, "\(second.errors)")
     let later = try written()
     #expect(later.results.filter(\.isKnown).map(\.shape) == found.results.map(\.shape))
-    #expect(later.results.count + later.unreached.count == found.results.count + found.unreached.count)
+    // A shape near the ceiling may reach it in one run only.
+    #expect(later.shapes == found.shapes)
 
     // The tuned kernels draw a picture.
     let picture = try Tool.generate(
