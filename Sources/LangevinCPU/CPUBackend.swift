@@ -22,12 +22,14 @@ public final class CPUBackend: Backend {
 
   /// Memory for `byteCount` bytes, aligned for vectors. Throws `TensorError.outOfMemory`.
   public func allocate(byteCount: Int) throws -> any Storage { try pool.allocate(byteCount: byteCount) }
+  /// Gives back what the pool keeps.
+  public func releaseCachedMemory() { pool.trim() }
 
   /// A checkpoint's mapping serves as it is: loading is then a matter of page faults.
-  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
+  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> AdoptedMemory? {
     guard let start = bytes.baseAddress, Int(bitPattern: start) % 4 == 0 else { return nil }
-    return CPUStorage(
-      byteCount: bytes.count, borrowed: UnsafeMutableRawPointer(mutating: start), owner: owner)
+    return AdoptedMemory(
+      CPUStorage(byteCount: bytes.count, borrowed: UnsafeMutableRawPointer(mutating: start), owner: owner))
   }
 
   /// Copies host bytes into a storage, from `byteOffset` on.

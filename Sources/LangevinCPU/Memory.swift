@@ -41,8 +41,7 @@ final class MemoryPool: Sendable {
     var use: MemoryUse
     /// The most in use since it was last taken.
     var peak = 0
-    /// Freed blocks by capacity.
-    var free: [Int: [UnsafeMutableRawPointer]] = [:]
+    var free = FreeBlocks<UnsafeMutableRawPointer>()
   }
 
   private let state: Mutex<State>
@@ -56,9 +55,18 @@ final class MemoryPool: Sendable {
     self.state = Mutex(State(use: MemoryUse(limit: limit)))
   }
 
-  deinit { state.withLock { MemoryPool.drop(&$0) } }
+  deinit { trim() }
 
-  var use: MemoryUse { state.withLock { $0.use } }
+  /// Gives every kept block back to the system.
+  func trim() { state.withLock { MemoryPool.drop(&$0) } }
+
+  var use: MemoryUse {
+    state.withLock {
+      var use = $0.use
+      use.cached = $0.free.byteCount
+      return use
+    }
+  }
 
   /// The most that was in use since the call before.
   func takePeak() -> Int {
@@ -70,26 +78,24 @@ final class MemoryPool: Sendable {
 
   /// Throws `TensorError.outOfMemory`.
   func allocate(byteCount: Int) throws -> CPUStorage {
-    let capacity = MemoryPool.capacity(byteCount)
-    let pointer: UnsafeMutableRawPointer? = state.withLock { state in
-      func take() -> UnsafeMutableRawPointer? {
-        if let kept = state.free[capacity]?.popLast() {
-          state.use.cached -= capacity
-          return kept
-        }
-        guard state.use.inUse + capacity <= state.use.limit else { return nil }
-        let needed = state.use.inUse + capacity
+    // Whole cache lines.
+    let wanted = max(64, (byteCount + 63) / 64 * 64)
+    let taken = state.withLock { state -> (pointer: UnsafeMutableRawPointer, capacity: Int)? in
+      func take() -> (UnsafeMutableRawPointer, Int)? {
+        if let kept = state.free.take(wanted) { return kept }
+        guard state.use.inUse + wanted <= state.use.limit else { return nil }
+        let needed = state.use.inUse + wanted
         MemoryPool.drop(
           &state, to: min(budget(peak: max(needed, state.use.highWater)), state.use.limit) - needed)
-        return MemoryPool.allocateAligned(capacity)
+        return MemoryPool.allocateAligned(wanted).map { ($0, wanted) }
       }
-      guard let pointer = take() else { return nil }
+      guard let (pointer, capacity) = take() else { return nil }
       state.use.inUse += capacity
       state.use.highWater = max(state.use.highWater, state.use.inUse)
       state.peak = max(state.peak, state.use.inUse)
-      return pointer
+      return (pointer, capacity)
     }
-    guard let pointer else {
+    guard let (pointer, capacity) = taken else {
       let use = use
       throw TensorError.outOfMemory(device: device, requested: byteCount, inUse: use.inUse, limit: use.limit)
     }
@@ -100,36 +106,19 @@ final class MemoryPool: Sendable {
   func scratch(_ count: Int) throws -> CPUStorage { try allocate(byteCount: count * 4) }
 
   fileprivate func release(_ pointer: UnsafeMutableRawPointer, capacity: Int) {
-    let kept = state.withLock { state in
+    state.withLock { state in
       state.use.inUse -= capacity
-      let kept = state.use.inUse + state.use.cached + capacity
-      guard kept <= budget(peak: state.use.highWater) else { return false }
-      state.free[capacity, default: []].append(pointer)
-      state.use.cached += capacity
-      return true
+      state.free.add(pointer, size: capacity)
+      MemoryPool.drop(&state, to: budget(peak: state.use.highWater) - state.use.inUse)
     }
-    if !kept { free(pointer) }
   }
 
   /// What may be in use and kept together: a step needs about what the step before did, in blocks of other sizes.
-  private func budget(peak: Int) -> Int { max(leastBudget, peak + peak / 4) }
+  private func budget(peak: Int) -> Int { max(leastBudget, peak + peak / 16) }
 
-  /// Gives what is kept beyond so many bytes back to the system, large blocks first.
+  /// Gives what is kept beyond so many bytes back to the system.
   private static func drop(_ state: inout State, to most: Int = 0) {
-    guard state.use.cached > most else { return }
-    for capacity in state.free.keys.sorted(by: >) {
-      while state.use.cached > most, let pointer = state.free[capacity]?.popLast() {
-        free(pointer)
-        state.use.cached -= capacity
-      }
-    }
-  }
-
-  /// Rounded up to an eighth of a power of two, so that blocks of nearly equal size serve each other.
-  static func capacity(_ byteCount: Int) -> Int {
-    guard byteCount > 512 else { return max((byteCount + 63) / 64 * 64, 64) }
-    let step = 1 << (Int.bitWidth - 4 - (byteCount - 1).leadingZeroBitCount)
-    return (byteCount + step - 1) / step * step
+    while state.free.byteCount > most, let pointer = state.free.dropOldest() { free(pointer) }
   }
 
   /// Large blocks ask for huge pages, which Linux gives where it has them: 512 times fewer page faults.

@@ -8,17 +8,20 @@ import Synchronization
 final class OpenCLStorage: Storage {
   let byteCount: Int
   let memory: OpenCLHandle
-  fileprivate let capacity: Int
+  /// Nil for memory that is not the pool's.
+  private let capacity: Int?
   private let pool: BufferPool
 
-  fileprivate init(byteCount: Int, memory: OpenCLHandle, capacity: Int, pool: BufferPool) {
+  fileprivate init(byteCount: Int, memory: OpenCLHandle, capacity: Int?, pool: BufferPool) {
     self.byteCount = byteCount
     self.memory = memory
     self.capacity = capacity
     self.pool = pool
   }
 
-  deinit { pool.recycle(memory, capacity) }
+  deinit {
+    if let capacity { pool.recycle(memory, capacity) } else { clReleaseMemObject(memory.pointer) }
+  }
 }
 
 /// Keeps freed buffers for reuse. It grows only where no kept buffer fits, and gives kept ones back to the
@@ -33,15 +36,14 @@ final class BufferPool: Sendable {
     var use = MemoryUse()
     /// The most in use since it was last taken.
     var peak = 0
-    /// The kept buffers, in ascending order of capacity.
-    var free: [(capacity: Int, memory: OpenCLHandle)] = []
+    var free = FreeBlocks<OpenCLHandle>()
   }
 
   /// What may be in use and kept together, beyond the high-water mark of live memory so that reuse stays likely: a step
   /// needs about what the step before did, in buffers of other sizes. Memory that a processor frees costs a page fault
   /// every 4 KiB when it is used anew, as much as a pass over the data; a card's is short.
   private func budget(peak: Int) -> Int {
-    peak + max(64 << 20, context.description.isCPU ? peak / 4 : 0)
+    peak + max(64 << 20, context.description.isCPU ? peak / 16 : 0)
   }
 
   init(context: OpenCLContext, deviceName: String, limit: Int?) {
@@ -50,12 +52,12 @@ final class BufferPool: Sendable {
     self.limit = min(limit ?? .max, context.description.globalMemory)
   }
 
-  deinit { state.withLock { for entry in $0.free { clReleaseMemObject(entry.memory.pointer) } } }
+  deinit { trim() }
 
   var use: MemoryUse {
     state.withLock {
       var use = $0.use
-      use.limit = limit
+      (use.limit, use.cached) = (limit, $0.free.byteCount)
       return use
     }
   }
@@ -73,13 +75,9 @@ final class BufferPool: Sendable {
     // Whole cache lines, and a little more for large ones so that near sizes share buffers.
     let wanted = max(64, (byteCount + 63) / 64 * 64)
     let (memory, capacity) = try state.withLock { state -> (OpenCLHandle, Int) in
-      if let index = state.free.firstIndex(where: { $0.capacity >= wanted }),
-        state.free[index].capacity <= wanted + wanted / 4 + 4096
-      {
-        let entry = state.free.remove(at: index)
-        state.use.cached -= entry.capacity
-        BufferPool.take(entry.capacity, &state)
-        return (entry.memory, entry.capacity)
+      if let (memory, capacity) = state.free.take(wanted) {
+        BufferPool.take(capacity, &state)
+        return (memory, capacity)
       }
       guard state.use.inUse + wanted <= limit, wanted <= context.description.maxAllocation else {
         throw outOfMemory(byteCount, state.use)
@@ -102,9 +100,7 @@ final class BufferPool: Sendable {
   fileprivate func recycle(_ memory: OpenCLHandle, _ capacity: Int) {
     state.withLock { state in
       state.use.inUse -= capacity
-      state.use.cached += capacity
-      let index = state.free.firstIndex { $0.capacity >= capacity } ?? state.free.endIndex
-      state.free.insert((capacity, memory), at: index)
+      state.free.add(memory, size: capacity)
     }
   }
 
@@ -112,9 +108,8 @@ final class BufferPool: Sendable {
   func trim() { state.withLock { trim(&$0, to: 0) } }
 
   private func trim(_ state: inout State, to cached: Int) {
-    while state.use.cached > cached, let entry = state.free.popLast() {
-      state.use.cached -= entry.capacity
-      clReleaseMemObject(entry.memory.pointer)
+    while state.free.byteCount > cached, let memory = state.free.dropOldest() {
+      clReleaseMemObject(memory.pointer)
     }
   }
 
@@ -137,17 +132,37 @@ final class BufferPool: Sendable {
     var host: UnsafeMutableRawPointer?
     guard posix_memalign(&host, BufferPool.hugePage, byteCount) == 0, let host else { return nil }
     madvise(host, byteCount, MADV_HUGEPAGE)
+    return create(CL_MEM_READ_WRITE, byteCount, in: host, userData: host) { _, host in free(host) }
+  }
+
+  /// Host memory that kernels read where it is, for as long as `owner` lives; nil where the driver does not take it.
+  func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> OpenCLStorage? {
+    guard let start = bytes.baseAddress, bytes.count <= context.description.maxAllocation else { return nil }
+    let memory = create(
+      CL_MEM_READ_ONLY, bytes.count, in: UnsafeMutableRawPointer(mutating: start),
+      userData: Unmanaged.passRetained(owner as AnyObject).toOpaque()
+    ) { _, owner in
+      if let owner { Unmanaged<AnyObject>.fromOpaque(owner).release() }
+    }
+    return memory.map { OpenCLStorage(byteCount: bytes.count, memory: $0, capacity: nil, pool: self) }
+  }
+
+  /// A buffer in the host's memory. `free` is called with `userData` when no command uses it any more, or at once where
+  /// there is no buffer: commands on the queue may outlive the release.
+  private func create(
+    _ access: Int32, _ byteCount: Int, in host: UnsafeMutableRawPointer, userData: UnsafeMutableRawPointer,
+    free: @escaping @convention(c) (cl_mem?, UnsafeMutableRawPointer?) -> Void
+  ) -> OpenCLHandle? {
     var code: cl_int = 0
-    let flags = cl_mem_flags(CL_MEM_READ_WRITE | CL_MEM_USE_HOST_PTR)
-    guard let memory = clCreateBuffer(context.context, flags, byteCount, host, &code), code == CL_SUCCESS
-    else {
-      free(host)
+    let flags = cl_mem_flags(access | CL_MEM_USE_HOST_PTR)
+    let memory = clCreateBuffer(context.context, flags, byteCount, host, &code)
+    guard let memory, code == CL_SUCCESS else {
+      free(nil, userData)
       return nil
     }
-    // Commands on the queue may outlive the release.
-    guard clSetMemObjectDestructorCallback(memory, { _, host in free(host) }, host) == CL_SUCCESS else {
+    guard clSetMemObjectDestructorCallback(memory, free, userData) == CL_SUCCESS else {
       clReleaseMemObject(memory)
-      free(host)
+      free(nil, userData)
       return nil
     }
     return OpenCLHandle(memory)

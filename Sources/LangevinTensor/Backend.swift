@@ -48,6 +48,19 @@ public struct MemoryUse: Sendable, Hashable {
   }
 }
 
+/// Host memory that a device reads where it is.
+public struct AdoptedMemory: Sendable {
+  /// Holds the memory's owner.
+  public let storage: any Storage
+  /// Where the bytes begin in it: it may have to begin before them to be aligned.
+  public let byteOffset: Int
+
+  /// Bytes from `byteOffset` on.
+  public init(_ storage: any Storage, byteOffset: Int = 0) {
+    (self.storage, self.byteOffset) = (storage, byteOffset)
+  }
+}
+
 /// A device that computes. Calls take effect in the order in which they are made; `execute` and `upload` may
 /// return before the work is done, and an error of theirs may surface at `download` or `synchronize`.
 ///
@@ -62,9 +75,11 @@ public protocol Backend: AnyObject, Sendable {
 
   /// Throws `TensorError.outOfMemory`.
   func allocate(byteCount: Int) throws -> any Storage
+  /// Gives the memory that is kept for reuse back to the system: memory of other sizes is needed next.
+  func releaseCachedMemory()
   /// Host memory as a storage that is only read, without a copy, for as long as `owner` lives, which the storage
-  /// holds; nil where the device needs a copy of its own.
-  func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)?
+  /// holds, and where in it the bytes begin; nil where the device needs a copy of its own.
+  func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> AdoptedMemory?
   /// The bytes are copied before it returns.
   func upload(_ bytes: UnsafeRawBufferPointer, to storage: any Storage, byteOffset: Int) throws
   /// Waits for the work that the bytes depend on.

@@ -47,8 +47,11 @@ public struct Tensor: Sendable {
     adopting bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable, _ spec: TensorSpec,
     on device: Device
   ) throws {
-    if bytes.count == spec.byteCount, let storage = device.backend.adopt(bytes, owner: owner) {
-      self.init(spec: spec, device: device, storage: storage, offset: 0)
+    let size = spec.dtype.byteCount
+    if bytes.count == spec.byteCount, let memory = device.backend.adopt(bytes, owner: owner),
+      memory.byteOffset % size == 0
+    {
+      self.init(spec: spec, device: device, storage: memory.storage, offset: memory.byteOffset / size)
     } else {
       try self.init(bytes: bytes, spec, on: device)
     }

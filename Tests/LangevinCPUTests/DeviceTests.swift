@@ -30,8 +30,10 @@ private final class Plain: ForwardingBackend {
     #expect(plain.name == "cpu" && plain.supports(.geglu, inputs: []))
     let shape = WeightShape(taps: 9, channels: 3, columns: 4)
     #expect(plain.packedByteCount(shape, .float16) == 9 * 3 * 4 * 2)
-    let owner = [Float](repeating: 1, count: 16).withUnsafeBytes { bytes in plain.adopt(bytes, owner: cpu) }
-    #expect(owner?.byteCount == 64)
+    let adopted = [Float](repeating: 1, count: 16).withUnsafeBytes { bytes in plain.adopt(bytes, owner: cpu) }
+    #expect(adopted?.storage.byteCount == 64 && adopted?.byteOffset == 0)
+    plain.releaseCachedMemory()
+    #expect(cpu.memory.cached == 0)
     try plain.startRecording()
     let x = try float32([1, 2], [2], on: device)
     #expect(try (x + x).floats() == [2, 4])

@@ -15,12 +15,15 @@ import Testing
     return seen
   }
 
+  /// Soon: a block that served a smaller one is missed once.
   @Test(arguments: 0..<20) func aStepThatIsRepeatedTakesTheSameBlocks(seed: UInt64) throws {
     var generator = SeededGenerator(state: seed)
     let sizes = (0..<300).map { _ in Int.random(in: 1...(1 << 20), using: &generator) }
     let pool = MemoryPool(device: "test", limit: 1 << 40, leastBudget: 1 << 40)
-    let first = try run(pool, sizes, kept: 40)
-    #expect(try run(pool, sizes, kept: 40).isSubset(of: first))
+    var seen: Set<UnsafeMutableRawPointer> = []
+    for _ in 0..<4 { seen.formUnion(try run(pool, sizes, kept: 40)) }
+    for _ in 0..<3 { #expect(try run(pool, sizes, kept: 40).isSubset(of: seen)) }
+    #expect(pool.use.cached <= 2 * pool.use.highWater)
   }
 
   @Test(arguments: 0..<20) func littleMoreIsHeldThanWasEverInUse(seed: UInt64) throws {
@@ -34,7 +37,7 @@ import Testing
         if blocks.count > 30 { blocks.remove(at: Int.random(in: 0..<30, using: &generator)) }
         blocks.append(try pool.allocate(byteCount: size))
         let use = pool.use
-        #expect(use.inUse + use.cached <= use.highWater + use.highWater / 4)
+        #expect(use.inUse + use.cached <= use.highWater + use.highWater / 16)
       }
     }
     #expect(pool.use.inUse == 0 && pool.use.cached > 0)

@@ -104,6 +104,28 @@ import Testing
     #expect(backend.memory.cached == 0)
   }
 
+  /// Wherever it begins, and its owner lives until no command reads it any more.
+  @Test(arguments: TestDevice.all, [0, 1, 16, 1023, 1500])
+  func aProcessorReadsTheHostsMemoryWhereItIs(test: TestDevice, offset: Int) throws {
+    let device = try test.open()
+    let backend = device.backend
+    weak var owner: HostNumbers?
+    do {
+      let numbers = HostNumbers(5000)
+      owner = numbers
+      let bytes = UnsafeRawBufferPointer(UnsafeBufferPointer(rebasing: numbers.values[offset..<offset + 3000]))
+      let before = backend.memory.inUse
+      let x = try Tensor(adopting: bytes, owner: numbers, TensorSpec([3000]), on: device)
+      #expect(backend.memory.inUse == before)
+      #expect(try x.floats() == Array(numbers.values[offset..<offset + 3000]))
+      let weight = try Weight(linear: x.reshaped([50, 60]))
+      #expect(try weight.checkpointTensor().floats() == x.floats())
+      #expect(try (x + x).floats()[2999] == Float(2 * (offset + 2999)))
+    }
+    try device.synchronize()
+    #expect(owner == nil)
+  }
+
   @Test func outOfMemorySaysHowMuch() throws {
     let device = Device(try OpenCLBackend(index: 0, memoryLimit: 1 << 20))
     let held = try Tensor.fill(0, [1 << 17], on: device)
@@ -240,4 +262,18 @@ final class Warnings: LogHandler, Sendable {
   }
 
   func log(event: LogEvent) { messages.withLock { $0.append("\(event.message)") } }
+}
+
+/// Whole numbers from 0 on, in pages of their own.
+private final class HostNumbers: Sendable {
+  nonisolated(unsafe) let values: UnsafeBufferPointer<Float>
+
+  init(_ count: Int) {
+    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: count * 4, alignment: 4096)
+    let values = memory.bindMemory(to: Float.self)
+    for i in 0..<count { values[i] = Float(i) }
+    self.values = UnsafeBufferPointer(values)
+  }
+
+  deinit { UnsafeMutableBufferPointer(mutating: values).deallocate() }
 }

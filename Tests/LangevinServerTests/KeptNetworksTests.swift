@@ -2,12 +2,13 @@ import Foundation
 import Langevin
 import LangevinCPU
 import LangevinTensor
+import Synchronization
 import Testing
 
 /// Networks that stay loaded from one run to the next.
 struct KeptNetworksTests {
-  private func pipeline() throws -> any Pipeline {
-    try Pipelines.open(Checkpoint.open(DefaultModel.url), on: Device(CPUBackend()))
+  private func pipeline(on backend: any Backend = CPUBackend()) throws -> any Pipeline {
+    try Pipelines.open(Checkpoint.open(DefaultModel.url), on: Device(backend))
   }
 
   private func draw(_ pipeline: any Pipeline, _ request: GenerationRequest, _ kept: KeptNetworks?) throws -> (
@@ -49,5 +50,32 @@ struct KeptNetworksTests {
     let again = try draw(pipeline, varied, kept)
     #expect(again.loaded == [])
     #expect(try again.0 == draw(pipeline, varied, nil).0)
+  }
+
+  @Test func `what a network leaves is given back before the next is loaded, and kept by what is drawn again`() throws {
+    let backend = ReleaseCounter()
+    let pipeline = try pipeline(on: backend)
+    let kept = KeptNetworks()
+    var request = GenerationRequest(prompt: "red apple")
+    request.steps = 1
+    #expect(try draw(pipeline, request, kept).loaded.count == backend.releases)
+    #expect(backend.releases == 3 && backend.memory.cached > 0)
+    _ = try draw(pipeline, request, kept)
+    #expect(backend.releases == 3)
+    _ = try draw(pipeline, request, nil)
+    #expect(backend.releases == 6)
+  }
+}
+
+/// Counts how often what is kept is given back.
+private final class ReleaseCounter: ForwardingBackend {
+  let base: any Backend = CPUBackend()
+  private let count = Mutex(0)
+  var releases: Int { count.withLock { $0 } }
+
+  func releaseCachedMemory() {
+    count.withLock { $0 += 1 }
+    base.releaseCachedMemory()
+    #expect(base.memory.cached == 0)
   }
 }

@@ -132,8 +132,13 @@ public final class GenerationRun {
       try report(.loading(name))
       return try stage("load \(name)", body)
     }
-    guard let kept, !isOfRequest else { return try load() }
-    return try kept.network(name, load)
+    if isOfRequest { return try load() }
+    func loadIntoNewMemory() throws -> Model {
+      // What the network before has left is of other sizes.
+      device.backend.releaseCachedMemory()
+      return try load()
+    }
+    return try kept?.network(name, loadIntoNewMemory) ?? loadIntoNewMemory()
   }
 
   /// Whether networks stay loaded for other requests.

@@ -56,7 +56,7 @@ final class PlanningBackend: IdleBackend {
     return TensorView(storage: Block(byteCount, self), offset: 0, spec: spec)
   }
   func allocate(byteCount: Int) throws -> any Storage { Block(byteCount, self) }
-  func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
+  func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> AdoptedMemory? {
     // Memory of the mapped file, which the system takes back when it must.
     model.adopt(bytes, owner: owner)
   }

@@ -1,6 +1,8 @@
 import Foundation
 import LangevinTensor
 
+private let hostPageSize = Int(sysconf(Int32(_SC_PAGESIZE)))
+
 extension OpenCLBackend {
   /// What the driver says of the device.
   public var identity: BackendIdentity {
@@ -19,9 +21,12 @@ extension OpenCLBackend {
       ])
   }
 
-  /// Nil: a device has memory of its own.
-  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
-    nil
+  /// A processor reads the host's memory, from the start of a page on. Nil elsewhere: a device has memory of its own.
+  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> AdoptedMemory? {
+    guard description.isCPU, let start = bytes.baseAddress, !bytes.isEmpty else { return nil }
+    let byteOffset = Int(bitPattern: start) % hostPageSize
+    let whole = UnsafeRawBufferPointer(start: start - byteOffset, count: byteOffset + bytes.count)
+    return pool.adopt(whole, owner: owner).map { AdoptedMemory($0, byteOffset: byteOffset) }
   }
 }
 

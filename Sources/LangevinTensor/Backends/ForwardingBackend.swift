@@ -16,6 +16,8 @@ extension ForwardingBackend {
   public var identity: BackendIdentity { base.identity }
   /// What the backend below holds: a wrapper allocates through it.
   public var memory: MemoryUse { base.memory }
+  /// Gives back what the backend below keeps.
+  public func releaseCachedMemory() { base.releaseCachedMemory() }
 
   /// The size of the packed form of the backend below, which alone reads it.
   public func packedByteCount(_ shape: WeightShape, _ dtype: DType) -> Int? {
@@ -36,7 +38,7 @@ extension ForwardingBackend {
   public func allocate(byteCount: Int) throws -> any Storage { try base.allocate(byteCount: byteCount) }
 
   /// Memory of the caller as a storage, where the backend below can read it in place; else nil.
-  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
+  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> AdoptedMemory? {
     base.adopt(bytes, owner: owner)
   }
 

@@ -13,6 +13,8 @@ extension IdleBackend {
   public var identity: BackendIdentity { BackendIdentity(title: "computes nothing") }
   /// Nothing in use, no limit.
   public var memory: MemoryUse { MemoryUse() }
+  /// Nothing is kept.
+  public func releaseCachedMemory() {}
   /// The source's memory.
   public func packedByteCount(_ shape: WeightShape, _ dtype: DType) -> Int? { nil }
   /// The source's memory.
@@ -27,7 +29,7 @@ extension IdleBackend {
   /// A storage without memory.
   public func allocate(byteCount: Int) throws -> any Storage { EmptyStorage(byteCount) }
   /// Nil.
-  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
+  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> AdoptedMemory? {
     nil
   }
   /// Nothing is kept.

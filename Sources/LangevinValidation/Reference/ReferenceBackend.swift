@@ -32,9 +32,11 @@ public final class ReferenceBackend: Backend {
   // MARK: Backend
 
   public var memory: MemoryUse { MemoryUse() }
+  /// Nothing is kept.
+  public func releaseCachedMemory() {}
   public func allocate(byteCount: Int) throws -> any Storage { ReferenceStorage(byteCount: byteCount) }
 
-  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> (any Storage)? {
+  public func adopt(_ bytes: UnsafeRawBufferPointer, owner: any AnyObject & Sendable) -> AdoptedMemory? {
     nil
   }
 
