@@ -113,11 +113,12 @@ import Testing
     do {
       let numbers = HostNumbers(5000)
       owner = numbers
-      let bytes = UnsafeRawBufferPointer(UnsafeBufferPointer(rebasing: numbers.values[offset..<offset + 3000]))
+      let part = numbers.values[offset..<offset + 3000]
+      let bytes = UnsafeRawBufferPointer(UnsafeBufferPointer(rebasing: part))
       let before = backend.memory.inUse
       let x = try Tensor(adopting: bytes, owner: numbers, TensorSpec([3000]), on: device)
       #expect(backend.memory.inUse == before)
-      #expect(try x.floats() == Array(numbers.values[offset..<offset + 3000]))
+      #expect(try x.floats() == Array(part))
       let weight = try Weight(linear: x.reshaped([50, 60]))
       #expect(try weight.checkpointTensor().floats() == x.floats())
       #expect(try (x + x).floats()[2999] == Float(2 * (offset + 2999)))

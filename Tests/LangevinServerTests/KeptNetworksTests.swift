@@ -52,7 +52,7 @@ struct KeptNetworksTests {
     #expect(try again.0 == draw(pipeline, varied, nil).0)
   }
 
-  @Test func `what a network leaves is given back before the next is loaded, and kept by what is drawn again`() throws {
+  @Test func `what a network leaves is given back before the next is loaded`() throws {
     let backend = ReleaseCounter()
     let pipeline = try pipeline(on: backend)
     let kept = KeptNetworks()
