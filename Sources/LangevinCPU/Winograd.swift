@@ -12,22 +12,24 @@ extension CPUBackend {
     _ eachPart: (_ body: (Panels) throws -> Void) throws -> Void
   ) throws {
     let (channels, columns) = (tiles.channels, tiles.columns)
-    let v = try pool.scratch(16 * tiles.run * channels)
-    let m = try pool.scratch(16 * tiles.run * columns)
+    let (side, matrices) = (Int32(tiles.side), tiles.matrices)
+    let v = try pool.scratch(matrices * tiles.run * channels)
+    let m = try pool.scratch(matrices * tiles.run * columns)
 
     func transformInput(_ run: Range<Int>) {
       parallelFor(run.count, grain: 8) { _, range in
-        withUnsafeTemporaryAllocation(of: UnsafePointer<Float>?.self, capacity: 16) { window in
+        withUnsafeTemporaryAllocation(of: UnsafePointer<Float>?.self, capacity: matrices) { window in
           for i in range {
             tiles.window(run.lowerBound + i, of: x, zeros, into: window)
-            vm_winograd_input(window.baseAddress, channels, v.floats + i * channels, run.count * channels)
+            vm_winograd_input(
+              side, window.baseAddress, channels, v.floats + i * channels, run.count * channels)
           }
         }
       }
     }
-    /// `matrix` numbers lie between the sixteen of u, which has these columns.
+    /// `matrix` numbers lie between those of u, which have these columns.
     func multiply(_ run: Range<Int>, _ u: CPUStorage, matrix: Int, _ part: Range<Int>) throws {
-      for index in 0..<16 {
+      for index in 0..<matrices {
         try self.multiply(
           v.floats + index * run.count * channels, rows: run.count, k: channels,
           by: Panels(u, offset: index * matrix, k: channels, columns: part, stride: columns),
@@ -48,16 +50,16 @@ extension CPUBackend {
       transformInput(0..<tiles.count)
       try eachPart { panels in
         let matrix = panels.count * channels * 32
-        let u = try pool.scratch(16 * matrix)
-        transform(panels, channels, into: u.floats, matrix: matrix)
+        let u = try pool.scratch(matrices * matrix)
+        transform(panels, tiles, into: u.floats, matrix: matrix)
         try multiply(0..<tiles.count, u, matrix: matrix, panels.columns)
       }
       transformOutput(0..<tiles.count)
     } else {
       let matrix = (columns + 31) / 32 * 32 * channels
-      let u = try pool.scratch(16 * matrix)
+      let u = try pool.scratch(matrices * matrix)
       try eachPart {
-        transform($0, channels, into: u.floats + $0.columns.lowerBound * channels, matrix: matrix)
+        transform($0, tiles, into: u.floats + $0.columns.lowerBound * channels, matrix: matrix)
       }
       for run in tiles.runs {
         transformInput(run)
@@ -68,15 +70,15 @@ extension CPUBackend {
     withExtendedLifetime((v, m)) {}
   }
 
-  /// Panels to their places in the sixteen matrices [channels, columns].
+  /// Panels to their places in the matrices [channels, columns].
   private func transform(
-    _ panels: Panels, _ channels: Int, into u: UnsafeMutablePointer<Float>, matrix: Int
+    _ panels: Panels, _ tiles: WinogradTiles, into u: UnsafeMutablePointer<Float>, matrix: Int
   ) {
     parallelFor(panels.count, grain: 1) { _, range in
       for panel in range {
         vm_winograd_weights(
-          panels.from(column: panels.columns.lowerBound + panel * 32), channels, u + panel * channels * 32,
-          matrix)
+          Int32(tiles.side), panels.from(column: panels.columns.lowerBound + panel * 32), tiles.channels,
+          u + panel * tiles.channels * 32, matrix)
       }
     }
   }
@@ -85,44 +87,44 @@ extension CPUBackend {
 extension WinogradTiles {
   /// Which image a tile is of, and its first pixel there.
   private func place(_ tile: Int) -> (image: Int, top: Int, left: Int) {
-    (tile / (tileRows * tileColumns), tile / tileColumns % tileRows * 2, tile % tileColumns * 2)
+    (tile / (tileRows * tileColumns), tile / tileColumns % tileRows * side, tile % tileColumns * side)
   }
 
-  /// Where the sixteen pixels of a tile's window are, row by row; `zeros` beside the picture.
+  /// Where the pixels of a tile's window are, row by row; `zeros` beside the picture.
   fileprivate func window(
     _ tile: Int, of x: UnsafePointer<Float>, _ zeros: UnsafePointer<Float>,
-    into window: UnsafeMutableBufferPointer<UnsafePointer<Float>?>
+    into pixels: UnsafeMutableBufferPointer<UnsafePointer<Float>?>
   ) {
     let (height, width) = (input[1], input[2])
     let (image, top, left) = place(tile)
-    for i in 0..<16 {
-      let (line, column) = (top - padTop + i / 4, left - padLeft + i % 4)
+    for i in 0..<matrices {
+      let (line, column) = (top - padTop + i / window, left - padLeft + i % window)
       let isInside = (0..<height).contains(line) && (0..<width).contains(column)
-      window[i] = isInside ? x + ((image * height + line) * width + column) * channels : zeros
+      pixels[i] = isInside ? x + ((image * height + line) * width + column) * channels : zeros
     }
   }
 
-  /// Writes the pixels of a tile from its sixteen rows `matrix` apart.
+  /// Writes the pixels of a tile from its rows `matrix` apart.
   fileprivate func write(
     _ tile: Int, _ m: UnsafePointer<Float>, matrix: Int, _ epilogue: EpilogueOperands,
     into y: UnsafeMutablePointer<Float>
   ) {
     let (height, width) = (output[1], output[2])
     let (image, top, left) = place(tile)
-    let lines = (top..<min(top + 2, height)).map { line in
+    let lines = (top..<min(top + side, height)).map { line in
       let start = (image * height + line) * width + left
-      return start..<start + min(2, width - left)
+      return start..<start + min(side, width - left)
     }
-    var pixels = [UnsafeMutablePointer<Float>?](repeating: nil, count: 4)
+    var pixels = [UnsafeMutablePointer<Float>?](repeating: nil, count: side * side)
     for (i, line) in lines.enumerated() {
       let isFilled = epilogue.fill(y + line.lowerBound * columns, ld: columns, line, 0..<columns)
       for (j, pixel) in line.enumerated() {
         let out = y + pixel * columns
         if !isFilled { out.update(repeating: 0, count: columns) }
-        pixels[2 * i + j] = out
+        pixels[side * i + j] = out
       }
     }
-    vm_winograd_output(m, matrix, columns, pixels)
+    vm_winograd_output(Int32(side), m, matrix, columns, pixels)
     for line in lines {
       epilogue.activate(y + line.lowerBound * columns, ld: columns, line, 0..<columns)
     }

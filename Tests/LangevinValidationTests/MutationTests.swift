@@ -87,20 +87,26 @@ extension Mutant {
     Mutant(
       "the middle tap counts twice", .winograd, .cpu, .conv2d, ("inner = 0.5f * middle;", "inner = middle;")),
     Mutant(
-      "windows begin a pixel late", .winograd, .cpu, .conv2d, ("* 2 - pad_left;", "* 2 - pad_left + 1;")),
+      "windows begin a pixel late", .winograd, .cpu, .conv2d, ("* SIDE - pad_left;", "* SIDE - pad_left + 1;")),
     Mutant(
       "the lines above the picture are its first one", .winograd, .cpu, .conv2d,
       ("inside = top + i >= 0 && top + i < height", "inside = top + i < height"),
       ("(image * height + top + i) * width", "(image * height + max(top + i, 0)) * width")),
     Mutant(
       "the last line of an odd picture is lost", .winograd, .cpu, .conv2d,
-      ("height = min(2, out_height - top)", "height = min(2, out_height - top - 1)")),
+      ("height = min(SIDE, out_height - top)", "height = min(SIDE, out_height - top - 1)")),
     Mutant(
       "a later run writes where the first did", .winograd, .cpu, .conv2d,
       (
-        "first + get_global_id(0);\n  const int left = tile % tile_columns * 2, top",
-        "(int)get_global_id(0);\n  const int left = tile % tile_columns * 2, top"
+        "first + get_global_id(0);\n  const int left = tile % tile_columns * SIDE, top",
+        "(int)get_global_id(0);\n  const int left = tile % tile_columns * SIDE, top"
       )),
+    Mutant(
+      "the far points of large tiles are nearer", .winograd, .cpu, .conv2d,
+      ("#define FAR 1.5f", "#define FAR 1.4f")),
+    Mutant(
+      "the last line of large tiles lacks its last product", .winograd, .cpu, .conv2d,
+      ("far_odd + m[5];", "far_odd;")),
     Mutant(
       "no barrier before the tile is used", .tiled, .gpu, .matmul,
       ("    }\n    barrier(CLK_LOCAL_MEM_FENCE);\n  }", "    }\n  }")),

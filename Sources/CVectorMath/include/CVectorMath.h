@@ -164,14 +164,14 @@ void vm_pair_product(
     const float *const *left, size_t taps, size_t inner, size_t rows, const float *panels, size_t columns, float *out,
     size_t stride, int adds);
 
-// The transforms of Winograd's F(2x2, 3x3) (winograd.c); sixteen matrices lie `matrix` numbers apart, and numbers of
-// channels and columns are multiples of 16.
-// A panel [9 channels, 32] of a weight to sixteen panels [channels, 32].
-void vm_winograd_weights(const float *w, size_t channels, float *u, size_t matrix);
-// A window's sixteen pixels, given row by row, to sixteen rows of channels.
-void vm_winograd_input(const float *const *x, size_t channels, float *v, size_t matrix);
-// A tile's sixteen rows are added to its four pixels; of one beside the picture the pointer is null.
-void vm_winograd_output(const float *m, size_t matrix, size_t columns, float *const *y);
+// The transforms of Winograd's tiles of 2x2 or 4x4 pixels, their side (winograd.c); (side + 2)^2 matrices lie `matrix`
+// numbers apart, and numbers of channels and columns are multiples of 16.
+// A panel [9 channels, 32] of a weight to as many panels [channels, 32].
+void vm_winograd_weights(int side, const float *w, size_t channels, float *u, size_t matrix);
+// A window's (side + 2)^2 pixels, given row by row, to as many rows of channels.
+void vm_winograd_input(int side, const float *const *x, size_t channels, float *v, size_t matrix);
+// A tile's rows are added to its pixels; of one beside the picture the pointer is null.
+void vm_winograd_output(int side, const float *m, size_t matrix, size_t columns, float *const *y);
 
 // Numbers in ggml's blocks (blocks.c).
 typedef enum : int32_t { VM_Q8_0, VM_Q5_0, VM_Q4_0, VM_Q4_K, VM_Q6_K } vm_blocks;

@@ -7,7 +7,7 @@ enum Program: Sendable, Hashable {
   /// The weight may be stored otherwise than the activations; in pairs both are bfloat16.
   case panels(DType, weight: DType, pairs: DotForm, isConvolution: Bool, PanelParameters)
   /// The weight may be stored otherwise than the activations.
-  case winograd(DType, weight: DType)
+  case winograd(DType, weight: DType, side: Int)
   /// `blocks`: how the weight is encoded, nil where each of its numbers is by itself.
   case tiled(DType, blocks: BlockEncoding?, isConvolution: Bool, TiledParameters)
   /// `size` is a head's.
@@ -92,8 +92,8 @@ enum Program: Sendable, Hashable {
         "CONV": isConvolution ? 1 : 0, "VW": 16, "MR": p.tileRows, "MV": p.tileVectors, "MB": p.itemRows,
         "KC": p.innerBlock,
       ])
-    case .winograd(let dtype, let weight):
-      return list(["T": dtype.kernelName, "WEIGHT": weight.kernelName, "VW": 16])
+    case .winograd(let dtype, let weight, let side):
+      return list(["T": dtype.kernelName, "WEIGHT": weight.kernelName, "VW": 16, "SIDE": side])
     case .tiled(let dtype, let blocks, let isConvolution, let p):
       let plain = list([
         "T": dtype.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 4, "TX": p.itemsX, "TY": p.itemsY,

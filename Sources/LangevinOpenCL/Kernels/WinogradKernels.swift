@@ -2,7 +2,7 @@ import LangevinTensor
 
 // The kernels of winograd.cl.
 
-/// Weights to the sixteen matrices that tiles are multiplied with.
+/// Weights to the matrices that tiles are multiplied with.
 struct WinogradWeightsKernel: Kernel {
   static let name = "winograd_weights"
   var w, u: TensorView
@@ -16,7 +16,7 @@ struct WinogradWeightsKernel: Kernel {
   }
 }
 
-/// The windows of a run of tiles to sixteen matrices.
+/// The windows of a run of tiles to as many matrices.
 struct WinogradInputKernel: Kernel {
   static let name = "winograd_input"
   var x, v: TensorView
@@ -39,7 +39,7 @@ struct WinogradInputKernel: Kernel {
   }
 }
 
-/// Sixteen products of a run of tiles to their pixels, with what follows a product.
+/// The products of a run of tiles to their pixels, with what follows a product.
 struct WinogradOutputKernel: Kernel {
   static let name = "winograd_output"
   var m, y: TensorView

@@ -17,10 +17,10 @@ extension ProcessorKernels {
     let size = winograd.size
     let (panels, width) = (ProcessorKernels.panels(size), ProcessorKernels.panelWidth)
     let atOnce = min(panels, winograd.panelsAtOnce(width: width, cores: device.computeUnits))
-    let u = try queue.temporary(TensorSpec([16, atOnce, channels, width]))
-    let v = try queue.temporary(TensorSpec([16, winograd.run, channels]))
-    let m = try queue.temporary(TensorSpec([16, winograd.run, columns]))
-    let program = Program.winograd(x.dtype, weight: .float32)
+    let u = try queue.temporary(TensorSpec([winograd.matrices, atOnce, channels, width]))
+    let v = try queue.temporary(TensorSpec([winograd.matrices, winograd.run, channels]))
+    let m = try queue.temporary(TensorSpec([winograd.matrices, winograd.run, columns]))
+    let program = Program.winograd(x.dtype, weight: .float32, side: winograd.side)
     let tile = try tile(winograd.key, on: &queue)
     var direct = size
     (direct.batch, direct.inner) = (1, 9 * channels)
@@ -54,7 +54,8 @@ extension ProcessorKernels {
         try queue.launch(
           WinogradWeightsKernel(
             w: source, u: target, channels: channels, panels: winograd.isOneRun ? some.count : panels),
-          .winograd(x.dtype, weight: w.dtype), global: [some.count, channels / 16], local: [1, 1])
+          .winograd(x.dtype, weight: w.dtype, side: winograd.side), global: [some.count, channels / 16],
+          local: [1, 1])
         if winograd.isOneRun { try multiply(0..<winograd.count, some, on: &queue) }
       }
     }

@@ -1,10 +1,16 @@
 /// How processors compute a convolution of 3x3 taps tile by tile: 2x2 pixels each, with 16 products where the direct sum
-/// has 36. Winograd's F(2x2, 3x3), arXiv:1509.09308, section 4.1.
+/// has 36, or 4x4, with 36 where it has 144. Winograd's F(2x2, 3x3) and F(4x4, 3x3), arXiv:1509.09308.
 ///
-/// Whether a convolution is computed so depends on its shapes alone: no tuning and no device changes it.
+/// Errors of the larger tiles are three times those of the smaller, and six times those of a direct sum, whose bound they
+/// keep as long as the pixels of a window are of like size.
+///
+/// Whether a convolution is computed so depends on its shapes alone: no tuning and no device changes it, and for the side
+/// the number of images does not count.
 public struct WinogradTiles: Sendable, Hashable {
   /// Pixels of the input and of the output, [N, H, W, C].
   public let input, output: Shape
+  /// Pixels of a tile in a line: 2 or 4.
+  public let side: Int
   /// Zeros above and left of the input.
   public let padTop, padLeft: Int
 
@@ -16,6 +22,8 @@ public struct WinogradTiles: Sendable, Hashable {
   private static let leastPixels = 512
   /// With fewer channels the transforms of pixels do.
   private static let leastChannels = 64
+  /// An image with fewer pixels makes too few large tiles: the weights' transform, 36 matrices, is the same for all.
+  private static let leastPixelsOfLarge = 1024
   /// Rows that products are computed in.
   private static let runMultiple = 64
 
@@ -26,21 +34,26 @@ public struct WinogradTiles: Sendable, Hashable {
       output[0] * output[1] * output[2] >= WinogradTiles.leastPixels
     else { return nil }
     (self.input, self.output) = (input, output)
+    side = output[1] * output[2] >= WinogradTiles.leastPixelsOfLarge ? 4 : 2
     (padTop, padLeft) = (conv.padding.top, conv.padding.left)
   }
 
   /// Of the input, and of the output.
   public var channels: Int { input[3] }
   public var columns: Int { output[3] }
+  /// Pixels of a tile's window in a line.
+  public var window: Int { side + 2 }
+  /// Between the transforms, one for each pixel of a window.
+  public var matrices: Int { window * window }
   /// Of an image.
-  public var tileRows: Int { (output[1] + 1) / 2 }
-  public var tileColumns: Int { (output[2] + 1) / 2 }
+  public var tileRows: Int { (output[1] + side - 1) / side }
+  public var tileColumns: Int { (output[2] + side - 1) / side }
   /// Of all images.
   public var count: Int { output[0] * tileRows * tileColumns }
 
   /// How many tiles are computed together.
   public var run: Int {
-    let fitting = WinogradTiles.runBytes / (16 * (channels + columns) * 4)
+    let fitting = WinogradTiles.runBytes / (matrices * (channels + columns) * 4)
     return min(count, max(fitting / WinogradTiles.runMultiple, 2) * WinogradTiles.runMultiple)
   }
 
@@ -56,11 +69,11 @@ public struct WinogradTiles: Sendable, Hashable {
   /// caches where each is used once, else all.
   public func panelsAtOnce(width: Int, cores: Int) -> Int {
     guard isOneRun else { return (columns + width - 1) / width }
-    return max(cores, 1) * max(1, WinogradTiles.weightBytes / (16 * channels * width * 4))
+    return max(cores, 1) * max(1, WinogradTiles.weightBytes / (matrices * channels * width * 4))
   }
 
-  /// Of a run's sixteen products; the last run may have fewer rows.
+  /// Of a run's products; the last run may have fewer rows.
   public var size: ProductSize {
-    ProductSize(batch: 16, rows: run, inner: channels, columns: columns)
+    ProductSize(batch: matrices, rows: run, inner: channels, columns: columns)
   }
 }
