@@ -87,7 +87,8 @@ extension Mutant {
     Mutant(
       "the middle tap counts twice", .winograd, .cpu, .conv2d, ("inner = 0.5f * middle;", "inner = middle;")),
     Mutant(
-      "windows begin a pixel late", .winograd, .cpu, .conv2d, ("* SIDE - pad_left;", "* SIDE - pad_left + 1;")),
+      "windows begin a pixel late", .winograd, .cpu, .conv2d, ("* SIDE - pad_left;", "* SIDE - pad_left + 1;")
+    ),
     Mutant(
       "the lines above the picture are its first one", .winograd, .cpu, .conv2d,
       ("inside = top + i >= 0 && top + i < height", "inside = top + i < height"),

@@ -139,8 +139,10 @@ extension OperationCases {
       // Enough pixels for large tiles, of all remainders.
       convolution([1, 33, 34, 64], 80, padding: asymmetric, weight: .packed),
       convolution(
-        [2, 35, 32, 80], 64, epilogue: Epilogue(bias: true, perImage: true, residual: true, activation: .silu)),
-      convolution([1, 36, 37, 576], 64, padding: Padding2D(0), weight: .packed, epilogue: Epilogue(bias: true)),
+        [2, 35, 32, 80], 64,
+        epilogue: Epilogue(bias: true, perImage: true, residual: true, activation: .silu)),
+      convolution(
+        [1, 36, 37, 576], 64, padding: Padding2D(0), weight: .packed, epilogue: Epilogue(bias: true)),
       convolution([1, 32, 32, 1024], 176, weight: .packed, epilogue: Epilogue(bias: true)),
       convolution([1, 64, 66, 512], 64, weight: .packed),
       convolution([1, 16, 16, 0], 5, epilogue: Epilogue(bias: true)),
