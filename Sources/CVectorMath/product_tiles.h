@@ -37,18 +37,19 @@ INLINE void tile(
   }
 }
 
+// `height` rows at a time, and what is left in halves of eight: a single row keeps few registers busy.
 INLINE void tiles(
     const int height, const int vectors, const word *const *left, size_t rows, size_t taps, size_t first, size_t last,
     const word *panel, float *out, size_t stride, float scale, int adds) {
+#define ROWS(count)                                                                                                    \
+  for (; row + (size_t)(count) <= rows; row += (size_t)(count))                                                        \
+    tile(count, vectors, left + row, rows, taps, first, last, panel + 16 * v, out + row * stride + 16 * v, stride, scale, \
+         adds);
   for (int v = 0; v < 2; v += vectors) {
     size_t row = 0;
-    for (; row + (size_t)height <= rows; row += (size_t)height)
-      tile(height, vectors, left + row, rows, taps, first, last, panel + 16 * v, out + row * stride + 16 * v, stride, scale,
-           adds);
-    for (; row < rows; row++)
-      tile(1, vectors, left + row, rows, taps, first, last, panel + 16 * v, out + row * stride + 16 * v, stride, scale,
-           adds);
+    ROWS(height) ROWS(4) ROWS(2) ROWS(1)
   }
+#undef ROWS
 }
 
 // A panel of which only some columns are there: by way of a block that has them all.

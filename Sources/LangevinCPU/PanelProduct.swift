@@ -19,13 +19,11 @@ struct Panels {
   private let storage: CPUStorage
   private let start: UnsafeMutablePointer<Float>
 
-  /// Of what lies in memory so, from `offset` on.
-  init(
-    _ storage: CPUStorage, offset: Int = 0, k: Int, columns: Range<Int>, stride: Int, inPairs: Bool = false
-  ) {
+  /// Of what lies in memory so.
+  private init(_ storage: CPUStorage, k: Int, columns: Range<Int>, stride: Int, inPairs: Bool) {
     (self.storage, self.k, self.columns, self.stride) = (storage, k, columns, stride)
     self.inPairs = inPairs
-    start = storage.floats + offset
+    start = storage.floats
   }
 
   /// The matrix times `scale`; `b` is [columns, k] if transposed. `body` gets some panels after others.

@@ -27,13 +27,23 @@ extension CPUBackend {
         }
       }
     }
-    /// `matrix` numbers lie between those of u, which have these columns.
-    func multiply(_ run: Range<Int>, _ u: CPUStorage, matrix: Int, _ part: Range<Int>) throws {
-      for index in 0..<matrices {
-        try self.multiply(
-          v.floats + index * run.count * channels, rows: run.count, k: channels,
-          by: Panels(u, offset: index * matrix, k: channels, columns: part, stride: columns),
-          EpilogueOperands(), into: m.floats + index * run.count * columns)
+    /// `matrix` numbers lie between those of u, which have these columns. All products are one loop: each alone is so
+    /// short that the cores would wait for each other longer than they compute.
+    func multiply(_ run: Range<Int>, _ u: CPUStorage, matrix: Int, _ part: Range<Int>) {
+      let tasks = ProductTasks(rows: run.count, columns: part)
+      parallelFor(matrices * tasks.count, grain: 1) { _, range in
+        withUnsafeTemporaryAllocation(of: UnsafePointer<Float>?.self, capacity: ProductTasks.mostRows) {
+          left in
+          for index in range {
+            let (number, (rows, some)) = (index / tasks.count, tasks[index % tasks.count])
+            let first = number * run.count + rows.lowerBound
+            for i in 0..<rows.count { left[i] = UnsafePointer(v.floats + (first + i) * channels) }
+            vm_product(
+              left.baseAddress, 1, channels, rows.count,
+              u.floats + number * matrix + (some.lowerBound - part.lowerBound) * channels, some.count,
+              m.floats + first * columns + some.lowerBound, columns, 0)
+          }
+        }
       }
     }
     func transformOutput(_ run: Range<Int>) {
@@ -52,7 +62,7 @@ extension CPUBackend {
         let matrix = panels.count * channels * 32
         let u = try pool.scratch(matrices * matrix)
         transform(panels, tiles, into: u.floats, matrix: matrix)
-        try multiply(0..<tiles.count, u, matrix: matrix, panels.columns)
+        multiply(0..<tiles.count, u, matrix: matrix, panels.columns)
       }
       transformOutput(0..<tiles.count)
     } else {
@@ -63,7 +73,7 @@ extension CPUBackend {
       }
       for run in tiles.runs {
         transformInput(run)
-        try multiply(run, u, matrix: matrix, 0..<columns)
+        multiply(run, u, matrix: matrix, 0..<columns)
         transformOutput(run)
       }
     }
