@@ -172,7 +172,8 @@ enum Tolerance {
   /// A sum of K terms rounds K times, each time by at most u times the partial sum of that moment, and the
   /// roundings are independent: sqrt(K) u max|partial| (Higham and Mary 2019). Partial sums stay within the
   /// result plus four standard deviations, the root of the sum of the squared terms. An activation's slope is
-  /// at most 1.13, and it adds the rounding of its own few steps.
+  /// at most 1.13, and it adds the rounding of its own few steps. Winograd's tiles, whose errors are larger, have to keep
+  /// the same bound.
   private static func sumBound(_ squares: HostArray, _ sums: HostArray, terms: Int) -> [Double] {
     zip(squares.values, sums.values).map { square, sum in
       let partial = 4 * max(square, 0).squareRoot() + abs(sum)
