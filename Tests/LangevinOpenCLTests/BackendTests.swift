@@ -123,7 +123,7 @@ import Testing
       #expect(try weight.checkpointTensor().floats() == x.floats())
       #expect(try (x + x).floats()[2999] == Float(2 * (offset + 2999)))
     }
-    try device.synchronize()
+    try backend.synchronize()
     #expect(owner == nil)
   }
 
