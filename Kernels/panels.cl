@@ -138,7 +138,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
 #endif
         for (int c = 0; c < NR / 16; c += MV) {
           float16 acc[MR * MV];
-          FOR_ROWS FOR_VECTORS acc[i * MV + v] = is_first ? (float16)(0.0f) : part[(t * MR + i) * 2 + c + v];
+          FOR_ROWS FOR_VECTORS acc[i * MV + v] = (float16)(0.0f);
           __global const WEIGHT_t* q = w + (ulong)(tap * channels + k0) / STEP * NR + c * 16;
           // PoCL's compiler leaves it rolled by itself, which costs small tiles a tenth.
           _Pragma("unroll 4") for (int k = 0; k < depth / STEP; ++k) {
@@ -150,6 +150,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
               FOR_VECTORS ADD_PRODUCTS(acc[i * MV + v], x, weights[v]);
             }
           }
+          // A block's sum by itself: long sums of one accumulator round worse.
+          if (!is_first) FOR_ROWS FOR_VECTORS acc[i * MV + v] += part[(t * MR + i) * 2 + c + v];
           if (is_last && direct) {
             FOR_ROWS {
               if (t * MR + i < count) {

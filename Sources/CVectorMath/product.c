@@ -5,7 +5,7 @@
 #include "CVectorMath.h"
 
 typedef float word;
-#define LONGEST 1024
+#define LONGEST 128
 #define MULTIPLY_ADD(sums, left, right) sums += *(left) * (right)
 #include "product_tiles.h"
 

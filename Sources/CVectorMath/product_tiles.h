@@ -1,6 +1,7 @@
 // Tiles of a product in registers, of words that MULTIPLY_ADD(sums, left, right) multiplies: the word at `left` by each lane
 // of `right`. `word` is as wide as a float. What includes this defines both, and LONGEST: the terms of a sum that are
-// added in registers before they go to the result. More would round worse, and leave the cache.
+// added in registers before they go to the result. More would round worse, by which Winograd's tiles would miss their bound
+// (WinogradTiles.longestSum), and leave the cache.
 #ifndef PRODUCT_TILES_H
 #define PRODUCT_TILES_H
 

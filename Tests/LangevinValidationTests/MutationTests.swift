@@ -72,7 +72,7 @@ extension Mutant {
       ("min(KC, channels - k0);", "min(KC, channels - k0 - (k0 > 0));")),
     Mutant(
       "the partial sums of earlier blocks are dropped", .panels, .cpu, .matmul,
-      ("acc[i * MV + v] = is_first ?", "acc[i * MV + v] = is_first || k0 > 0 ?")),
+      ("if (!is_first) FOR_ROWS", "if (!is_first && k0 == 0) FOR_ROWS")),
     Mutant(
       "the line below the picture is its last one", .panels, .cpu, .conv2d,
       ("in_y >= 0 && in_y < height", "in_y >= 0 && in_y <= height"),

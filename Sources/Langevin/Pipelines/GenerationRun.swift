@@ -130,15 +130,14 @@ public final class GenerationRun {
   {
     func load() throws -> Model {
       try report(.loading(name))
-      return try stage("load \(name)", body)
+      return try stage("load \(name)") {
+        // What the network before has left is of other sizes. Little of it is quicker kept.
+        if !isOfRequest, device.backend.memory.cached > 256 << 20 { device.backend.releaseCachedMemory() }
+        return try body()
+      }
     }
-    if isOfRequest { return try load() }
-    func loadIntoNewMemory() throws -> Model {
-      // What the network before has left is of other sizes.
-      device.backend.releaseCachedMemory()
-      return try load()
-    }
-    return try kept?.network(name, loadIntoNewMemory) ?? loadIntoNewMemory()
+    guard let kept, !isOfRequest else { return try load() }
+    return try kept.network(name, load)
   }
 
   /// Whether networks stay loaded for other requests.

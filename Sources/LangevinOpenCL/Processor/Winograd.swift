@@ -21,7 +21,8 @@ extension ProcessorKernels {
     let v = try queue.temporary(TensorSpec([winograd.matrices, winograd.run, channels]))
     let m = try queue.temporary(TensorSpec([winograd.matrices, winograd.run, columns]))
     let program = Program.winograd(x.dtype, weight: .float32, side: winograd.side)
-    let tile = try tile(winograd.key, on: &queue)
+    var tile = try tile(winograd.key, on: &queue)
+    tile.innerBlock = min(tile.innerBlock, WinogradTiles.longestSum)
     var direct = size
     (direct.batch, direct.inner) = (1, 9 * channels)
 

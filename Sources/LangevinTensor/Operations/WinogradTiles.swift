@@ -41,6 +41,10 @@ public struct WinogradTiles: Sendable, Hashable {
   /// Of the input, and of the output.
   public var channels: Int { input[3] }
   public var columns: Int { output[3] }
+  /// Terms of a product that are added to one accumulator. The last transform multiplies the products' errors by up to
+  /// eleven, and most of these are from long sums.
+  public static let longestSum = 128
+
   /// Pixels of a tile's window in a line.
   public var window: Int { side + 2 }
   /// Between the transforms, one for each pixel of a window.
