@@ -42,15 +42,15 @@ void output_line(const float16* m, float16* out) {
   out[1] = m[1] - m[2] - m[3];
 }
 #else
-#define NEAR 0.75f
-#define FAR 1.5f
-#define NEAR_2 0.5625f
-#define FAR_2 2.25f
+#define NEAR 0.70710678f
+#define FAR 1.41421356f
+#define NEAR_2 0.5f
+#define FAR_2 2.0f
 
 void weights_line(const float16 first, const float16 middle, const float16 last, float16* out) {
-  const float16 near_outer = (-128.0f / 243) * (first + NEAR_2 * last), near_inner = (-128.0f / 243 * NEAR) * middle;
-  const float16 far_outer = (32.0f / 243) * (first + FAR_2 * last), far_inner = (32.0f / 243 * FAR) * middle;
-  out[0] = (64.0f / 81) * first;
+  const float16 near_outer = (-2.0f / 3) * (first + NEAR_2 * last), near_inner = (-2.0f / 3 * NEAR) * middle;
+  const float16 far_outer = (1.0f / 6) * (first + FAR_2 * last), far_inner = (FAR / 6) * middle;
+  out[0] = first;
   out[1] = near_outer + near_inner;
   out[2] = near_outer - near_inner;
   out[3] = far_outer + far_inner;
@@ -61,12 +61,12 @@ void weights_line(const float16 first, const float16 middle, const float16 last,
 void input_line(const float16* x, float16* out) {
   const float16 near_even = x[4] - FAR_2 * x[2], near_odd = NEAR * x[3] - (NEAR * FAR_2) * x[1];
   const float16 far_even = x[4] - NEAR_2 * x[2], far_odd = FAR * x[3] - (FAR * NEAR_2) * x[1];
-  out[0] = (NEAR_2 * FAR_2) * x[0] - (NEAR_2 + FAR_2) * x[2] + x[4];
+  out[0] = x[0] - (NEAR_2 + FAR_2) * x[2] + x[4];
   out[1] = near_even + near_odd;
   out[2] = near_even - near_odd;
   out[3] = far_even + far_odd;
   out[4] = far_even - far_odd;
-  out[5] = (NEAR_2 * FAR_2) * x[1] - (NEAR_2 + FAR_2) * x[3] + x[5];
+  out[5] = x[1] - (NEAR_2 + FAR_2) * x[3] + x[5];
 }
 
 void output_line(const float16* m, float16* out) {

@@ -5,11 +5,10 @@
 #include "CVectorMath.h"
 
 typedef float word;
-#define LONGEST 128
 #define MULTIPLY_ADD(sums, left, right) sums += *(left) * (right)
 #include "product_tiles.h"
 
-#define PRODUCT left, taps, inner, rows, panels, columns, out, stride, 1, adds
+#define PRODUCT left, taps, inner, rows, panels, columns, out, stride, 1, adds, longest
 #define SCORES q, stride, size, rows, keys, panels *PANEL, scores, width, scale
 
 #if defined(__x86_64__)
@@ -25,9 +24,9 @@ VECTORISED static void scores_narrow(SCORES_PARAMETERS) { strided_product(6, 1, 
 
 void vm_product(PRODUCT_PARAMETERS) {
 #if defined(__x86_64__)
-  if (vm_has_avx512()) return product_wide(left, taps, inner, rows, panels, columns, out, stride, adds);
+  if (vm_has_avx512()) return product_wide(left, taps, inner, rows, panels, columns, out, stride, adds, longest);
 #endif
-  product_narrow(left, taps, inner, rows, panels, columns, out, stride, adds);
+  product_narrow(left, taps, inner, rows, panels, columns, out, stride, adds, longest);
 }
 
 void vm_attention_scores(SCORES_PARAMETERS) {

@@ -1,7 +1,5 @@
 // Tiles of a product in registers, of words that MULTIPLY_ADD(sums, left, right) multiplies: the word at `left` by each lane
-// of `right`. `word` is as wide as a float. What includes this defines both, and LONGEST: the terms of a sum that are
-// added in registers before they go to the result. More would round worse, by which Winograd's tiles would miss their bound
-// (WinogradTiles.longestSum), and leave the cache.
+// of `right`. `word` is as wide as a float. What includes this defines both.
 #ifndef PRODUCT_TILES_H
 #define PRODUCT_TILES_H
 
@@ -76,8 +74,8 @@ INLINE void narrow_tiles(
 
 INLINE void product(
     const int height, const int vectors, const word *const *left, size_t taps, size_t inner, size_t rows,
-    const word *panels, size_t columns, float *out, size_t stride, float scale, int adds) {
-  size_t several = inner < LONGEST ? LONGEST / inner : 1, part = inner < LONGEST ? inner : LONGEST;
+    const word *panels, size_t columns, float *out, size_t stride, float scale, int adds, size_t longest) {
+  size_t several = inner < longest ? longest / inner : 1, part = inner < longest ? inner : longest;
   for (size_t c = 0; c < columns; c += PANEL, out += PANEL) {
     int next = adds;
     for (size_t tap = 0; tap < taps; tap += several)
@@ -102,13 +100,13 @@ INLINE void strided_product(
   for (size_t first = 0, here; first < rows; first += here) {
     here = rows - first < 64 ? rows - first : 64;
     for (size_t i = 0; i < here; i++) places[i] = left + (first + i) * step;
-    product(height, vectors, places, 1, inner, here, panels, columns, out + first * stride, stride, scale, 0);
+    product(height, vectors, places, 1, inner, here, panels, columns, out + first * stride, stride, scale, 0, inner);
   }
 }
 
 #define PRODUCT_PARAMETERS                                                                                           \
   const float *const *left, size_t taps, size_t inner, size_t rows, const float *panels, size_t columns, float *out, \
-      size_t stride, int adds
+      size_t stride, int adds, size_t longest
 #define SCORES_PARAMETERS                                                                                 \
   const float *q, size_t stride, size_t rows, const float *keys, size_t panels, size_t size, float scale, \
       float *scores, size_t width

@@ -1,8 +1,8 @@
 // Winograd's F(2x2, 3x3) and F(4x4, 3x3), arXiv:1509.09308: the transforms around (side + 2)^2 products. Channels are
 // multiples of 16.
 //
-// The numbers are those of interpolation at 0, 1, -1 and infinity, and at 0, 3/4, -3/4, 3/2, -3/2 and infinity: with the
-// usual 1, -1, 2 and -2 the rounding errors of the second would be twice as large.
+// The numbers are those of interpolation at 0, 1, -1 and infinity, and at 0, +-sqrt(1/2), +-sqrt(2) and infinity: with the
+// usual +-1 and +-2 the rounding errors of the second would be twice as large.
 #include "functions.h"
 
 #include "CVectorMath.h"
@@ -19,11 +19,11 @@ typedef float unaligned_lanes __attribute__((vector_size(64), aligned(4)));
 #define STORE(p, v) (*(unaligned_lanes *)(p) = (v))
 #define UNROLL _Pragma("clang loop unroll(full)")
 
-// The squares of the points are 9/16 and 9/4, their product 81/64, their sum 45/16.
-#define NEAR 0.75f
-#define FAR 1.5f
-#define NEAR_2 0.5625f
-#define FAR_2 2.25f
+// The points, whose product is 1, and their squares.
+#define NEAR 0.70710678f
+#define FAR 1.41421356f
+#define NEAR_2 0.5f
+#define FAR_2 2.0f
 
 // G w of three taps.
 INLINE void weights_line(int side, const lanes w[3], lanes out[WINDOW]) {
@@ -32,9 +32,9 @@ INLINE void weights_line(int side, const lanes w[3], lanes out[WINDOW]) {
     out[0] = w[0], out[1] = outer + inner, out[2] = outer - inner, out[3] = w[2];
     return;
   }
-  lanes near_outer = (-128.0f / 243) * (w[0] + NEAR_2 * w[2]), near_inner = (-128.0f / 243 * NEAR) * w[1];
-  lanes far_outer = (32.0f / 243) * (w[0] + FAR_2 * w[2]), far_inner = (32.0f / 243 * FAR) * w[1];
-  out[0] = (64.0f / 81) * w[0];
+  lanes near_outer = (-2.0f / 3) * (w[0] + NEAR_2 * w[2]), near_inner = (-2.0f / 3 * NEAR) * w[1];
+  lanes far_outer = (1.0f / 6) * (w[0] + FAR_2 * w[2]), far_inner = (FAR / 6) * w[1];
+  out[0] = w[0];
   out[1] = near_outer + near_inner, out[2] = near_outer - near_inner;
   out[3] = far_outer + far_inner, out[4] = far_outer - far_inner;
   out[5] = w[2];
@@ -48,10 +48,10 @@ INLINE void input_line(int side, const lanes x[WINDOW], lanes out[WINDOW]) {
   }
   lanes near_even = x[4] - FAR_2 * x[2], near_odd = NEAR * x[3] - (NEAR * FAR_2) * x[1];
   lanes far_even = x[4] - NEAR_2 * x[2], far_odd = FAR * x[3] - (FAR * NEAR_2) * x[1];
-  out[0] = (NEAR_2 * FAR_2) * x[0] - (NEAR_2 + FAR_2) * x[2] + x[4];
+  out[0] = x[0] - (NEAR_2 + FAR_2) * x[2] + x[4];
   out[1] = near_even + near_odd, out[2] = near_even - near_odd;
   out[3] = far_even + far_odd, out[4] = far_even - far_odd;
-  out[5] = (NEAR_2 * FAR_2) * x[1] - (NEAR_2 + FAR_2) * x[3] + x[5];
+  out[5] = x[1] - (NEAR_2 + FAR_2) * x[3] + x[5];
 }
 
 // A' m of a line of products.

@@ -6,6 +6,8 @@ import LangevinTensor
 struct Panels {
   /// Fewer rows on the left do not pay for packing the right.
   static let fewestRows = 192
+  /// Terms that are added before they go to the result.
+  static let longestSum = 1024
   /// Bytes of panels for each core, which its caches keep until the product has read them.
   static let cachedBytes = 2 << 20
 
@@ -132,7 +134,7 @@ extension CPUBackend {
         let product = panels.inPairs ? vm_pair_product : vm_product
         product(
           left, taps, inner, rows.count, panels.from(column: columns.lowerBound), columns.count, out, stride,
-          isFilled ? 1 : 0)
+          isFilled ? 1 : 0, panels.inPairs ? Panels.longestSum / 2 : Panels.longestSum)
         epilogue.activate(out, ld: stride, rows, columns)
         if blocks != nil {
           for row in 0..<rows.count {

@@ -104,7 +104,7 @@ extension Mutant {
       )),
     Mutant(
       "the far points of large tiles are nearer", .winograd, .cpu, .conv2d,
-      ("#define FAR 1.5f", "#define FAR 1.4f")),
+      ("#define FAR 1.41421356f", "#define FAR 1.41f")),
     Mutant(
       "the last line of large tiles lacks its last product", .winograd, .cpu, .conv2d,
       ("far_odd + m[5];", "far_odd;")),

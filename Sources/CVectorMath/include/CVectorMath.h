@@ -154,15 +154,16 @@ void vm_pack_columns(
 void vm_pack_narrow(
     vm_narrow type, const uint16_t *x, size_t rows, size_t columns, size_t first, float scale, float *panel);
 // out [rows, columns of stride] = or += the sum over taps of left [rows, inner] right [taps * inner, columns]. The rows
-// of a tap begin at left[tap * rows + row].
+// of a tap begin at left[tap * rows + row]. At most `longest` terms are added in a register before they go to the result:
+// more would round worse, and leave the cache.
 void vm_product(
     const float *const *left, size_t taps, size_t inner, size_t rows, const float *panels, size_t columns, float *out,
-    size_t stride, int adds);
+    size_t stride, int adds, size_t longest);
 // (product_pairs.c) The same where each word of the left and of the panels is a pair of bfloat16, and `inner` counts pairs: both products
 // are added in float32, denormals taken for 0. Only where the processor has AVX512_BF16.
 void vm_pair_product(
     const float *const *left, size_t taps, size_t inner, size_t rows, const float *panels, size_t columns, float *out,
-    size_t stride, int adds);
+    size_t stride, int adds, size_t longest);
 
 // The transforms of Winograd's tiles of 2x2 or 4x4 pixels, their side (winograd.c); (side + 2)^2 matrices lie `matrix`
 // numbers apart, and numbers of channels and columns are multiples of 16.

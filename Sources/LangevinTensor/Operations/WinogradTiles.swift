@@ -42,8 +42,8 @@ public struct WinogradTiles: Sendable, Hashable {
   public var channels: Int { input[3] }
   public var columns: Int { output[3] }
   /// Terms of a product that are added to one accumulator. The last transform multiplies the products' errors by up to
-  /// eleven, and most of these are from long sums.
-  public static let longestSum = 128
+  /// eight, and most of these are from long sums.
+  public static let longestSum = 64
 
   /// Pixels of a tile's window in a line.
   public var window: Int { side + 2 }
