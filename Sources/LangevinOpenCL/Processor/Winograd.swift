@@ -22,7 +22,7 @@ extension ProcessorKernels {
     let m = try queue.temporary(TensorSpec([winograd.matrices, winograd.run, columns]))
     let program = Program.winograd(x.dtype, weight: .float32, side: winograd.side)
     var tile = try tile(winograd.key, on: &queue)
-    tile.innerBlock = min(tile.innerBlock, WinogradTiles.longestSum)
+    tile.innerBlock = min(tile.innerBlock, winograd.longestSum)
     var direct = size
     (direct.batch, direct.inner) = (1, 9 * channels)
 

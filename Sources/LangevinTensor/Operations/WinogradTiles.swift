@@ -41,9 +41,9 @@ public struct WinogradTiles: Sendable, Hashable {
   /// Of the input, and of the output.
   public var channels: Int { input[3] }
   public var columns: Int { output[3] }
-  /// Terms of a product that are added to one accumulator. The last transform multiplies the products' errors by up to
-  /// eight, and most of these are from long sums.
-  public static let longestSum = 64
+  /// Terms of a product that are added to one accumulator. Of large tiles the last transform multiplies the products' errors
+  /// by up to eight, and most of these are from long sums.
+  public var longestSum: Int { side == 4 ? 128 : 1024 }
 
   /// Pixels of a tile's window in a line.
   public var window: Int { side + 2 }
