@@ -1,8 +1,8 @@
 /// How processors compute a convolution of 3x3 taps tile by tile: 2x2 pixels each, with 16 products where the direct sum
 /// has 36, or 4x4, with 36 where it has 144. Winograd's F(2x2, 3x3) and F(4x4, 3x3), arXiv:1509.09308.
 ///
-/// Errors of the larger tiles are three times those of the smaller, and six times those of a direct sum, whose bound they
-/// keep as long as the pixels of a window are of like size.
+/// Errors of the larger tiles are two to four times those of the smaller, and four to seven times those of a direct sum.
+/// They keep its bound where the pixels of a window are of like size.
 ///
 /// Whether a convolution is computed so depends on its shapes alone: no tuning and no device changes it, and for the side
 /// the number of images does not count.
