@@ -13,6 +13,8 @@
 // W may be a part of a matrix, the columns from `begin`, a multiple of 32, up to `end`; y has all `columns`.
 // MR, MB a multiple of MR, KC, MV 1 | 2: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile. W is
 // stored as WEIGHT.
+// SUM: so many terms are added to an accumulator, and the accumulators to each other, since long sums round worse. KC is
+// a multiple of it. 0: one accumulator adds all.
 // PAIRS other than 0 (pairs.cl): T and WEIGHT are bf16 and nothing is widened. C and KC are even, and W has two rows in
 // a word, [panels, taps * C / 2, 32], the first of them in its lower half.
 
@@ -50,6 +52,13 @@
 #define LOAD_WEIGHTS(p, i) PASTE(load16_, WEIGHT)(p, i)
 #define INPUT(row, step) (row)[step]
 #define ADD_PRODUCTS(sum, x, w) sum += x * w
+#endif
+
+// Terms between two visits of a tile to its scratch.
+#if SUM
+#define PART SUM
+#else
+#define PART KC
 #endif
 
 #define FOR_ROWS _Pragma("unroll") for (int i = 0; i < MR; ++i)
@@ -138,20 +147,24 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
 #endif
         for (int c = 0; c < NR / 16; c += MV) {
           float16 acc[MR * MV];
-          FOR_ROWS FOR_VECTORS acc[i * MV + v] = (float16)(0.0f);
           __global const WEIGHT_t* q = w + (ulong)(tap * channels + k0) / STEP * NR + c * 16;
-          // PoCL's compiler leaves it rolled by itself, which costs small tiles a tenth.
-          _Pragma("unroll 4") for (int k = 0; k < depth / STEP; ++k) {
-            WEIGHTS weights[MV];
-            FOR_VECTORS weights[v] = LOAD_WEIGHTS(q, v * 16);
-            q += NR;
-            FOR_ROWS {
-              const INPUT_t x = INPUT(row[i], k);
-              FOR_VECTORS ADD_PRODUCTS(acc[i * MV + v], x, weights[v]);
+          for (int from = 0; from < depth; from += PART) {
+            const int is_new = is_first && from == 0, to = min(from + PART, depth);
+            FOR_ROWS FOR_VECTORS
+              acc[i * MV + v] = SUM || is_new ? (float16)(0.0f) : part[(t * MR + i) * 2 + c + v];
+            // PoCL's compiler leaves it rolled by itself, which costs small tiles a tenth.
+            _Pragma("unroll 4") for (int k = from / STEP; k < to / STEP; ++k) {
+              WEIGHTS weights[MV];
+              FOR_VECTORS weights[v] = LOAD_WEIGHTS(q, v * 16);
+              q += NR;
+              FOR_ROWS {
+                const INPUT_t x = INPUT(row[i], k);
+                FOR_VECTORS ADD_PRODUCTS(acc[i * MV + v], x, weights[v]);
+              }
             }
+            if (SUM && !is_new) FOR_ROWS FOR_VECTORS acc[i * MV + v] += part[(t * MR + i) * 2 + c + v];
+            if (to < depth) FOR_ROWS FOR_VECTORS part[(t * MR + i) * 2 + c + v] = acc[i * MV + v];
           }
-          // A block's sum by itself: long sums of one accumulator round worse.
-          if (!is_first) FOR_ROWS FOR_VECTORS acc[i * MV + v] += part[(t * MR + i) * 2 + c + v];
           if (is_last && direct) {
             FOR_ROWS {
               if (t * MR + i < count) {

@@ -41,7 +41,7 @@ extension CPUBackend {
             vm_product(
               left.baseAddress, 1, channels, rows.count,
               u.floats + number * matrix + (some.lowerBound - part.lowerBound) * channels, some.count,
-              m.floats + first * columns + some.lowerBound, columns, 0, tiles.longestSum)
+              m.floats + first * columns + some.lowerBound, columns, 0, tiles.longestSum ?? Panels.longestSum)
           }
         }
       }

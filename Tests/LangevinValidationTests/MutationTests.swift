@@ -72,7 +72,9 @@ extension Mutant {
       ("min(KC, channels - k0);", "min(KC, channels - k0 - (k0 > 0));")),
     Mutant(
       "the partial sums of earlier blocks are dropped", .panels, .cpu, .matmul,
-      ("if (!is_first) FOR_ROWS", "if (!is_first && k0 == 0) FOR_ROWS")),
+      ("SUM || is_new ?", "SUM || is_new || k0 > 0 ?")),
+    Mutant(
+      "of short sums only the last counts", .panels, .cpu, .conv2d, ("if (SUM && !is_new)", "if (SUM && 0)")),
     Mutant(
       "the line below the picture is its last one", .panels, .cpu, .conv2d,
       ("in_y >= 0 && in_y < height", "in_y >= 0 && in_y <= height"),

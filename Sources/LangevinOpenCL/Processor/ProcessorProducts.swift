@@ -75,6 +75,8 @@ struct PanelProduct {
   var pairs = DotForm.none
   var convolution: ConvolutionGeometry?
   let tile: PanelParameters
+  /// Terms that are added to one accumulator; all where nil.
+  var longestSum: Int?
 
   /// The columns of some panels, which are all that `w` has.
   func launch(_ w: TensorView, _ part: Range<Int>, on queue: inout LaunchQueue) throws {
@@ -93,7 +95,9 @@ struct PanelProduct {
         part: part.lowerBound * width..<min(part.upperBound * width, size.columns), aStride: channels,
         aBatch: size.rows * size.inner, wBatch: part.count * size.inner * width,
         yBatch: size.rows * size.columns, convolution: convolution),
-      .panels(a.dtype, weight: w.dtype, pairs: pairs, isConvolution: convolution != nil, tile),
+      .panels(
+        a.dtype, weight: w.dtype, pairs: pairs, isConvolution: convolution != nil, longestSum: longestSum,
+        tile),
       global: [group, rowItems, (part.count + group - 1) / group * size.batch], local: [1, 1, 1])
   }
 }

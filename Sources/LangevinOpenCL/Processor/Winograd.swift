@@ -21,8 +21,7 @@ extension ProcessorKernels {
     let v = try queue.temporary(TensorSpec([winograd.matrices, winograd.run, channels]))
     let m = try queue.temporary(TensorSpec([winograd.matrices, winograd.run, columns]))
     let program = Program.winograd(x.dtype, weight: .float32, side: winograd.side)
-    var tile = try tile(winograd.key, on: &queue)
-    tile.innerBlock = min(tile.innerBlock, winograd.longestSum)
+    let tile = try tile(winograd.key, on: &queue)
     var direct = size
     (direct.batch, direct.inner) = (1, 9 * channels)
 
@@ -34,8 +33,10 @@ extension ProcessorKernels {
     func multiply(_ tiles: Range<Int>, _ part: Range<Int>, on queue: inout LaunchQueue) throws {
       var run = size
       run.rows = tiles.count
-      try PanelProduct(size: run, a: v, y: m, epilogue: EpilogueArguments(), scale: 1, tile: tile)
-        .launch(u, part, on: &queue)
+      try PanelProduct(
+        size: run, a: v, y: m, epilogue: EpilogueArguments(), scale: 1, tile: tile,
+        longestSum: winograd.longestSum
+      ).launch(u, part, on: &queue)
     }
     func transformOutput(_ tiles: Range<Int>, on queue: inout LaunchQueue) throws {
       try queue.launch(

@@ -79,7 +79,7 @@ extension TuningParameters {
     switch self {
     case .panels(let p):
       return key.operation != .attention && p.tileRows <= 16 && p.tileVectors <= 2
-        && p.itemRows <= 512 && p.itemRows % p.tileRows == 0 && p.innerBlock % 2 == 0
+        && p.itemRows <= 512 && p.itemRows % p.tileRows == 0 && p.innerBlock % 128 == 0
     case .tiled(let p):
       return key.operation != .attention && p.isConsistent && p.items <= device.maxWorkGroupSize
         && p.itemSums <= 64 && p.localBytes <= device.localMemory
