@@ -137,9 +137,9 @@ extension OperationCases {
       convolution([1, 24, 25, 2048], 64, weight: .packed, epilogue: Epilogue(bias: true)),
       convolution([1, 23, 23, 1024], 176, weight: .packed, epilogue: Epilogue(bias: true)),
       // Enough pixels for large tiles, of all remainders.
-      convolution([1, 33, 34, 128], 80, padding: asymmetric, weight: .packed),
+      convolution([1, 33, 34, 256], 80, padding: asymmetric, weight: .packed),
       convolution(
-        [2, 35, 32, 144], 64,
+        [2, 35, 32, 272], 64,
         epilogue: Epilogue(bias: true, perImage: true, residual: true, activation: .silu)),
       convolution(
         [1, 36, 37, 576], 64, padding: Padding2D(0), weight: .packed, epilogue: Epilogue(bias: true)),
