@@ -111,6 +111,7 @@ struct Generate: ParsableCommand {
     if previewFolder != nil && preview == nil { throw ValidationError("--preview-folder needs --preview") }
     var asked = try options.request(prompts, seed: seed, recommended: checkpoint.recommended)
     asked.previewEvery = preview?.steps
+    for sheet in sheets { try Pipelines.check(sheet.request(asked), for: checkpoint) }
 
     let work = work(of: sheets, asked)
     let count = work.reduce(0) { $0 + $1.batches.reduce(0) { $0 + $1.count } }

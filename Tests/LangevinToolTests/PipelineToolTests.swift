@@ -54,6 +54,12 @@ struct PipelineToolTests {
     try fail(["--prompt-file", "/nonexistent.txt"], words: ["/nonexistent.txt: no such file"])
   }
 
+  @Test(arguments: [[], ["red apple", "--steps", "0"], ["red apple", "--frames", "5"]])
+  func noDeviceIsTriedForWhatCannotBeDrawn(arguments: [String]) throws {
+    let outcome = try Tool.run(["generate"] + arguments, in: scratch.folder)
+    #expect(outcome.status == 64 && outcome.errorLines.count == 1, "\(outcome.errors)")
+  }
+
   @Test func anUnconditionalModelDraws() throws {
     let outcome = try Tool.run(
       [

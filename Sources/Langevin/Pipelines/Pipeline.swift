@@ -81,16 +81,21 @@ extension Pipeline {
   ///
   /// Throws `GenerationError`, `DiffusionError`.
   public func resolved(_ request: GenerationRequest) throws -> Resolved {
-    if let option = request.given.first(where: { !Self.options.contains($0) }) {
+    try Self.check(request, for: checkpoint.pipeline)
+    return try resolve(request)
+  }
+
+  /// What can be wrong with a request whatever the model's configuration is. `name` is its class, for messages.
+  static func check(_ request: GenerationRequest, for name: String) throws {
+    if let option = request.given.first(where: { !options.contains($0) }) {
       throw GenerationError.unusedOption(
-        option.rawValue, pipeline: checkpoint.pipeline,
-        used: RequestOption.allCases.filter { Self.options.contains($0) }.map(\.rawValue))
+        option.rawValue, pipeline: name,
+        used: RequestOption.allCases.filter { options.contains($0) }.map(\.rawValue))
     }
-    if Self.options.contains(.prompt), request.prompts.isEmpty, request.images.isEmpty {
-      throw GenerationError.badRequest("there is no prompt; \(checkpoint.pipeline) needs one")
+    if options.contains(.prompt), request.prompts.isEmpty, request.images.isEmpty {
+      throw GenerationError.badRequest("there is no prompt; \(name) needs one")
     }
     try request.checkRanges()
-    return try resolve(request)
   }
 
   /// Runs a request and keeps all that it makes. `progress` may throw to stop; the error passes through.

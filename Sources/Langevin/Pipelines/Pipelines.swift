@@ -55,10 +55,21 @@ public enum Pipelines {
   public static func open(_ checkpoint: Checkpoint, on device: Device, precision: DType = .float32) throws
     -> any Pipeline
   {
+    try type(for: checkpoint).init(checkpoint, on: device, precision: precision)
+  }
+
+  /// Finds what is wrong with a request before a device is opened; `resolved` of the pipeline finds the rest.
+  ///
+  /// Throws `CheckpointError.unsupported` for a class that is not supported, and `GenerationError`.
+  public static func check(_ request: GenerationRequest, for checkpoint: Checkpoint) throws {
+    try type(for: checkpoint).check(request, for: checkpoint.pipeline)
+  }
+
+  private static func type(for checkpoint: Checkpoint) throws -> any Pipeline.Type {
     guard let type = type(of: checkpoint.pipeline) else {
       throw CheckpointError.unsupported(
         path: checkpoint.url.path, found: checkpoint.pipeline, supported: examples)
     }
-    return try type.init(checkpoint, on: device, precision: precision)
+    return type
   }
 }
