@@ -13,8 +13,8 @@
 // W may be a part of a matrix, the columns from `begin`, a multiple of 32, up to `end`; y has all `columns`.
 // MR, MB a multiple of MR, KC, MV 1 | 2: tile sizes. CONV 0 | 1. Storage other than f32 is widened tile by tile. W is
 // stored as WEIGHT.
-// SUM: so many terms are added to an accumulator, and the accumulators to each other, since long sums round worse. KC is
-// a multiple of it. 0: one accumulator adds all.
+// `longest`: so many terms are added to an accumulator, and the accumulators to each other, since long sums round worse. KC
+// is a multiple of it. 0: one accumulator adds all.
 // PAIRS other than 0 (pairs.cl): T and WEIGHT are bf16 and nothing is widened. C and KC are even, and W has two rows in
 // a word, [panels, taps * C / 2, 32], the first of them in its lower half.
 
@@ -54,20 +54,13 @@
 #define ADD_PRODUCTS(sum, x, w) sum += x * w
 #endif
 
-// Terms between two visits of a tile to its scratch.
-#if SUM
-#define PART SUM
-#else
-#define PART KC
-#endif
-
 #define FOR_ROWS _Pragma("unroll") for (int i = 0; i < MR; ++i)
 #define FOR_VECTORS _Pragma("unroll") for (int v = 0; v < MV; ++v)
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
     __global const T_t* a, const ulong a0, __global const WEIGHT_t* w, const ulong w0, __global T_t* y,
     const ulong y0, EPILOGUE_PARAMETERS, __global const T_t* zeros, const ulong zeros0, const float scale,
-    const int batches, const int rows, const int columns, const int begin, const int end, const int channels,
+    const int batches, const int rows, const int columns, const int begin, const int end, const int channels, const int longest,
     const ulong a_stride, const ulong a_batch, const ulong w_batch, const ulong y_batch
 #if CONV
     , const int height, const int width, const int out_height, const int out_width, const int kernel_height,
@@ -82,6 +75,8 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
   if (column >= end) return;
   const int count = min(MB, rows - first);
   const int tiles = (count + MR - 1) / MR;
+  // Terms between two visits of a tile to its scratch.
+  const int terms = longest ? longest : KC;
 #if CONV
   const int taps = kernel_height * kernel_width;
   // Where each output row's window begins: image offset in rows of channels, top, left.
@@ -148,10 +143,10 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
         for (int c = 0; c < NR / 16; c += MV) {
           float16 acc[MR * MV];
           __global const WEIGHT_t* q = w + (ulong)(tap * channels + k0) / STEP * NR + c * 16;
-          for (int from = 0; from < depth; from += PART) {
-            const int is_new = is_first && from == 0, to = min(from + PART, depth);
+          for (int from = 0; from < depth; from += terms) {
+            const int is_new = is_first && from == 0, to = min(from + terms, depth);
             FOR_ROWS FOR_VECTORS
-              acc[i * MV + v] = SUM || is_new ? (float16)(0.0f) : part[(t * MR + i) * 2 + c + v];
+              acc[i * MV + v] = longest || is_new ? (float16)(0.0f) : part[(t * MR + i) * 2 + c + v];
             // PoCL's compiler leaves it rolled by itself, which costs small tiles a tenth.
             _Pragma("unroll 4") for (int k = from / STEP; k < to / STEP; ++k) {
               WEIGHTS weights[MV];
@@ -162,7 +157,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
                 FOR_VECTORS ADD_PRODUCTS(acc[i * MV + v], x, weights[v]);
               }
             }
-            if (SUM && !is_new) FOR_ROWS FOR_VECTORS acc[i * MV + v] += part[(t * MR + i) * 2 + c + v];
+            if (longest && !is_new) FOR_ROWS FOR_VECTORS acc[i * MV + v] += part[(t * MR + i) * 2 + c + v];
             if (to < depth) FOR_ROWS FOR_VECTORS part[(t * MR + i) * 2 + c + v] = acc[i * MV + v];
           }
           if (is_last && direct) {

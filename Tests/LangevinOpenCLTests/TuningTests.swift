@@ -69,7 +69,7 @@ import enum LangevinTensor.Operation
     #expect(
       key(.conv2d(conv), [2, 64, 64, 320], [2880, 640], output: [2, 64, 64, 640])
         == key(
-          .matmul(MatMul()), [16, 384, 320], [16, 320, 640], output: [16, 384, 640]))
+          .matmul(MatMul()), [36, 128, 320], [36, 320, 640], output: [36, 128, 640]))
     let pointwise = Conv2D(kernel: Extent2D(height: 1, width: 1))
     #expect(
       key(.conv2d(pointwise), [1, 8, 8, 32], [32, 64], output: [1, 8, 8, 64])

@@ -72,9 +72,10 @@ extension Mutant {
       ("min(KC, channels - k0);", "min(KC, channels - k0 - (k0 > 0));")),
     Mutant(
       "the partial sums of earlier blocks are dropped", .panels, .cpu, .matmul,
-      ("SUM || is_new ?", "SUM || is_new || k0 > 0 ?")),
+      ("longest || is_new ?", "longest || is_new || k0 > 0 ?")),
     Mutant(
-      "of short sums only the last counts", .panels, .cpu, .conv2d, ("if (SUM && !is_new)", "if (SUM && 0)")),
+      "of short sums only the last counts", .panels, .cpu, .conv2d,
+      ("if (longest && !is_new)", "if (longest && 0)")),
     Mutant(
       "the line below the picture is its last one", .panels, .cpu, .conv2d,
       ("in_y >= 0 && in_y < height", "in_y >= 0 && in_y <= height"),
@@ -89,20 +90,20 @@ extension Mutant {
     Mutant(
       "the middle tap counts twice", .winograd, .cpu, .conv2d, ("inner = 0.5f * middle;", "inner = middle;")),
     Mutant(
-      "windows begin a pixel late", .winograd, .cpu, .conv2d, ("* SIDE - pad_left;", "* SIDE - pad_left + 1;")
+      "windows begin a pixel late", .winograd, .cpu, .conv2d, ("* side - pad_left;", "* side - pad_left + 1;")
     ),
     Mutant(
       "the lines above the picture are its first one", .winograd, .cpu, .conv2d,
       ("inside = top + i >= 0 && top + i < height", "inside = top + i < height"),
-      ("(image * height + top + i) * width", "(image * height + max(top + i, 0)) * width")),
+      ("(long)(top + i) * width", "(long)max(top + i, 0) * width")),
     Mutant(
       "the last line of an odd picture is lost", .winograd, .cpu, .conv2d,
-      ("height = min(SIDE, out_height - top)", "height = min(SIDE, out_height - top - 1)")),
+      ("height = min(side, out_height - top)", "height = min(side, out_height - top - 1)")),
     Mutant(
       "a later run writes where the first did", .winograd, .cpu, .conv2d,
       (
-        "first + get_global_id(0);\n  const int left = tile % tile_columns * SIDE, top",
-        "(int)get_global_id(0);\n  const int left = tile % tile_columns * SIDE, top"
+        "first + get_global_id(0);\n  const int left = tile % tile_columns * side, top",
+        "(int)get_global_id(0);\n  const int left = tile % tile_columns * side, top"
       )),
     Mutant(
       "the far points of large tiles are nearer", .winograd, .cpu, .conv2d,

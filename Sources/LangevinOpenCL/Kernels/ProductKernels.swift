@@ -62,6 +62,8 @@ struct PanelProductKernel: Kernel {
   var zeros: TensorView
   var scale: Float
   var batches, rows, columns, channels: Int
+  /// Terms that are added to one accumulator; all where nil.
+  var longestSum: Int?
   /// The columns that `w` has.
   var part: Range<Int>
   /// Elements between rows of A, and between the batches of each.
@@ -82,6 +84,7 @@ struct PanelProductKernel: Kernel {
     try arguments.int("begin", part.lowerBound)
     try arguments.int("end", part.upperBound)
     try arguments.int("channels", channels)
+    try arguments.int("longest", longestSum ?? 0)
     try arguments.ulong("a_stride", aStride)
     try arguments.ulong("a_batch", aBatch)
     try arguments.ulong("w_batch", wBatch)

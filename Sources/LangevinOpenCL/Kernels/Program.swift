@@ -4,12 +4,10 @@ import LangevinTensor
 /// A source with the macros that it is built with. Launches look kernels up by it, so it holds numbers and no
 /// text.
 enum Program: Sendable, Hashable {
-  /// The weight may be stored otherwise than the activations; in pairs both are bfloat16. `longestSum`: terms that are
-  /// added to one accumulator, all where nil.
-  case panels(
-    DType, weight: DType, pairs: DotForm, isConvolution: Bool, longestSum: Int?, PanelParameters)
+  /// The weight may be stored otherwise than the activations; in pairs both are bfloat16.
+  case panels(DType, weight: DType, pairs: DotForm, isConvolution: Bool, PanelParameters)
   /// The weight may be stored otherwise than the activations.
-  case winograd(DType, weight: DType, side: Int)
+  case winograd(DType, weight: DType)
   /// `blocks`: how the weight is encoded, nil where each of its numbers is by itself.
   case tiled(DType, blocks: BlockEncoding?, isConvolution: Bool, TiledParameters)
   /// `size` is a head's.
@@ -88,14 +86,14 @@ enum Program: Sendable, Hashable {
       values.map { ($0.key, $0.value.description) }
     }
     switch self {
-    case .panels(let dtype, let weight, let pairs, let isConvolution, let longestSum, let p):
+    case .panels(let dtype, let weight, let pairs, let isConvolution, let p):
       return list([
         "T": dtype.kernelName, "WEIGHT": weight.kernelName, "PAIRS": pairs.rawValue,
         "CONV": isConvolution ? 1 : 0, "VW": 16, "MR": p.tileRows, "MV": p.tileVectors, "MB": p.itemRows,
-        "KC": p.innerBlock, "SUM": longestSum ?? 0,
+        "KC": p.innerBlock,
       ])
-    case .winograd(let dtype, let weight, let side):
-      return list(["T": dtype.kernelName, "WEIGHT": weight.kernelName, "VW": 16, "SIDE": side])
+    case .winograd(let dtype, let weight):
+      return list(["T": dtype.kernelName, "WEIGHT": weight.kernelName, "VW": 16])
     case .tiled(let dtype, let blocks, let isConvolution, let p):
       let plain = list([
         "T": dtype.kernelName, "CONV": isConvolution ? 1 : 0, "VW": 4, "TX": p.itemsX, "TY": p.itemsY,

@@ -6,11 +6,12 @@ import LangevinTensor
 struct WinogradWeightsKernel: Kernel {
   static let name = "winograd_weights"
   var w, u: TensorView
-  var channels, panels: Int
+  var side, channels, panels: Int
 
   func encode(to arguments: inout ArgumentEncoder) throws {
     try arguments.reads("w", w)
     try arguments.writes("u", u)
+    try arguments.int("side", side)
     try arguments.int("channels", channels)
     try arguments.int("panels", panels)
   }
@@ -27,6 +28,7 @@ struct WinogradInputKernel: Kernel {
   func encode(to arguments: inout ArgumentEncoder) throws {
     try arguments.reads("x", x)
     try arguments.writes("v", v)
+    try arguments.int("side", winograd.side)
     try arguments.int("first", tiles.lowerBound)
     try arguments.int("tiles", tiles.count)
     try arguments.int("channels", winograd.channels)
@@ -52,6 +54,7 @@ struct WinogradOutputKernel: Kernel {
     try arguments.reads("m", m)
     try arguments.writes("y", y)
     try epilogue.encode(to: &arguments)
+    try arguments.int("side", winograd.side)
     try arguments.int("first", tiles.lowerBound)
     try arguments.int("tiles", tiles.count)
     try arguments.int("columns", winograd.columns)

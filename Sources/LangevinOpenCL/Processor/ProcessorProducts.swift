@@ -91,13 +91,11 @@ struct PanelProduct {
       PanelProductKernel(
         a: a, w: w, y: y, epilogue: epilogue, zeros: zeros, scale: scale, batches: size.batch,
         rows: size.rows,
-        columns: size.columns, channels: channels,
+        columns: size.columns, channels: channels, longestSum: longestSum,
         part: part.lowerBound * width..<min(part.upperBound * width, size.columns), aStride: channels,
         aBatch: size.rows * size.inner, wBatch: part.count * size.inner * width,
         yBatch: size.rows * size.columns, convolution: convolution),
-      .panels(
-        a.dtype, weight: w.dtype, pairs: pairs, isConvolution: convolution != nil, longestSum: longestSum,
-        tile),
+      .panels(a.dtype, weight: w.dtype, pairs: pairs, isConvolution: convolution != nil, tile),
       global: [group, rowItems, (part.count + group - 1) / group * size.batch], local: [1, 1, 1])
   }
 }

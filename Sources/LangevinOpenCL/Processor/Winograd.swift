@@ -20,7 +20,7 @@ extension ProcessorKernels {
     let u = try queue.temporary(TensorSpec([winograd.matrices, atOnce, channels, width]))
     let v = try queue.temporary(TensorSpec([winograd.matrices, winograd.run, channels]))
     let m = try queue.temporary(TensorSpec([winograd.matrices, winograd.run, columns]))
-    let program = Program.winograd(x.dtype, weight: .float32, side: winograd.side)
+    let program = Program.winograd(x.dtype, weight: .float32)
     let tile = try tile(winograd.key, on: &queue)
     var direct = size
     (direct.batch, direct.inner) = (1, 9 * channels)
@@ -55,8 +55,9 @@ extension ProcessorKernels {
         let target = TensorView(storage: u.storage, offset: u.offset + to * channels * width, spec: u.spec)
         try queue.launch(
           WinogradWeightsKernel(
-            w: source, u: target, channels: channels, panels: winograd.isOneRun ? some.count : panels),
-          .winograd(x.dtype, weight: w.dtype, side: winograd.side), global: [some.count, channels / 16],
+            w: source, u: target, side: winograd.side, channels: channels,
+            panels: winograd.isOneRun ? some.count : panels),
+          .winograd(x.dtype, weight: w.dtype), global: [some.count, channels / 16],
           local: [1, 1])
         if winograd.isOneRun { try multiply(0..<winograd.count, some, on: &queue) }
       }
