@@ -48,7 +48,7 @@ test: deps
 	$(SWIFT) build $(BUILD) --build-tests
 	if [ -n "$$FILTER" ]; then $(SWIFT) test $(BUILD) --skip-build --filter "$$FILTER"; else \
 	  $(SWIFT) test $(BUILD) --skip-build --skip '$(TIMED)' && \
-	  $(SWIFT) test $(BUILD) --skip-build --filter '$(TIMED)'; fi
+	  $(SWIFT) test $(BUILD) --skip-build --no-parallel --filter '$(TIMED)'; fi
 
 # Both kernel families on oclgrind, a simulator that reports accesses out of bounds, data races and wrong API calls. Any
 # report fails. (apt install oclgrind) Without --uninitialized: release 21.10 gives up on LLVM's `freeze`, and unoptimised
