@@ -5,7 +5,7 @@
 //
 // The three transforms are here; between them `product` (panels.cl) multiplies (side + 2)^2 matrices [tiles, C] [C, O]. All
 // in between is float32. A run of tiles is taken at a time, so that what is in between stays in the caches. The numbers are
-// those of winograd.c. The side is an argument, so that pictures of all sizes have one program; loops over it are unrolled.
+// those of winograd.c. The side is an argument, so that pictures of all sizes have one program.
 //
 // Mapping: `winograd_weights` [panels, C / 16], `winograd_input` and `winograd_output` one work-item for each tile;
 // work-group size 1.
@@ -19,6 +19,8 @@
 // Of the larger tiles.
 #define SIDE 4
 #define WINDOW 6
+// Loops over a line. Those over lines stay loops: a window fills more than the registers, and they would take seconds to
+// compile.
 #define FOR(i, count) _Pragma("unroll") for (int i = 0; i < count; ++i)
 
 // The points of the larger tiles, whose product is 1, and their squares.
@@ -85,13 +87,13 @@ INLINE void weights(
     const int side, __global const WEIGHT_t* w, const ulong tap, __global float* u, const ulong matrix) {
   const int window = side + 2;
   float16 columns[3][WINDOW];
-  FOR(j, 3) {
+  for (int j = 0; j < 3; ++j) {
     const float16 top = LOAD16_WEIGHT(w, j * tap);
     const float16 middle = LOAD16_WEIGHT(w, (3 + j) * tap);
     const float16 bottom = LOAD16_WEIGHT(w, (6 + j) * tap);
     weights_line(side, top, middle, bottom, columns[j]);
   }
-  FOR(i, window) {
+  for (int i = 0; i < window; ++i) {
     float16 row[WINDOW];
     weights_line(side, columns[0][i], columns[1][i], columns[2][i], row);
     FOR(j, window) vstore16(row[j], 0, u + (window * i + j) * matrix);
@@ -119,7 +121,7 @@ INLINE void input(
     const int left, __global float* v, const ulong matrix) {
   const int window = side + 2;
   float16 columns[WINDOW][WINDOW];
-  FOR(j, window) {
+  for (int j = 0; j < window; ++j) {
     float16 column[WINDOW];
     FOR(i, window) {
       const int inside = top + i >= 0 && top + i < height && left + j >= 0 && left + j < width;
@@ -127,7 +129,7 @@ INLINE void input(
     }
     input_line(side, column, columns[j]);
   }
-  FOR(i, window) {
+  for (int i = 0; i < window; ++i) {
     float16 row[WINDOW], out[WINDOW];
     FOR(j, window) row[j] = columns[j][i];
     input_line(side, row, out);
@@ -156,12 +158,12 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void winograd_input(
 INLINE void output(const int side, __global const float* m, const ulong matrix, float16* pixels) {
   const int window = side + 2;
   float16 sums[WINDOW][SIDE];
-  FOR(j, window) {
+  for (int j = 0; j < window; ++j) {
     float16 column[WINDOW];
     FOR(i, window) column[i] = vload16(0, m + (window * i + j) * matrix);
     output_line(side, column, sums[j]);
   }
-  FOR(i, side) {
+  for (int i = 0; i < side; ++i) {
     float16 row[WINDOW];
     FOR(j, window) row[j] = sums[j][i];
     output_line(side, row, pixels + side * i);

@@ -94,6 +94,19 @@ struct Tune: ParsableCommand {
 
   private func run(_ search: Search, on device: Device, _ backend: some TunableBackend) throws {
     let (name, file) = (search.name, search.file)
+    let finish: @Sendable (TuningReport) throws -> Interrupted = { report in
+      for line in TuningSummary.lines(report) { Output.wrapped(line) }
+      if let file { try Output.json(report, to: file) }
+      return Interrupted(
+        reason: "kept what was found for \(report.results.count) shapes; the next run goes on from there")
+    }
+    // Nil until the search begins: measuring the device's peak takes seconds too.
+    let kept = Mutex<TuningReport?>(nil)
+    Interrupt.limit {
+      guard var report = kept.withLock({ $0 }) else { return Interrupted() }
+      report.isPartial = true
+      return try finish(report)
+    }
     var settings = TunerSettings()
     settings.budget = budget
     settings.again = again
@@ -110,18 +123,7 @@ struct Tune: ParsableCommand {
       tuner.isolated = { try TuningCandidate($0, $1, $2).reasonAgainst(arguments: arguments) }
     }
     display.line("tuning \(device.label) for \(name), \(Int(budget.rounded(.up))) s at most")
-    let finish: @Sendable (TuningReport) throws -> Interrupted = { report in
-      for line in TuningSummary.lines(report) { Output.wrapped(line) }
-      if let file { try Output.json(report, to: file) }
-      return Interrupted(
-        reason: "kept what was found for \(report.results.count) shapes; the next run goes on from there")
-    }
-    let kept = Mutex(tuner.report)
-    Interrupt.limit {
-      var report = kept.withLock { $0 }
-      report.isPartial = true
-      return try finish(report)
-    }
+    kept.withLock { $0 = tuner.report }
     var stop: (any Error)?
     do {
       try tuner.run(counts.targets(on: backend)) { event in
