@@ -60,8 +60,8 @@
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void product(
     __global const T_t* a, const ulong a0, __global const WEIGHT_t* w, const ulong w0, __global T_t* y,
     const ulong y0, EPILOGUE_PARAMETERS, __global const T_t* zeros, const ulong zeros0, const float scale,
-    const int batches, const int rows, const int columns, const int begin, const int end, const int channels, const int longest,
-    const ulong a_stride, const ulong a_batch, const ulong w_batch, const ulong y_batch
+    const int batches, const int rows, const int columns, const int begin, const int end, const int channels,
+    const int longest, const ulong a_stride, const ulong a_batch, const ulong w_batch, const ulong y_batch
 #if CONV
     , const int height, const int width, const int out_height, const int out_width, const int kernel_height,
     const int kernel_width, const int step, const int pad_top, const int pad_left
