@@ -42,7 +42,7 @@ uninstall:
 	Packaging/install.sh --remove "$$FOLDER" "$$DESTDIR"
 
 # Tests that count seconds run by themselves: the others keep both cores and all threads busy for minutes.
-TIMED = ^LangevinServerTests|InterruptTests
+TIMED = ^LangevinServerTests|InterruptTests|TrainSignalTests|RanksTests|PreviewTests|CollectiveTests
 # Builds first: the tests run the tool as a process.
 test: deps
 	$(SWIFT) build $(BUILD) --build-tests

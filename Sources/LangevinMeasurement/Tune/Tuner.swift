@@ -300,10 +300,17 @@ public final class Tuner<Backend: TunableBackend> {
     guard let isolated else { return [:] }
     let (test, dtype) = (target.test, target.dtype)
     let results = Mutex<[Parameters: Result<String?, any Error>]>([:])
-    DispatchQueue.concurrentPerform(iterations: candidates.count) { index in
-      let result = Result { try isolated(test, dtype, candidates[index]) }
-      results.withLock { $0[candidates[index]] = result }
+    let group = DispatchGroup()
+    // A thread each: it waits for its process, and a busy machine's thread pool would run one after the other.
+    for candidate in candidates {
+      group.enter()
+      Thread.detachNewThread {
+        let result = Result { try isolated(test, dtype, candidate) }
+        results.withLock { $0[candidate] = result }
+        group.leave()
+      }
     }
+    group.wait()
     return try results.withLock { $0 }.compactMapValues { try $0.get() }
   }
 
