@@ -5,13 +5,14 @@ import LangevinTensor
 
 extension DeviceChoice {
   /// Opens the device. Which one `auto` takes and why is said on standard error, unless `isQuiet` leaves it at
-  /// warnings.
+  /// warnings. `triesProcessor` lets it try drivers for the processor too, for which one waits.
   func opened(
     _ options: BackendOptions = BackendOptions(), fallback: Bool = true,
-    among isCandidate: (any BackendProvider) -> Bool = { _ in true }, isQuiet: Bool = false
+    among isCandidate: (any BackendProvider) -> Bool = { _ in true }, isQuiet: Bool = false,
+    triesProcessor: Bool = false
   ) throws -> Device {
     try open(
-      options, fallback: fallback, among: isCandidate, trying: Tool.selfTest,
+      options, fallback: fallback, among: isCandidate, triesProcessor: triesProcessor, trying: Tool.selfTest,
       notice: { Output.notice($0, isQuiet: isQuiet) })
   }
 }

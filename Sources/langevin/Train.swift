@@ -120,7 +120,7 @@ struct SessionOptions: ParsableArguments {
     let isShown = !quiet && ranks.isFirst
     let warn: @Sendable (String) -> Void = { if ranks.isFirst { Output.warning($0) } }
     let setup = try TrainingSetup<Task>(document, notice: warn)
-    let device = try choice.open(trying: Tool.selfTest) {
+    let device = try choice.open(triesProcessor: true, trying: Tool.selfTest) {
       if ranks.isFirst { Output.notice($0, isQuiet: quiet) }
     }
     let needs = try setup.plan(on: device, ranks: ranks.count)

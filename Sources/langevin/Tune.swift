@@ -144,6 +144,10 @@ struct Tune: ParsableCommand {
     if !report.results.isEmpty, let listed = BackendRegistry.devices.first(where: { $0.name == device.name })
     {
       KeptSpeeds().forget(listed)
+      if stop == nil {
+        _ = try DeviceRanking(
+          of: [listed], trying: Tool.selfTest, notice: { Output.notice($0, isQuiet: quiet) })
+      }
     }
     if stop is Interrupted { throw interrupted }
     if let stop { throw stop }

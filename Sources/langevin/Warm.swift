@@ -46,7 +46,7 @@ struct Warm: ParsableCommand {
     let choice = try DeviceChoice.parse(device)
     let url = try model.map { try Checkpoint.locate($0) } ?? DefaultModel.url
     let checkpoint = try Checkpoint.open(url)
-    let device = try choice.opened(isQuiet: quiet)
+    let device = try choice.opened(isQuiet: quiet, triesProcessor: true)
     guard device.backend is any CompilingBackend else {
       return Output.result("\(device.label) has no kernels to compile")
     }

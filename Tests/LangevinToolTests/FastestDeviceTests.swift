@@ -136,6 +136,57 @@ import Testing
     }
   }
 
+  /// They compile for seconds before a first picture, on the cores that the CPU backend has.
+  @Test func driversForTheProcessorTakePartOnceTheirFiguresAreKnown() throws {
+    _ = try Tool.pocl()
+    let others = BackendRegistry.devices.filter {
+      $0.kind == .cpu && $0.provider == "opencl" && $0.problem == nil
+    }
+    let names = others.map(\.name)
+    func open(triesProcessor: Bool = false) throws -> (name: String, tried: [String], notes: [DeviceNotice]) {
+      var (tried, notes): ([String], [DeviceNotice]) = ([], [])
+      let device = try DeviceChoice.automatic.open(
+        kept: kept, triesProcessor: triesProcessor,
+        trying: { device in
+          tried.append(device.name)
+          return .passed(seconds: device.name == names[0] ? 0.001 : 0.002)
+        }, notice: { notes.append($0) })
+      return (device.name, tried, notes)
+    }
+    let first = try open()
+    #expect(first.name == "cpu" && Set(first.tried).isDisjoint(with: names), "\(first)")
+    guard case .note(let line) = first.notes.last else {
+      Issue.record("\(first.notes)")
+      return
+    }
+    #expect(line.hasPrefix("using cpu") && names.allSatisfy(line.contains), "\(line)")
+    #expect(line.contains("`langevin warm` tries whether"), "\(line)")
+    let patient = try open(triesProcessor: true)
+    #expect(patient.name == names[0] && Set(names).isSubset(of: patient.tried), "\(patient)")
+    // From then on they are known.
+    let later = try open()
+    #expect(later.name == names[0] && later.tried.isEmpty, "\(later)")
+    kept.forget(others[0])
+    #expect(try open().name != names[0])
+  }
+
+  @Test func theToolTriesThemWhereOneWaits() throws {
+    let pocl = try Tool.pocl()
+    let environment = ["XDG_CACHE_HOME": scratch.url("cache").path]
+    func run(_ arguments: [String]) throws -> String {
+      let outcome = try Tool.run(arguments, in: scratch.folder, environment: environment)
+      #expect(outcome.status == 0, "\(outcome.errors)")
+      return outcome.errors
+    }
+    let picture = ["generate", "grinning face", "--steps", "1", "--seed", "1", "--output", "p.png"]
+    let first = try run(picture)
+    #expect(first.contains("using cpu") && first.contains(pocl) && !first.contains("trying"), "\(first)")
+    let warm = try run(["warm"])
+    #expect(warm.contains("trying a small step on cpu, ") && warm.contains(" on \(pocl)"), "\(warm)")
+    let second = try run(picture)
+    #expect(second.contains("a small step takes ") && !second.contains("tries whether"), "\(second)")
+  }
+
   @Test func theToolChoosesByWhatIsKeptAndSaysSo() throws {
     let pocl = try Tool.pocl()
     let cache = scratch.url("cache")

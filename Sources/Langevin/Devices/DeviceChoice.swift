@@ -43,13 +43,15 @@ public struct DeviceChoice: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// Opens the device. `automatic` takes the fastest of those that pass their self-test, and where it does not open
-  /// the next.
+  /// the next. A driver for the machine's processor compiles for seconds and is seldom much faster than the CPU backend,
+  /// so that it takes part once its figure is known.
   ///
   /// - Parameters:
   ///   - options: for the backend.
   ///   - fallback: whether operations without a kernel may run on the CPU backend; they are counted.
   ///   - isCandidate: of which providers `automatic` may take a device.
   ///   - kept: the devices' figures from earlier runs.
+  ///   - triesProcessor: whether drivers for the machine's processor are tried too.
   ///   - test: what tries a device whose figure is not known, where there are several.
   ///   - notice: told in one line which device `automatic` took and why, and in one for each device left out.
   ///
@@ -57,14 +59,15 @@ public struct DeviceChoice: Sendable, Hashable, CustomStringConvertible {
   public func open(
     _ options: BackendOptions = BackendOptions(), fallback: Bool = true,
     among isCandidate: (any BackendProvider) -> Bool = { _ in true }, kept: KeptSpeeds = KeptSpeeds(),
-    trying test: SelfTest.Runner = SelfTest.run(on:), notice: (DeviceNotice) -> Void = { _ in }
+    triesProcessor: Bool = false, trying test: SelfTest.Runner = SelfTest.run(on:),
+    notice: (DeviceNotice) -> Void = { _ in }
   ) throws -> Device {
     if let provider { return try open(provider, number, options, fallback) }
     let providers = BackendRegistry.providers.filter {
       isCandidate($0) && (options.kernels.map($0.kernelForms.contains) ?? true)
     }
     var failure: (any Error)?
-    for device in try DeviceChoice.ranked(providers, kept, test, notice) {
+    for device in try DeviceChoice.ranked(providers, kept, triesProcessor, test, notice) {
       do { return try open(device.provider, device.number, options, fallback) } catch {
         notice(.warning("\(device.name) is left out: \(error)"))
         failure = error
@@ -80,7 +83,7 @@ public struct DeviceChoice: Sendable, Hashable, CustomStringConvertible {
   ) throws -> DeviceChoice {
     guard provider == nil else { return self }
     let providers = BackendRegistry.providers
-    guard let best = try DeviceChoice.ranked(providers, kept, test, notice).first else {
+    guard let best = try DeviceChoice.ranked(providers, kept, false, test, notice).first else {
       throw DeviceChoiceError.noneUsable(providers.map(\.title))
     }
     return DeviceChoice(best)
@@ -88,7 +91,7 @@ public struct DeviceChoice: Sendable, Hashable, CustomStringConvertible {
 
   /// The fastest first. A single one is not measured.
   private static func ranked(
-    _ providers: [any BackendProvider], _ kept: KeptSpeeds, _ test: SelfTest.Runner,
+    _ providers: [any BackendProvider], _ kept: KeptSpeeds, _ triesProcessor: Bool, _ test: SelfTest.Runner,
     _ notice: (DeviceNotice) -> Void
   ) throws -> [ListedDevice] {
     let devices = providers.flatMap { $0.devices() }
@@ -102,11 +105,24 @@ public struct DeviceChoice: Sendable, Hashable, CustomStringConvertible {
       }
       return devices
     }
-    let ranking = try DeviceRanking(of: devices, kept: kept, trying: test, notice: notice)
-    if let best = ranking.places.first {
-      notice(.note("using \(best.device.name): \(ranking.summary)"))
+    let untried = triesProcessor ? [] : sharingProcessor(devices).filter { kept.seconds(of: $0) == nil }
+    let asked = devices.filter { !untried.contains($0) }
+    var (best, line) = (asked, "")
+    if asked.count > 1 {
+      let ranking = try DeviceRanking(of: asked, kept: kept, trying: test, notice: notice)
+      (best, line) = (ranking.places.map(\.device), ": \(ranking.summary)")
     }
-    return ranking.places.map(\.device)
+    if best.first?.provider == cpu.description, !untried.isEmpty {
+      line += "; `langevin warm` tries whether \(untried.map(\.name).joined(separator: " or ")) is faster"
+    }
+    if let first = best.first { notice(.note("using \(first.name)\(line)")) }
+    return best
+  }
+
+  /// Drivers that compute on the same cores as the CPU backend, where that can be used.
+  private static func sharingProcessor(_ devices: [ListedDevice]) -> [ListedDevice] {
+    guard devices.contains(where: { $0.provider == cpu.description && $0.problem == nil }) else { return [] }
+    return devices.filter { $0.kind == .cpu && $0.provider != cpu.description && $0.problem == nil }
   }
 
   private func open(_ name: String, _ number: Int?, _ options: BackendOptions, _ fallback: Bool) throws
