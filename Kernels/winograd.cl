@@ -19,8 +19,8 @@
 // Of the larger tiles.
 #define SIDE 4
 #define WINDOW 6
-// Loops over a line. Those over lines stay loops: a window fills more than the registers, and they would take seconds to
-// compile.
+// Unrolls a loop within a line of the window. Loops over lines are not unrolled: that would take seconds more to compile,
+// and a window fills more than the registers anyway.
 #define FOR(i, count) _Pragma("unroll") for (int i = 0; i < count; ++i)
 
 // The points of the larger tiles, whose product is 1, and their squares.

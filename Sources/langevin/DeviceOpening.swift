@@ -5,7 +5,7 @@ import LangevinTensor
 
 extension DeviceChoice {
   /// Opens the device. Which one `auto` takes and why is said on standard error, unless `isQuiet` leaves it at
-  /// warnings. `triesProcessor` lets it try drivers for the processor too, for which one waits.
+  /// warnings. With `triesProcessor` drivers for the processor are tried too, which takes seconds.
   func opened(
     _ options: BackendOptions = BackendOptions(), fallback: Bool = true,
     among isCandidate: (any BackendProvider) -> Bool = { _ in true }, isQuiet: Bool = false,

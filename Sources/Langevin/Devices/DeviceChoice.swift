@@ -43,8 +43,8 @@ public struct DeviceChoice: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// Opens the device. `automatic` takes the fastest of those that pass their self-test, and where it does not open
-  /// the next. A driver for the machine's processor compiles for seconds and is seldom much faster than the CPU backend,
-  /// so that it takes part once its figure is known.
+  /// the next. OpenCL drivers for the processor take part once their figures are known: they compile for seconds, and are
+  /// seldom much faster than the CPU backend.
   ///
   /// - Parameters:
   ///   - options: for the backend.
