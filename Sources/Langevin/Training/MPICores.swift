@@ -60,7 +60,9 @@ struct CorePlace: Equatable {
   init?(bytes: [UInt8]) {
     guard bytes.count == 8 + 2 * 1025 else { return nil }
     machine = bytes.prefix(8).reversed().reduce(0) { $0 << 8 | UInt64($1) }
-    let numbers = stride(from: 8, to: bytes.count, by: 2).map { Int(bytes[$0]) | Int(bytes[$0 + 1]) << 8 }
+    let numbers: [Int] = stride(from: 8, to: bytes.count, by: 2).map { at in
+      Int(bytes[at]) | Int(bytes[at + 1]) << 8
+    }
     cores = Array(numbers[1...].prefix(numbers[0]))
   }
 }

@@ -115,9 +115,8 @@ extension Picture {
   /// Pixels of a part, in 0...1.
   fileprivate func values(rows: Range<Int>, columns: Range<Int>) -> [Float] {
     rows.flatMap { y in
-      pixels[(y * width + columns.lowerBound) * 3..<(y * width + columns.upperBound) * 3].map {
-        Float($0) / 255
-      }
+      let (first, end) = (y * width + columns.lowerBound, y * width + columns.upperBound)
+      return pixels[first * 3..<end * 3].map { Float($0) / 255 }
     }
   }
 

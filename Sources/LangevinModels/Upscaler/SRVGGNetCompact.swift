@@ -32,10 +32,9 @@ public struct SRVGGNetCompact: Sendable {
     path = weights.layerPath
     let (body, features) = (weights["body"], config.features)
     layers = try (0...config.convolutions).map { index in
-      (
-        try Convolution(body[2 * index], inputs: index == 0 ? 3 : features, outputs: features, kernel: 3),
-        try PReLU(body[2 * index + 1], channels: features)
-      )
+      let inputs = index == 0 ? 3 : features
+      let convolution = try Convolution(body[2 * index], inputs: inputs, outputs: features, kernel: 3)
+      return (convolution, try PReLU(body[2 * index + 1], channels: features))
     }
     last = try Convolution(
       body[2 * config.convolutions + 2], inputs: features, outputs: 3 * config.scale * config.scale, kernel: 3

@@ -50,8 +50,8 @@ struct ProgramCache: Sendable {
   static func decode(_ file: [UInt8], key: String) -> [UInt8]? {
     let key = Array(key.utf8)
     guard file.count >= headerSize, Array(file[0..<16]) == magic else { return nil }
-    let numbers = (0..<3).map { n in
-      (0..<8).reduce(UInt64(0)) { $0 | UInt64(file[16 + n * 8 + $1]) << (8 * $1) }
+    let numbers = [16, 24, 32].map { start in
+      file[start..<start + 8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
     }
     guard numbers[0] == UInt64(key.count), numbers[1] == UInt64(max(0, file.count - headerSize - key.count)),
       Array(file.dropFirst(headerSize).prefix(key.count)) == key,
