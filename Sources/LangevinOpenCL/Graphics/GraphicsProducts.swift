@@ -16,10 +16,12 @@ extension GraphicsKernels {
       wColumn: wColumn, aBatch: rows * inner, wBatch: inner * columns, yBatch: rows * columns)
     let key = TuningKey.product(.gpu, a.dtype, rows: rows, columns: columns, inner: inner)
     // [images, tokens, channels] with one matrix for all; a matrix does not say what its rows are.
-    let isOfImages = a.shape.rank > 2 && operands.right.shape.rank < 3 && rows > 0
+    let isShared = operands.right.shape.rank < 3
+    let isOfImages = a.shape.rank > 2 && isShared && rows > 0
+    let imageRows = isOfImages ? rows / a.shape[0] : nil
     try launch(
-      kernel, matmul.right.encoding, batch: size.batch, imageRows: isOfImages ? rows / a.shape[0] : nil,
-      key: key, on: &queue)
+      kernel, matmul.right.encoding, batch: isShared ? nil : size.batch, imageRows: imageRows, key: key,
+      on: &queue)
   }
 
   func conv2d(_ conv: Conv2D, _ x: [TensorView], _ y: TensorView, on queue: inout LaunchQueue) throws {
@@ -35,12 +37,13 @@ extension GraphicsKernels {
       columns: columns, inner: inner, aRow: inner, aInner: 1, wInner: wInner, wColumn: wColumn,
       aBatch: rows * inner, wBatch: inner * columns, yBatch: rows * columns, convolution: geometry)
     try launch(
-      kernel, conv.weight.encoding, batch: 1, imageRows: y.shape[1] * y.shape[2],
+      kernel, conv.weight.encoding, batch: nil, imageRows: y.shape[1] * y.shape[2],
       key: .convolution(.gpu, pixels.dtype, conv, size, geometry), on: &queue)
   }
 
+  /// `batch`: how many right matrices there are; nil where one serves all rows, whose sums may be taken in parts.
   private func launch(
-    _ kernel: TiledProductKernel, _ blocks: BlockEncoding?, batch: Int, imageRows: Int?, key: TuningKey,
+    _ kernel: TiledProductKernel, _ blocks: BlockEncoding?, batch: Int?, imageRows: Int?, key: TuningKey,
     on queue: inout LaunchQueue
   ) throws {
     let parameters = queue.tuning.parameters(key)
@@ -54,8 +57,8 @@ extension GraphicsKernels {
       (kernel.rows + tile.tileRows - 1) / tile.tileRows * tile.itemsY,
     ]
     let local = [tile.itemsX, tile.itemsY, 1]
-    guard let imageRows, let parts = innerParts(kernel, imageRows: imageRows) else {
-      return try queue.launch(kernel, program, global: items + [batch], local: local)
+    guard batch == nil, let parts = innerParts(kernel, imageRows: imageRows) else {
+      return try queue.launch(kernel, program, global: items + [batch ?? 1], local: local)
     }
     let partial = try queue.scratch(parts.count * kernel.rows * kernel.columns * 4)
     var product = kernel
@@ -64,16 +67,20 @@ extension GraphicsKernels {
     try queue.launch(
       ProductPartsKernel(
         partial: partial, y: kernel.y, epilogue: kernel.epilogue, scale: kernel.scale, rows: kernel.rows,
-        columns: kernel.columns, parts: parts.count, imageRows: imageRows), program,
+        columns: kernel.columns, parts: parts.count, imageRows: imageRows ?? kernel.rows), program,
       global: [(kernel.columns + 3) / 4, kernel.rows], local: [32, 2])
   }
 
-  /// The parts of each sum where an image has so few tiles that they would leave much of a card idle; nil for one part.
-  /// What they are depends on an image's shape alone: no tuning and no batch changes the order of a sum.
-  private func innerParts(_ kernel: TiledProductKernel, imageRows: Int) -> SumParts? {
-    let tiles = (imageRows + 63) / 64 * ((kernel.columns + 63) / 64)
-    guard tiles > 0 else { return nil }
-    let parts = SumParts(kernel.inner, size: 512, multipleOf: 64, atMost: 256 / tiles)
+  /// The parts of each sum where an image has so few tiles that they would leave much of a card idle, and of very long
+  /// sums; nil for one part. What they are depends on an image's shape alone: no tuning and no batch changes the order
+  /// of a sum.
+  private func innerParts(_ kernel: TiledProductKernel, imageRows: Int?) -> SumParts? {
+    guard kernel.rows > 0, kernel.columns > 0 else { return nil }
+    let tiles = imageRows.map { ($0 + 63) / 64 * ((kernel.columns + 63) / 64) }
+    // No part is too long for Mesa's llvmpipe, which leaves a kernel's loops after 65,535 turns in all.
+    let fewest = (kernel.inner + 16383) / 16384
+    let parts = SumParts(
+      kernel.inner, size: 512, multipleOf: 64, atMost: max(fewest, tiles.map { 256 / $0 } ?? 1))
     return parts.count > 1 ? parts : nil
   }
 }
