@@ -74,7 +74,7 @@ api: build
 # Records anew what the models dispatch, after a change to a model.
 shapes: build
 	"$$($(SWIFT) build $(BUILD) --show-bin-path)/langevin" harvest \
-	  Sources/LangevinValidation/Resources/model_shapes.json
+	  Sources/LangevinValidation/Cases/RecordedShapes.swift
 
 # libFuzzer on the readers of files and texts from elsewhere, with AddressSanitizer, for this many seconds in all. A crash
 # leaves its input in .build/fuzz-crashes and fails; what was found is kept in .build/fuzz-corpus for the next run.

@@ -106,9 +106,7 @@ let package = Package(
       resources: [.copy("Resources")]),
     // Is a device right, and how fast is it: one table of operations, which each backend is held against, and
     // the tools that measure.
-    .target(
-      name: "LangevinValidation", dependencies: ["LangevinTensor"],
-      resources: [.embedInCode("Resources/model_shapes.json")]),
+    .target(name: "LangevinValidation", dependencies: ["LangevinTensor"]),
     .target(
       name: "LangevinMeasurement",
       dependencies: [

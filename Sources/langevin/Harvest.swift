@@ -10,7 +10,7 @@ import LangevinValidation
 import Synchronization
 
 /// `langevin harvest FILE`: runs full-size models for their shapes alone, without weights, memory or arithmetic,
-/// and writes Sources/LangevinValidation/Resources/model_shapes.json.
+/// and writes Sources/LangevinValidation/Cases/RecordedShapes.swift.
 struct Harvest: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Records the shapes that real models dispatch.", shouldDisplay: false)
@@ -20,8 +20,8 @@ struct Harvest: ParsableCommand {
 
   func run() throws {
     let shapes = try ShapeHarvest.run()
-    let data = try ModelShapes.encode(shapes)
-    try data.withUnsafeBytes { try OutputFile.write($0, to: URL(fileURLWithPath: file)) }
+    let source = try ModelShapes.source(of: shapes)
+    try Array(source.utf8).withUnsafeBytes { try OutputFile.write($0, to: URL(fileURLWithPath: file)) }
     Output.result("\(file): \(shapes.count) shapes")
   }
 }

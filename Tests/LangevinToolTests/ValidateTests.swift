@@ -76,11 +76,11 @@ struct ValidateTests {
 
   /// A change to a model that dispatches other shapes needs `make shapes`.
   @Test func theRecordedShapesAreTheModels() throws {
-    let outcome = try Tool.run(["harvest", "shapes.json"], in: scratch.folder)
+    let outcome = try Tool.run(["harvest", "Shapes.swift"], in: scratch.folder)
     #expect(outcome.status == 0, "\(outcome.errors)")
     let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..")
-    let recorded = root.appendingPathComponent("Sources/LangevinValidation/Resources/model_shapes.json")
-    #expect(try Data(contentsOf: scratch.url("shapes.json")) == Data(contentsOf: recorded))
+    let recorded = root.appendingPathComponent("Sources/LangevinValidation/Cases/RecordedShapes.swift")
+    #expect(try Data(contentsOf: scratch.url("Shapes.swift")) == Data(contentsOf: recorded))
   }
 
   @Test func anInterruptKeepsWhatThereIs() throws {

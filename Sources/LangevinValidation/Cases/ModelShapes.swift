@@ -47,7 +47,7 @@ public enum ModelShapes {
   /// In the order in which the models dispatch them.
   public static let recorded: [Row] = {
     do {
-      let shapes = try OperationJSON.decode([ModelShape].self, from: Data(PackageResources.model_shapes_json))
+      let shapes = try OperationJSON.decode([ModelShape].self, from: Data(RecordedShapes.json.utf8))
       var seen: [String: Int] = [:]
       return shapes.map { shape in
         let sizes = shape.inputs.map(\.shape.description).joined(separator: " ")
@@ -58,14 +58,25 @@ public enum ModelShapes {
       }
     } catch {
       // It is compiled in, and a test decodes it.
-      preconditionFailure("model_shapes.json: \(error)")
+      preconditionFailure("RecordedShapes.swift: \(error)")
     }
   }()
 
-  /// One line a shape, as the file is checked in.
-  public static func encode(_ shapes: [ModelShape]) throws -> Data {
+  /// RecordedShapes.swift, as it is checked in: one line a shape. Throws what `OperationJSON.encode` throws.
+  public static func source(of shapes: [ModelShape]) throws -> String {
     let lines = try shapes.map { String(decoding: try OperationJSON.encode($0), as: UTF8.self) }
-    return Data(("[\n" + lines.joined(separator: ",\n") + "\n]\n").utf8)
+    return """
+      // swift-format-ignore-file
+      /// Written by `make shapes`. A text: embedded as a resource, it took the compiler half a minute.
+      enum RecordedShapes {
+        static let json = #\"""
+      [
+      \(lines.joined(separator: ",\n"))
+      ]
+      \"""#
+      }
+
+      """
   }
 }
 

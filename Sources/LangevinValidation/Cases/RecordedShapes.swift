@@ -1,3 +1,7 @@
+// swift-format-ignore-file
+/// Written by `make shapes`. A text: embedded as a resource, it took the compiler half a minute.
+enum RecordedShapes {
+  static let json = #"""
 [
 {"inputs":[{"dtype":"float32","shape":[49408,768]},{"dtype":"int32","shape":[2,77]}],"models":["CLIP ViT-L/14 text"],"operation":{"embedding":{}}},
 {"inputs":[{"dtype":"float32","shape":[2,77,768]},{"dtype":"float32","shape":[77,768]}],"models":["CLIP ViT-L/14 text"],"operation":{"binary":{"_0":"add"}}},
@@ -1015,3 +1019,5 @@
 {"inputs":[{"dtype":"float32","shape":[64,384]}],"models":["latent-unet training"],"operation":{"reduce":{"_0":{"axes":[0],"kind":"sum"}}}},
 {"inputs":[{"dtype":"float32","shape":[64,96]},{"dtype":"float32","shape":[64,384]}],"models":["latent-unet training"],"operation":{"matmul":{"_0":{"epilogue":{"activation":"identity","bias":false,"perImage":false,"residual":false},"right":{"rowMajor":{}},"scale":1,"transposeLeft":true}}}}
 ]
+"""#
+}
