@@ -208,7 +208,8 @@ private let badHeaders: [BadHeader] = [
     #expect(file.spec(of: "é/😀") == nil)
     #expect(file.spec(of: "c") == nil)
     let bytes = try file.load("b", on: host).withBytes { Array($0) }
-    #expect(bytes == (8..<14).map { UInt8($0 * 37 & 255) })
+    let written: [UInt8] = (8..<14).map { UInt8($0 * 37 & 255) }
+    #expect(bytes == written)
     // Its pages were given back; they come again from the file.
     #expect(try file.load("b", on: host).withBytes { Array($0) } == bytes)
     #expect(try file.load("z", on: host).shape == [0, 4])

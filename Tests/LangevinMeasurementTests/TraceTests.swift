@@ -121,7 +121,10 @@ import Testing
   @Test func labelsDoNotOverlap() throws {
     let bounds = Box(x: 0, y: 0, width: 600, height: 400)
     var layout = LabelLayout(bounds: bounds, taken: [], segments: [])
-    let centers = (0..<20).map { Point(x: 250 + Double($0 % 5) * 14, y: 200 + Double($0 / 5) * 9) }
+    let centers = (0..<20).map { index in
+      let (column, row) = (Double(index % 5), Double(index / 5))
+      return Point(x: 250 + column * 14, y: 200 + row * 9)
+    }
     for center in centers { layout.reserve(center, radius: 6) }
     var boxes: [Box] = []
     for center in centers {

@@ -42,7 +42,7 @@ import Testing
     case .clip:
       let model = try CLIPModel(CLIPConfig(config), weights)
       let size = model.config.vision.imageSize
-      let ids = (0..<32).map { row in (0..<16).map { Int32(row * 5 + $0) } + [2387] }
+      let ids: [[Int32]] = (0..<32).map { row in (0..<16).map { row * 5 + $0 } + [2387] }
       let pictures = try model.imageEmbeds(noise([32, size, size, 3], 0))
       // So that the temperature has its part in it.
       return try pictures * model.textEmbeds(ids) * model.logScale.reshaped([1])

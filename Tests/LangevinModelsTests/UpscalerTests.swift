@@ -194,7 +194,7 @@ import Testing
     #expect(large.texts == ["Author": "somebody"])
     let grey = try upscaler(alpha).pixels
     let means = stride(from: 0, to: grey.count, by: 3).map { start in
-      (Double(grey[start]) + Double(grey[start + 1]) + Double(grey[start + 2])) / 3
+      Double(grey[start..<start + 3].reduce(0) { $0 + Int($1) }) / 3
     }
     let got = try #require(large.alpha).pixels
     #expect(got.count == grey.count)
