@@ -130,7 +130,7 @@ format:
 docs: deps
 	rm -rf .build/documentation .build/*/symbolgraph && mkdir -p .build/documentation
 	@# It also fails on the test runners, which have no module; what counts is the graph that cp wants.
-	$(SWIFT) package dump-symbol-graph --minimum-access-level public || true
+	$(SWIFT) package $(BUILD) dump-symbol-graph --minimum-access-level public || true
 	cp .build/*/symbolgraph/Langevin.symbols.json .build/documentation/
 	docc convert Sources/Langevin/Langevin.docc --additional-symbol-graph-dir .build/documentation \
 	  --fallback-display-name Langevin --fallback-bundle-identifier langevin --warnings-as-errors \
