@@ -67,7 +67,7 @@ public enum ModelShapes {
     let lines = try shapes.map { String(decoding: try OperationJSON.encode($0), as: UTF8.self) }
     return """
       // swift-format-ignore-file
-      /// Written by `make shapes`. A text: embedded as a resource, it took the compiler half a minute.
+      /// What `make shapes` recorded, as JSON. As an embedded resource it took the compiler half a minute.
       enum RecordedShapes {
         static let json = #\"""
       [

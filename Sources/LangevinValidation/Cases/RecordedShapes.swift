@@ -1,5 +1,5 @@
 // swift-format-ignore-file
-/// Written by `make shapes`. A text: embedded as a resource, it took the compiler half a minute.
+/// What `make shapes` recorded, as JSON. As an embedded resource it took the compiler half a minute.
 enum RecordedShapes {
   static let json = #"""
 [
