@@ -6,7 +6,3 @@
 #define ALIGNED(p, i) PASTE(ALIGNED_, T)(p, i)
 // Of which `left` elements exist: all of them where it is aligned.
 #define FETCH4(p, i, left, is_aligned) ((is_aligned) ? ALIGNED(p, i) : load_part(p, i, left))
-
-// What an array holds stays in registers where its loops are unrolled.
-#define UNROLL _Pragma("unroll")
-#define ONCE _Pragma("unroll 1")

@@ -67,6 +67,10 @@ __kernel void normal_noise(
     c = (uint4)(b_high ^ c.y ^ k.x, b_low, a_high ^ c.w ^ k.y, a_low);
   }
   const float2 first = box_muller(c.x, c.y), second = box_muller(c.z, c.w);
-  const float v[4] = {first.x, first.y, second.x, second.y};
-  for (ulong i = block * 4; i < min(block * 4 + 4, count); ++i) y[y0 + i] = v[i - block * 4];
+  const ulong i = block * 4;
+  y += y0 + i;
+  if (i < count) y[0] = first.x;
+  if (i + 1 < count) y[1] = first.y;
+  if (i + 2 < count) y[2] = second.x;
+  if (i + 3 < count) y[3] = second.y;
 }

@@ -96,7 +96,7 @@ __kernel void reduce_columns(
   UNRAVEL(get_global_id(1), d, s, base)
   partial += (get_global_id(2) * get_global_size(1) + get_global_id(1)) * (ulong)columns + column;
   floatV acc[LANES], carry[LANES];
-  for (int l = 0; l < LANES; ++l) acc[l] = (floatV)(START), carry[l] = (floatV)(0.0f);
+  UNROLL for (int l = 0; l < LANES; ++l) acc[l] = (floatV)(START), carry[l] = (floatV)(0.0f);
   // The reduced index is counted up, axis by axis: a division a row would cost more than its sum.
   ulong c0 = begin;
   int c5 = c0 % e5; c0 /= e5;
@@ -107,9 +107,10 @@ __kernel void reduce_columns(
   for (ulong i = begin; i < end; ++i) {
     __global const T_t* in = x + base + (c0 * t0 + c1 * t1 + c2 * t2 + c3 * t3 + c4 * t4 + c5 * t5);
     if (left >= LANES * VW) {
-      _Pragma("unroll") for (int l = 0; l < LANES; ++l) COMBINE_V(acc[l], carry[l], LOADV(in, l * VW))
+      UNROLL for (int l = 0; l < LANES; ++l) COMBINE_V(acc[l], carry[l], LOADV(in, l * VW))
     } else {
-      for (int l = 0; l * VW < left; ++l) COMBINE_V(acc[l], carry[l], load_part(in, l * VW, left - l * VW))
+      UNROLL for (int l = 0; l < LANES; ++l)
+        if (l * VW < left) COMBINE_V(acc[l], carry[l], load_part(in, l * VW, left - l * VW))
     }
     if (++c5 == e5) {
       c5 = 0;
@@ -125,7 +126,8 @@ __kernel void reduce_columns(
       }
     }
   }
-  for (int l = 0; l * VW < left && l < LANES; ++l) store_part_f32(acc[l], partial, l * VW, left - l * VW);
+  UNROLL for (int l = 0; l < LANES; ++l)
+    if (l * VW < left) store_part_f32(acc[l], partial, l * VW, left - l * VW);
 }
 
 // partial [parts, count] float32 -> y [count], times scale; the parts in order.

@@ -12,6 +12,12 @@ typedef half f16_t;
 typedef ushort bf16_t;
 typedef int i32_t;
 
+// An array stays in registers where its indices are known once loops are unrolled. Mesa's drivers do not unroll a loop
+// of more than 32 turns or some 800 instructions, or with a loop in it, and one index that is not known puts the whole
+// array into memory. So where much is done with each element, it is done with the first, and the others move up.
+#define UNROLL _Pragma("unroll")
+#define ONCE _Pragma("unroll 1")
+
 #define load_f32(p, i) ((p)[i])
 #define store_f32(v, p, i) ((p)[i] = (v))
 #define load4_f32(p, i) vload4(0, (p) + (i))
@@ -68,13 +74,19 @@ ushort bf16_bits(float v) {
 #define vloadV(p) PASTE(vload, VW)(0, p)
 #define vstoreV(v, p) PASTE(vstore, VW)(v, 0, p)
 
+// A graphics card's vectors are short, and its registers have no index.
+#if VW == 4
+#define EACH_PART UNROLL for (int j = 0; j < VW; ++j)
+#else
+#define EACH_PART for (int j = 0; j < VW; ++j)
+#endif
+
 // A vector of which `left` elements exist: the rest reads as zero and is not written.
 #define PARTS_OF(type, suffix, load, loadv, store, storev)                                \
   floatV PASTE(load_part, suffix)(__global const type* p, ulong i, int left) {            \
     if (left >= VW) return loadv(p, i);                                                   \
     float t[VW];                                                                          \
-    for (int j = 0; j < VW; ++j) t[j] = 0.0f;                                             \
-    for (int j = 0; j < left; ++j) t[j] = load(p, i + j);                                 \
+    EACH_PART t[j] = j < left ? load(p, i + j) : 0.0f;                                    \
     return vloadV(t);                                                                     \
   }                                                                                       \
   void PASTE(store_part, suffix)(floatV v, __global type* p, ulong i, int left) {         \
@@ -83,7 +95,7 @@ ushort bf16_bits(float v) {
     } else if (left > 0) {                                                                \
       float t[VW];                                                                        \
       vstoreV(v, t);                                                                      \
-      for (int j = 0; j < left; ++j) store(t[j], p, i + j);                               \
+      EACH_PART if (j < left) store(t[j], p, i + j);                                      \
     }                                                                                     \
   }
 #define LOADV_f32(p, i) PASTE(PASTE(load, VW), _f32)(p, i)

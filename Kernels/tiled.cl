@@ -22,6 +22,8 @@
 
 #define MI (TM / TY)
 #define NI (TN / TX)
+// Vectors of an item's row.
+#define NV (NI / LW)
 #define ITEMS (TX * TY)
 // Between inner steps in local memory: vectors stay aligned, and the parts of a column fall on other banks.
 #define PA (TM + LW)
@@ -82,23 +84,24 @@ void put(floatG v, __local float* tile, int pitch, int place, int k, int along_i
 }
 
 // Adds the products of TK inner steps; the tiles begin at the item's first row and column.
-void multiply(__local const float* tile_a, __local const float* tile_w, floatL acc[MI][NI / LW]) {
+void multiply(__local const float* tile_a, __local const float* tile_w, floatL acc[MI * NV]) {
   for (int k = 0; k < TK; ++k) {
-    floatL x[MI / LW], z[NI / LW];
+    floatL x[MI / LW], z[NV];
     UNROLL for (int i = 0; i < MI / LW; ++i)
       x[i] = *(__local const floatL*)(tile_a + k * PA + i * TY * LW);
-    UNROLL for (int j = 0; j < NI / LW; ++j)
+    UNROLL for (int j = 0; j < NV; ++j)
       z[j] = *(__local const floatL*)(tile_w + k * PW + j * TX * LW);
     // mad: where a compiler chooses, it contracts the tiles of some sizes and not of others, and bits would differ.
     UNROLL for (int i = 0; i < MI / LW; ++i)
-      UNROLL for (int j = 0; j < NI / LW; ++j) {
+      UNROLL for (int j = 0; j < NV; ++j) {
 #if LW == 4
-        acc[4 * i][j] = mad((floatL)(x[i].x), z[j], acc[4 * i][j]);
-        acc[4 * i + 1][j] = mad((floatL)(x[i].y), z[j], acc[4 * i + 1][j]);
-        acc[4 * i + 2][j] = mad((floatL)(x[i].z), z[j], acc[4 * i + 2][j]);
-        acc[4 * i + 3][j] = mad((floatL)(x[i].w), z[j], acc[4 * i + 3][j]);
+        floatL* column = acc + 4 * i * NV + j;
+        column[0] = mad((floatL)(x[i].x), z[j], column[0]);
+        column[NV] = mad((floatL)(x[i].y), z[j], column[NV]);
+        column[2 * NV] = mad((floatL)(x[i].z), z[j], column[2 * NV]);
+        column[3 * NV] = mad((floatL)(x[i].w), z[j], column[3 * NV]);
 #else
-        acc[i][j] = mad(x[i], z[j], acc[i][j]);
+        acc[i * NV + j] = mad(x[i], z[j], acc[i * NV + j]);
 #endif
       }
   }
@@ -168,9 +171,8 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void product(
   }
 #endif
 
-  floatL acc[MI][NI / LW];
-  for (int i = 0; i < MI; ++i)
-    for (int j = 0; j < NI / LW; ++j) acc[i][j] = (floatL)(0.0f);
+  floatL acc[MI * NV];
+  UNROLL for (int v = 0; v < MI * NV; ++v) acc[v] = (floatL)(0.0f);
 
   // A round fetches a step's tiles, and uses those of the step before.
   for (int k0 = begin, stage = 0; k0 < end + TK; k0 += TK) {
@@ -188,7 +190,7 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void product(
         if (!(aligned & 1)) {
           // The four may be of several taps.
           float t[4];
-          for (int j = 0; j < 4; ++j) {
+          UNROLL for (int j = 0; j < 4; ++j) {
             const int k = k0 + own_k + j, tap = k / channels;
             const int dy = tap / kernel_width, dx = tap - dy * kernel_width;
             const int at = (dy * width + dx) * channels + (k - tap * channels);
@@ -218,20 +220,21 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void product(
       a += TK * a_inner;
 #endif
 #ifdef BLOCKS
-      UNROLL for (int p = 0; p < W_PARTS; ++p) {
-        const int column = column0 + PLACE(item + p * ITEMS, 1, TN);
-        float t[GW];
-        for (int j = 0; j < GW; ++j) {
-          const int k = k0 + STEP(item + p * ITEMS, 1, TN) + j;
+      // Numbers move up from the last place: registers have no index, and reading one is long.
+      float t[W_PARTS * GW];
+      ONCE for (int n = 0; n < W_PARTS * GW; ++n) {
+        const int e = item + n / GW * ITEMS, column = column0 + PLACE(e, 1, TN);
+        const int k = k0 + STEP(e, 1, TN) + n % GW;
+        UNROLL for (int next = 1; next < W_PARTS * GW; ++next) t[next - 1] = t[next];
 #if CONV
-          const ulong number = (ulong)column * inner + k % channels * (inner / channels) + k / channels;
+        const ulong number = (ulong)column * inner + k % channels * (inner / channels) + k / channels;
 #else
-          const ulong number = (ulong)column * inner + k;
+        const ulong number = (ulong)column * inner + k;
 #endif
-          t[j] = k < inner && column < columns ? block_number((__global const uchar*)w, number) : 0.0f;
-        }
-        next_w[p] = FROM_ARRAY(t);
+        t[W_PARTS * GW - 1] =
+            k < inner && column < columns ? block_number((__global const uchar*)w, number) : 0.0f;
       }
+      UNROLL for (int p = 0; p < W_PARTS; ++p) next_w[p] = FROM_ARRAY(t + p * GW);
 #else
       UNROLL for (int p = 0; p < W_PARTS; ++p) {
         const int left = inner - k0 - w_k[p];
@@ -261,27 +264,26 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void product(
     barrier(CLK_LOCAL_MEM_FENCE);
   }
 
-  // Rows move up to the first place: registers have no index, and the epilogue is there once for a row.
-  ONCE for (int i = 0; i < MI; ++i) {
+  // Sums move up to the first place: registers have no index, and the epilogue is there once.
+  ONCE for (int v = 0; v < MI * NV; ++v) {
+    const int i = v / NV, j = v % NV;
     const int row = row0 + (i / LW * TY + ty) * LW + i % LW;
+    const int column = column0 + (j * TX + tx) * LW, left = min(LW, columns - column);
 #if CONV
     const int image = row / (out_height * out_width);
 #else
     const int image = 0;
 #endif
-    UNROLL for (int j = 0; j < NI / LW; ++j) {
-      const int column = column0 + (j * TX + tx) * LW, left = min(LW, columns - column);
-      if (row < rows && left > 0) {
-        const ulong at = batch * y_batch + (ulong)row * columns + column;
-        __global T_t* out = y + y0;
-        if (part_size > 0) {
-          store_part_f32((floatV)(acc[0][j]), partial, (ulong)part * rows * columns + at, left);
-        } else {
-          EPILOGUE((floatV)(scale * acc[0][j]), out, at, column, image, columns, left);
-        }
+    if (row < rows && left > 0) {
+      const ulong at = batch * y_batch + (ulong)row * columns + column;
+      __global T_t* out = y + y0;
+      if (part_size > 0) {
+        store_part_f32((floatV)(acc[0]), partial, (ulong)part * rows * columns + at, left);
+      } else {
+        EPILOGUE((floatV)(scale * acc[0]), out, at, column, image, columns, left);
       }
-      UNROLL for (int next = 1; next < MI; ++next) acc[next - 1][j] = acc[next][j];
     }
+    UNROLL for (int next = 1; next < MI * NV; ++next) acc[next - 1] = acc[next];
   }
 }
 

@@ -84,7 +84,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
     query[r][d] = first + r < queries ? LOAD(q, (ulong)(first + r) * width + d) * (scale * LOG2E) : 0.0f;
   }
   float sum[COLUMNS];
-  for (int j = 0; j < COLUMNS; ++j) sum[j] = 0.0f;
+  UNROLL for (int j = 0; j < COLUMNS; ++j) sum[j] = 0.0f;
   if (item < BQ) {
     maxima[item] = LOWEST;
     totals[item] = 0.0f;
@@ -137,17 +137,13 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
       staged[k][d] = k < count ? LOAD(values, (ulong)(block + k) * width + d) : 0.0f;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int j = 0; j < COLUMNS; ++j) {
-      const int d = lane + j * LANES;
-      if (d < D) {
-        float s = sum[j] * corrections[row];
-        for (int k = 0; k < BK; ++k) s += scores[row][k] * staged[k][d];
-        sum[j] = s;
-      }
-    }
+    UNROLL for (int j = 0; j < COLUMNS; ++j) sum[j] *= corrections[row];
+    // Items without a column compute the last one again.
+    ONCE for (int k = 0; k < BK; ++k)
+      UNROLL for (int j = 0; j < COLUMNS; ++j) sum[j] += scores[row][k] * staged[k][min(lane + j * LANES, D - 1)];
   }
   if (first + row < queries)
-    for (int j = 0; j < COLUMNS; ++j) {
+    UNROLL for (int j = 0; j < COLUMNS; ++j) {
       const int d = lane + j * LANES;
       // A query that sees no key gives zeros.
       if (d < D) STORE(totals[row] == 0.0f ? 0.0f : sum[j] / totals[row], y, (ulong)(first + row) * width + d);
@@ -156,10 +152,10 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
   // Row r of the item is group + r * GROUPS, its key m lane + m * LANES, its vector v of a chunk lane + v * LANES.
   float4 sum[MQ][CHUNKS * CV];
   float top[MQ], total[MQ];
-  for (int r = 0; r < MQ; ++r) {
+  UNROLL for (int r = 0; r < MQ; ++r) {
     top[r] = LOWEST;
     total[r] = 0.0f;
-    for (int v = 0; v < CHUNKS * CV; ++v) sum[r][v] = (float4)(0.0f);
+    UNROLL for (int v = 0; v < CHUNKS * CV; ++v) sum[r][v] = (float4)(0.0f);
   }
   const int query_count = min(BQ, queries - first);
   const int end = causal ? min(key_count, first + BQ) : key_count;
@@ -168,8 +164,8 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
   for (int block = 0; block < end; block += BK) {
     const int count = min(BK, end - block);
     float score[MQ][MK];
-    for (int r = 0; r < MQ; ++r)
-      for (int m = 0; m < MK; ++m) score[r][m] = 0.0f;
+    UNROLL for (int r = 0; r < MQ; ++r)
+      UNROLL for (int m = 0; m < MK; ++m) score[r][m] = 0.0f;
     for (int chunk = 0; chunk < CHUNKS; ++chunk) {
       barrier(CLK_LOCAL_MEM_FENCE);
       if (CHUNKS > 1)
@@ -185,43 +181,53 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
         }
       }
     }
+    if (masked)
+      UNROLL for (int r = 0; r < MQ; ++r) {
+        const int row = first + group + r * GROUPS;
+        UNROLL for (int m = 0; m < MK; ++m) {
+          const int k = lane + m * LANES;
+          if (k < count && row < queries) {
+            // A finite mask stays finite in base 2; -INFINITY takes the key out altogether.
+            const float added =
+                LOAD(mask, mask0 + image * mask_image + (ulong)row * key_count + block + k);
+            score[r][m] += added == -INFINITY ? added : max(added * LOG2E, LOWEST);
+          }
+        }
+      }
     UNROLL for (int r = 0; r < MQ; ++r) {
       const int row = first + group + r * GROUPS;
       float largest = LOWEST;
       UNROLL for (int m = 0; m < MK; ++m) {
         const int k = lane + m * LANES;
-        float s = score[r][m];
-        if (masked && k < count && row < queries) {
-          // A finite mask stays finite in base 2; -INFINITY takes the key out altogether.
-          const float added =
-              LOAD(mask, mask0 + image * mask_image + (ulong)row * key_count + block + k);
-          s += added == -INFINITY ? added : max(added * LOG2E, LOWEST);
-        }
-        if (k >= count || (causal && block + k > row)) s = -INFINITY;
-        score[r][m] = s;
-        largest = max(largest, s);
+        if (k >= count || (causal && block + k > row)) score[r][m] = -INFINITY;
+        largest = max(largest, score[r][m]);
       }
       maxima[(group + r * GROUPS) * LANES + lane] = largest;
     }
     // All keys have been read, and the row's largest scores are there.
     barrier(CLK_LOCAL_MEM_FENCE);
     stage(staged, values + block * width, BK, count, 0, width, 1.0f, aligned);
+    float before[MQ];
+    UNROLL for (int r = 0; r < MQ; ++r) before[r] = top[r];
+    ONCE for (int other = 0; other < LANES; ++other)
+      UNROLL for (int r = 0; r < MQ; ++r) top[r] = max(top[r], maxima[(group + r * GROUPS) * LANES + other]);
     UNROLL for (int r = 0; r < MQ; ++r) {
-      const int row = group + r * GROUPS;
-      float now = top[r];
-      for (int other = 0; other < LANES; ++other) now = max(now, maxima[row * LANES + other]);
-      const float correction = exp2(top[r] - now);
-      float part = 0.0f;
-      UNROLL for (int m = 0; m < MK; ++m) {
-        const float p = exp2(score[r][m] - now);
-        ((__local float*)weights)[row * KEY_PITCH * 4 + lane + m * LANES] = p;
-        part += p;
-      }
-      top[r] = now;
-      total[r] = total[r] * correction + part;
+      const float correction = exp2(before[r] - top[r]);
+      total[r] *= correction;
       UNROLL for (int v = 0; v < CHUNKS * CV; ++v) sum[r][v] *= correction;
     }
-    UNROLL for (int chunk = 0; chunk < CHUNKS; ++chunk) {
+    // A row's scores move up to the first place: registers have no index, and exp2 is long.
+    float part[MQ];
+    UNROLL for (int r = 0; r < MQ; ++r) part[r] = 0.0f;
+    ONCE for (int m = 0; m < MK; ++m)
+      UNROLL for (int r = 0; r < MQ; ++r) {
+        const float p = exp2(score[r][0] - top[r]);
+        ((__local float*)weights)[(group + r * GROUPS) * KEY_PITCH * 4 + lane + m * LANES] = p;
+        part[r] += p;
+        UNROLL for (int next = 1; next < MK; ++next) score[r][next - 1] = score[r][next];
+      }
+    UNROLL for (int r = 0; r < MQ; ++r) total[r] += part[r];
+    ONCE for (int chunk = 0; chunk < CHUNKS; ++chunk) {
       if (chunk > 0) {
         barrier(CLK_LOCAL_MEM_FENCE);
         stage(staged, values + block * width, BK, count, chunk * DC, width, 1.0f, aligned);
@@ -235,28 +241,39 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void tiled_attention
           __local const float4* at = staged + k * PITCH + min(lane + v * LANES, DV - 1);
           const float4 v0 = at[0], v1 = at[PITCH], v2 = at[2 * PITCH], v3 = at[3 * PITCH];
           UNROLL for (int r = 0; r < MQ; ++r) {
-            sum[r][chunk * CV + v] += p[r].x * v0;
-            sum[r][chunk * CV + v] += p[r].y * v1;
-            sum[r][chunk * CV + v] += p[r].z * v2;
-            sum[r][chunk * CV + v] += p[r].w * v3;
+            sum[r][v] += p[r].x * v0;
+            sum[r][v] += p[r].y * v1;
+            sum[r][v] += p[r].z * v2;
+            sum[r][v] += p[r].w * v3;
           }
         }
       }
+#if CHUNKS > 1
+      // The next chunk's sums move up, since registers have no index; after all chunks each is where it was.
+      UNROLL for (int r = 0; r < MQ; ++r)
+        UNROLL for (int v = 0; v < CV; ++v) {
+          const float4 first_sum = sum[r][v];
+          UNROLL for (int next = 1; next < CHUNKS; ++next) sum[r][(next - 1) * CV + v] = sum[r][next * CV + v];
+          sum[r][(CHUNKS - 1) * CV + v] = first_sum;
+        }
+#endif
     }
   }
 
   UNROLL for (int r = 0; r < MQ; ++r) maxima[(group + r * GROUPS) * LANES + lane] = total[r];
   barrier(CLK_LOCAL_MEM_FENCE);
-  UNROLL for (int r = 0; r < MQ; ++r) {
-    const int row = group + r * GROUPS;
-    float all = 0.0f;
-    for (int other = 0; other < LANES; ++other) all += maxima[row * LANES + other];
-    if (first + row >= queries) continue;
-    UNROLL for (int v = 0; v < CHUNKS * CV; ++v) {
-      const int place = lane + v % CV * LANES, d = v / CV * DC + place * 4;
+  UNROLL for (int r = 0; r < MQ; ++r) total[r] = 0.0f;
+  ONCE for (int other = 0; other < LANES; ++other)
+    UNROLL for (int r = 0; r < MQ; ++r) total[r] += maxima[(group + r * GROUPS) * LANES + other];
+  // A row's sums move up to the first place.
+  ONCE for (int v = 0; v < CHUNKS * CV; ++v) {
+    const int place = lane + v % CV * LANES, d = v / CV * DC + place * 4;
+    UNROLL for (int r = 0; r < MQ; ++r) {
+      const int row = first + group + r * GROUPS;
       // A query that sees no key gives zeros.
-      const float4 result = all == 0.0f ? (float4)(0.0f) : sum[r][v] / all;
-      if (place < DV && d < D) store_part(result, y, (first + row) * width + d, D - d);
+      const float4 result = total[r] == 0.0f ? (float4)(0.0f) : sum[r][0] / total[r];
+      if (row < queries && place < DV && d < D) store_part(result, y, row * width + d, D - d);
+      UNROLL for (int next = 1; next < CHUNKS * CV; ++next) sum[r][next - 1] = sum[r][next];
     }
   }
 #endif

@@ -68,7 +68,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
   STAGE(from, g, first, BQ, D, queries)
   barrier(CLK_LOCAL_MEM_FENCE);
   float sum[COLUMNS];
-  for (int j = 0; j < COLUMNS; ++j) sum[j] = 0.0f;
+  UNROLL for (int c = 0; c < COLUMNS; ++c) sum[c] = 0.0f;
   float dot = 0.0f;
   // Every lane of a row adds it up by itself, in the same order.
   if (first + row < queries)
@@ -112,16 +112,14 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
       maxima[item] = now;
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int c = 0; c < COLUMNS; ++c) {
-      float s = sum[c] * corrections[row];
-      for (int j = 0; j < BK; ++j) s += slopes[row][j] * staged[j][lane + c * LANES];
-      sum[c] = s;
-    }
+    UNROLL for (int c = 0; c < COLUMNS; ++c) sum[c] *= corrections[row];
+    ONCE for (int j = 0; j < BK; ++j)
+      UNROLL for (int c = 0; c < COLUMNS; ++c) sum[c] += slopes[row][j] * staged[j][lane + c * LANES];
   }
   if (first + row < queries) {
     // A query that sees no key has no gradient.
     const float inverse = totals[row] == 0.0f ? 0.0f : 1.0f / totals[row];
-    for (int c = 0; c < COLUMNS; ++c) {
+    UNROLL for (int c = 0; c < COLUMNS; ++c) {
       const int d = lane + c * LANES;
       if (d < D) STORE(sum[c] * (scale * inverse), dq, (ulong)(first + row) * width + d);
     }
@@ -161,7 +159,7 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
   STAGE(keys, k, first, BQ, D, key_count)
   STAGE(values, v, first, BQ, D, key_count)
   float key_sum[COLUMNS], value_sum[COLUMNS];
-  for (int c = 0; c < COLUMNS; ++c) key_sum[c] = value_sum[c] = 0.0f;
+  UNROLL for (int c = 0; c < COLUMNS; ++c) key_sum[c] = value_sum[c] = 0.0f;
 
   for (int block = causal ? first / BK * BK : 0; block < queries; block += BK) {
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -185,15 +183,15 @@ __kernel __attribute__((reqd_work_group_size(LOCAL, 1, 1))) void attention_gradi
       slopes[row][i] = weights[row][i] * (s - rows[2][i]);
     }
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int c = 0; c < COLUMNS; ++c)
-      for (int i = 0; i < BK; ++i) value_sum[c] += weights[row][i] * staged[i][lane + c * LANES];
+    ONCE for (int i = 0; i < BK; ++i)
+      UNROLL for (int c = 0; c < COLUMNS; ++c) value_sum[c] += weights[row][i] * staged[i][lane + c * LANES];
     barrier(CLK_LOCAL_MEM_FENCE);
     STAGE(staged, q, block, BK, WIDTH, queries)
     barrier(CLK_LOCAL_MEM_FENCE);
-    for (int c = 0; c < COLUMNS; ++c)
-      for (int i = 0; i < BK; ++i) key_sum[c] += slopes[row][i] * staged[i][lane + c * LANES];
+    ONCE for (int i = 0; i < BK; ++i)
+      UNROLL for (int c = 0; c < COLUMNS; ++c) key_sum[c] += slopes[row][i] * staged[i][lane + c * LANES];
   }
-  for (int c = 0; c < COLUMNS; ++c) {
+  UNROLL for (int c = 0; c < COLUMNS; ++c) {
     const int d = lane + c * LANES;
     if (d < D && first + row < key_count) {
       STORE(key_sum[c] * scale, dk, (ulong)(first + row) * width + d);

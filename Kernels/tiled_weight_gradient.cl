@@ -37,8 +37,8 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void weight_gradient(
   g += g0;
 
   float acc[MI][NI];
-  for (int i = 0; i < MI; ++i)
-    for (int j = 0; j < NI; ++j) acc[i][j] = 0.0f;
+  UNROLL for (int i = 0; i < MI; ++i)
+    UNROLL for (int j = 0; j < NI; ++j) acc[i][j] = 0.0f;
 
   for (int first = begin; first < end; first += TK) {
     for (int e = item; e < TM * TK; e += TX * TY) {
@@ -61,18 +61,18 @@ __kernel __attribute__((reqd_work_group_size(TX, TY, 1))) void weight_gradient(
     barrier(CLK_LOCAL_MEM_FENCE);
     for (int k = 0; k < TK; ++k) {
       float a[MI], b[NI];
-      for (int i = 0; i < MI; ++i) a[i] = tile_x[k][ty + i * TY];
-      for (int j = 0; j < NI; ++j) b[j] = tile_g[k][tx + j * TX];
-      for (int i = 0; i < MI; ++i)
-        for (int j = 0; j < NI; ++j) acc[i][j] += a[i] * b[j];
+      UNROLL for (int i = 0; i < MI; ++i) a[i] = tile_x[k][ty + i * TY];
+      UNROLL for (int j = 0; j < NI; ++j) b[j] = tile_g[k][tx + j * TX];
+      UNROLL for (int i = 0; i < MI; ++i)
+        UNROLL for (int j = 0; j < NI; ++j) acc[i][j] += a[i] * b[j];
     }
     barrier(CLK_LOCAL_MEM_FENCE);
   }
 
   y += y0 + (ulong)get_group_id(2) * rows * columns;
-  for (int i = 0; i < MI; ++i) {
+  UNROLL for (int i = 0; i < MI; ++i) {
     const int row = row0 + ty + i * TY;
-    for (int j = 0; j < NI; ++j) {
+    UNROLL for (int j = 0; j < NI; ++j) {
       const int column = column0 + tx + j * TX;
       if (row < rows && column < columns) STORE_OUT(acc[i][j], y, (ulong)row * columns + column);
     }

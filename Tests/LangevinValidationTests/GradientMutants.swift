@@ -38,7 +38,7 @@ extension Mutant {
       ("narrow_row(key_sum + j * (DP / 16), scale,", "narrow_row(key_sum + j * (DP / 16), 1.0f,")),
     Mutant(
       "earlier sums are not rescaled", .tiledAttentionGradient, .gpu, .attentionGradient,
-      ("float s = sum[c] * corrections[row];", "float s = sum[c];")),
+      ("sum[c] *= corrections[row];", "sum[c] *= 1.0f;")),
     Mutant(
       "what the output changes is not subtracted", .tiledAttentionGradient, .gpu, .attentionGradient,
       ("weights[row][i] * (s - rows[2][i]);", "weights[row][i] * s;")),

@@ -164,7 +164,7 @@ extension Mutant {
       ("sum[r][v] *= correction;", "sum[r][v] *= 1.0f;")),
     Mutant(
       "an item's own scores decide its largest", .tiledAttention, .gpu, .attention,
-      ("now = max(now, maxima[row * LANES + other]);", "now = max(now, maxima[row * LANES + lane]);")),
+      ("r * GROUPS) * LANES + other]);\n    UNROLL", "r * GROUPS) * LANES + lane]);\n    UNROLL")),
     Mutant(
       "the values' last channels are the first", .tiledAttention, .gpu, .attention,
       ("d = v / CV * DC + place * 4;", "d = place * 4;")),
@@ -251,10 +251,7 @@ extension Mutant {
       "a coefficient is rounded", .elementwise, .cpu, .unary, ("exp_v(-1.702f * x)", "exp_v(-1.7f * x)")),
     Mutant(
       "a tail is one element too long", .elementwise, .cpu, .unary,
-      (
-        "for (int j = 0; j < left; ++j) store(t[j], p, i + j);",
-        "for (int j = 0; j <= left; ++j) store(t[j], p, i + j);"
-      )),
+      ("EACH_PART if (j < left) store", "EACH_PART if (j <= left) store")),
     Mutant(
       "half precision is cut off, not rounded", .cast, .cpu, .cast, ("vstore_half16_rte", "vstore_half16_rtz")
     ),

@@ -57,7 +57,10 @@ extension GraphicsKernels {
   private func gradientTile(size: Int) -> TiledAttentionParameters {
     var tile = TiledAttentionParameters.plain
     while gradientBytes(tile, size: size) > device.localMemory, tile.blockKeys > 4 { tile.blockKeys /= 2 }
-    while gradientBytes(tile, size: size) > device.localMemory, tile.blockQueries > 1 {
+    // Mesa's drivers unroll loops of up to 32 turns, and keep the sums of longer ones in memory.
+    while gradientBytes(tile, size: size) > device.localMemory || size > 32 * tile.items / tile.blockQueries,
+      tile.blockQueries > 1
+    {
       tile.blockQueries /= 2
     }
     return tile

@@ -125,23 +125,39 @@ extension LaunchQueue {
     guard let trial = tuning.trial, trial.source == program.source, tuning.trialResources == nil else {
       return
     }
-    let device = context.handle.id
-    func number<T: FixedWidthInteger>(_ parameter: Int32, _ type: T.Type) throws -> Int {
-      var value: T = 0
-      try check(
-        clGetKernelWorkGroupInfo(
-          kernel, device, cl_kernel_work_group_info(parameter), MemoryLayout<T>.size, &value, nil),
-        "clGetKernelWorkGroupInfo(\(name))")
-      return Int(clamping: value)
-    }
-    let resources = KernelResources(
-      workGroupSize: try number(CL_KERNEL_WORK_GROUP_SIZE, Int.self),
-      localMemory: try number(CL_KERNEL_LOCAL_MEM_SIZE, cl_ulong.self),
-      privateMemory: try number(CL_KERNEL_PRIVATE_MEM_SIZE, cl_ulong.self))
+    let resources = try KernelResources(of: kernel, name, on: context.handle)
     let items = local?.reduce(1, *) ?? 1
     guard items <= resources.workGroupSize, resources.localMemory <= context.description.localMemory else {
       throw OpenCLError.unfit(kernel: name, parameters: "\(trial)", items: items, resources)
     }
     tuning.trialResources = resources
+  }
+}
+
+extension KernelResources {
+  /// What the driver says of a built kernel. Throws `OpenCLError`.
+  init(of kernel: cl_kernel, _ name: String, on device: DeviceHandle) throws {
+    func number<T: FixedWidthInteger>(_ parameter: Int32, _ type: T.Type) throws -> Int {
+      var value: T = 0
+      try check(
+        clGetKernelWorkGroupInfo(
+          kernel, device.id, cl_kernel_work_group_info(parameter), MemoryLayout<T>.size, &value, nil),
+        "clGetKernelWorkGroupInfo(\(name))")
+      return Int(clamping: value)
+    }
+    self.init(
+      workGroupSize: try number(CL_KERNEL_WORK_GROUP_SIZE, Int.self),
+      localMemory: try number(CL_KERNEL_LOCAL_MEM_SIZE, cl_ulong.self),
+      privateMemory: try number(CL_KERNEL_PRIVATE_MEM_SIZE, cl_ulong.self))
+  }
+}
+
+extension OpenCLBackend {
+  /// What the driver says of a kernel. Throws `OpenCLError`.
+  func resources(of kernel: String, _ source: KernelSource, options: String) throws -> KernelResources {
+    try locked { queue in
+      try KernelResources(
+        of: queue.programs.kernel(kernel, source, options: options), kernel, on: queue.context.handle)
+    }
   }
 }

@@ -1,0 +1,35 @@
+import LangevinKernels
+import LangevinTensor
+import LangevinValidation
+import Testing
+
+@testable import LangevinOpenCL
+
+/// What a driver keeps in memory of a kernel's own numbers. Only Mesa's rusticl says it on a processor; CI runs this
+/// suite on it.
+@Suite struct RegisterTests {
+  private static let devices = TestDevice.all.filter { $0.family == .gpu && $0.name == "rusticl" }
+
+  /// A loop that is too long to be unrolled puts the arrays that it indexes into memory, for the whole kernel: then a
+  /// product's sums are read and written with every step.
+  @Test(arguments: devices)
+  func graphicsKernelsKeepTheirArraysInRegisters(test: TestDevice) throws {
+    let backend = try OpenCLBackend(index: test.index, family: test.family)
+    var kernels: Set<ListedKernel> = []
+    for row in OperationCases.all {
+      let (operation, inputs) = (row.operation(.float32), row.specs(.float32))
+      let output = try operation.output(of: inputs)
+      guard backend.supports(operation, inputs: inputs), output.shape.count > 0 else { continue }
+      let call = OperationCall(operation, inputs: inputs, output: output)
+      kernels.formUnion(try backend.listing(of: call).kernels)
+    }
+    #expect(kernels.count > 50)
+    for kernel in kernels {
+      let resources = try backend.resources(of: kernel.kernel, kernel.source, options: kernel.options)
+      let bytes = resources.privateMemory
+      // It adds to the rows that identifiers name.
+      let isIndexed = kernel.source == .embeddingGradient
+      #expect((bytes > 0) == isIndexed, "\(kernel.source) \(kernel.kernel) \(kernel.options): \(bytes) bytes")
+    }
+  }
+}
