@@ -30,9 +30,10 @@ struct Validate: ParsableCommand {
     var cases: [OperationCase] {
       switch self {
       case .edge: OperationCases.edge
-      case .model: OperationCases.model
+      // On a slow device they take hours: a run that is stopped has then seen the most.
+      case .model: OperationCases.model.sorted { $0.flops < $1.flops }
       case .tiny: OperationCases.tiny
-      case .all: OperationCases.all
+      case .all: OperationCases.edge + Shapes.model.cases
       }
     }
   }
@@ -55,7 +56,9 @@ struct Validate: ParsableCommand {
   @Option(help: "One operation, as its line names it. (default: all)")
   var op: String?
   @Option(
-    help: "edge: odd, empty and long ones; model: those of Stable Diffusion; tiny: for a simulator; or all.")
+    help: """
+      edge: odd, empty and long ones; model: those of models, the smallest first; tiny: for a simulator; or all.
+      """)
   var shapes = Shapes.edge
   @Option(help: "The OpenCL kernels' form, cpu or gpu. (default: what fits the device)")
   var family: String?

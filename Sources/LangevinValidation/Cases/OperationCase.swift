@@ -92,6 +92,12 @@ public struct OperationCase: Sendable, Hashable, Codable, CustomStringConvertibl
     }
   }
 
+  /// The arithmetic of one call, in floating-point operations; 0 where the inputs do not fit the operation.
+  public var flops: Double {
+    guard let output = try? operation.output(of: inputs) else { return 0 }
+    return operation.work(inputs: inputs, output: output).flops
+  }
+
   /// Of the input that is in blocks.
   var encoding: BlockEncoding? {
     kinds.lazy.compactMap { if case .blocks(let encoding) = $0 { encoding } else { nil } }.first
