@@ -5,8 +5,8 @@ import Testing
 
 @testable import LangevinOpenCL
 
-/// What a driver keeps in memory of a kernel's own numbers. Only Mesa's rusticl says it on a processor; CI runs this
-/// suite on it.
+/// Whether graphics kernels keep their arrays in registers, by what the driver says of each. Of the drivers that CI has,
+/// only Mesa's rusticl says it.
 @Suite struct RegisterTests {
   private static let devices = TestDevice.all.filter { $0.family == .gpu && $0.name == "rusticl" }
 
@@ -27,7 +27,7 @@ import Testing
     for kernel in kernels {
       let resources = try backend.resources(of: kernel.kernel, kernel.source, options: kernel.options)
       let bytes = resources.privateMemory
-      // It adds to the rows that identifiers name.
+      // This kernel adds to the rows that ids name, so that its array needs an index.
       let isIndexed = kernel.source == .embeddingGradient
       #expect((bytes > 0) == isIndexed, "\(kernel.source) \(kernel.kernel) \(kernel.options): \(bytes) bytes")
     }
