@@ -62,6 +62,7 @@ let package = Package(
         .embedInCode("panels.cl"),
         .embedInCode("probe.cl"),
         .embedInCode("reduce.cl"),
+        .embedInCode("sine.cl"),
         .embedInCode("statistics.cl"),
         .embedInCode("storage.cl"),
         .embedInCode("team.cl"),

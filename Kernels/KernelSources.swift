@@ -45,7 +45,8 @@ public enum KernelSource: String, Sendable, CaseIterable {
           PackageResources.storage_cl, PackageResources.team_cl, PackageResources.statistics_cl,
           PackageResources.norm_cl,
         ]
-      case .elementwise: [PackageResources.storage_cl, PackageResources.elementwise_cl]
+      case .elementwise:
+        [PackageResources.storage_cl, PackageResources.sine_cl, PackageResources.elementwise_cl]
       case .cast: [PackageResources.storage_cl, PackageResources.cast_cl]
       case .move: [PackageResources.move_cl]
       case .reduce: [PackageResources.storage_cl, PackageResources.reduce_cl]
@@ -69,7 +70,8 @@ public enum KernelSource: String, Sendable, CaseIterable {
           PackageResources.storage_cl, PackageResources.team_cl, PackageResources.statistics_cl,
           PackageResources.norm_gradient_cl,
         ]
-      case .elementwiseGradient: [PackageResources.storage_cl, PackageResources.elementwise_gradient_cl]
+      case .elementwiseGradient:
+        [PackageResources.storage_cl, PackageResources.sine_cl, PackageResources.elementwise_gradient_cl]
       case .embeddingGradient: [PackageResources.storage_cl, PackageResources.embedding_gradient_cl]
       }
     return parts.map { String(decoding: $0, as: UTF8.self) }.joined(separator: "\n")

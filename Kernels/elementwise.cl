@@ -16,8 +16,8 @@ floatV unary(int function, floatV x) {
     case 7: return log(x);
     case 8: return sqrt(x);
     case 9: return 1.0f / sqrt(x);
-    case 10: return sin(x);
-    case 11: return cos(x);
+    case 10: return sine_v(x);
+    case 11: return cosine_v(x);
     case 12: return x * x;
     case 13: return fabs(x);
     case 14: return -x;

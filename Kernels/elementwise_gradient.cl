@@ -41,8 +41,8 @@ floatV unary_slope(int function, floatV x) {
     case 7: return 1.0f / x;
     case 8: return 0.5f / sqrt(x);
     case 9: return -0.5f / (x * sqrt(x));
-    case 10: return cos(x);
-    case 11: return -sin(x);
+    case 10: return cosine_v(x);
+    case 11: return -sine_v(x);
     case 12: return 2.0f * x;
     // 0 at 0, and NaN stays.
     case 13: return select(select((floatV)(1.0f), (floatV)(-1.0f), x < 0.0f), x, (x == 0.0f) | isnan(x));

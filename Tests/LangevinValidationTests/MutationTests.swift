@@ -250,6 +250,10 @@ extension Mutant {
     Mutant(
       "a coefficient is rounded", .elementwise, .cpu, .unary, ("exp_v(-1.702f * x)", "exp_v(-1.7f * x)")),
     Mutant(
+      "a part of pi / 2 is left out", .elementwise, .cpu, .unary, ("r = r - n * 0x1.54p-20f;", "")),
+    Mutant(
+      "the digits of 2 / pi begin one late", .elementwise, .cpu, .unary, ("& 0xffu) - 120", "& 0xffu) - 119")),
+    Mutant(
       "a tail is one element too long", .elementwise, .cpu, .unary,
       ("EACH_PART if (j < left) store", "EACH_PART if (j <= left) store")),
     Mutant(

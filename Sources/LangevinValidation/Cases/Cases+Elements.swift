@@ -76,6 +76,14 @@ extension OperationCases {
         OperationCase(
           name(function.rawValue, "sliced"), .unary(function), [[5, 13]], kinds: [kind], sliced: true))
     }
+    // Timesteps, and what is reduced to a quarter turn in another way.
+    for function in [Unary.sin, .cos] {
+      for mean in [1_000.0, 50_000] {
+        cases.append(
+          OperationCase(
+            name(function.rawValue, "of", mean), .unary(function), [[1001]], kinds: [.mean(mean)]))
+      }
+    }
     for x in shapes + [[100_003]] {
       cases += [
         OperationCase(name("affine", x), .affine(scale: -1.5, offset: 0.25), [x]),
