@@ -8,7 +8,12 @@ import Testing
 /// Whether graphics kernels keep their arrays in registers, by what the driver says of each. Of the drivers that CI has,
 /// only Mesa's rusticl says it.
 @Suite struct RegisterTests {
-  private static let devices = TestDevice.all.filter { $0.family == .gpu && $0.name == "rusticl" }
+  /// Mesa 25 says nothing of kernels here: its llvmpipe calls functions, and what they hold and return is in memory. Its
+  /// drivers of cards inline them, as Mesa 22 does.
+  private static let devices = TestDevice.all.filter { test in
+    let driver = OpenCLDevices.all()[test.index].driver
+    return test.family == .gpu && test.name == "rusticl" && driver.hasPrefix("22.")
+  }
 
   /// A loop that is too long to be unrolled puts the arrays that it indexes into memory, for the whole kernel: then a
   /// product's sums are read and written with every step.
