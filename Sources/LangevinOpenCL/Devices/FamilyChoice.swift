@@ -63,7 +63,7 @@ public struct FamilyChoice: Sendable, Hashable, Codable {
   /// Seconds of a convolution and of an attention, the best of a few runs, compiled before.
   ///
   /// Throws `OpenCLError.unusable` where the convolution is wrong: a kernel that does not finish its work is
-  /// quick. Mesa's llvmpipe leaves a kernel's loops after 65,535 turns in all, without an error.
+  /// quick. The llvmpipe of Mesa 22 leaves a kernel's loops after 65,535 turns in all, without an error.
   static func seconds(on backend: OpenCLBackend) throws -> Double {
     let device = Device(backend)
     let (side, channels, outputs) = (8, 256, 128)

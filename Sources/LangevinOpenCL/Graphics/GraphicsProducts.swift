@@ -77,7 +77,7 @@ extension GraphicsKernels {
   private func innerParts(_ kernel: TiledProductKernel, imageRows: Int?) -> SumParts? {
     guard kernel.rows > 0, kernel.columns > 0 else { return nil }
     let tiles = imageRows.map { ($0 + 63) / 64 * ((kernel.columns + 63) / 64) }
-    // No part is too long for Mesa's llvmpipe, which leaves a kernel's loops after 65,535 turns in all.
+    // No part is too long for the llvmpipe of Mesa 22, which leaves a kernel's loops after 65,535 turns in all.
     let fewest = (kernel.inner + 16383) / 16384
     let parts = SumParts(
       kernel.inner, size: 512, multipleOf: 64, atMost: max(fewest, tiles.map { 256 / $0 } ?? 1))
