@@ -3,7 +3,7 @@ import LangevinTensor
 import LangevinTestSupport
 import Testing
 
-/// The kernels' own sine and cosine, over all of float32: `validate` draws arguments near zero.
+/// The kernels' own sine and cosine over all of float32, of which `validate` draws a small part.
 @Suite struct SineTests {
   private static func arguments(seed: UInt64) -> [Float] {
     var random = SeededGenerator(state: seed)
