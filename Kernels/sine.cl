@@ -1,12 +1,12 @@
-// Sine and cosine of any float, to 4 ULP, as OpenCL asks of a driver. A driver has its own, but where Mesa meets a
-// libclc without its patches, no program that names one builds.
+// Sine and cosine of any float, to 4 ULP, which is what OpenCL asks of a driver. They are our own because on Mesa 26
+// with an unpatched libclc no program that calls the driver's builds.
 
 // The binary digits of 2 / pi, behind 32 zeros.
 __constant uint two_over_pi[8] = {
     0, 0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0, 0xdb629599, 0x3c439041, 0xfe5163ab};
 
 // x less the nearest multiple of pi / 2, and that multiple modulo 4: only those digits of 2 / pi are multiplied that
-// do not make whole turns (Payne and Hanek 1983). Of use for |x| > 32768; what it returns of a smaller one is not.
+// do not make whole turns (Payne and Hanek 1983). Only for |x| > 32768.
 float reduce_far(float x, int* quarters) {
   const uint bits = as_uint(x), digits = (bits & 0x7fffffu) | 0x800000u;
   const int first = max((int)((bits >> 23) & 0xffu) - 120, 0), word = first >> 5, shift = first & 31;
